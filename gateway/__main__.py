@@ -1,0 +1,99 @@
+"""One gateway process: `python -m gateway`, with its listening sockets inherited from the supervisor."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+
+import uvicorn
+import uvloop
+
+from gateway import application
+from gateway.asgi import ASGIApp
+from gateway.routes import Routes
+from gateway.tokens import Tokens
+from marq import connection, keys, settings
+from marq.broker import Broker
+from marq.jobs import Jobs
+from marq.listen import inherited_sockets
+from marq.process import die_with_parent
+from marq.registry import HEARTBEAT_S
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 10  # what is in flight at a stop may take so long
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server among others in one event loop: signals are the gateway's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def server(app: ASGIApp) -> Server:
+    return Server(
+        uvicorn.Config(
+            app,
+            loop="uvloop", http="httptools", ws="none", lifespan="off", log_level="warning",
+            access_log=False, server_header=False, date_header=False,
+            timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=75,
+        )
+    )  # fmt: skip
+
+
+async def follow_tokens(tokens: Tokens, broker: Broker) -> None:
+    """Keeps up with renewed tokens; never returns."""
+    while True:
+        with contextlib.suppress(Exception):
+            flat = await broker.execute("HGETALL", keys.TOKENS)
+            tokens.use(dict(zip(flat[::2], flat[1::2], strict=True)))
+        await asyncio.sleep(HEARTBEAT_S)
+
+
+async def serve(config: settings.Settings, sockets: dict[str, socket.socket]) -> None:
+    """Runs both applications until SIGTERM, then finishes what is in flight."""
+    broker, routes = Broker(config.redis_url), Routes(config.redis_url)
+    tokens = Tokens(required=not config.disable_token_auth)
+    await broker.start()
+    await routes.refresh()
+    jobs = Jobs(broker)
+    servers = {
+        "inference": server(application.inference(config, routes, broker, jobs, tokens)),
+        "management": server(application.management_application(config, routes, tokens)),
+    }
+
+    def stop() -> None:
+        for each in servers.values():
+            each.should_exit = True
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+    following = [
+        asyncio.create_task(routes.follow()),
+        asyncio.create_task(follow_tokens(tokens, broker)),
+    ]
+    await asyncio.gather(*(servers[name].serve([sock]) for name, sock in sockets.items()))
+    for task in following:
+        task.cancel()
+    await jobs.stop()
+    await broker.stop()
+
+
+def main() -> None:
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the supervisor stops us in its order
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s [%(levelname)s] gateway: %(message)s"
+    )
+    config = settings.load()
+    connection.check(config.redis_url)
+    uvloop.run(serve(config, inherited_sockets(os.environ)))
+
+
+if __name__ == "__main__":
+    main()

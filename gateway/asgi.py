@@ -1,0 +1,88 @@
+"""What the raw ASGI endpoints share: types, bodies in, responses out."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import Any
+
+import orjson
+
+from marq.errors import RequestTooLarge, ServiceError
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+NO_CACHE: Headers = [
+    (b"pragma", b"no-cache"),
+    (b"cache-control", b"no-cache; no-store, must-revalidate, private"),
+    (b"expires", b"Thu, 01 Jan 1970 00:00:00 UTC"),
+]
+FRAMING = frozenset(("content-length", "transfer-encoding", "connection"))
+JSON_TYPE = (b"content-type", b"application/json")
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body. Raises RequestTooLarge, before reading where Content-Length tells."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        if len(body) > limit:
+            raise _too_large(len(body), limit)
+        return body
+    _check_announced(scope, limit)
+    parts, size = [body], len(body)
+    while message.get("more_body"):
+        message = await receive()
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise _too_large(size, limit)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _check_announced(scope: Scope, limit: int) -> None:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > limit:
+            raise _too_large(int(value), limit)
+
+
+def _too_large(size: int, limit: int) -> RequestTooLarge:
+    return RequestTooLarge(f"The request body has {size} bytes or more; max_request_size allows {limit}.")
+
+
+def encode_headers(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A request's headers as the JSON object of the queue contract; of repeated names the last one counts."""
+    return orjson.dumps({name.decode("latin-1"): value.decode("latin-1") for name, value in headers})
+
+
+def content_type(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    for name, value in headers:
+        if name == b"content-type":
+            return value
+    return b""
+
+
+async def respond(
+    send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]], request_id: bytes
+) -> None:
+    """A whole response with the headers that every answer carries."""
+    own = [(b"x-request-id", request_id), *NO_CACHE, (b"content-length", b"%d" % len(body)), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": own})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def respond_error(send: Send, error: ServiceError, request_id: bytes) -> None:
+    headers = [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
+    await respond(send, error.status, error.body(), [JSON_TYPE, *headers], request_id)
+
+
+def reply_headers(headers: Mapping[str, str]) -> Headers:
+    """A reply's headers as ASGI wants them; framing is the server's own."""
+    return [
+        (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
+        for name, value in headers.items()
+        if name.lower() not in FRAMING
+    ]

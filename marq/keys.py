@@ -1,0 +1,59 @@
+"""Every Redis key of marq, in one place.
+
+All keys of a model carry the hash tag `{model}`, so that whatever one Lua script touches lies in one slot
+of a Redis Cluster. Versions are free text and therefore always come last.
+"""
+
+PREFIX = "marq:"
+GROUP = "replicas"
+
+HIGH, NORMAL, LOW = "high", "normal", "low"
+LANES = (HIGH, NORMAL, LOW)
+FRONT = "front"  # entries that a lost replica held: read before every lane
+
+REGISTRY = PREFIX + "registry"  # hash: "model/version" -> ModelSpec as JSON
+DEFAULT_VERSIONS = PREFIX + "registry:defaults"  # hash: model -> default version
+MANAGEMENT = PREFIX + "management"  # stream: what was changed, by whom; wakes nodes and gateways
+NODES = PREFIX + "nodes"  # sorted set: node -> last heartbeat, unix s
+TOKENS = PREFIX + "tokens"  # hash: plane -> token, plane + ":expires" -> unix ms
+CELERY = PREFIX + "celery:"  # prefix of all that Celery and kombu write
+
+
+def lane(model: str, version: str, name: str = NORMAL) -> str:
+    """The request stream of one lane (`FRONT` included)."""
+    return f"{PREFIX}{{{model}}}:{name}:{version}"
+
+
+def lanes(model: str, version: str) -> tuple[str, ...]:
+    """All request streams of a model version in the order in which replicas read them."""
+    return tuple(lane(model, version, name) for name in (FRONT, *LANES))
+
+
+def job(model: str, request_id: str) -> str:
+    """The record (hash) of one job."""
+    return f"{PREFIX}{{{model}}}:job:{request_id}"
+
+
+def finished(model: str) -> str:
+    """The pub/sub channel that names finished jobs of a model, space-separated."""
+    return f"{PREFIX}{{{model}}}:finished"
+
+
+def dead_letters(model: str) -> str:
+    """The stream of entries that were given up."""
+    return f"{PREFIX}{{{model}}}:dead"
+
+
+def pools(model: str, version: str) -> str:
+    """Hash: pool name -> its last report as JSON."""
+    return f"{PREFIX}{{{model}}}:pools:{version}"
+
+
+def slot(model: str, version: str, number: int) -> str:
+    """The lease (string with a time-out) of one replica slot; its value is the node that holds it."""
+    return f"{PREFIX}{{{model}}}:slot:{number}:{version}"
+
+
+def replies(gateway: str) -> str:
+    """The stream on which one gateway process or client waits for replies."""
+    return f"{PREFIX}replies:{gateway}"

@@ -1,0 +1,45 @@
+"""Listening sockets: opened by the supervisor, so that a taken port is told before anything has started,
+and inherited by the gateways, so that a gateway can be replaced without refusing a connection."""
+
+import os
+import socket
+from collections.abc import Mapping
+
+from marq.errors import MarqError
+from marq.settings import parse_address
+
+VARIABLE = "MARQ_LISTEN"  # "inference=5,management=6"
+BACKLOG = 2048
+
+
+class PortTaken(MarqError):
+    """Raised when an address cannot be listened on; names it."""
+
+
+def listen(address: str, name: str) -> socket.socket:
+    """A listening socket. Raises PortTaken, SettingsError."""
+    host, port = parse_address(address, name)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise PortTaken(
+            f"{name} {address} cannot be used: {os.strerror(error.errno or 0)}. "
+            f"Stop what uses port {port}, or set another {name}."
+        ) from None
+    sock.listen(BACKLOG)
+    return sock
+
+
+def environment(sockets: Mapping[str, socket.socket]) -> dict[str, str]:
+    """What tells a child which of its inherited descriptors is which."""
+    return {VARIABLE: ",".join(f"{name}={sock.fileno()}" for name, sock in sockets.items())}
+
+
+def inherited_sockets(environ: Mapping[str, str]) -> dict[str, socket.socket]:
+    """The sockets that `environment` told of."""
+    pairs = (item.split("=") for item in environ[VARIABLE].split(","))
+    return {name: socket.socket(fileno=int(number)) for name, number in pairs}

@@ -1,0 +1,71 @@
+-- Moves what a lost consumer held to the front of the queue.
+-- KEYS  1 front (stream)   2.. lanes to look through (streams, front included)
+-- ARGV  1 group   2 consumer   3 most attempts   4 key prefix of the model's job records
+--       5.. entries that were being run when it was lost
+-- An entry that was being run has one more attempt behind it; one that has had them all stays pending and
+-- is returned, for the caller to answer. Returns a list of {lane, entry, attempts, fields}.
+local MOST = 10000
+local running, spent = {}, {}
+for i = 5, #ARGV do
+  running[ARGV[i]] = true
+end
+
+-- Returns the fields with the new number of attempts, and the request's id: the first entry's, if not given.
+local function with_attempts(fields, entry, attempts)
+  local copy, id = {}, nil
+  for i = 1, #fields, 2 do
+    if fields[i] ~= "attempts" then
+      copy[#copy + 1], copy[#copy + 2] = fields[i], fields[i + 1]
+    end
+    if fields[i] == "id" then
+      id = fields[i + 1]
+    end
+  end
+  if not id then
+    id = entry
+    copy[#copy + 1], copy[#copy + 2] = "id", id
+  end
+  copy[#copy + 1], copy[#copy + 2] = "attempts", tostring(attempts)
+  return copy, id
+end
+
+local function attempts_of(fields)
+  for i = 1, #fields, 2 do
+    if fields[i] == "attempts" then
+      return tonumber(fields[i + 1]) or 0
+    end
+  end
+  return 0
+end
+
+local function requeue(lane, entry)
+  local found = redis.call("XRANGE", lane, entry, entry)
+  if #found == 0 then
+    redis.call("XACK", lane, ARGV[1], entry)
+    return
+  end
+  local fields = found[1][2]
+  local attempts = attempts_of(fields) + (running[entry] and 1 or 0)
+  if attempts >= tonumber(ARGV[3]) then
+    spent[#spent + 1] = {lane, entry, attempts, fields}
+    return
+  end
+  local copy, id = with_attempts(fields, entry, attempts)
+  local moved, record = redis.call("XADD", KEYS[1], "*", unpack(copy)), ARGV[4] .. id
+  if redis.call("EXISTS", record) == 1 then
+    redis.call("HSET", record, "lane", KEYS[1], "entry", moved)
+  end
+  redis.call("XACK", lane, ARGV[1], entry)
+  redis.call("XDEL", lane, entry)
+end
+
+for i = 2, #KEYS do
+  local pending = redis.call("XPENDING", KEYS[i], ARGV[1], "-", "+", MOST, ARGV[2])
+  for _, item in ipairs(pending) do
+    requeue(KEYS[i], item[1])
+  end
+  if #spent == 0 and #pending < MOST then
+    redis.call("XGROUP", "DELCONSUMER", KEYS[i], ARGV[1], ARGV[2])
+  end
+end
+return spent

@@ -1,0 +1,104 @@
+"""The queue contract, version 1: what an entry of a request lane and an entry of a reply stream carry.
+
+A request entry is flat fields, so that a producer in any language needs only `XADD`. Only `body` is
+required. A reply entry holds the fields of one reply, or of several in a row, each starting with `id`.
+"""
+
+from dataclasses import dataclass
+
+from marq.errors import MalformedEntry
+
+VERSION = 1
+DEFAULT_TTL_MS = 3_600_000  # how long a finished job's record is kept
+
+
+@dataclass(slots=True)
+class Request:
+    """One row for the handler.
+
+    `entry` and `lane` say where it came from; everything else is a field of the entry, with the default that
+    a producer gets by leaving it out.
+    """
+
+    entry: bytes
+    lane: str
+    body: bytes
+    id: bytes = b""  # default: the entry's id
+    type: bytes = b""  # content type
+    headers: bytes = b""  # JSON object of the client's headers
+    path: bytes | None = None  # what the client's path had after the version
+    reply: bytes = b""  # stream to answer on, one entry for each reply
+    replies: bytes = b""  # the same for readers that take several replies in one entry
+    job: bytes = b""  # "1": keep the result to be polled
+    deadline: bytes = b""  # unix ms; never started later than that
+    attempts: bytes = b"0"  # how often it was being run when its replica was lost
+    trace: bytes = b""  # W3C traceparent
+
+    @property
+    def queued_ms(self) -> int:
+        """When the entry was added, unix ms of the Redis server's clock."""
+        return int(self.entry.partition(b"-")[0])
+
+
+FIELDS = {
+    name.encode(): name
+    for name in (
+        "body", "id", "type", "headers", "path", "reply", "replies", "job", "deadline", "attempts", "trace",
+    )
+}  # fmt: skip
+
+
+def decode(lane: str, entry: bytes, fields: list[bytes]) -> Request:
+    """Reads one entry. Unknown fields are ignored. Raises MalformedEntry with the reason."""
+    known = {
+        FIELDS[name]: value for name, value in zip(fields[::2], fields[1::2], strict=True) if name in FIELDS
+    }
+    if "body" not in known:
+        raise MalformedEntry("the field `body` is missing", fields)
+    for name in ("deadline", "attempts"):
+        if name in known and not known[name].isdigit():
+            raise MalformedEntry(
+                f"the field `{name}` must be a whole number, not {known[name]!r:.40}", fields
+            )
+    request = Request(entry, lane, **known)
+    if not request.id:
+        request.id = entry
+    return request
+
+
+@dataclass(slots=True)
+class Reply:
+    """The answer to one request. `headers` is a JSON object or empty; `more` marks a part of a stream."""
+
+    id: bytes
+    status: int
+    body: bytes
+    headers: bytes = b""
+    more: bool = False
+
+    def fields(self) -> list[bytes]:
+        flat = [b"id", self.id, b"status", b"%d" % self.status]
+        if self.headers:
+            flat += (b"headers", self.headers)
+        if self.more:
+            flat += (b"more", b"1")
+        flat += (b"body", self.body)
+        return flat
+
+
+def decode_replies(fields: list[bytes]) -> list[Reply]:
+    """All replies of one entry of a reply stream."""
+    replies: list[Reply] = []
+    for name, value in zip(fields[::2], fields[1::2], strict=True):
+        if name == b"id":
+            reply = Reply(value, 200, b"")
+            replies.append(reply)
+        elif name == b"status":
+            reply.status = int(value)
+        elif name == b"body":
+            reply.body = value
+        elif name == b"headers":
+            reply.headers = value
+        elif name == b"more":
+            reply.more = value == b"1"
+    return replies

@@ -1,0 +1,120 @@
+"""The asynchronous connection to Redis that gateways and clients use.
+
+Commands of one event-loop turn leave in one write; one reader resolves all replies. Built on hiredis alone,
+because this is the hot path of every prediction.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from typing import Any
+
+import hiredis
+from redis.connection import parse_url
+
+from marq.connection import CONNECT_TIMEOUT_S, pack, without_password
+from marq.errors import RedisUnavailable, ServiceUnavailable
+from marq.message import Reply
+
+Waiter = asyncio.Future[Any] | bytes  # bytes: the id of a request, told only if its XADD fails
+
+
+class PipelinedConnection(asyncio.Protocol):
+    """One Redis connection; commands queue up and are written once for each turn of the event loop."""
+
+    def __init__(self, on_lost: Any) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._reader = hiredis.Reader()
+        self._waiters: deque[Waiter] = deque()
+        self._outgoing: list[bytes] = []
+        self._transport: Any = None
+        self._on_lost = on_lost
+        self.failed: dict[bytes, asyncio.Future[Reply]] = {}
+
+    @classmethod
+    async def open(cls, url: str, on_lost: Any) -> "PipelinedConnection":
+        """Connects and authenticates. Raises RedisUnavailable."""
+        loop, options = asyncio.get_running_loop(), parse_url(url)  # type: ignore[no-untyped-call]
+        connection = cls(on_lost)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                if "path" in options:
+                    await loop.create_unix_connection(lambda: connection, options["path"])
+                else:
+                    await loop.create_connection(
+                        lambda: connection,
+                        options.get("host", "localhost"),
+                        options.get("port", 6379),
+                        ssl=ssl.create_default_context() if url.startswith("rediss:") else None,
+                    )
+                await connection._log_in(options)
+        except (OSError, TimeoutError, hiredis.ReplyError) as error:
+            connection.close()
+            raise RedisUnavailable(f"Redis at {without_password(url)} cannot be used: {error}") from error
+        return connection
+
+    async def _log_in(self, options: dict[str, Any]) -> None:
+        if password := options.get("password"):
+            await self.execute("AUTH", options.get("username") or "default", password)
+        if database := options.get("db"):
+            await self.execute("SELECT", database)
+
+    def send(self, packed: bytes, waiter: Waiter) -> None:
+        """Queues a packed command; `waiter` gets its reply, or hears of its failure."""
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing.append(packed)
+        self._waiters.append(waiter)
+
+    def execute(self, *command: object) -> asyncio.Future[Any]:
+        """The reply of one command; hiredis.ReplyError is raised where Redis refuses it."""
+        future = self._loop.create_future()
+        self.send(pack(command), future)
+        return future
+
+    def close(self) -> None:
+        if self._transport:
+            self._transport.close()
+
+    def _flush(self) -> None:
+        packed, self._outgoing = b"".join(self._outgoing), []
+        if self._transport:
+            self._transport.write(packed)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        connected = transport.get_extra_info("socket")
+        if connected.family in (socket.AF_INET, socket.AF_INET6):
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        while (reply := self._reader.gets()) is not False:
+            waiter = self._waiters.popleft()
+            if isinstance(waiter, bytes):
+                if isinstance(reply, hiredis.ReplyError):
+                    self._fail(waiter, reply)
+            elif not waiter.done():
+                if isinstance(reply, hiredis.ReplyError):
+                    waiter.set_exception(reply)
+                else:
+                    waiter.set_result(reply)
+
+    def _fail(self, request_id: bytes, error: Exception) -> None:
+        future = self.failed.pop(request_id, None)
+        if future and not future.done():
+            future.set_exception(ServiceUnavailable(f"Redis refused the request: {error}"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        lost = ConnectionError(f"the connection to Redis was lost: {exc or 'closed by the server'}")
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if isinstance(waiter, bytes):
+                self._fail(waiter, lost)
+            elif not waiter.done():
+                waiter.set_exception(lost)
+        self._on_lost(self)

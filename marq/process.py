@@ -1,0 +1,31 @@
+"""What every process of marq does about its parent and its children."""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Mapping
+
+PR_SET_PDEATHSIG = 1
+PARENT_VARIABLE = "MARQ_PARENT_PID"
+
+
+def child_environment(*additions: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with additions, for a child that calls `die_with_parent`."""
+    environment = {**os.environ, PARENT_VARIABLE: str(os.getpid())}
+    for addition in additions:
+        environment.update(addition)
+    return environment
+
+
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """Asks the kernel to signal this process when the thread that started it ends (Linux).
+
+    So a killed supervisor, node or pool leaves no orphans; what they held is requeued.
+    """
+    parent = os.environ.pop(PARENT_VARIABLE, None)
+    if parent is None or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
+    if os.getppid() != int(parent):  # it ended before we asked
+        os.kill(os.getpid(), number)

@@ -1,0 +1,191 @@
+"""What should run: models, versions, sizes, default versions; and what pools say does run. Kept in Redis."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+import redis
+
+from marq import keys
+from marq.errors import Conflict, InvalidModelVersion, ModelNotFound, ModelVersionNotFound
+
+HEARTBEAT_S = 1.0
+HEARTBEAT_LIMIT_S = 10.0  # a pool or node that has not reported for so long is lost
+AUDIT_LENGTH = 1000
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One registered model version, with every setting resolved."""
+
+    name: str
+    version: str
+    url: str  # as the client gave it
+    archive: str  # path of the archive on hosts that run it
+    handler: str
+    runtime: str = "python"
+    envelope: str = ""
+    batch_size: int = 1
+    max_batch_delay_ms: int = 100
+    batching: str = "adaptive"
+    min_workers: int = 0
+    max_workers: int = 0
+    response_timeout_s: int = 120
+    startup_timeout_s: int = 120
+    max_retry_timeout_s: int = 300
+    client_timeout_ms: int = 0
+    job_queue_size: int = 100
+    max_attempts: int = 3
+    device_type: str = ""
+    device_ids: list[int] = field(default_factory=list)
+    parallel_type: str = ""
+    parallel_level: int = 0
+    loaded_at_startup: bool = False
+
+    @property
+    def key(self) -> str:
+        return f"{self.name}/{self.version}"
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: bytes | str) -> "ModelSpec":
+        """Reads a spec; keys that this version of marq does not know are ignored."""
+        known = {f.name for f in fields(cls)}
+        return cls(**{k: v for k, v in json.loads(text).items() if k in known})
+
+
+@dataclass(frozen=True)
+class Models:
+    """The registry at one moment."""
+
+    specs: dict[str, dict[str, ModelSpec]]  # name -> version -> spec
+    defaults: dict[str, str]
+
+    def __iter__(self) -> Iterator[ModelSpec]:
+        return (spec for versions in self.specs.values() for spec in versions.values())
+
+    def versions(self, name: str) -> dict[str, ModelSpec]:
+        """All versions of a model. Raises ModelNotFound."""
+        try:
+            return self.specs[name]
+        except KeyError:
+            raise ModelNotFound(f"Model not found: {name}") from None
+
+    def get(self, name: str, version: str | None = None) -> ModelSpec:
+        """The version, or the default one. Raises ModelNotFound or ModelVersionNotFound."""
+        versions = self.versions(name)
+        wanted = version or self.defaults.get(name, "")
+        if wanted not in versions:
+            raise ModelVersionNotFound(f"Model version: {wanted} does not exist for model: {name}")
+        return versions[wanted]
+
+
+class Registry:
+    """Reads and changes the registry; every change is announced on the management stream."""
+
+    def __init__(self, client: Any) -> None:
+        self.redis = client
+
+    def models(self) -> Models:
+        with self.redis.pipeline(transaction=True) as pipe:
+            pipe.hgetall(keys.REGISTRY).hgetall(keys.DEFAULT_VERSIONS)
+            stored, defaults = pipe.execute()
+        specs: dict[str, dict[str, ModelSpec]] = {}
+        for text in stored.values():
+            spec = ModelSpec.from_json(text)
+            specs.setdefault(spec.name, {})[spec.version] = spec
+        return Models(specs, {k.decode(): v.decode() for k, v in defaults.items()})
+
+    def register(self, spec: ModelSpec) -> None:
+        """Adds a version and its lanes; the first version of a model is its default. Raises Conflict."""
+        self._create_lanes(spec)
+        if not self.redis.hsetnx(keys.REGISTRY, spec.key, spec.to_json()):
+            raise Conflict(f"Model version {spec.version} is already registered for model {spec.name}")
+        self.redis.hsetnx(keys.DEFAULT_VERSIONS, spec.name, spec.version)
+        self.announce("register", spec)
+
+    def put(self, spec: ModelSpec) -> None:
+        """Adds a version or replaces its settings."""
+        self._create_lanes(spec)
+        self.redis.hset(keys.REGISTRY, spec.key, spec.to_json())
+        self.redis.hsetnx(keys.DEFAULT_VERSIONS, spec.name, spec.version)
+        self.announce("put", spec)
+
+    def scale(self, spec: ModelSpec, min_workers: int, max_workers: int) -> ModelSpec:
+        scaled = replace(spec, min_workers=min_workers, max_workers=max_workers)
+        self.redis.hset(keys.REGISTRY, spec.key, scaled.to_json())
+        self.announce("scale", scaled)
+        return scaled
+
+    def set_default(self, name: str, version: str) -> None:
+        """Raises ModelNotFound or ModelVersionNotFound."""
+        if version not in self.models().versions(name):
+            raise ModelVersionNotFound(f"Model version {version} does not exist for model {name}")
+        self.redis.hset(keys.DEFAULT_VERSIONS, name, version)
+        self.redis.xadd(
+            keys.MANAGEMENT, {"action": "set-default", "model": name, "version": version}, maxlen=AUDIT_LENGTH
+        )
+
+    def unregister(self, spec: ModelSpec) -> None:
+        """Removes a version; its lanes stay until their entries are answered. Raises InvalidModelVersion."""
+        models = self.models()
+        if spec.version == models.defaults.get(spec.name):
+            if len(models.versions(spec.name)) > 1:
+                raise InvalidModelVersion(f"Cannot remove default version for model {spec.name}")
+            self.redis.hdel(keys.DEFAULT_VERSIONS, spec.name)
+        self.redis.hdel(keys.REGISTRY, spec.key)
+        self.announce("unregister", spec)
+
+    def announce(self, action: str, spec: ModelSpec) -> None:
+        entry = {"action": action, "model": spec.name, "version": spec.version, "spec": spec.to_json()}
+        self.redis.xadd(keys.MANAGEMENT, entry, maxlen=AUDIT_LENGTH, approximate=True)
+
+    def _create_lanes(self, spec: ModelSpec) -> None:
+        """The group starts at the beginning, so that what was queued before it is served too."""
+        for lane in keys.lanes(spec.name, spec.version):
+            try:
+                self.redis.xgroup_create(lane, keys.GROUP, id="0", mkstream=True)
+            except redis.ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+
+    def delete_lanes(self, spec: ModelSpec) -> None:
+        self.redis.delete(*keys.lanes(spec.name, spec.version), keys.pools(spec.name, spec.version))
+
+    def waiting(self, spec: ModelSpec) -> int:
+        """How many requests no replica has taken yet."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for lane in keys.lanes(spec.name, spec.version):
+                pipe.xlen(lane).xpending(lane, keys.GROUP)
+            replies = pipe.execute(raise_on_error=False)
+        lengths, pendings = replies[::2], replies[1::2]
+        if any(isinstance(reply, Exception) for reply in replies):
+            return 0
+        waiting: int = sum(lengths) - sum(pending["pending"] for pending in pendings)
+        return max(0, waiting)
+
+    # what runs, as reported by pools
+
+    def report(self, spec: ModelSpec, pool: str, report: dict[str, Any]) -> None:
+        """Stores a pool's report; `reported` (unix s) is its heartbeat."""
+        report = {**report, "reported": time.time()}
+        self.redis.hset(keys.pools(spec.name, spec.version), pool, json.dumps(report))
+
+    def withdraw(self, spec: ModelSpec, pool: str) -> None:
+        """Forgets the report of a pool that has ended."""
+        self.redis.hdel(keys.pools(spec.name, spec.version), pool)
+
+    def reports(self, spec: ModelSpec) -> dict[str, dict[str, Any]]:
+        """The last report of each pool of a model version, lost pools included."""
+        stored = self.redis.hgetall(keys.pools(spec.name, spec.version))
+        return {name.decode(): json.loads(text) for name, text in stored.items()}
+
+    def replicas(self, spec: ModelSpec) -> list[dict[str, Any]]:
+        """The replicas of all pools that are alive."""
+        alive = time.time() - HEARTBEAT_LIMIT_S
+        reports = [r for r in self.reports(spec).values() if r["reported"] >= alive]
+        return [replica for report in reports for replica in report["replicas"]]

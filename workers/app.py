@@ -1,0 +1,26 @@
+"""The Celery app of all pools: what `celery -A workers.app inspect|control` and Flower talk to.
+
+Celery runs and steers pools; predictions and jobs never pass through its messages.
+"""
+
+import os
+
+from celery import Celery
+
+from marq import keys
+
+POOL_CLASS = "workers.pool:ReplicaPool"
+
+app = Celery("marq", broker=os.environ.get("MARQ_REDIS_URL"))
+app.conf.update(
+    broker_transport_options={"global_keyprefix": keys.CELERY},
+    broker_connection_retry_on_startup=True,
+    accept_content=["json"],
+    task_serializer="json",
+    result_serializer="json",
+    task_ignore_result=True,
+    worker_hijack_root_logger=False,
+    worker_redirect_stdouts=False,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    control_queue_expires=60.0,
+)

@@ -1,0 +1,61 @@
+"""Which replica slots of a model version run on this host: leases in Redis, renewed while the node lives."""
+
+import time
+from typing import Any
+
+from marq import keys
+from marq.registry import HEARTBEAT_LIMIT_S, ModelSpec
+
+LEASE_MS = int(HEARTBEAT_LIMIT_S * 1000)
+
+
+class Leases:
+    """This node's slots. There is no leader: a lost node's leases run out and others take them."""
+
+    def __init__(self, client: Any, node: str) -> None:
+        self._redis, self._node = client, node
+
+    def heartbeat(self) -> int:
+        """Tells that this node lives; returns how many nodes do."""
+        now = time.time()
+        self._redis.zadd(keys.NODES, {self._node: now})
+        self._redis.zremrangebyscore(keys.NODES, 0, now - HEARTBEAT_LIMIT_S)
+        return int(self._redis.zcard(keys.NODES))
+
+    def hold(self, spec: ModelSpec, nodes: int) -> int:
+        """Renews and takes slots, gives back surplus ones; returns how many this node holds.
+
+        A node takes no more than its even share, rounded up, so that slots spread over the hosts.
+        """
+        numbers = range(spec.min_workers)
+        share = -(-spec.min_workers // max(1, nodes))
+        held = 0
+        for number, owner in zip(numbers, self._owners(spec, numbers), strict=True):
+            if held >= share:
+                break
+            held += self._renew(spec, number) if owner == self._node else self._take(spec, number, owner)
+        return held
+
+    def release(self, spec: ModelSpec, keep: int = 0) -> None:
+        """Gives back this node's slots from number `keep` on."""
+        numbers = range(keep, max(keep, spec.max_workers, spec.min_workers))
+        for number, owner in zip(numbers, self._owners(spec, numbers), strict=True):
+            if owner == self._node:
+                self._redis.delete(keys.slot(spec.name, spec.version, number))
+
+    def leave(self) -> None:
+        self._redis.zrem(keys.NODES, self._node)
+
+    def _owners(self, spec: ModelSpec, numbers: range) -> list[str | None]:
+        names = [keys.slot(spec.name, spec.version, number) for number in numbers]
+        owners = self._redis.mget(names) if names else []
+        return [owner.decode() if owner else None for owner in owners]
+
+    def _renew(self, spec: ModelSpec, number: int) -> bool:
+        return bool(self._redis.pexpire(keys.slot(spec.name, spec.version, number), LEASE_MS))
+
+    def _take(self, spec: ModelSpec, number: int, owner: str | None) -> bool:
+        if owner is not None:
+            return False
+        name = keys.slot(spec.name, spec.version, number)
+        return bool(self._redis.set(name, self._node, nx=True, px=LEASE_MS))

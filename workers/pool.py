@@ -1,0 +1,198 @@
+"""The pool: a Celery worker whose slots are replica processes of one model version.
+
+Celery starts it, answers `inspect` and `control` for it, and shuts it down. The pool keeps as many replicas
+as it was told to, replaces those that end, puts back what they held, and reports what it sees.
+"""
+
+import logging
+import logging.handlers
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+from celery.concurrency.base import BasePool
+
+from marq import connection
+from marq.process import die_with_parent
+from marq.registry import HEARTBEAT_S, Registry
+from workers.recovery import Recovery
+from workers.replica_process import ReplicaProcess
+from workers.specs import PoolSpec
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.05
+RECOVERY_EVERY_S = 2.0
+BACK_OFF_S = (1, 1, 2, 3, 5, 8, 13, 21, 34, 55)  # between starts that failed before the replica was ready
+
+
+class ReplicaPool(BasePool):  # type: ignore[misc]
+    """Keeps `limit` replicas running. All replicas are started and watched by one thread."""
+
+    limit: int
+
+    def on_start(self) -> None:
+        die_with_parent()
+        self._spec = PoolSpec.from_environment()
+        self._registry = Registry(connection.client(self._spec.redis_url))
+        self._recovery = Recovery(self._spec, self._registry)
+        self._model_log = _model_log(Path(self._spec.log_file))
+        self._replicas: list[ReplicaProcess] = []
+        self._failures = 0
+        self._reason = ""
+        self._failing_since: float | None = None
+        self._not_before = self._reported = self._recovered = 0.0
+        self._last_report: Any = None
+        self._stopping = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="pool-watcher", daemon=True)
+        self._watcher.start()
+
+    def on_stop(self) -> None:
+        """Drains all replicas and waits for them: what runs finishes, what waits stays queued."""
+        self._stopping.set()
+        self._watcher.join()
+
+    def on_terminate(self) -> None:
+        for replica in self._replicas:
+            replica.kill()
+        self.on_stop()
+
+    def grow(self, n: int) -> None:
+        """Called by `celery control pool_grow`."""
+        self.limit += n
+        self._not_before = 0.0
+
+    def shrink(self, n: int) -> None:
+        """Called by `celery control pool_shrink`."""
+        self.limit = max(0, self.limit - n)
+
+    def on_apply(self, *_args: Any, **_options: Any) -> None:
+        raise NotImplementedError("pools run no Celery tasks: submit requests through marq.Client or HTTP")
+
+    def _get_info(self) -> dict[str, Any]:
+        """What `celery inspect stats` shows."""
+        spec = self._spec
+        return {
+            "implementation": f"{type(self).__module__}:{type(self).__name__}",
+            "max-concurrency": self.limit,
+            "model": spec.model.name,
+            "version": spec.model.version,
+            "processes": [replica.pid for replica in self._replicas],
+            "replicas": [replica.report() for replica in self._replicas],
+        }
+
+    # the watcher's thread
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(TICK_S):
+            self._guarded(self._tick)
+        for replica in self._replicas:
+            replica.drain()
+        while self._replicas:
+            self._guarded(self._bury_ended)
+            time.sleep(TICK_S)
+        self._guarded(lambda: self._registry.withdraw(self._spec.model, self._spec.name))
+
+    def _guarded(self, step: Any) -> None:
+        """A pool outlives Redis: what could not be done now is tried again at the next tick."""
+        try:
+            step()
+        except redis.RedisError as error:
+            log.warning("Redis does not answer: %s", error)
+            time.sleep(TICK_S * 10)
+
+    def _tick(self) -> None:
+        self._recover()
+        self._bury_ended()
+        self._kill_overdue()
+        self._resize()
+        self._report()
+
+    def _recover(self) -> None:
+        if time.monotonic() - self._recovered >= RECOVERY_EVERY_S:
+            self._recovery.requeue_lost({replica.consumer for replica in self._replicas})
+            self._recovered = time.monotonic()
+
+    def _bury_ended(self) -> None:
+        for replica in [r for r in self._replicas if r.exit_code is not None]:
+            replica.wait_for_output()
+            reason = self._why_ended(replica)
+            self._recovery.requeue(replica.consumer, replica.board.running, replica.spec.device, reason)
+            self._replicas.remove(replica)
+            if not replica.stopping:
+                self._note_failure(replica, reason)
+
+    def _why_ended(self, replica: ReplicaProcess) -> str:
+        code = replica.exit_code or 0
+        ending = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return "\n".join((f"replica {replica.slot} (pid {replica.pid}) ended with {ending}", *replica.tail))
+
+    def _note_failure(self, replica: ReplicaProcess, reason: str) -> None:
+        """A replica that served is replaced at once; one that never became ready, after a pause."""
+        if replica.was_ready:
+            log.error("%s; starting another", reason.partition("\n")[0])
+            self._failures = 0
+            return
+        self._failing_since = self._failing_since or time.time()
+        pause = BACK_OFF_S[min(self._failures, len(BACK_OFF_S) - 1)]
+        self._failures += 1
+        self._reason = reason
+        self._not_before = time.monotonic() + pause
+        log.error(
+            "%s before it was ready; starting another in %d s:\n%s", *reason.partition("\n")[::2], pause
+        )
+
+    def _kill_overdue(self) -> None:
+        for replica in self._replicas:
+            if reason := replica.overdue():
+                log.error("killing replica %d (pid %d): %s", replica.slot, replica.pid, reason)
+                replica.tail.append(reason)
+                replica.kill()
+            elif replica.state == "ready" and not replica.was_ready:
+                replica.was_ready = True
+                self._failures, self._reason, self._failing_since = 0, "", None
+
+    def _resize(self) -> None:
+        wanted = self.limit
+        running = [replica for replica in self._replicas if not replica.stopping]
+        for replica in running[wanted:]:
+            replica.drain()
+        if time.monotonic() >= self._not_before:
+            for slot, _ in zip(self._free_slots(), range(wanted - len(running)), strict=False):
+                self._replicas.append(ReplicaProcess(self._spec, slot, self._model_log))
+
+    def _free_slots(self) -> Iterator[int]:
+        taken = {replica.slot for replica in self._replicas}
+        return (slot for slot in range(self.limit + len(taken)) if slot not in taken)
+
+    def _report(self) -> None:
+        """Tells the registry at once when something changed, and as a heartbeat."""
+        now = time.monotonic()
+        states = [self.limit, *((replica.pid, replica.state) for replica in self._replicas)]
+        if states == self._last_report and now - self._reported < HEARTBEAT_S:
+            return
+        report = {
+            "node": self._spec.node,
+            "wanted": self.limit,
+            "failures": self._failures,
+            "failing_since": self._failing_since,
+            "reason": self._reason,
+            "replicas": [replica.report() for replica in self._replicas],
+        }
+        self._registry.report(self._spec.model, self._spec.name, report)
+        self._last_report, self._reported = states, now
+
+
+def _model_log(path: Path) -> logging.Logger:
+    """The log of what handlers print; several pools append to the same file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logger = logging.getLogger("marq.model")
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    handler = logging.handlers.WatchedFileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s [%(levelname)s] %(message)s"))
+    logger.addHandler(handler)
+    return logger

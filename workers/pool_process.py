@@ -1,0 +1,65 @@
+"""One pool as its node sees it: a Celery worker process, started, resized through Celery, stopped."""
+
+import logging
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from marq.process import child_environment
+from marq.registry import HEARTBEAT_S
+from workers.app import POOL_CLASS, app
+from workers.specs import PoolSpec
+
+log = logging.getLogger(__name__)
+
+RESIZE_EVERY_S = 2 * HEARTBEAT_S  # a command is not repeated before its effect can have been reported
+
+
+class PoolProcess:
+    """The Celery worker of one model version on this host."""
+
+    def __init__(self, spec: PoolSpec, size: int) -> None:
+        self.spec = spec
+        self.started = self._resized = time.monotonic()
+        self._process = subprocess.Popen(
+            [
+                sys.executable, "-P", "-m", "celery", "-A", "workers.app", "worker",
+                "--hostname", spec.name, "--pool", "custom", "--concurrency", str(size),
+                "--queues", f"{spec.model.name}.{spec.model.version}", "--events",
+                "--without-gossip", "--without-mingle", "--loglevel", "WARNING",
+            ],
+            env=child_environment({"CELERY_CUSTOM_WORKER_POOL": POOL_CLASS}, spec.to_environment()),
+            stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def resize(self, size: int, report: dict[str, Any] | None) -> None:
+        """Grows or shrinks the pool, if its last report says that it has another size."""
+        if report is None or report["wanted"] == size or time.monotonic() - self._resized < RESIZE_EVERY_S:
+            return
+        change = size - report["wanted"]
+        log.info("%s: %+d replicas", self.spec.name, change)
+        command = app.control.pool_grow if change > 0 else app.control.pool_shrink
+        command(abs(change), destination=[self.spec.name])
+        self._resized = time.monotonic()
+
+    def drain(self) -> None:
+        """Celery's warm shutdown: replicas finish what they run."""
+        if not self.has_ended:
+            self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether it ended within the time-out."""
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True

@@ -1,0 +1,90 @@
+"""Answers requests: the commands that publish a batch's replies and acknowledge its entries."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from marq import keys, results, scripts
+from marq.connection import Command
+from marq.errors import DeadlineExceeded
+from marq.message import DEFAULT_TTL_MS, Reply, Request
+from marq.registry import ModelSpec
+from workers.runtime import responses
+
+Answer = tuple[Request, Reply]
+REPLIES_LENGTH = 10_000  # of a stream that a producer named and may never read
+
+
+class Publisher:
+    """Builds the commands for one model version; sends nothing itself."""
+
+    def __init__(self, spec: ModelSpec, device: str, job_result_ttl_ms: int = DEFAULT_TTL_MS) -> None:
+        self._spec = spec
+        self._device = device
+        self._ttl_ms = job_result_ttl_ms
+        self._channel = keys.finished(spec.name)
+
+    def commands(self, answers: Sequence[Answer], started_ms: int) -> list[Command]:
+        """Replies first, acknowledgement last: a crash in between repeats an answer, and loses none."""
+        jobs = [answer for answer in answers if answer[0].job]
+        others = [answer for answer in answers if not answer[0].job]
+        commands = [*_packed(answers), *_single(answers)]
+        commands += _acknowledge(request for request, _ in others)
+        if jobs:
+            commands.append(self._publish(jobs, started_ms))
+        return commands
+
+    def expire(self, requests: Sequence[Request]) -> list[Command]:
+        """Answers requests that passed their deadline before they ran."""
+        error = DeadlineExceeded("The request passed its deadline before it ran.")
+        replies = [Reply(r.id, error.status, error.body(), responses.JSON_HEADERS) for r in requests]
+        return self.commands(list(zip(requests, replies, strict=True)), 0)
+
+    def _publish(self, jobs: list[Answer], started_ms: int) -> Command:
+        script_keys: list[str] = []
+        arguments: list[object] = []
+        for request, reply in jobs:
+            script_keys += (request.lane, keys.job(self._spec.name, request.id.decode()))
+            arguments += (
+                request.entry, request.id, _state(reply), int(request.attempts) + 1, request.queued_ms,
+                started_ms or "", reply.status, reply.headers, reply.body,
+            )  # fmt: skip
+        return scripts.PUBLISH.call(
+            script_keys, keys.GROUP, self._ttl_ms, self._channel, self._spec.version, self._device,
+            int(time.time() * 1000), *arguments,
+        )  # fmt: skip
+
+
+def _state(reply: Reply) -> str:
+    if reply.status == DeadlineExceeded.status:
+        return results.EXPIRED
+    return results.SUCCEEDED if reply.status < 400 else results.FAILED
+
+
+def _packed(answers: Sequence[Answer]) -> list[Command]:
+    """One entry with all replies for each reader that takes several; never creates the stream."""
+    streams: defaultdict[bytes, list[bytes]] = defaultdict(list)
+    for request, reply in answers:
+        if request.replies:
+            streams[request.replies] += reply.fields()
+    return [("XADD", stream, "NOMKSTREAM", "*", *fields) for stream, fields in streams.items()]
+
+
+def _single(answers: Sequence[Answer]) -> list[Command]:
+    commands: list[Command] = []
+    for request, reply in answers:
+        if request.reply:
+            commands.append(("XADD", request.reply, "MAXLEN", "~", REPLIES_LENGTH, "*", *reply.fields()))
+            commands.append(("PEXPIRE", request.reply, DEFAULT_TTL_MS))
+    return commands
+
+
+def _acknowledge(requests: Iterable[Request]) -> list[Command]:
+    entries: defaultdict[str, list[bytes]] = defaultdict(list)
+    for request in requests:
+        entries[request.lane].append(request.entry)
+    commands: list[Command] = []
+    for lane, ids in entries.items():
+        commands.append(("XACK", lane, keys.GROUP, *ids))
+        commands.append(("XDEL", lane, *ids))
+    return commands

@@ -1,0 +1,91 @@
+"""Puts back what a lost replica held, and answers what has been tried too often."""
+
+import logging
+import time
+from typing import Any
+
+from marq import keys, scripts
+from marq.connection import Connection
+from marq.errors import MalformedEntry
+from marq.message import Reply, decode
+from marq.registry import HEARTBEAT_LIMIT_S, Registry
+from workers.batcher import bury
+from workers.publisher import Publisher
+from workers.runtime import responses
+from workers.scoreboard import Scoreboard
+from workers.specs import PoolSpec, pool_of, scoreboard_path
+
+log = logging.getLogger(__name__)
+
+
+class Recovery:
+    """Redelivery for one model version."""
+
+    def __init__(self, pool: PoolSpec, registry: Registry) -> None:
+        self._model, self._pool_name, self._registry = pool.model, pool.name, registry
+        self._connection = Connection(pool.redis_url)
+        self._lanes = keys.lanes(self._model.name, self._model.version)
+        self._ttl_ms = pool.job_result_ttl_ms
+        self._run_dir = pool.run_dir
+
+    def requeue(self, consumer: str, running: list[str], device: str, reason: str) -> None:
+        """Moves all that the consumer held to the front. Raises redis.RedisError.
+
+        What was being run has one more attempt behind it; after the last it is answered with 500
+        `Worker died.` and goes to the dead letters with the reason.
+        """
+        spent = self._connection.run(
+            scripts.REQUEUE, [self._lanes[0], *self._lanes], keys.GROUP, consumer,
+            self._model.max_attempts, keys.job(self._model.name, ""), *running,
+        )  # fmt: skip
+        for lane, entry, attempts, fields in spent:
+            self._give_up(lane.decode(), entry, attempts, fields, device, reason)
+
+    def requeue_lost(self, alive: set[str]) -> None:
+        """Does the same for consumers whose pool is not heard of any more, and for this pool's old ones."""
+        for consumer in self._consumers() - alive:
+            pool = pool_of(consumer)
+            if pool == self._pool_name or not self._is_alive(pool):
+                log.warning("putting back what the lost replica %s held", consumer)
+                self.requeue(consumer, self._running(consumer), "unknown", "its host or pool was lost")
+
+    def _consumers(self) -> set[str]:
+        found: set[str] = set()
+        for lane in self._lanes:
+            for consumer in self._registry.redis.xinfo_consumers(lane, keys.GROUP):
+                found.add(consumer["name"].decode())
+        return found
+
+    def _running(self, consumer: str) -> list[str]:
+        """What a consumer was running: by its scoreboard if it was this host's, else all that it held."""
+        pool, slot, _ = consumer.rsplit("/", 2)
+        board = scoreboard_path(self._run_dir, pool, int(slot))
+        if pool == self._pool_name and board.is_file():
+            return Scoreboard(board).running
+        return [
+            item["message_id"].decode()
+            for lane in self._lanes
+            for item in self._registry.redis.xpending_range(lane, keys.GROUP, "-", "+", 10_000, consumer)
+        ]
+
+    def _is_alive(self, pool: str) -> bool:
+        report = self._registry.reports(self._model).get(pool)
+        return bool(report) and report["reported"] > time.time() - HEARTBEAT_LIMIT_S  # type: ignore[index]
+
+    def _give_up(
+        self, lane: str, entry: bytes, attempts: int, fields: list[bytes], device: str, reason: str
+    ) -> None:
+        text = f"given up after {attempts} attempts: {reason}"
+        commands: list[Any] = []
+        try:
+            request = decode(lane, entry, fields)
+            request.attempts = b"%d" % (attempts - 1)
+            reply: Reply = responses.failures([request], 500, "Worker died.")[0]
+            log.error("request %s %s", request.id.decode(), text)
+            publisher = Publisher(self._model, device, self._ttl_ms)
+            commands += publisher.commands([(request, reply)], request.queued_ms)
+        except MalformedEntry as error:
+            text = error.reason
+        self._connection.load_scripts()
+        self._connection.pipeline([*bury(self._model, lane, entry, fields, text)[:1], *commands])
+        self._connection.pipeline(bury(self._model, lane, entry, fields, text)[1:])

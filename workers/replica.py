@@ -1,0 +1,175 @@
+"""The replica process: one loaded handler, pinned to one device, reading its lanes until it is told to stop.
+
+Started as `python -m workers.replica` by its pool, with a ReplicaSpec in the environment.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import redis
+
+from marq import keys, scripts
+from marq.connection import Command, Connection
+from marq.message import Request
+from marq.process import die_with_parent
+from workers import scoreboard
+from workers.batcher import Batcher
+from workers.publisher import Publisher
+from workers.runtime.calls import HandlerCall
+from workers.specs import ReplicaSpec, consumer_name
+
+log = logging.getLogger(__name__)
+
+RECONNECT_DELAY_S = 0.2
+
+
+class Drain(BaseException):
+    """Raised by SIGTERM while the replica waits for requests. No Exception: handlers must not catch it."""
+
+
+class Replica:
+    """Takes batches, runs them, publishes the results, until drained."""
+
+    def __init__(self, spec: ReplicaSpec, call: HandlerCall, board: scoreboard.Scoreboard) -> None:
+        self._model = spec.pool.model
+        self._call, self._board = call, board
+        self._consumer = consumer_name(spec.pool.name, spec.slot, os.getpid())
+        self._connection = Connection(spec.pool.redis_url)
+        self._publisher = Publisher(self._model, spec.device, spec.pool.job_result_ttl_ms)
+        self._outgoing: list[Command] = []
+        self._draining = self._blocked = False
+        self._batcher = self._start_batcher()
+
+    def run(self) -> None:
+        """Returns when drained: what ran is published; what was only fetched, the pool puts back."""
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        self._board.enter(scoreboard.READY)
+        while not self._draining:
+            try:
+                with contextlib.suppress(Drain):
+                    self._step()
+            except redis.RedisError as error:
+                log.warning("Redis does not answer as it should: %s", error)
+                self._reconnect()
+        self._board.enter(scoreboard.DRAINING)
+        if self._outgoing:
+            self._connection.pipeline(self._outgoing)
+
+    def _step(self) -> None:
+        batch = self._batcher.next(self._outgoing)
+        self._outgoing = []
+        now_ms = int(time.time() * 1000)
+        late = [request for request in batch if request.deadline and int(request.deadline) < now_ms]
+        if late:
+            self._outgoing += self._publisher.expire(late)
+            batch = [request for request in batch if request not in late]
+        if batch:
+            self._run_batch(batch, now_ms)
+
+    def _run_batch(self, batch: list[Request], started_ms: int) -> None:
+        self._board.begin([request.entry for request in batch])
+        began = time.monotonic()
+        replies = self._call.run(batch)
+        self._batcher.ran(time.monotonic() - began)
+        self._outgoing += self._publisher.commands(list(zip(batch, replies, strict=True)), started_ms)
+        self._board.end(len(batch))
+
+    def _start_batcher(self) -> Batcher:
+        self._connection.load_scripts()
+        batcher = Batcher(self._connection, self._model, self._consumer)
+        batcher.on_blocked = self._note_blocked
+        return batcher
+
+    def _note_blocked(self, blocked: bool) -> None:
+        self._blocked = blocked
+        if blocked:
+            self._outgoing = []  # all of it has been answered
+            if self._draining:
+                raise Drain
+
+    def _on_sigterm(self, _signal: int, _frame: FrameType | None) -> None:
+        self._draining = True
+        if self._blocked:
+            raise Drain
+
+    def _reconnect(self) -> None:
+        """Waits for Redis; then sends again what may not have arrived, and gives back what was fetched.
+
+        Sending twice is harmless: a job's result is fenced by its entry, a prediction's reply is taken once.
+        """
+        self._blocked = False
+        self._connection.close()
+        while not self._draining:
+            time.sleep(RECONNECT_DELAY_S)
+            try:
+                self._connection.load_scripts()
+                self._connection.pipeline(self._outgoing) if self._outgoing else None
+                self._outgoing = []
+                lanes = keys.lanes(self._model.name, self._model.version)
+                self._connection.run(
+                    scripts.REQUEUE, [lanes[0], *lanes], keys.GROUP, self._consumer,
+                    self._model.max_attempts, keys.job(self._model.name, ""),
+                )  # fmt: skip
+                self._batcher = self._start_batcher()
+                return
+            except redis.RedisError as error:
+                log.debug("not yet: %s", error)
+
+
+def load(spec: ReplicaSpec) -> HandlerCall:
+    """Enters the model directory and loads its handler there."""
+    from ts.context import Context
+    from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
+    from workers.runtime import loader
+
+    pool, model = spec.pool, spec.pool.model
+    model_dir = Path(pool.model_dir)
+    os.chdir(model_dir)
+    sys.path.insert(0, str(model_dir))
+    if spec.gpu is not None:
+        import torch
+
+        torch.cuda.set_device(spec.gpu)
+    context: Any = Context(
+        model.name, str(model_dir), _manifest(model_dir), model.batch_size, spec.gpu, "0.12.0",
+        limit_max_image_pixels=pool.limit_max_image_pixels, model_yaml_config=_model_config(model_dir),
+    )  # fmt: skip
+    context.metrics = MetricsCacheYamlImpl()
+    handle = loader.load(model.handler, model_dir, context, model.envelope or None)
+    return HandlerCall(handle, context, pool.decode_input, pool.max_response_size)
+
+
+def _manifest(model_dir: Path) -> dict[str, Any] | None:
+    import json
+
+    path = model_dir / "MAR-INF/MANIFEST.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _model_config(model_dir: Path) -> dict[str, Any]:
+    import yaml
+
+    name = ((_manifest(model_dir) or {}).get("model") or {}).get("configFile")
+    return yaml.safe_load((model_dir / name).read_text()) or {} if name else {}
+
+
+def main() -> None:
+    die_with_parent()
+    logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
+    spec = ReplicaSpec.from_environment()
+    board = scoreboard.Scoreboard(Path(spec.scoreboard))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the pool drains us
+    call = load(spec)
+    log.info("Torch worker started.")
+    Replica(spec, call, board).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Responses out: from what the handler returned to one reply for each request (TorchServe's rules)."""
+
+import io
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from marq.errors import WorkerFailed, error_body
+from marq.message import Reply, Request
+
+JSON_HEADERS = b'{"content-type": "application/json"}'
+
+
+class BatchFailed(WorkerFailed):
+    """Raised when the handler's call as a whole has no usable result."""
+
+
+def encode(value: Any) -> bytes:
+    """The body for one element of the handler's list. Raises TypeError or ValueError if it has none."""
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, bytes | bytearray):
+        return bytes(value)
+    torch = sys.modules.get("torch")  # a handler that returns tensors has imported it
+    if torch is not None and isinstance(value, torch.Tensor):
+        buffer = io.BytesIO()
+        torch.save(value, buffer)
+        return buffer.getvalue()
+    return json.dumps(value, indent=2).encode()
+
+
+def check(returned: Any, rows: int) -> list[Any]:
+    """The handler's list. Raises BatchFailed unless it is a list with one element for each row."""
+    if not isinstance(returned, list):
+        raise BatchFailed("Invalid model predict output", 503)
+    if len(returned) != rows:
+        raise BatchFailed("number of batch response mismatched", 503)
+    return returned
+
+
+def build(
+    requests: Sequence[Request], values: list[Any], processors: Sequence[Any], max_size: int
+) -> list[Reply]:
+    """One reply for each request; an element that cannot be sent fails its own request only."""
+    return [
+        _reply(request, value, processor, max_size)
+        for request, value, processor in zip(requests, values, processors, strict=True)
+    ]
+
+
+def failures(requests: Sequence[Request], status: int, message: str) -> list[Reply]:
+    """The same error for each request."""
+    body = error_body(status, WorkerFailed.type, message)
+    return [Reply(request.id, status, body, JSON_HEADERS) for request in requests]
+
+
+def _reply(request: Request, value: Any, processor: Any, max_size: int) -> Reply:
+    try:
+        body = encode(value)
+        headers = _encode_headers(processor.get_response_headers())
+        status = int(processor.get_response_status_code())
+    except (TypeError, ValueError, RecursionError):
+        return failures([request], 503, "Unsupported model output data type.")[0]
+    if len(body) > max_size:
+        text = f"The response has {len(body)} bytes; max_response_size allows {max_size}."
+        return failures([request], 500, text)[0]
+    return Reply(request.id, status, body, headers)
+
+
+def _encode_headers(headers: dict[str, Any]) -> bytes:
+    if not headers:
+        return b""
+    for name, value in headers.items():
+        if not isinstance(value, str):
+            raise TypeError(f"the response header {name} must be a str, not {type(value).__name__}")
+    return json.dumps(headers).encode()
