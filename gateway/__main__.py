@@ -14,6 +14,8 @@ import uvloop
 
 from gateway import application
 from gateway.asgi import ASGIApp
+from gateway.predictions import Predictions
+from gateway.protocol import PredictionProtocol
 from gateway.routes import Routes
 from gateway.tokens import Tokens
 from marq import connection, keys, settings
@@ -40,7 +42,7 @@ def server(app: ASGIApp) -> Server:
     return Server(
         uvicorn.Config(
             app,
-            loop="uvloop", http="httptools", ws="none", lifespan="off", log_level="warning",
+            loop="uvloop", http=PredictionProtocol, ws="none", lifespan="off", log_level="warning",
             access_log=False, server_header=False, date_header=False,
             timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=75,
         )
@@ -62,9 +64,10 @@ async def serve(config: settings.Settings, sockets: dict[str, socket.socket]) ->
     tokens = Tokens(required=not config.disable_token_auth)
     await broker.start()
     await routes.refresh()
-    jobs = Jobs(broker)
+    jobs, hot = Jobs(broker), Predictions(routes, broker, tokens, config.max_request_size)
+    PredictionProtocol.predictions = hot
     servers = {
-        "inference": server(application.inference(config, routes, broker, jobs, tokens)),
+        "inference": server(application.inference(config, routes, hot, jobs, tokens)),
         "management": server(application.management_application(config, routes, tokens)),
     }
 

@@ -11,7 +11,6 @@ from gateway.asgi import NO_CACHE, ASGIApp, Receive, Scope, Send
 from gateway.routes import Routes
 from gateway.tokens import INFERENCE, MANAGEMENT, Tokens
 from marq import __version__
-from marq.broker import Broker
 from marq.errors import (
     BadRequest,
     InvalidToken,
@@ -41,7 +40,9 @@ class InferenceApplication:
             await self._app(scope, receive, send)
 
 
-def inference(settings: Settings, routes: Routes, broker: Broker, waiting: Jobs, tokens: Tokens) -> ASGIApp:
+def inference(
+    settings: Settings, routes: Routes, hot: predictions.Predictions, waiting: Jobs, tokens: Tokens
+) -> ASGIApp:
     """The application of the inference address."""
     app = _application("marq inference API", INFERENCE, tokens)
     app.include_router(jobs.router(routes, waiting, settings.max_request_size))
@@ -53,7 +54,6 @@ def inference(settings: Settings, routes: Routes, broker: Broker, waiting: Jobs,
         status = {"status": "Healthy" if healthy else "Unhealthy"}
         return Response(pretty(status), 200 if healthy else 500, media_type="application/json")
 
-    hot = predictions.Predictions(routes, broker, tokens, settings.max_request_size)
     return InferenceApplication(hot, app)
 
 

@@ -29,7 +29,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     body: bytes = message.get("body", b"")
     if not message.get("more_body"):
         if len(body) > limit:
-            raise _too_large(len(body), limit)
+            raise too_large(len(body), limit)
         return body
     _check_announced(scope, limit)
     parts, size = [body], len(body)
@@ -38,7 +38,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         part = message.get("body", b"")
         size += len(part)
         if size > limit:
-            raise _too_large(size, limit)
+            raise too_large(size, limit)
         parts.append(part)
     return b"".join(parts)
 
@@ -46,10 +46,10 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 def _check_announced(scope: Scope, limit: int) -> None:
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > limit:
-            raise _too_large(int(value), limit)
+            raise too_large(int(value), limit)
 
 
-def _too_large(size: int, limit: int) -> RequestTooLarge:
+def too_large(size: int, limit: int) -> RequestTooLarge:
     return RequestTooLarge(f"The request body has {size} bytes or more; max_request_size allows {limit}.")
 
 

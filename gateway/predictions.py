@@ -1,11 +1,16 @@
-"""`/predictions/{model}[/{version}]`: the hot path, a raw ASGI endpoint in front of the FastAPI app."""
+"""`/predictions/{model}[/{version}]`: a raw ASGI endpoint in front of the FastAPI app.
+
+Most requests never come here: `gateway.protocol` hands them to `Predictions.queue` itself.
+"""
 
 import asyncio
 import time
+from typing import Protocol
 
 import orjson
 
 from gateway.asgi import (
+    Headers,
     Receive,
     Scope,
     Send,
@@ -15,15 +20,24 @@ from gateway.asgi import (
     reply_headers,
     respond,
     respond_error,
+    too_large,
 )
-from gateway.routes import Routes
+from gateway.routes import Route, Routes
 from gateway.tokens import INFERENCE, Tokens
 from marq.broker import Broker
 from marq.errors import DeadlineExceeded, ServiceError
 from marq.identifiers import new_id
 from marq.message import Reply
+from marq.pipelined import Waiting
 
 PREFIX = "/predictions/"
+
+
+class Exchange(Waiting, Protocol):
+    """A request whose reply is awaited by something else than a coroutine."""
+
+    request_id: bytes
+    route: Route
 
 
 class Predictions:
@@ -32,8 +46,25 @@ class Predictions:
     def __init__(self, routes: Routes, broker: Broker, tokens: Tokens, max_request_size: int) -> None:
         self._routes, self._broker, self._tokens = routes, broker, tokens
         self._max_request_size = max_request_size
+        self.abandon = broker.forget
+
+    def hot_route(self, url: bytes) -> Route | None:
+        """The route of a URL that needs no further thought, else None."""
+        route = self._routes.urls.get(url)
+        return None if route is None or route.client_timeout_ms else route
+
+    def queue(self, exchange: Exchange, headers: Headers, encoded: tuple[bytes, bytes], body: bytes) -> None:
+        """Queues a hot request; `encoded`: its content type, its headers as JSON. Raises ServiceError."""
+        if self._tokens.required:
+            self._tokens.check(INFERENCE, headers)
+        exchange.route.check()
+        if len(body) > self._max_request_size:
+            raise too_large(len(body), self._max_request_size)
+        fields = (b"type", encoded[0], b"headers", encoded[1], b"path", b"", b"body", body)
+        self._broker.queue(exchange.route.lane, exchange.request_id, fields, exchange)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The same for every other request, as an ASGI endpoint."""
         request_id = new_id()
         try:
             reply = await self._predict(scope, receive, request_id)
@@ -44,31 +75,29 @@ class Predictions:
             await respond(send, reply.status, reply.body, headers, request_id)
 
     async def _predict(self, scope: Scope, receive: Receive, request_id: bytes) -> Reply:
-        headers, url_path = scope["headers"], b""
+        headers = scope["headers"]
         if self._tokens.required:
             self._tokens.check(INFERENCE, headers)
-        route = self._routes.paths.get(scope["path"])
-        if route is None:
-            route, url_path = self._routes.find_path(scope["path"])
+        route, url_path = self._routes.find_path(scope["path"])
         route.check()
         body = await read_body(scope, receive, self._max_request_size)
         fields = (
             b"type", content_type(headers), b"headers", encode_headers(headers),
             b"path", url_path, b"body", body,
         )  # fmt: skip
-        if route.client_timeout_ms:
-            return await self._within(route.client_timeout_ms, route.lane, request_id, fields)
-        return await self._broker.predict(route.lane, request_id, fields)
+        try:
+            return await self._await_reply(route, request_id, fields)
+        finally:
+            self._broker.forget(request_id)
 
-    async def _within(
-        self, timeout_ms: int, lane: bytes, request_id: bytes, fields: tuple[bytes, ...]
-    ) -> Reply:
+    async def _await_reply(self, route: Route, request_id: bytes, fields: tuple[bytes, ...]) -> Reply:
         """The reply, if it comes before the model's `clientTimeoutInMills`. Raises DeadlineExceeded."""
+        timeout_ms = route.client_timeout_ms
+        if not timeout_ms:
+            return await self._broker.predict(route.lane, request_id, fields)
         deadline = b"%d" % (time.time() * 1000 + timeout_ms)
         try:
             async with asyncio.timeout(timeout_ms / 1000):
-                return await self._broker.predict(lane, request_id, (b"deadline", deadline, *fields))
+                return await self._broker.predict(route.lane, request_id, (b"deadline", deadline, *fields))
         except TimeoutError:
             raise DeadlineExceeded(f"No answer within clientTimeoutInMills ({timeout_ms} ms).") from None
-        finally:
-            self._broker.forget(request_id)

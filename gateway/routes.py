@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import redis.asyncio
 
@@ -46,7 +47,7 @@ class Routes:
         self._url = url
         self._registry = Registry(connection.client(url))
         self._by_name: dict[str, dict[str | None, Route]] = {}
-        self.paths: dict[str, Route] = {}  # "/predictions/model[/version]" -> route
+        self.urls: dict[bytes, Route] = {}  # "/predictions/model[/version]" -> route
         self.healthy = True  # whether no default version has been failing for longer than it may
 
     async def refresh(self) -> None:
@@ -106,10 +107,10 @@ class Routes:
             if name in by_name and version in by_name[name]:
                 by_name[name][None] = Route(by_name[name][version].spec, versioned=False)
         self._by_name = by_name
-        self.paths = dict(_paths(by_name))
+        self.urls = dict(_urls(by_name))
 
 
-def _paths(by_name: dict[str, dict[str | None, Route]]) -> Iterator[tuple[str, Route]]:
+def _urls(by_name: dict[str, dict[str | None, Route]]) -> Iterator[tuple[bytes, Route]]:
     for name, versions in by_name.items():
         for version, route in versions.items():
-            yield f"/predictions/{name}" + (f"/{version}" if version else ""), route
+            yield (f"/predictions/{name}" + (f"/{quote(version)}" if version else "")).encode(), route

@@ -15,31 +15,34 @@ from marq import keys, scripts
 from marq.connection import Command, pack
 from marq.errors import RedisUnavailable, ServiceUnavailable
 from marq.message import Reply, decode_replies
-from marq.pipelined import PipelinedConnection
+from marq.pipelined import PipelinedConnection, Waiting
 
 log = logging.getLogger(__name__)
 
 REPLIES_TTL_S = 60  # a reply stream whose reader is gone disappears after so long
 RECONNECT_DELAY_S = 0.2
+TRIM_EVERY = 64  # reply entries that are left in the stream at most, plus those of one read
+UNREACHABLE = "Redis is not reachable at the moment. Try again later."
 
 
 class Broker:
     """Queues requests and resolves their replies, over one connection for each direction.
 
-    `predict` raises nothing by itself: its future fails with ServiceUnavailable when the request could not
-    be queued. Lost connections are opened again in the background.
+    Raises ServiceUnavailable where a request cannot be queued. Lost connections are opened again in the
+    background.
     """
 
     def __init__(self, url: str, name: str = "") -> None:
         self.url = url
         self.stream = keys.replies(name or f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}")
         self._stream = self.stream.encode()
-        self._pending: dict[bytes, asyncio.Future[Reply]] = {}
+        self._pending: dict[bytes, Waiting] = {}
         self._commands: PipelinedConnection | None = None
         self._replies: PipelinedConnection | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self._last = b"0"
+        self._untrimmed = 0
 
     async def start(self) -> None:
         """Connects. Raises RedisUnavailable."""
@@ -69,13 +72,16 @@ class Broker:
     def predict(self, lane: bytes, request_id: bytes, fields: tuple[bytes, ...]) -> asyncio.Future[Reply]:
         """Queues one prediction; the future is its reply. `fields` are the entry's other fields, flat."""
         future: asyncio.Future[Reply] = self._loop.create_future()
+        self.queue(lane, request_id, fields, future)
+        return future
+
+    def queue(self, lane: bytes, request_id: bytes, fields: tuple[bytes, ...], waiting: Waiting) -> None:
+        """The same for something else than a future. Raises ServiceUnavailable while Redis is gone."""
         if self._commands is None:
-            future.set_exception(ServiceUnavailable("Redis is not reachable at the moment. Try again later."))
-            return future
-        self._pending[request_id] = future
+            raise ServiceUnavailable(UNREACHABLE)
+        self._pending[request_id] = waiting
         command = (b"XADD", lane, b"*", b"id", request_id, b"replies", self._stream, *fields)
         self._commands.send(pack(command), request_id)
-        return future
 
     def forget(self, request_id: bytes) -> None:
         """Drops interest in a reply; it is ignored when it comes."""
@@ -84,7 +90,7 @@ class Broker:
     def execute(self, *command: object) -> asyncio.Future[Any]:
         """The raw reply of any command. Raises hiredis.ReplyError, ConnectionError or ServiceUnavailable."""
         if self._commands is None:
-            raise ServiceUnavailable("Redis is not reachable at the moment. Try again later.")
+            raise ServiceUnavailable(UNREACHABLE)
         return self._commands.execute(*command)
 
     async def pipeline(self, commands: list[Command]) -> list[Any]:
@@ -106,7 +112,7 @@ class Broker:
 
     async def _connect_commands(self) -> None:
         commands = await PipelinedConnection.open(self.url, self._on_lost)
-        commands.failed = self._pending
+        commands.pending = self._pending
         for script in scripts.ALL.values():
             await commands.execute("SCRIPT", "LOAD", script.text)
         # The stream must exist before the first request: replicas do not create it, lest they leave streams
@@ -155,9 +161,11 @@ class Broker:
     # replies
 
     def _read_on(self, connection: PipelinedConnection) -> None:
-        """Trims what was read and waits for more, in one write."""
-        trimmed = connection.execute("XTRIM", self.stream, "MINID", _after(self._last))
-        trimmed.add_done_callback(_log_failure)
+        """Waits for more replies; trims what was read now and then, in the same write."""
+        if self._untrimmed >= TRIM_EVERY:
+            trimmed = connection.execute("XTRIM", self.stream, "MINID", _after(self._last))
+            trimmed.add_done_callback(_log_failure)
+            self._untrimmed = 0
         read = connection.execute("XREAD", "BLOCK", 0, "STREAMS", self.stream, self._last)
         read.add_done_callback(lambda done: self._on_replies(connection, done))
 
@@ -168,7 +176,9 @@ class Broker:
             log.error("replies cannot be read: %s", error)
             self._loop.call_later(RECONNECT_DELAY_S, self._read_on, connection)
             return
-        for entry, fields in done.result()[0][1]:
+        entries = done.result()[0][1]
+        self._untrimmed += len(entries)
+        for entry, fields in entries:
             self._last = entry
             for reply in decode_replies(fields):
                 future = self._pending.pop(reply.id, None)

@@ -8,7 +8,7 @@ import asyncio
 import socket
 import ssl
 from collections import deque
-from typing import Any
+from typing import Any, Protocol
 
 import hiredis
 from redis.connection import parse_url
@@ -16,6 +16,17 @@ from redis.connection import parse_url
 from marq.connection import CONNECT_TIMEOUT_S, pack, without_password
 from marq.errors import RedisUnavailable, ServiceUnavailable
 from marq.message import Reply
+
+
+class Waiting(Protocol):
+    """What waits for a reply: an asyncio.Future, or something cheaper with these three methods."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, reply: Reply, /) -> None: ...
+
+    def set_exception(self, error: Exception, /) -> None: ...
+
 
 Waiter = asyncio.Future[Any] | bytes  # bytes: the id of a request, told only if its XADD fails
 
@@ -30,7 +41,7 @@ class PipelinedConnection(asyncio.Protocol):
         self._outgoing: list[bytes] = []
         self._transport: Any = None
         self._on_lost = on_lost
-        self.failed: dict[bytes, asyncio.Future[Reply]] = {}
+        self.pending: dict[bytes, Waiting] = {}  # the requests that `send` was given the ids of
 
     @classmethod
     async def open(cls, url: str, on_lost: Any) -> "PipelinedConnection":
@@ -104,7 +115,7 @@ class PipelinedConnection(asyncio.Protocol):
                     waiter.set_result(reply)
 
     def _fail(self, request_id: bytes, error: Exception) -> None:
-        future = self.failed.pop(request_id, None)
+        future = self.pending.pop(request_id, None)
         if future and not future.done():
             future.set_exception(ServiceUnavailable(f"Redis refused the request: {error}"))
 
