@@ -1,43 +1,17 @@
 """Fixtures that start the real thing: a real Valkey, real servers, real archives."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import redis
+import support
+from support import RunningServer
 
 from archive.writer import ArchiveSpec, write
-from marq import locate
 from marq.embedded import EmbeddedServer
-
-MARQ = Path(sys.executable).with_name("marq")
-START_TIMEOUT_S = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-def wait_for(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "it") -> Any:
-    """The first true value of the condition; fails the test when there is none in time."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"waited {timeout_s} s in vain for {what}")
 
 
 @pytest.fixture(scope="session")
@@ -56,48 +30,6 @@ def redis_url(_redis: EmbeddedServer) -> str:
     return _redis.url
 
 
-@dataclass
-class RunningServer:
-    """A server that `marq start` runs, as a user would start it."""
-
-    process: subprocess.Popen[bytes]
-    state_dir: Path
-    inference: str
-    management: str
-    log: Path
-    environment: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def redis_url(self) -> str:
-        return locate.find(self.state_dir).redis_url
-
-    def workers(self, model: str) -> list[dict[str, Any]]:
-        """The replicas of a model's default version, as describe lists them."""
-        answer = httpx.get(f"{self.management}/models/{model}")
-        return list(answer.json()[0]["workers"]) if answer.status_code == 200 else []
-
-    def wait_until_ready(self, model: str, replicas: int = 1) -> None:
-        def ready() -> bool:
-            return sum(worker["status"] == "READY" for worker in self.workers(model)) >= replicas
-
-        wait_for(ready, START_TIMEOUT_S, f"{replicas} replica(s) of {model}; log:\n{self.log.read_text()}")
-
-    def predict(self, model: str, body: bytes = b"", **options: Any) -> httpx.Response:
-        return httpx.post(f"{self.inference}/predictions/{model}", content=body, timeout=30, **options)
-
-    def marq(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Runs a `marq` command against this server."""
-        return subprocess.run(
-            [MARQ, *arguments], capture_output=True, text=True, env=self.environment, timeout=60
-        )
-
-    def stop(self) -> int:
-        """Ctrl-C; returns the exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-        return self.process.wait(60)
-
-
 StartServer = Callable[..., RunningServer]
 
 
@@ -110,44 +42,15 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServ
         model_store: Path, models: list[str] | str = "all", arguments: list[str] | None = None, **config: Any
     ) -> RunningServer:
         directory = tmp_path_factory.mktemp("server")
-        server = _start(directory, model_store, models, arguments or ["--disable-token-auth"], config)
+        server = support.start_server(
+            directory, model_store, models, arguments or ["--disable-token-auth"], config
+        )
         servers.append(server)
         return server
 
     yield start
     for server in servers:
         server.stop()
-
-
-def _start(
-    directory: Path, store: Path, models: list[str] | str, arguments: list[str], config: dict[str, Any]
-) -> RunningServer:
-    addresses = {name: f"http://127.0.0.1:{free_port()}" for name in ("inference", "management")}
-    lines = {f"{name}_address": address for name, address in addresses.items()} | config
-    properties = directory / "config.properties"
-    properties.write_text(
-        "".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}\n" for k, v in lines.items())
-    )
-    log = directory / "server.log"
-    environment = {**os.environ, "MARQ_STATE_DIR": str(directory / "state")}
-    command = [MARQ, "start", "--model-store", store, "--ts-config", properties, *arguments]
-    wanted = [models] if isinstance(models, str) else models
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--models", *wanted] if wanted else command,
-            env=environment, cwd=directory, stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    server = RunningServer(process, directory / "state", **addresses, log=log, environment=environment)
-    wait_for(lambda: _answers(server), START_TIMEOUT_S, f"the server; log:\n{log.read_text()}")
-    return server
-
-
-def _answers(server: RunningServer) -> bool:
-    assert server.process.poll() is None, f"the server ended:\n{server.log.read_text()}"
-    try:
-        return httpx.get(f"{server.inference}/ping").status_code in (200, 400)
-    except httpx.TransportError:
-        return False
 
 
 MakeArchive = Callable[..., Path]
