@@ -1,0 +1,242 @@
+"""`model-config.yaml`: the keys that the server reads. All others belong to the handler."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import yaml
+
+from archive.errors import InvalidArchive, UnsafeArchive
+
+_MAX_INT = 2**31 - 1  # TorchServe reads Java ints
+_MAX_VALUES = 100_000
+
+
+@dataclass(frozen=True)
+class Torchrun:
+    """The `torchrun` map, with TorchServe's defaults."""
+
+    nnodes: int = 1
+    nproc_per_node: int = 1
+    rdzv_backend: str = "c10d"
+    rdzv_endpoint: str | None = None
+    rdzv_conf: str | None = None
+    monitor_interval_s: int = 5
+    node_rank: int = 0
+    omp_num_threads: int = 1
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Each value is None where the file does not set it, so that the reader can decide what comes next.
+
+    Values have TorchServe's bounds applied: what it raises to a minimum is raised, and a value that means
+    "unset" to it (such as `maxBatchDelay: 0`) is None. A value of a wrong type or beyond its bounds is
+    ignored with one text in `warnings`. Whether devices exist is not checked here.
+    """
+
+    raw: dict[Any, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    min_workers: int | None = None
+    max_workers: int | None = None
+    batch_size: int | None = None
+    max_batch_delay_ms: int | None = None
+    response_timeout_s: int | None = None
+    startup_timeout_s: int | None = None
+    device_type: str | None = None  # cpu, gpu
+    device_ids: tuple[int, ...] | None = None
+    parallel_level: int | None = None  # processes of one replica; from `torchrun` where that is set
+    parallel_type: str | None = None  # pp, tp, pptp, custom
+    torchrun: Torchrun | None = None
+    max_retry_timeout_s: int | None = None  # 0: never restart
+    client_timeout_ms: int | None = None  # 0: never
+    job_queue_size: int | None = None
+    use_job_ticket: bool | None = None
+    sequence_max_idle_ms: int | None = None  # the next three are None unless this is set
+    sequence_timeout_ms: int | None = None  # 0: never
+    max_sequence_job_queue_size: int | None = None
+    max_num_sequence: int | None = None
+    sequence_batching: bool | None = None
+    continuous_batching: bool | None = None
+    async_communication: bool | None = None
+    use_venv: bool | None = None
+
+    # Keys that TorchServe does not know.
+    batching: str = "adaptive"  # or fixed: wait for the whole batch delay, as TorchServe does
+    max_attempts: int | None = None
+    max_requests_per_replica: int | None = None  # a replica is replaced after so many
+    max_replica_memory_mb: int | None = None  # or when it has grown to so much
+
+    @classmethod
+    def parse(cls, text: str | bytes, name: str = "model-config.yaml") -> "ModelConfig":
+        """Reads the YAML of the file `name`; an empty one sets nothing. Raises InvalidArchive."""
+        raw = _load(text, name)
+        warnings: list[str] = []
+        values = _read(_KEYS, raw, "", warnings)
+        if isinstance(raw.get("torchrun"), dict):
+            values["torchrun"] = _torchrun(raw["torchrun"], warnings)
+            values["parallel_level"] = values["torchrun"].nproc_per_node
+        if not values.get("sequence_max_idle_ms"):
+            for key in ("sequence_timeout_ms", "max_sequence_job_queue_size", "max_num_sequence"):
+                values.pop(key, None)
+        return cls(raw=raw, warnings=tuple(warnings), **values)
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """How a key is read: `convert` returns the value to use, or raises ValueError if it is not `allowed`."""
+
+    field: str
+    allowed: str
+    convert: Callable[[Any], object]
+
+
+def _integer(field: str, least: int, *, floor: int | None = None, unset: int | None = None) -> _Rule:
+    """An integer of at least `least`; one below `floor` is raised to it, `unset` counts as not given."""
+
+    def convert(value: object) -> int | None:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MAX_INT:
+            raise ValueError
+        return None if value == unset else max(value, least if floor is None else floor)
+
+    return _Rule(field, "an integer" if floor is not None else f"an integer of at least {least}", convert)
+
+
+def _floored(field: str, floor: int) -> _Rule:
+    return _integer(field, -_MAX_INT - 1, floor=floor)
+
+
+def _boolean(field: str) -> _Rule:
+    def convert(value: object) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError
+        return value
+
+    return _Rule(field, "true or false", convert)
+
+
+def _string(field: str) -> _Rule:
+    def convert(value: object) -> str:
+        if not isinstance(value, str):
+            raise ValueError
+        return value
+
+    return _Rule(field, "a string", convert)
+
+
+def _choice(field: str, *choices: str) -> _Rule:
+    def convert(value: object) -> str:
+        if not isinstance(value, str) or value.lower() not in choices:
+            raise ValueError
+        return value.lower()
+
+    return _Rule(field, "one of " + ", ".join(choices), convert)
+
+
+def _device_ids(value: object) -> tuple[int, ...]:
+    valid = isinstance(value, list) and all(type(item) is int and 0 <= item <= _MAX_INT for item in value)
+    if not valid:
+        raise ValueError
+    return tuple(cast(list[int], value))
+
+
+def _mapping(value: object) -> None:
+    """Only checks the type; the content has rules of its own."""
+    if not isinstance(value, dict):
+        raise ValueError
+
+
+_KEYS = {
+    "minWorkers": _floored("min_workers", 1),
+    "maxWorkers": _integer("max_workers", 0, unset=0),
+    "batchSize": _floored("batch_size", 1),
+    "maxBatchDelay": _integer("max_batch_delay_ms", 0, unset=0),
+    "responseTimeout": _integer("response_timeout_s", 1),
+    "startupTimeout": _integer("startup_timeout_s", 1),
+    "deviceType": _choice("device_type", "cpu", "gpu"),
+    "deviceIds": _Rule("device_ids", "a list of device numbers", _device_ids),
+    "parallelLevel": _integer("parallel_level", 0, unset=0),
+    "parallelType": _choice("parallel_type", "pp", "tp", "pptp", "custom"),
+    "torchrun": _Rule("torchrun", "a map", _mapping),
+    "maxRetryTimeoutInSec": _floored("max_retry_timeout_s", 0),
+    "clientTimeoutInMills": _integer("client_timeout_ms", 0),
+    "jobQueueSize": _integer("job_queue_size", 0, unset=0),
+    "useJobTicket": _boolean("use_job_ticket"),
+    "sequenceMaxIdleMSec": _integer("sequence_max_idle_ms", 0, unset=0),
+    "sequenceTimeoutMSec": _integer("sequence_timeout_ms", 0),
+    "maxSequenceJobQueueSize": _floored("max_sequence_job_queue_size", 1),
+    "maxNumSequence": _floored("max_num_sequence", 1),
+    "sequenceBatching": _boolean("sequence_batching"),
+    "continuousBatching": _boolean("continuous_batching"),
+    "asyncCommunication": _boolean("async_communication"),
+    "useVenv": _boolean("use_venv"),
+    "batching": _choice("batching", "adaptive", "fixed"),
+    "maxAttempts": _integer("max_attempts", 1),
+    "maxRequestsPerReplica": _integer("max_requests_per_replica", 1),
+    "maxReplicaMemoryMB": _integer("max_replica_memory_mb", 1),
+}
+
+_TORCHRUN_KEYS = {
+    "nnodes": _integer("nnodes", 1),
+    "nproc-per-node": _integer("nproc_per_node", 1),
+    "rdzv-backend": _string("rdzv_backend"),
+    "rdzv-endpoint": _string("rdzv_endpoint"),
+    "rdzv-conf": _string("rdzv_conf"),
+    "monitor-interval": _integer("monitor_interval_s", 1),
+    "node-rank": _integer("node_rank", 0),
+    "OMP_NUMBER_THREADS": _integer("omp_num_threads", 1),
+}
+
+
+def _read(rules: dict[str, _Rule], raw: dict[Any, Any], prefix: str, warnings: list[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, rule in rules.items():
+        if key not in raw:
+            continue
+        try:
+            value = rule.convert(raw[key])
+        except ValueError:
+            warnings.append(f"{prefix}{key}: {str(raw[key])[:100]!r} is ignored; allowed is {rule.allowed}.")
+        else:
+            if value is not None:
+                values[rule.field] = value
+    return values
+
+
+def _torchrun(raw: dict[Any, Any], warnings: list[str]) -> Torchrun:
+    warnings += [f"torchrun: unsupported parameter {key}" for key in raw if key not in _TORCHRUN_KEYS]
+    return Torchrun(**_read(_TORCHRUN_KEYS, raw, "torchrun.", warnings))
+
+
+def _load(text: str | bytes, name: str) -> dict[Any, Any]:
+    try:
+        raw = yaml.safe_load(text)
+    # PyYAML lets KeyError, AttributeError and others through for values that do not fit their tags.
+    except Exception as error:
+        raise InvalidArchive(f"Failed to parse model config file {name}: {_place(error)}") from error
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise InvalidArchive(f"The model config file {name} must be a map of keys, not {type(raw).__name__}.")
+    _check_size(raw, name)
+    return raw
+
+
+def _place(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark or error.context_mark):
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return f"{type(error).__name__}: {error}"
+
+
+def _check_size(raw: object, name: str) -> None:
+    """Aliases let a short YAML stand for an endless value, which only whoever copies it would notice."""
+    waiting, seen = [raw], 0
+    while waiting:
+        value = waiting.pop()
+        children = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        if isinstance(children, list | tuple | set):
+            seen += len(children)
+            waiting += children
+        if seen > _MAX_VALUES:
+            raise UnsafeArchive(f"The aliases in {name} expand to more than {_MAX_VALUES} values.")

@@ -1,0 +1,115 @@
+"""Unpacked archives: `root/<sha256 of the file>/`, so that the same content is unpacked once."""
+
+import hashlib
+import logging
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from archive.digests import sha256, stamp
+from archive.errors import InvalidArchive
+from archive.folder import model_folder
+from archive.formats import check_file, members
+from archive.limits import DEFAULT_LIMITS, Limits
+from archive.tree import Tree
+
+log = logging.getLogger(__name__)
+
+_CACHE = "digests.json"
+_STAGING = ".unpack-"
+_ABANDONED_S = 24 * 3600.0
+_UNPACKED = re.compile(r"[0-9a-f]{64}")
+
+
+def extract(path: Path, root: Path, limits: Limits = DEFAULT_LIMITS) -> Path:
+    """The directory below `root` (created if need be) that holds the archive's files.
+
+    An archive that was unpacked before is not unpacked again. The directory appears complete or not at all,
+    also if several processes unpack the same archive. A model that is a directory is not copied: the path
+    is then a symbolic link to it. Raises ArchiveNotFound, InvalidArchive, UnsafeArchive, and OSError for what
+    the disk refuses.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        return _linked(path, root)
+    check_file(path)
+    before = stamp(path)
+    final = root / sha256(path, root / _CACHE)
+    if not final.is_dir():
+        _unpack_to(final, path, before, limits)
+    return final
+
+
+def prune(root: Path, keep: Collection[Path]) -> list[Path]:
+    """Deletes the directories in `root` that hold nothing of `keep` (paths that `extract` returned).
+
+    Returns what it deleted. What other processes left half unpacked is deleted, too, when it is a day old;
+    directories of models that are links lose the link only.
+    """
+    if not root.is_dir():
+        return []
+    kept = {part for path in keep for part in path.parts}  # however the path to `root` is spelled
+    doomed = [path for path in sorted(root.iterdir()) if path.name not in kept and _removable(path)]
+    for path in doomed:
+        _remove(path)
+    return doomed
+
+
+def _unpack_to(final: Path, path: Path, before: tuple[int, int, int], limits: Limits) -> None:
+    staging = final.with_name(f"{_STAGING}{secrets.token_hex(8)}")
+    try:
+        _unpack(path, staging, limits)
+        if stamp(path) != before:
+            raise InvalidArchive(f"{path.name} changed while it was read; register it again.")
+        _publish(staging, final)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _unpack(path: Path, staging: Path, limits: Limits) -> None:
+    started = time.monotonic()
+    tree = Tree(staging)
+    for member in members(path, limits):
+        tree.add(member)
+    tree.finish()
+    if not tree.files:
+        raise InvalidArchive(f"{path.name} holds no files.")
+    log.info("unpacked %s: %d files in %.1f s", path.name, tree.files, time.monotonic() - started)
+
+
+def _publish(staging: Path, final: Path) -> None:
+    try:
+        staging.rename(final)
+    except OSError:
+        if not final.is_dir():
+            raise
+        log.debug("%s was unpacked by another process meanwhile", final.name)
+
+
+def _linked(path: Path, root: Path) -> Path:
+    source = model_folder(path.resolve())
+    link = root / hashlib.sha256(os.fsencode(source)).hexdigest() / source.name
+    if link.is_symlink() and link.readlink() == source:
+        return link
+    link.parent.mkdir(exist_ok=True)
+    new = link.with_name(f"{_STAGING}{secrets.token_hex(8)}")
+    new.symlink_to(source)
+    new.replace(link)
+    return link
+
+
+def _removable(path: Path) -> bool:
+    if path.name.startswith(_STAGING):
+        return time.time() - path.lstat().st_mtime > _ABANDONED_S
+    return _UNPACKED.fullmatch(path.name) is not None
+
+
+def _remove(path: Path) -> None:
+    # Renamed first: a directory of that name is always complete, even if this process ends here.
+    doomed = path.with_name(f"{_STAGING}{secrets.token_hex(8)}")
+    path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)

@@ -1,0 +1,53 @@
+"""Celery's own tools work on a marq cluster."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import handlers
+import pytest
+from support import RunningServer, wait_for
+
+CELERY = Path(sys.executable).with_name("celery")
+
+
+@pytest.fixture(scope="module")
+def server(start_server, make_archive, tmp_path_factory) -> RunningServer:
+    store: Path = tmp_path_factory.mktemp("store")
+    make_archive(store, "echo", handlers.ECHO, {"minWorkers": 2, "maxWorkers": 2})
+    running: RunningServer = start_server(store)
+    running.wait_until_ready("echo", 2)
+    return running
+
+
+def celery(server: RunningServer, *arguments: str) -> Any:
+    done = subprocess.run(
+        [CELERY, "-A", "workers.app", *arguments, "--json"],
+        env={**server.environment, "MARQ_REDIS_URL": server.redis_url},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_inspect_ping_finds_the_pool(server: RunningServer) -> None:
+    (name, answer), *others = celery(server, "inspect", "ping").items()
+    assert not others
+    assert name.startswith("echo-1.0@")
+    assert answer == {"ok": "pong"}
+
+
+def test_inspect_stats_lists_the_replicas_with_their_pids_and_devices(server: RunningServer) -> None:
+    (stats,) = celery(server, "inspect", "stats").values()
+    pool = stats["pool"]
+    assert (pool["model"], pool["version"], pool["max-concurrency"]) == ("echo", "1.0", 2)
+    assert sorted(pool["processes"]) == sorted(worker["pid"] for worker in server.workers("echo"))
+    assert [replica["device"] for replica in pool["replicas"]] == ["cpu", "cpu"]
+
+
+def test_control_grows_the_pool_until_the_node_brings_it_back_to_the_registry(server: RunningServer) -> None:
+    celery(server, "control", "pool_grow", "1")
+    wait_for(lambda: len(server.workers("echo")) == 3, 20, "a third replica")
+    wait_for(lambda: len(server.workers("echo")) == 2, 20, "the node to shrink the pool")
