@@ -6,7 +6,7 @@ halves the gateway's CPU time for each request. Whatever is unusual (unknown rou
 `Expect`, time-outs, large bodies) takes uvicorn's own way to the ASGI endpoint, which answers the same.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
@@ -23,15 +23,30 @@ COMMON = b"".join(b"%s: %s\r\n" % header for header in NO_CACHE)
 
 
 class Exchange:
-    """One prediction in flight: what the broker tells of its reply."""
+    """One prediction in flight: what the broker tells of its reply.
 
-    __slots__ = ("body", "keep_alive", "protocol", "request_id", "route")
+    It stands in for uvicorn's request cycle, so that uvicorn queues pipelined requests behind it, and ends
+    the connection after it at a shutdown.
+    """
+
+    __slots__ = ("body", "disconnected", "keep_alive", "more_body", "protocol", "request_id", "route")
 
     def __init__(self, protocol: "PredictionProtocol", route: Route, keep_alive: bool) -> None:
         self.protocol: PredictionProtocol | None = protocol
         self.route, self.keep_alive = route, keep_alive
         self.request_id = new_id()
         self.body: bytes = b""
+
+    @property
+    def response_complete(self) -> bool:
+        return self.protocol is None
+
+    @property
+    def message_event(self) -> "Exchange":
+        return self
+
+    def set(self) -> None:
+        """Nothing waits for more of the request: it is queued when it is complete."""
 
     def done(self) -> bool:
         return self.protocol is None
@@ -75,16 +90,11 @@ class PredictionProtocol(HttpToolsProtocol):
             self._begin_asgi()
             super().on_headers_complete()
         else:
-            self._exchange = Exchange(self, route, self.parser.should_keep_alive())
-
-    def on_body(self, body: bytes) -> None:
-        if (exchange := self._exchange) is None:
-            super().on_body(body)
-        else:
-            exchange.body = exchange.body + body if exchange.body else body
+            self.cycle = self._exchange = Exchange(self, route, self.parser.should_keep_alive())  # type: ignore[assignment]
 
     def on_message_complete(self) -> None:
-        if (exchange := self._exchange) is None:
+        exchange, current = self._exchange, cast(object, self.cycle)
+        if exchange is None or exchange is not current:
             super().on_message_complete()
             return
         if self.headers != self._last_headers:  # most clients repeat theirs
@@ -96,7 +106,7 @@ class PredictionProtocol(HttpToolsProtocol):
             exchange.set_exception(error)
 
     def _is_unusual(self) -> bool:
-        busy = self._exchange is not None or not (self.cycle is None or self.cycle.response_complete)
+        busy = self.cycle is not None and not self.cycle.response_complete
         return busy or self.expect_100_continue or self._content_length() > HIGH_WATER_LIMIT
 
     def _content_length(self) -> int:
@@ -142,9 +152,3 @@ class PredictionProtocol(HttpToolsProtocol):
             self._exchange.protocol = None
             self._exchange = None
         super().connection_lost(exc)
-
-    def shutdown(self) -> None:
-        if self._exchange is not None:
-            self._exchange.keep_alive = False
-        else:
-            super().shutdown()

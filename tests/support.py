@@ -26,14 +26,17 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def wait_for(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "it") -> Any:
-    """The first true value of the condition; fails the test when there is none in time."""
+def wait_for(
+    condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "it", log: Path | None = None
+) -> Any:
+    """The first true value of the condition; fails the test, showing the log, when there is none in time."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if value := condition():
             return value
         time.sleep(0.05)
-    raise AssertionError(f"waited {timeout_s} s in vain for {what}")
+    told = f"; log:\n{log.read_text()}" if log else ""
+    raise AssertionError(f"waited {timeout_s} s in vain for {what}{told}")
 
 
 @dataclass
@@ -60,7 +63,7 @@ class RunningServer:
         def ready() -> bool:
             return sum(worker["status"] == "READY" for worker in self.workers(model)) >= replicas
 
-        wait_for(ready, START_TIMEOUT_S, f"{replicas} replica(s) of {model}; log:\n{self.log.read_text()}")
+        wait_for(ready, START_TIMEOUT_S, f"{replicas} replica(s) of {model}", self.log)
 
     def predict(self, model: str, body: bytes = b"", **options: Any) -> httpx.Response:
         return httpx.post(f"{self.inference}/predictions/{model}", content=body, timeout=30, **options)
@@ -97,7 +100,7 @@ def start_server(
             env=environment, cwd=directory, stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
     server = RunningServer(process, directory / "state", **addresses, log=log, environment=environment)
-    wait_for(lambda: _answers(server), START_TIMEOUT_S, f"the server; log:\n{log.read_text()}")
+    wait_for(lambda: _answers(server), START_TIMEOUT_S, "the server", log)
     return server
 
 

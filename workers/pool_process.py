@@ -14,6 +14,8 @@ from workers.specs import PoolSpec
 
 log = logging.getLogger(__name__)
 
+# Celery warns of pickle, which marq's app does not accept; containers run their workers as root.
+ROOT_WARNING = "ignore:You're running the worker with superuser privileges"
 RESIZE_EVERY_S = 2 * HEARTBEAT_S  # a command is not repeated before its effect can have been reported
 
 
@@ -25,7 +27,7 @@ class PoolProcess:
         self.started = self._resized = time.monotonic()
         self._process = subprocess.Popen(
             [
-                sys.executable, "-P", "-m", "celery", "-A", "workers.app", "worker",
+                sys.executable, "-P", "-W", ROOT_WARNING, "-m", "celery", "--quiet", "-A", "workers.app", "worker",
                 "--hostname", spec.name, "--pool", "custom", "--concurrency", str(size),
                 "--queues", f"{spec.model.name}.{spec.model.version}", "--events",
                 "--without-gossip", "--without-mingle", "--loglevel", "WARNING",

@@ -1,0 +1,276 @@
+"""The management API: register, describe, scale, set-default, unregister; TorchServe's routes and texts.
+
+Handlers are plain functions that talk to Redis; FastAPI runs them in threads.
+"""
+
+import contextlib
+import json
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+import anyio.from_thread
+import anyio.to_thread
+import redis
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.routing import APIRoute
+
+from gateway import openapi
+from gateway.asgi import content_type, read_body
+from gateway.openapi import Flag, Seconds, Workers
+from gateway.registration import gpu_count, model_store, resolve
+from gateway.routes import Routes
+from gateway.unregister import clear, live_reports, remove_download, wait_for_workers, wait_until_stopped
+from marq import connection, keys
+from marq.errors import (
+    BadRequest,
+    Conflict,
+    InvalidModelVersion,
+    MethodNotAllowed,
+    RequestTimeout,
+    ServiceError,
+    ServiceUnavailable,
+    pretty,
+)
+from marq.message import decode_replies
+from marq.registry import ModelSpec, Registry
+from marq.settings import Settings
+
+UNDO_S = 10.0
+PAGE = 100
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "A parameter is missing or wrong."},
+    404: {"description": "There is no such model or version."},
+    503: {"description": "Redis does not answer, or no replica can."},
+}
+
+Limit = Annotated[openapi.AnyInteger, Query(description=f"Models on a page, {PAGE} at most.")]
+PageToken = Annotated[openapi.AnyInteger, Query(description="`nextPageToken` of the page before.")]
+Customized = Annotated[Flag, Query(description="Whether to ask the handler, too.")]
+MinWorker = Annotated[Workers, Query(description="The fewest replicas. Default: 1.")]
+MaxWorker = Annotated[Workers, Query(description="The most replicas. Default: `min_worker`.")]
+Synchronous = Annotated[Flag, Query(description="Whether to answer only when it is done.")]
+Timeout = Annotated[Seconds, Query(description="Seconds to wait at most.")]
+
+
+def router(settings: Settings, routes: Routes) -> APIRouter:
+    """All routes of the management API."""
+    api = APIRouter(tags=["management"], route_class=_Route, responses=ERRORS)
+    handlers = Management(settings, routes)
+    restricted = [Depends(handlers.check_enabled)]
+    model, version = "/models/{model_name}", "/models/{model_name}/{model_version}"
+    api.get("/models")(handlers.list_models)
+    api.post("/models", dependencies=restricted, openapi_extra=openapi.register_operation())(
+        handlers.register
+    )
+    for path in (model, version):
+        api.get(path)(handlers.describe)
+        api.put(path)(handlers.scale)
+        api.delete(path, dependencies=restricted)(handlers.unregister)
+    api.put(f"{version}/set-default")(handlers.set_default)
+    api.options(model)(handlers.document)
+    api.get("/v1/models/{model_name}")(handlers.ready)
+    return api
+
+
+class _Route(APIRoute):
+    """Tells clients when it is Redis that fails."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_or_explain(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except redis.RedisError as error:
+                raise ServiceUnavailable(f"Redis does not answer as it should: {error}") from error
+
+        return handle_or_explain
+
+
+class Management:
+    """The handlers; method names and their first lines appear in the OpenAPI document."""
+
+    def __init__(self, settings: Settings, routes: Routes) -> None:
+        self._settings, self._routes = settings, routes
+        self._registry = Registry(connection.client(settings.redis_url))
+        self._gpus = gpu_count(settings)
+
+    def check_enabled(self) -> None:
+        """Raises MethodNotAllowed unless models may be registered and unregistered."""
+        if not self._settings.enable_model_api:
+            raise MethodNotAllowed
+
+    def list_models(self, limit: Limit = None, next_page_token: PageToken = None) -> Response:
+        """The models, sorted by name, in pages."""
+        models = self._registry.models()
+        names = sorted(name for name in models.defaults if name in models.specs)
+        size = PAGE if limit is None or not 0 <= limit <= PAGE else limit
+        first = max(0, next_page_token or 0)
+        page = [models.get(name) for name in names[first : first + size]]
+        token = {"nextPageToken": str(first + size)} if first + size <= len(names) else {}
+        return _json({**token, "models": [{"modelName": m.name, "modelUrl": m.url} for m in page]})
+
+    def describe(
+        self, model_name: str, model_version: str | None = None, customized: Customized = False
+    ) -> Response:
+        """The settings and replicas of a version; of all versions for the version `all`."""
+        models = self._registry.models()
+        if model_version == "all":
+            versions = models.versions(model_name)
+            return _json([self._described(versions[version]) for version in sorted(versions)])
+        spec = models.get(model_name, model_version)
+        metadata = {"customizedMetadata": self._ask_handler(spec)} if customized else {}
+        return _json([self._described(spec) | metadata])
+
+    async def register(self, request: Request) -> Response:
+        """Registers a model version, and starts its replicas."""
+        if content_type(request.scope["headers"]).partition(b";")[0].strip().lower() == b"application/json":
+            body = await read_body(request.scope, request.receive, self._settings.max_request_size)
+            parameters = openapi.register_parameters(openapi.json_object(body))
+        else:
+            parameters = openapi.register_parameters(dict(request.query_params))
+        return await anyio.to_thread.run_sync(self._register, parameters)
+
+    def scale(
+        self,
+        model_name: str,
+        model_version: str | None = None,
+        min_worker: MinWorker = None,
+        max_worker: MaxWorker = None,
+        synchronous: Synchronous = False,
+        timeout: Timeout = None,
+    ) -> Response:
+        """Sets how many replicas a version has."""
+        fewest = 1 if min_worker is None else min_worker
+        most = fewest if max_worker is None else max_worker
+        if most < fewest:
+            raise BadRequest("max_worker cannot be less than min_worker.")
+        spec = self._registry.scale(self._registry.models().get(model_name, model_version), fewest, most)
+        self._refresh()
+        if not synchronous:
+            return _status("Processing worker updates...", 202)
+        ready, reason = wait_for_workers(self._registry, spec, timeout)
+        if not reason:
+            version = f", version: {model_version}" if model_version else ""
+            return _status(f"Workers scaled to {fewest} for model: {model_name}{version}")
+        if ready:
+            return _status("Workers scaling in progress...", 206)
+        raise _start_failed(model_name, model_version or "null", reason)
+
+    def set_default(self, model_name: str, model_version: str) -> Response:
+        """Makes a version the one that requests without a version get."""
+        self._registry.set_default(model_name, model_version)
+        self._refresh()
+        return _status(f'Default version successfully updated for model "{model_name}" to "{model_version}"')
+
+    def unregister(
+        self, model_name: str, model_version: str | None = None, timeout: Timeout = None
+    ) -> Response:
+        """Stops the replicas of a version and forgets it; what is still queued is answered with 503."""
+        spec = self._registry.models().get(model_name, model_version)
+        self._remove(spec, timeout or self._settings.unregister_model_timeout)
+        return _status(f'Model "{model_name}" unregistered')
+
+    def document(self, request: Request, model_name: str) -> Response:
+        """The OpenAPI document of one model."""
+        self._registry.models().versions(model_name)
+        return _json(openapi.model_document(request.app.openapi(), model_name))
+
+    def ready(self, model_name: str) -> Response:
+        """Whether a replica of the default version is ready."""
+        replicas = self._registry.replicas(self._registry.models().get(model_name))
+        return _json({"name": model_name, "ready": any(r["state"] == "ready" for r in replicas)})
+
+    def _register(self, parameters: openapi.RegisterParameters) -> Response:
+        spec = resolve(self._settings, parameters.registration())
+        try:
+            self._registry.register(spec)
+        except Conflict:
+            remove_download(model_store(self._settings), self._registry, spec)
+            raise
+        self._refresh()
+        subject = f'Model "{spec.name}" Version: {spec.version} registered with'
+        if not spec.min_workers:
+            return _status(
+                f"{subject} 0 initial workers. Use scale workers API to add workers for the model."
+            )
+        if not parameters.synchronous:
+            return _status("Processing worker updates...", 202)
+        ready, reason = wait_for_workers(self._registry, spec)
+        if not reason:
+            return _status(f"{subject} {spec.min_workers} initial workers")
+        if ready:
+            return _status("Workers scaling in progress...", 206)
+        with contextlib.suppress(RequestTimeout, InvalidModelVersion):
+            self._remove(spec, UNDO_S)
+        raise _start_failed(spec.name, spec.version, reason)
+
+    def _remove(self, spec: ModelSpec, timeout_s: float) -> None:
+        """Raises InvalidModelVersion, or RequestTimeout if its pools do not end; then it stays."""
+        self._registry.unregister(spec)
+        self._refresh()
+        try:
+            wait_until_stopped(self._registry, spec, timeout_s)
+        except RequestTimeout:
+            self._registry.put(spec)
+            self._refresh()
+            raise
+        clear(self._registry, spec, self._settings.job_result_ttl_s)
+        remove_download(model_store(self._settings), self._registry, spec)
+
+    def _refresh(self) -> None:
+        """Whoever gets the answer may at once use what has changed."""
+        anyio.from_thread.run(self._routes.refresh)
+
+    def _described(self, spec: ModelSpec) -> dict[str, Any]:
+        reports = live_reports(self._registry, spec)
+        return openapi.description(spec, reports, self._registry.waiting(spec), self._gpus)
+
+    def _ask_handler(self, spec: ModelSpec) -> dict[str, Any]:
+        """What the handler's `describe_handle` returns: a request to it with the header `describe`.
+
+        It goes to the front as if it had been tried before, because such a request gets a batch of its own.
+        """
+        if not any(replica["state"] == "ready" for replica in self._registry.replicas(spec)):
+            raise ServiceUnavailable(
+                f'Model "{spec.name}" has no worker to serve describe request. '
+                "Please use scale workers API to add workers."
+            )
+        client, request_id = self._registry.redis, str(uuid.uuid4())
+        stream, deadline = keys.replies(request_id), time.time() + spec.response_timeout_s
+        entry = {
+            "id": request_id, "reply": stream, "headers": json.dumps({"describe": "True"}), "body": b"",
+            "attempts": 1, "deadline": int(deadline * 1000),
+        }  # fmt: skip
+        client.xadd(keys.lane(spec.name, spec.version, keys.FRONT), entry)
+        while not (found := client.xread({stream: "0"}, block=1000)) and time.time() < deadline:
+            pass
+        client.delete(stream)
+        return _metadata(found[0][1][0][1] if found else {})
+
+
+def _metadata(fields: dict[bytes, bytes]) -> dict[str, Any]:
+    replies = decode_replies([part for pair in fields.items() for part in pair])
+    if not replies or replies[0].status >= 400:
+        reason = replies[0].body.decode(errors="replace") if replies else "no replica answered in time"
+        raise ServiceError(f"Failed to get customized model matadata.\n{reason}")
+    with contextlib.suppress(ValueError):
+        value = json.loads(replies[0].body)
+        return value if isinstance(value, dict) else {}
+    return {}
+
+
+def _start_failed(name: str, version: str, reason: str) -> ServiceError:
+    """500, or 507 if the handler ran out of memory."""
+    text = f"Failed to start workers for model {name} version: {version}\n{reason}"
+    return ServiceError(text, 507 if "MemoryError" in reason else None)
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(pretty(value), status, media_type="application/json")
+
+
+def _status(text: str, status: int = 200) -> Response:
+    return _json({"status": text}, status)

@@ -1,0 +1,199 @@
+"""The shapes of the management API: parameters in, descriptions out, and the documents about them."""
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from gateway.registration import Registration
+from marq.errors import BadRequest
+from marq.registry import ModelSpec
+
+LARGEST = 2**31 - 1
+MAX_WORKERS = 10_000  # of one model version; nodes look at each slot every second
+NOT_OFFERED = {  # of what describe shows
+    "continuousBatching": False, "useJobTicket": False, "useVenv": False, "stateful": False,
+    "sequenceMaxIdleMSec": 0, "sequenceTimeoutMSec": 0, "maxNumSequence": 0, "maxSequenceJobQueueSize": 0,
+}  # fmt: skip
+_INTEGER = re.compile(r"[+-]?[0-9]{1,10}")
+
+
+def _integer(least: int, most: int = LARGEST, unset: int | None = None) -> Callable[[Any], int | None]:
+    """Reads 7 and "7"; nothing, and the number with which TorchServe says so, count as not given."""
+
+    def read(value: Any) -> int | None:
+        text = "" if value is None else str(value).strip()
+        if text in ("", str(unset)):
+            return None
+        if isinstance(value, bool) or not _INTEGER.fullmatch(text) or not least <= int(text) <= most:
+            raise PydanticCustomError(
+                "whole_number",
+                "{given} was given; allowed is a whole number from {least} to {most}.",
+                {"given": repr(value)[:80], "least": least, "most": most},
+            )
+        return int(text)
+
+    return read
+
+
+def _true(value: Any) -> bool:
+    """Whatever is not `true`, in any case, is false."""
+    return str(value).lower() == "true"
+
+
+AnyInteger = Annotated[int | None, BeforeValidator(_integer(-LARGEST))]
+Workers = Annotated[int | None, BeforeValidator(_integer(0, MAX_WORKERS))]
+Rows = Annotated[int | None, BeforeValidator(_integer(1, unset=-1))]
+Milliseconds = Annotated[int | None, BeforeValidator(_integer(0, unset=-100))]
+Seconds = Annotated[int | None, BeforeValidator(_integer(1, unset=-1))]
+Flag = Annotated[bool, BeforeValidator(_true)]
+
+
+class RegisterParameters(BaseModel):
+    """The query string, or the JSON body, of a register request."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+    url: str | None = Field(
+        None, description="Required. A file or directory of the model store, or an allowed URL."
+    )
+    model_name: str | None = Field(None, description="Default: the manifest's.")
+    handler: str | None = Field(None, description="Default: the manifest's, then `default_service_handler`.")
+    runtime: str | None = Field(None, description="`python`, `python3` or `LSP`. Default: the manifest's.")
+    batch_size: Rows = Field(None, description="The most requests in one call of the handler.")
+    max_batch_delay: Milliseconds = Field(
+        None, description="Milliseconds for which the oldest request waits for others at most."
+    )
+    initial_workers: Workers = Field(None, description="Replicas to start.")
+    synchronous: Flag = Field(True, description="Whether to answer only when the replicas are ready.")
+    response_timeout: Seconds = Field(None, description="Seconds that one batch may take.")
+    startup_timeout: Seconds = Field(None, description="Seconds that a replica may take to be ready.")
+    s3_sse_kms: Flag = Field(False, description="Not supported: use a presigned URL.")
+
+    def registration(self) -> Registration:
+        """Raises BadRequest without a URL."""
+        if self.url is None:
+            raise BadRequest("Parameter url is required.")
+        return Registration(
+            url=self.url,
+            model_name=self.model_name or None,
+            handler=self.handler or None,
+            runtime=self.runtime or None,
+            batch_size=self.batch_size,
+            max_batch_delay_ms=self.max_batch_delay,
+            initial_workers=self.initial_workers,
+            response_timeout_s=self.response_timeout,
+            startup_timeout_s=self.startup_timeout,
+            s3_sse_kms=self.s3_sse_kms,
+        )
+
+
+def register_parameters(given: dict[str, Any]) -> RegisterParameters:
+    """Reads a query string or a JSON object; null means not given. Raises BadRequest."""
+    try:
+        return RegisterParameters.model_validate({k: v for k, v in given.items() if v is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadRequest(f"Parameter {first['loc'][0]}: {first['msg']}") from None
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """Raises BadRequest."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"The body is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise BadRequest(f"The body must be a JSON object, not {type(value).__name__}.")
+    return value
+
+
+def register_operation() -> dict[str, Any]:
+    """How the register route, which reads its parameters itself, appears in the OpenAPI document."""
+    schema = RegisterParameters.model_json_schema()
+    parameters = [
+        {"name": name, "in": "query", "required": name == "url", "schema": property_}
+        | ({"description": property_["description"]} if "description" in property_ else {})
+        for name, property_ in schema["properties"].items()
+    ]
+    return {"parameters": parameters, "requestBody": {"content": {"application/json": {"schema": schema}}}}
+
+
+def model_document(document: dict[str, Any], model_name: str) -> dict[str, Any]:
+    """What `OPTIONS /models/{model_name}` answers: the part of the API that is about one model."""
+    prefix = "/models/{model_name}"
+    paths = {
+        path.replace("{model_name}", model_name): _without_model_name(operations)
+        for path, operations in document["paths"].items()
+        if path.startswith(prefix)
+    }
+    info = {"title": f"RESTful Management API for: {model_name}", "version": "1.0.0"}
+    return {**document, "info": info, "paths": paths}
+
+
+def _without_model_name(operations: dict[str, Any]) -> dict[str, Any]:
+    """The operations without the path parameter that is filled in."""
+
+    def stays(parameter: dict[str, Any]) -> bool:
+        return bool(parameter["name"] != "model_name")
+
+    return {
+        method: {**operation, "parameters": list(filter(stays, operation.get("parameters", ())))}
+        for method, operation in operations.items()
+    }
+
+
+def description(spec: ModelSpec, reports: list[dict[str, Any]], waiting: int, gpus: int) -> dict[str, Any]:
+    """What describe answers for one version: TorchServe's keys in TorchServe's order."""
+    workers = [_worker(report["node"], replica) for report in reports for replica in report["replicas"]]
+    has_gpu = any(worker["gpu"] for worker in workers) if workers else gpus > 0
+    described = {
+        "modelName": spec.name,
+        "modelVersion": spec.version,
+        "modelUrl": spec.url,
+        "runtime": spec.runtime,
+        "minWorkers": spec.min_workers,
+        "maxWorkers": spec.max_workers,
+        "batchSize": spec.batch_size,
+        "maxBatchDelay": spec.max_batch_delay_ms,
+        "responseTimeout": spec.response_timeout_s,
+        "startupTimeout": spec.startup_timeout_s,
+        "maxRetryTimeoutInSec": spec.max_retry_timeout_s,
+        "clientTimeoutInMills": spec.client_timeout_ms,
+        "parallelType": spec.parallel_type,
+        "parallelLevel": spec.parallel_level,
+        "deviceType": "gpu" if has_gpu and spec.device_type != "cpu" else "cpu",
+        "deviceIds": spec.device_ids or None,
+        **NOT_OFFERED,
+        "loadedAtStartup": spec.loaded_at_startup,
+        "workers": workers,
+        "jobQueueStatus": {
+            "remainingCapacity": max(0, spec.job_queue_size - waiting),
+            "pendingRequests": waiting,
+        },
+    }
+    return {key: value for key, value in described.items() if value is not None}
+
+
+def _worker(node: str, replica: dict[str, Any]) -> dict[str, Any]:
+    """One replica: TorchServe's keys, then our own."""
+    started = datetime.fromtimestamp(replica["started"], UTC).isoformat(timespec="milliseconds")
+    device = replica["device"]
+    return {
+        "id": str(replica["id"]),
+        "startTime": started.replace("+00:00", "Z"),
+        "status": "READY" if replica["state"] == "ready" else "UNLOADING",
+        "memoryUsage": replica["memory"],
+        "pid": replica["pid"],
+        "gpu": device != "cpu",
+        "gpuUsage": "N/A" if device == "cpu" else f"gpuId::{device.partition(':')[2]}",
+        "node": node,
+        "device": device,
+        "state": replica["state"],
+        "requests": replica["requests"],
+        "batches": replica["batches"],
+    }

@@ -1,0 +1,140 @@
+"""Waiting for pools, and how registrations end: the pools stop, what is queued is answered, lanes vanish."""
+
+import contextlib
+import logging
+import re
+import time
+from collections.abc import Container
+from typing import Any
+
+from archive.store import ModelStore
+from marq import keys, results
+from marq.errors import MalformedEntry, RequestTimeout, ServiceUnavailable
+from marq.message import DEFAULT_TTL_MS, Reply, Request, decode
+from marq.registry import HEARTBEAT_LIMIT_S, ModelSpec, Registry
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.05
+START_S = 10.0  # what unpacking and starting a pool may add to a start-up time-out
+SETTLE_S = 0.25  # every gateway has heard of the change by then and queues nothing more
+CHUNK = 100  # entries that are answered at a time: their bodies may be large
+LONGEST = 10_000  # dead letters, and entries of a reply stream, that are kept
+JSON_HEADERS = b'{"content-type": "application/json"}'
+
+
+def live_reports(registry: Registry, spec: ModelSpec) -> list[dict[str, Any]]:
+    """The last report of each pool that is alive, in the order of their names."""
+    alive = time.time() - HEARTBEAT_LIMIT_S
+    return [report for _, report in sorted(registry.reports(spec).items()) if report["reported"] >= alive]
+
+
+def retire(registry: Registry, spec: ModelSpec, preferred: Container[str] = ()) -> None:
+    """Removes a version from the registry, also a default one: another becomes the default.
+
+    That is the highest version, of those whose keys are `preferred` if there are any.
+    """
+    models = registry.models()
+    others = [other for other in models.versions(spec.name).values() if other.version != spec.version]
+    if others and models.defaults.get(spec.name) == spec.version:
+        heir = max(others, key=lambda other: (other.key in preferred, _order(other.version)))
+        registry.set_default(spec.name, heir.version)
+    registry.unregister(spec)
+
+
+def _order(version: str) -> list[tuple[int, str]]:
+    """Sorts 10.0 after 9.0."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"[-.+_]", version)]
+
+
+def wait_for_workers(registry: Registry, spec: ModelSpec, timeout_s: float | None = None) -> tuple[int, str]:
+    """How many replicas are ready, and why not as many as there should be (empty: they are).
+
+    Waits until they are, until one has failed, or until the time-out: by default the model's for starting.
+    """
+    timeout_s = timeout_s or spec.startup_timeout_s + START_S
+    deadline = time.monotonic() + timeout_s
+    while True:
+        reports = live_reports(registry, spec)
+        states = [replica["state"] for report in reports for replica in report["replicas"]]
+        ready = states.count("ready")
+        if ready >= spec.min_workers and len(states) <= spec.max_workers:
+            return ready, ""
+        reason = next((report["reason"] for report in reports if report["failures"]), "")
+        if reason and spec.min_workers:
+            return ready, reason
+        if time.monotonic() >= deadline:
+            return ready, f"{ready} of {spec.min_workers} workers are ready after {timeout_s:.0f} s"
+        time.sleep(POLL_S)
+
+
+def wait_until_stopped(registry: Registry, spec: ModelSpec, timeout_s: float) -> None:
+    """Waits until no pool runs the version, and no gateway queues for it. Raises RequestTimeout."""
+    began = time.monotonic()
+    time.sleep(SETTLE_S)
+    while any(report["wanted"] or report["replicas"] for report in live_reports(registry, spec)):
+        if time.monotonic() - began >= timeout_s:
+            raise RequestTimeout(f"Timed out while cleaning resources: {spec.name}")
+        time.sleep(POLL_S)
+
+
+def clear(registry: Registry, spec: ModelSpec, job_result_ttl_s: int) -> None:
+    """Answers everything that is still queued with 503, then deletes the lanes."""
+    reason = f"Model {spec.name} version {spec.version} was unregistered before the request ran."
+    error = ServiceUnavailable(reason)
+    for lane in keys.lanes(spec.name, spec.version):
+        while entries := registry.redis.xrange(lane, count=CHUNK):
+            pipe = registry.redis.pipeline(transaction=False)
+            for entry, fields in entries:
+                _answer(pipe, spec, lane, entry, fields, error, job_result_ttl_s * 1000)
+            pipe.xack(lane, keys.GROUP, *(entry for entry, _ in entries))
+            pipe.xdel(lane, *(entry for entry, _ in entries))
+            *_, deleted = pipe.execute(raise_on_error=False)  # a reply stream may be anything
+            if isinstance(deleted, Exception):
+                raise deleted
+    registry.delete_lanes(spec)
+
+
+def remove_download(store: ModelStore, registry: Registry, spec: ModelSpec) -> None:
+    """Deletes the archive that was downloaded for this version, unless another version uses it."""
+    if any(other.archive == spec.archive for other in registry.models()):
+        return
+    try:
+        store.remove_download(spec.url)
+    except OSError as error:
+        log.warning("%s cannot be removed: %s", spec.archive, error)
+
+
+def _answer(
+    pipe: Any, spec: ModelSpec, lane: str, entry: bytes, fields: dict[bytes, bytes],
+    error: ServiceUnavailable, ttl_ms: int,
+) -> None:  # fmt: skip
+    try:
+        request = decode(lane, entry, [part for pair in fields.items() for part in pair])
+    except MalformedEntry as malformed:
+        about = {b"reason": malformed.reason, b"version": spec.version, b"lane": lane, b"entry": entry}
+        letter: dict[Any, Any] = {**about, **fields}
+        pipe.xadd(keys.dead_letters(spec.name), letter, maxlen=LONGEST, approximate=True)
+        return
+    reply = Reply(request.id, error.status, error.body(), JSON_HEADERS)
+    if request.replies:
+        pipe.execute_command("XADD", request.replies, "NOMKSTREAM", "*", *reply.fields())
+    if request.reply:
+        pipe.execute_command("XADD", request.reply, "MAXLEN", "~", LONGEST, "*", *reply.fields())
+        pipe.pexpire(request.reply, DEFAULT_TTL_MS)
+    if request.job:
+        _finish_job(pipe, spec, request, reply, ttl_ms)
+
+
+def _finish_job(pipe: Any, spec: ModelSpec, request: Request, reply: Reply, ttl_ms: int) -> None:
+    with contextlib.suppress(UnicodeDecodeError):  # an id that no job can have been given
+        record = keys.job(spec.name, request.id.decode())
+        pipe.hsetnx(record, "queued", request.queued_ms)
+        values: dict[Any, Any] = {
+            "state": results.FAILED, "version": spec.version, "attempts": request.attempts,
+            "finished": int(time.time() * 1000), "status": reply.status, "headers": reply.headers,
+            "body": reply.body,
+        }  # fmt: skip
+        pipe.hset(record, mapping=values)
+        pipe.pexpire(record, ttl_ms)
+        pipe.publish(keys.finished(spec.name), request.id)

@@ -1,0 +1,9 @@
+"""Kinds of metric."""
+
+import enum
+
+
+class MetricTypes(enum.Enum):
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
