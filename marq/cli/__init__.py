@@ -1,0 +1,8 @@
+"""The `marq` command. What a command needs is imported when it runs: `marq --help` answers at once."""
+
+
+def main() -> None:
+    """The console script; ends the process with 0 (done), 1 (failed), 2 (wrong usage) or 130 (Ctrl-C)."""
+    from marq.cli.app import app
+
+    app(prog_name="marq")

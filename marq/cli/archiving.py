@@ -1,0 +1,131 @@
+"""`marq archive`."""
+
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box, filesize
+from rich.markup import escape
+from rich.table import Table
+
+from marq.cli.terminal import complain, out
+
+if TYPE_CHECKING:
+    from archive.writer import ArchiveSpec
+
+Listing = list[tuple[str, int | None]]  # member, bytes if they are known
+
+
+def archive(
+    model_name: Annotated[str, typer.Option("--model-name", metavar="NAME", help="Name of the model.")],
+    version: Annotated[str, typer.Option("-v", "--version", metavar="V", help="Version of the model.")],
+    handler: Annotated[
+        str,
+        typer.Option(
+            "--handler",
+            metavar="NAME|FILE",
+            help="Default handler, or a Python file, perhaps with :function.",
+        ),
+    ],
+    serialized_file: Annotated[
+        str | None, typer.Option("--serialized-file", metavar="FILE", help="Weights, TorchScript or other.")
+    ] = None,
+    model_file: Annotated[
+        str | None, typer.Option("--model-file", metavar="FILE", help="Python file of the model's class.")
+    ] = None,
+    extra_files: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--extra-files", metavar="FILE,...", help="More files, directories' contents and wildcards."
+        ),
+    ] = None,
+    runtime: Annotated[
+        str, typer.Option("--runtime", metavar="NAME", help="python, python3 or LSP.")
+    ] = "python",
+    export_path: Annotated[
+        Path, typer.Option("--export-path", metavar="DIR", help="Where the archive is written.")
+    ] = Path(),
+    archive_format: Annotated[
+        str, typer.Option("--archive-format", metavar="NAME", help="default, zip-store, tgz or no-archive.")
+    ] = "default",
+    force: Annotated[bool, typer.Option("-f", "--force", help="Replace an archive that exists.")] = False,
+    requirements_file: Annotated[
+        str | None,
+        typer.Option("-r", "--requirements-file", metavar="FILE", help="Packages that the handler needs."),
+    ] = None,
+    config_file: Annotated[
+        str | None, typer.Option("-c", "--config-file", metavar="FILE", help="The model-config.yaml.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would go in; write nothing.")] = False,
+) -> None:
+    """Pack a model archive (.mar) and list what is in it.
+
+    The options are those of torch-model-archiver.
+    """
+    from archive.writer import ArchiveSpec, write
+
+    spec = ArchiveSpec(
+        model_name=model_name,
+        handler=handler,
+        version=version,
+        serialized_file=serialized_file,
+        model_file=model_file,
+        extra_files=tuple(",".join(extra_files or ()).split(",")),
+        runtime=runtime,
+        export_path=export_path,
+        archive_format=archive_format,
+        force=force,
+        requirements_file=requirements_file,
+        config_file=config_file,
+    )
+    if dry_run:
+        out().print(_table(planned(spec)))
+        typer.echo("Nothing was written.")
+        return
+    path = write(spec)
+    out().print(_table(written(path)))
+    typer.echo(path)
+    _check(path)
+
+
+def planned(spec: "ArchiveSpec") -> Listing:
+    """What `write` would put in. Raises PackagingError."""
+    from archive import writer
+    from archive.manifest import MANIFEST_NAME
+
+    writer._check(spec)
+    files = writer._files(spec)
+    return [*((name, file.stat().st_size) for name, file in files.items()), (MANIFEST_NAME, None)]
+
+
+def written(path: Path) -> Listing:
+    """What is in the archive or directory."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return [(file.relative_to(path).as_posix(), file.stat().st_size) for file in files]
+    if path.suffix == ".mar":
+        with zipfile.ZipFile(path) as packed:
+            return [(info.filename, info.file_size) for info in packed.infolist()]
+    with tarfile.open(path) as tar:
+        return [(info.name, info.size) for info in tar]
+
+
+def _check(path: Path) -> None:
+    """Warns of what would make the server refuse the archive, such as a damaged model-config.yaml."""
+    from archive.errors import ArchiveError
+    from archive.reader import describe
+
+    try:
+        describe(path)
+    except ArchiveError as error:
+        complain(f"marq will refuse this archive: {error} {error.reason}", "Warning", "yellow")
+
+
+def _table(listing: Listing) -> Table:
+    table = Table("File", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("Size", justify="right", no_wrap=True)
+    for name, size in listing:
+        table.add_row(escape(name), "-" if size is None else filesize.decimal(size))
+    return table

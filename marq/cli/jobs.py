@@ -1,0 +1,137 @@
+"""`marq submit` and `marq job`."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from marq.cli import api, options
+from marq.cli.terminal import complain, err, fail, out, print_body
+from marq.results import FINISHED
+
+LONGEST_WAIT_S = 60.0  # that one request may ask for
+
+
+def submit(
+    model: options.ModelName,
+    files: options.Bodies,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait, and print the results instead of the job ids.")
+    ] = False,
+    version: options.ModelVersion = None,
+    content_type: options.ContentType = None,
+    url: options.Url = None,
+    token: options.Token = None,
+    state_dir: options.StateDir = None,
+) -> None:
+    """Queue one job for each file and print the job ids.
+
+    With --wait the results go to stdout in the order of the files, the ids to stderr.
+    """
+    server, path = api.connect(url, token, state_dir), api.path("jobs", model, version)
+    ids: list[str] = []
+    try:
+        with _progress("Submitting", len(files)) as advance:
+            for file in files:
+                ids.append(server.ask("POST", path, "job_id", **api.upload(file, content_type))["job_id"])
+                advance()
+    finally:
+        for job_id in ids:
+            typer.echo(job_id, err=wait)
+    if wait:
+        _print_results(server, ids)
+
+
+def job(
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="As printed by `marq submit`.")],
+    wait: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait so long for it to finish.")
+    ] = 0.0,
+    result: Annotated[bool, typer.Option("--result", help="Print the result itself.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the state as JSON.")] = False,
+    url: options.Url = None,
+    token: options.Token = None,
+    state_dir: options.StateDir = None,
+) -> None:
+    """Show a job's state and times, or its result.
+
+    Exit code 1 if it has not finished after --wait, or has no result for --result.
+    """
+    if result and as_json:
+        raise typer.BadParameter("--result and --json exclude each other")
+    server = api.connect(url, token, state_dir)
+    record = _wait_for(server, job_id, wait)
+    if result:
+        _print_result(server, job_id)
+        return
+    if as_json:
+        typer.echo(json.dumps(record, indent=2))
+    else:
+        out().print(_table(record))
+    if wait and record["state"] not in FINISHED:
+        fail(f"Job {job_id} is still {record['state']} after {wait:g} s.")
+
+
+def _wait_for(server: api.Api, job_id: str, wait_s: float) -> dict[str, Any]:
+    """The job's state when it has finished, or after the time-out."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        query = {"wait": min(left, LONGEST_WAIT_S)}
+        record = server.ask("GET", api.path("jobs", job_id), "state", params=query)
+        if record["state"] in FINISHED or left <= LONGEST_WAIT_S:
+            return record
+
+
+def _print_results(server: api.Api, ids: list[str]) -> None:
+    """All results in order. A job that failed is told; the others are printed all the same."""
+    with _progress("Waiting", len(ids)) as advance:
+        for job_id in ids:
+            _wait_for(server, job_id, float("inf"))
+            advance()
+    failed = 0
+    for job_id in ids:
+        try:
+            _print_result(server, job_id, end_line=len(ids) > 1)
+        except api.RequestFailed as error:
+            complain(f"{job_id}: {error}")
+            failed += 1
+    if failed:
+        raise typer.Exit(1)
+
+
+def _print_result(server: api.Api, job_id: str, end_line: bool = False) -> None:
+    with server.send("GET", api.path("jobs", job_id, "result")) as response:
+        print_body(response.iter_bytes(), end_line)
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal if there is more than one thing to do; yields what counts one as done."""
+    console = err()
+    with Progress(
+        console=console,
+        transient=True,
+        disable=total < 2 or not console.is_terminal,
+        redirect_stdout=False,  # stdout may be a pipe while the bar is on a terminal
+    ) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda: progress.advance(task)
+
+
+def _table(record: dict[str, Any]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for name, value in record.items():
+        table.add_row(name.replace("_", " "), _shown(name, value))
+    return table
+
+
+def _shown(name: str, value: Any) -> str:
+    if name not in ("queued", "started", "finished"):
+        return str(value)
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value)) + f"{value % 1:.3f}"[1:]

@@ -1,0 +1,56 @@
+"""Options that several commands have."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+STDIN = Path("-")
+
+
+def _existing(given: Path | list[Path]) -> Path | list[Path]:
+    """Refuses what cannot be read before anything is sent. (typer's own check refuses `-`, too.)"""
+    for file in [given] if isinstance(given, Path) else given:
+        if file != STDIN and (not file.exists() or file.is_dir()):
+            raise typer.BadParameter(f"There is no file {file}.")
+    return given
+
+
+StateDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--state-dir",
+        metavar="DIR",
+        resolve_path=True,
+        help="State directory of the server. Default: MARQ_STATE_DIR, or ~/.local/state/marq.",
+    ),
+]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url", metavar="URL", help="Inference address of another server. Default: the one on this host."
+    ),
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        metavar="TOKEN",
+        envvar="MARQ_TOKEN",
+        help="Inference token. Default: that of the server on this host.",
+    ),
+]
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a registered model.")]
+ModelVersion = Annotated[
+    str | None, typer.Option("--version", metavar="V", help="Model version. Default: the default version.")
+]
+ContentType = Annotated[
+    str | None,
+    typer.Option("--content-type", metavar="TYPE", help="Media type of the body. Default: by file name."),
+]
+Body = Annotated[
+    Path, typer.Argument(metavar="FILE", callback=_existing, help="The request's body; - is standard input.")
+]
+Bodies = Annotated[
+    list[Path], typer.Argument(metavar="FILE", callback=_existing, help="One body each; - is standard input.")
+]

@@ -1,0 +1,183 @@
+"""`marq start` and `marq stop`."""
+
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from marq.cli import options
+from marq.cli.terminal import err
+from marq.errors import MarqError
+
+if TYPE_CHECKING:
+    import psutil
+
+    from marq.locate import Server
+
+STOP_TIMEOUT_S = 60.0
+POLL_S = 0.1
+CLOCK_SLACK_S = 5.0
+DEFAULT_CONFIG = Path("config.properties")
+
+
+class StopFailed(MarqError):
+    """Raised when the server does not end."""
+
+
+class StartCommand(TyperCommand):
+    """Lets `--models` take several values, as TorchServe does."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, join_values(args, "--models"))
+
+
+def join_values(args: list[str], option: str) -> list[str]:
+    """The arguments with all values that follow `option`, up to the next option, joined by commas.
+
+    Raises typer.BadParameter if none follows.
+    """
+    joined: list[str] = []
+    values: list[str] | None = None
+    for arg in [*args, "--"]:
+        if values is not None and not arg.startswith("-"):
+            values.append(arg)
+            continue
+        if values is not None:
+            joined.append(_joined(values, option))
+        name, equals, value = arg.partition("=")
+        values = ([value] if equals else []) if name == option else None
+        if values is None:
+            joined.append(arg)
+    return joined[:-1]
+
+
+def _joined(values: list[str], option: str) -> str:
+    items = [item.strip() for value in values for item in value.split(",") if item.strip()]
+    if not items:
+        raise typer.BadParameter("at least one value is needed", param_hint=option)
+    return f"{option}={','.join(items)}"
+
+
+def start(
+    model_store: Annotated[
+        Path | None,
+        typer.Option("--model-store", metavar="DIR", resolve_path=True, help="Where model archives are."),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--models",
+            metavar="FILE ...",
+            help="Archives to load: files or URLs, each perhaps as NAME=FILE. all: the whole store.",
+        ),
+    ] = None,
+    ts_config: Annotated[
+        Path | None,
+        typer.Option(
+            "--ts-config",
+            metavar="FILE",
+            envvar="TS_CONFIG_FILE",
+            help="TorchServe's config.properties. Default: ./config.properties if it exists.",
+        ),
+    ] = None,
+    redis_url: Annotated[
+        str | None,
+        typer.Option(
+            "--redis-url", metavar="URL", help="Redis to use. Default: MARQ_REDIS_URL, or an embedded server."
+        ),
+    ] = None,
+    gateway_workers: Annotated[
+        int | None, typer.Option("--gateway-workers", metavar="N", min=1, help="Processes that answer HTTP.")
+    ] = None,
+    state_dir: options.StateDir = None,
+    disable_token_auth: Annotated[
+        bool, typer.Option("--disable-token-auth", "--dt", help="Answer requests without a token.")
+    ] = False,
+    enable_model_api: Annotated[
+        bool, typer.Option("--enable-model-api", help="Allow to register and unregister models over HTTP.")
+    ] = False,
+) -> None:
+    """Run a server in the foreground until Ctrl-C or `marq stop`.
+
+    What is not given here comes from MARQ_... variables, then from config.properties.
+    """
+    from marq import settings
+    from marq.supervisor import Supervisor
+
+    config = settings.load(
+        ts_config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None),
+        model_store=model_store,
+        models=",".join(models) if models else None,
+        redis_url=redis_url,
+        gateway_workers=gateway_workers,
+        state_dir=state_dir,
+        disable_token_auth=disable_token_auth or None,
+        enable_model_api=enable_model_api or None,
+    )
+    if config.model_store and not config.model_store.is_dir():
+        raise settings.SettingsError(f"--model-store directory not found: {config.model_store}")
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s [%(levelname)s] supervisor: %(message)s"
+    )
+    raise typer.Exit(Supervisor(config, typer.echo).run())
+
+
+def stop(state_dir: options.StateDir = None) -> None:
+    """Stop the server: what runs is finished, what waits stays queued.
+
+    Exit code 0 also if none runs, 1 if it has not ended after 60 s.
+    """
+    from marq import locate
+
+    try:
+        _, process = running(state_dir)
+    except locate.ServerNotFound:
+        typer.echo(f"No marq server runs with the state directory {locate.state_dir(state_dir)}.")
+        return
+    with err().status(f"Stopping marq (pid {process.pid})"):
+        ended = _end(process)
+    if not ended:
+        raise StopFailed(f"marq (pid {process.pid}) has not stopped after {STOP_TIMEOUT_S:g} s.")
+    typer.echo(f"marq (pid {process.pid}) has stopped.")
+
+
+def running(state_dir: Path | None) -> "tuple[Server, psutil.Process]":
+    """The server of this state directory and its process. Raises ServerNotFound.
+
+    A process that is younger than the server's file only got the pid of one that was killed.
+    """
+    import psutil
+
+    from marq import locate
+
+    server = locate.find(state_dir)
+    path = locate.state_dir(state_dir) / locate.FILE_NAME
+    try:
+        process = psutil.Process(server.pid)
+        if process.create_time() <= path.stat().st_mtime + CLOCK_SLACK_S:
+            return server, process
+    except (psutil.Error, OSError):
+        pass
+    raise locate.ServerNotFound(
+        f"No marq server runs with the state directory {path.parent}. Process {server.pid} is another one."
+    )
+
+
+def _end(process: "psutil.Process") -> bool:
+    """Asks the process to end; whether it has within the time-out."""
+    import psutil
+
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    try:
+        process.terminate()
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_S)
+    except psutil.NoSuchProcess:
+        pass
+    return True

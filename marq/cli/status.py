@@ -1,0 +1,182 @@
+"""`marq status`."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from marq.cli import options
+from marq.cli.server import running
+from marq.cli.terminal import out
+
+if TYPE_CHECKING:
+    from marq.registry import ModelSpec, Registry
+
+READY, LOADING, FAILING, STOPPED = "ready", "loading", "failing", "stopped"
+DEFAULT_MARK = " *"
+STYLES = {READY: "green", LOADING: "yellow", FAILING: "red", STOPPED: "dim"}
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """One line of the table."""
+
+    name: str
+    version: str
+    default: bool
+    state: str
+    reason: str  # why it fails: the last line that the replica printed
+    replicas_ready: int
+    replicas_wanted: int
+    devices: list[str]
+    waiting: int
+    requests: int  # done by the replicas that run now
+    mean_batch_size: float | None
+
+
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    state_dir: options.StateDir = None,
+) -> None:
+    """Show the server on this host and its models.
+
+    Exit code 1 if none runs.
+    """
+    from marq.connection import without_password
+
+    server, process = running(state_dir)
+    facts = {
+        "pid": server.pid,
+        "uptime_s": round(time.time() - process.create_time(), 1),
+        "inference_address": server.inference_address,
+        "management_address": server.management_address,
+        "redis": without_password(server.redis_url),
+    }
+    models = _models(server.redis_url)
+    if as_json:
+        typer.echo(json.dumps({**facts, "models": [asdict(model) for model in models]}, indent=2))
+    else:
+        _print(facts, models)
+
+
+def _models(redis_url: str) -> list[ModelStatus]:
+    """Raises RedisUnavailable."""
+    import redis
+
+    from marq import connection
+    from marq.errors import RedisUnavailable
+    from marq.registry import Registry
+
+    connection.check(redis_url)
+    try:
+        with connection.client(redis_url) as client:
+            return list(_read(Registry(client)))
+    except redis.RedisError as error:
+        raise RedisUnavailable(f"Redis does not answer: {error}") from error
+
+
+def _read(registry: "Registry") -> Iterator[ModelStatus]:
+    models = registry.models()
+    for spec in sorted(models, key=lambda spec: (spec.name, spec.version)):
+        reports = list(registry.reports(spec).values())
+        is_default = models.defaults.get(spec.name) == spec.version
+        yield summarize(spec, is_default, registry.replicas(spec), reports, registry.waiting(spec))
+
+
+def summarize(
+    spec: "ModelSpec",
+    is_default: bool,
+    replicas: list[dict[str, Any]],
+    reports: list[dict[str, Any]],
+    waiting: int,
+) -> ModelStatus:
+    """What pools report of a model version, in one line."""
+    ready = sum(replica["state"] == READY for replica in replicas)
+    reason = "" if ready >= spec.min_workers else _reason(reports)
+    requests = sum(replica["requests"] for replica in replicas)
+    batches = sum(replica["batches"] for replica in replicas)
+    return ModelStatus(
+        name=spec.name,
+        version=spec.version,
+        default=is_default,
+        state=_state(ready, spec.min_workers, reason),
+        reason=reason,
+        replicas_ready=ready,
+        replicas_wanted=spec.min_workers,
+        devices=sorted({str(replica["device"]) for replica in replicas}),
+        waiting=waiting,
+        requests=requests,
+        mean_batch_size=round(requests / batches, 2) if batches else None,
+    )
+
+
+def _state(ready: int, wanted: int, reason: str) -> str:
+    if reason:
+        return FAILING
+    if ready >= wanted:
+        return READY if ready else STOPPED
+    return LOADING
+
+
+def _reason(reports: list[dict[str, Any]]) -> str:
+    """Why the pool that failed last does, among those that still report."""
+    from marq.registry import HEARTBEAT_LIMIT_S
+
+    alive = time.time() - HEARTBEAT_LIMIT_S
+    failing = [report for report in reports if report["failures"] and report["reported"] >= alive]
+    latest = max(failing, key=lambda report: float(report["reported"]), default={"reason": ""})
+    lines = [line.strip() for line in str(latest["reason"]).splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def _print(facts: dict[str, Any], models: list[ModelStatus]) -> None:
+    console = out()
+    console.print(f"Running for {_duration(facts['uptime_s'])}, pid {facts['pid']}")
+    console.print(f"Inference   {facts['inference_address']}")
+    console.print(f"Management  {facts['management_address']}")
+    console.print(f"Redis       {escape(facts['redis'])}")
+    if not models:
+        console.print("No models are registered.")
+        return
+    console.print(_table(models))
+    console.print(f"{DEFAULT_MARK} default version")
+    for model in models:
+        if model.reason:
+            line = Text.assemble((f"{model.name} {model.version}: ", "red"), model.reason)
+            console.print(line, soft_wrap=True)
+
+
+def _table(models: list[ModelStatus]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("Model", "Version", "State"):
+        table.add_column(heading, no_wrap=True, overflow="fold")
+    for heading in ("Replicas", "Waiting", "Done", "Mean batch"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("Devices", overflow="fold")
+    for model in models:
+        table.add_row(
+            escape(model.name),
+            escape(model.version) + (DEFAULT_MARK if model.default else ""),
+            f"[{STYLES[model.state]}]{model.state}[/]",
+            f"{model.replicas_ready}/{model.replicas_wanted}",
+            str(model.waiting),
+            str(model.requests),
+            "-" if model.mean_batch_size is None else f"{model.mean_batch_size:.1f}",
+            " ".join(model.devices) or "-",
+        )
+    return table
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [f"{n} {unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")) if n]
+    return " ".join(parts[:2]) or "0 s"

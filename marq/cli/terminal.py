@@ -1,0 +1,64 @@
+"""How commands print, and how they fail."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
+
+from archive.errors import ArchiveError
+from marq.errors import MarqError
+
+INTERRUPTED = 130
+PIPE_WIDTH = 200  # columns of tables that are not read on a terminal
+
+
+class Commands(TyperGroup):
+    """Turns every error that a user can cause into one line on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ArchiveError as error:
+            fail(f"{error} {error.reason}")
+        except MarqError as error:
+            fail(str(error))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            fail(str(error))
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def out() -> Console:
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+
+
+def err() -> Console:
+    return Console(stderr=True, highlight=False)
+
+
+def complain(message: str, label: str = "Error", style: str = "red") -> None:
+    """One line on stderr."""
+    line = " ".join(message.split())
+    err().print(Text(f"{label}: {line}", style=style), soft_wrap=True)
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the command with exit code 1."""
+    complain(message)
+    raise typer.Exit(1)
+
+
+def print_body(chunks: Iterable[bytes], end_line: bool = False) -> None:
+    """An answer's bytes as they come; on a terminal, or if asked for, the last line is ended."""
+    end = b""
+    for chunk in filter(None, chunks):
+        typer.echo(chunk, nl=False)
+        end = chunk[-1:]
+    if end not in (b"", b"\n") and (end_line or sys.stdout.isatty()):
+        typer.echo()
