@@ -1,0 +1,45 @@
+# Everything runs in .venv, which is made on first use. `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench clean
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## Train, pack, serve and crash-test a digit classifier; ends by itself
+	$(BIN)/python examples/digits/demo.py
+
+test: $(VENV)/.test ## Run the tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.test ## Lint, check the format and the types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.bench ## Measure marq, and TorchServe 0.12.0 where Java is present, side by side
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove the virtual environments and caches
+	rm -rf $(VENV) .venv-torchserve build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: EXTRAS := demo
+$(VENV)/.bench: EXTRAS := bench
+$(VENV)/.test: EXTRAS := demo,test,lint
+
+$(VENV)/.demo $(VENV)/.bench $(VENV)/.test: $(VENV)/bin/python $(SOURCES)
+	@echo "Installing marq[$(EXTRAS)] into $(VENV) ..."
+	$(PIP) install --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	@touch $@
