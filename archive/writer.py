@@ -53,8 +53,7 @@ def write(spec: ArchiveSpec) -> Path:
 
     With `force` an archive is replaced; in a directory (no-archive) files are replaced, and others stay.
     """
-    _check(spec)
-    files = _files(spec)
+    files = plan(spec)
     target = _target(spec)
     part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     try:
@@ -65,6 +64,12 @@ def write(spec: ArchiveSpec) -> Path:
     finally:
         _discard(part)
     return target
+
+
+def plan(spec: ArchiveSpec) -> Files:
+    """What would go into the archive: each member's name and source. Raises PackagingError."""
+    _check(spec)
+    return _files(spec)
 
 
 def _check(spec: ArchiveSpec) -> None:

@@ -83,13 +83,12 @@ async def serve(config: settings.Settings, sockets: dict[str, socket.socket]) ->
     await asyncio.gather(*(servers[name].serve([sock]) for name, sock in sockets.items()))
     for task in following:
         task.cancel()
-    await jobs.stop()
+    jobs.stop()
     await broker.stop()
 
 
 def main() -> None:
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the supervisor stops us in its order
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s [%(levelname)s] gateway: %(message)s"
     )

@@ -18,11 +18,11 @@ from fastapi.routing import APIRoute
 
 from gateway import openapi
 from gateway.asgi import content_type, read_body
-from gateway.openapi import Flag, Seconds, Workers
-from gateway.registration import gpu_count, model_store, resolve
+from gateway.openapi import Flag, ModelVersion, Seconds, Workers
+from gateway.registration import model_store, resolve
 from gateway.routes import Routes
 from gateway.unregister import clear, live_reports, remove_download, wait_for_workers, wait_until_stopped
-from marq import connection, keys
+from marq import connection, gpus, keys
 from marq.errors import (
     BadRequest,
     Conflict,
@@ -44,9 +44,14 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"description": "There is no such model or version."},
     503: {"description": "Redis does not answer, or no replica can."},
 }
+STARTED: dict[int | str, dict[str, Any]] = {
+    202: {"description": "Replicas are started or stopped from now on."},
+    206: {"description": "Some replicas are ready, others are not yet."},
+    500: {"description": "No replica could be started; the reason is in the message."},
+}
 
-Limit = Annotated[openapi.AnyInteger, Query(description=f"Models on a page, {PAGE} at most.")]
-PageToken = Annotated[openapi.AnyInteger, Query(description="`nextPageToken` of the page before.")]
+Limit = Annotated[openapi.PageNumber, Query(description=f"Models on a page, {PAGE} at most.")]
+PageToken = Annotated[openapi.PageNumber, Query(description="`nextPageToken` of the page before.")]
 Customized = Annotated[Flag, Query(description="Whether to ask the handler, too.")]
 MinWorker = Annotated[Workers, Query(description="The fewest replicas. Default: 1.")]
 MaxWorker = Annotated[Workers, Query(description="The most replicas. Default: `min_worker`.")]
@@ -61,12 +66,12 @@ def router(settings: Settings, routes: Routes) -> APIRouter:
     restricted = [Depends(handlers.check_enabled)]
     model, version = "/models/{model_name}", "/models/{model_name}/{model_version}"
     api.get("/models")(handlers.list_models)
-    api.post("/models", dependencies=restricted, openapi_extra=openapi.register_operation())(
-        handlers.register
-    )
+    api.post(
+        "/models", dependencies=restricted, responses=STARTED, openapi_extra=openapi.register_operation()
+    )(handlers.register)
     for path in (model, version):
         api.get(path)(handlers.describe)
-        api.put(path)(handlers.scale)
+        api.put(path, responses=STARTED)(handlers.scale)
         api.delete(path, dependencies=restricted)(handlers.unregister)
     api.put(f"{version}/set-default")(handlers.set_default)
     api.options(model)(handlers.document)
@@ -95,7 +100,7 @@ class Management:
     def __init__(self, settings: Settings, routes: Routes) -> None:
         self._settings, self._routes = settings, routes
         self._registry = Registry(connection.client(settings.redis_url))
-        self._gpus = gpu_count(settings)
+        self._gpus = len(gpus.visible(settings.number_of_gpu))
 
     def check_enabled(self) -> None:
         """Raises MethodNotAllowed unless models may be registered and unregistered."""
@@ -113,7 +118,7 @@ class Management:
         return _json({**token, "models": [{"modelName": m.name, "modelUrl": m.url} for m in page]})
 
     def describe(
-        self, model_name: str, model_version: str | None = None, customized: Customized = False
+        self, model_name: str, model_version: ModelVersion = None, customized: Customized = False
     ) -> Response:
         """The settings and replicas of a version; of all versions for the version `all`."""
         models = self._registry.models()
@@ -136,7 +141,7 @@ class Management:
     def scale(
         self,
         model_name: str,
-        model_version: str | None = None,
+        model_version: ModelVersion = None,
         min_worker: MinWorker = None,
         max_worker: MaxWorker = None,
         synchronous: Synchronous = False,
@@ -166,7 +171,7 @@ class Management:
         return _status(f'Default version successfully updated for model "{model_name}" to "{model_version}"')
 
     def unregister(
-        self, model_name: str, model_version: str | None = None, timeout: Timeout = None
+        self, model_name: str, model_version: ModelVersion = None, timeout: Timeout = None
     ) -> Response:
         """Stops the replicas of a version and forgets it; what is still queued is answered with 503."""
         spec = self._registry.models().get(model_name, model_version)

@@ -9,12 +9,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from gateway.registration import Registration
+from gateway.registration import MOST_ROWS, MOST_WORKERS, Registration
 from marq.errors import BadRequest
 from marq.registry import ModelSpec
 
 LARGEST = 2**31 - 1
-MAX_WORKERS = 10_000  # of one model version; nodes look at each slot every second
 NOT_OFFERED = {  # of what describe shows
     "continuousBatching": False, "useJobTicket": False, "useVenv": False, "stateful": False,
     "sequenceMaxIdleMSec": 0, "sequenceTimeoutMSec": 0, "maxNumSequence": 0, "maxSequenceJobQueueSize": 0,
@@ -24,16 +23,17 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,10}")
 
 def _integer(least: int, most: int = LARGEST, unset: int | None = None) -> Callable[[Any], int | None]:
     """Reads 7 and "7"; nothing, and the number with which TorchServe says so, count as not given."""
+    allowed = f"a whole number from {least} to {most}"
 
     def read(value: Any) -> int | None:
         text = "" if value is None else str(value).strip()
-        if text in ("", str(unset)):
+        if not text or (unset is not None and text == str(unset)):
             return None
         if isinstance(value, bool) or not _INTEGER.fullmatch(text) or not least <= int(text) <= most:
             raise PydanticCustomError(
                 "whole_number",
-                "{given} was given; allowed is a whole number from {least} to {most}.",
-                {"given": repr(value)[:80], "least": least, "most": most},
+                "{given} was given; allowed is {allowed}.",
+                {"given": repr(value)[:80], "allowed": allowed},
             )
         return int(text)
 
@@ -45,11 +45,12 @@ def _true(value: Any) -> bool:
     return str(value).lower() == "true"
 
 
-AnyInteger = Annotated[int | None, BeforeValidator(_integer(-LARGEST))]
-Workers = Annotated[int | None, BeforeValidator(_integer(0, MAX_WORKERS))]
-Rows = Annotated[int | None, BeforeValidator(_integer(1, unset=-1))]
+PageNumber = Annotated[int | None, BeforeValidator(_integer(-LARGEST))]
+Workers = Annotated[int | None, BeforeValidator(_integer(0, MOST_WORKERS))]
+Rows = Annotated[int | None, BeforeValidator(_integer(1, MOST_ROWS, unset=-1))]
 Milliseconds = Annotated[int | None, BeforeValidator(_integer(0, unset=-100))]
 Seconds = Annotated[int | None, BeforeValidator(_integer(1, unset=-1))]
+ModelVersion = Annotated[str | None, Field(description="Default: the default version.")]
 Flag = Annotated[bool, BeforeValidator(_true)]
 
 

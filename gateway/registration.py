@@ -7,28 +7,27 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
-
-import pynvml
 
 from archive.errors import ArchiveError, ArchiveExists, ArchiveNotFound, DownloadFailed
 from archive.manifest import RUNTIMES, Manifest
 from archive.model_config import ModelConfig
 from archive.reader import Description, describe
 from archive.store import ModelStore, default_name, file_name
-from gateway.unregister import retire
-from marq import errors
-from marq.registry import ModelSpec, Registry
+from marq import errors, gpus
+from marq.registry import ModelSpec
 from marq.settings import Settings
 
 log = logging.getLogger(__name__)
 
+MOST_WORKERS = 10_000  # of one model version: nodes look at each every second
+MOST_ROWS = 10_000  # of one batch: replicas set memory aside for each
 # Both become parts of Redis keys, paths and process names.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-.]{0,99}")
-_VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-.+]{0,49}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,49}")
 _DEFAULTS = {  # field of ModelSpec -> key in the `models` JSON
     "batch_size": "batchSize",
     "max_batch_delay_ms": "maxBatchDelay",
@@ -71,7 +70,9 @@ def resolve(settings: Settings, registration: Registration, loaded_at_startup: b
     try:
         with _as_service_errors(registration.url):
             description = describe(path)
-        return _spec(settings, registration, description, loaded_at_startup)
+        spec = _spec(settings, registration, description, loaded_at_startup)
+        _check_sizes(spec)
+        return spec
     except errors.ServiceError:
         if is_new:
             store.remove_download(registration.url)
@@ -90,7 +91,7 @@ def _check_request(registration: Registration) -> None:
     if registration.runtime is not None:
         _check_runtime(registration.runtime)
     if registration.model_name:
-        _check("model name", registration.model_name, _NAME)
+        _check("model name", registration.model_name, NAME)
 
 
 def _check(what: str, text: str, allowed: re.Pattern[str]) -> None:
@@ -100,7 +101,15 @@ def _check(what: str, text: str, allowed: re.Pattern[str]) -> None:
 
 def _check_runtime(runtime: object) -> None:
     if runtime not in RUNTIMES:
-        raise errors.BadRequest(f"Invalid RuntimeType value: {runtime}. Allowed are {', '.join(RUNTIMES)}.")
+        raise errors.BadRequest(f"Invalid RuntimeType value: {runtime}")
+
+
+def _check_sizes(spec: ModelSpec) -> None:
+    if spec.max_workers > MOST_WORKERS or spec.batch_size > MOST_ROWS:
+        raise errors.InvalidModel(
+            f"{spec.max_workers} workers and batches of {spec.batch_size} are asked for; "
+            f"allowed are {MOST_WORKERS} and {MOST_ROWS} at most."
+        )
 
 
 @contextlib.contextmanager
@@ -172,7 +181,7 @@ def _name(registration: Registration, description: Description, at_startup: bool
         name = description.manifest.registered_name(
             registration.model_name or description.manifest.model_name or usual
         )
-    _check("model name", name, _NAME)
+    _check("model name", name, NAME)
     return name
 
 
@@ -207,74 +216,7 @@ def _workers(
         return config.min_workers, config.max_workers or config.min_workers
     if not at_startup:
         return usual, usual
-    usual = usual or gpu_count(settings) or os.cpu_count() or 1
+    usual = usual or len(gpus.visible(settings.number_of_gpu)) or os.cpu_count() or 1
     most = _positive(defaults, "maxWorkers") or usual
     fewest = _positive(defaults, "minWorkers") or min(usual, most)
     return fewest, max(fewest, most)
-
-
-def gpu_count(settings: Settings) -> int:
-    """The GPUs that handlers on this host may use."""
-    visible, limit = os.environ.get("CUDA_VISIBLE_DEVICES"), settings.number_of_gpu
-    if visible is not None:
-        count = len([part for part in visible.split(",") if part.strip()])
-    else:
-        with contextlib.suppress(pynvml.NVMLError):
-            pynvml.nvmlInit()
-        try:
-            count = int(pynvml.nvmlDeviceGetCount())
-        except pynvml.NVMLError:
-            count = 0
-    return count if limit is None else min(count, limit)
-
-
-# start-up
-
-
-def startup_registrations(settings: Settings) -> list[Registration]:
-    """The items of `--models`: `[name=]file` separated by commas, or `all` for the whole model store."""
-    if settings.models.strip().lower() == "all":
-        return [Registration(url=path.name) for path in model_store(settings).all_archives()]
-    return [_startup_item(item.strip()) for item in settings.models.split(",") if item.strip()]
-
-
-def _startup_item(item: str) -> Registration:
-    """A URL may have a `=` of its own."""
-    name, _, url = (part.strip() for part in item.partition("="))
-    return Registration(url, model_name=name) if url and _NAME.fullmatch(name) else Registration(item)
-
-
-def load_startup_models(settings: Settings, registry: Registry) -> list[tuple[str, str | None]]:
-    """Registers what the server was started with; returns each item with None, or why it failed.
-
-    A model that an earlier start had loaded, and that is not asked for any more, is unregistered.
-    """
-    results: list[tuple[str, str | None]] = []
-    loaded: dict[str, ModelSpec] = {}
-    failed: set[str] = set()
-    for registration in startup_registrations(settings):
-        try:
-            spec = resolve(settings, registration, loaded_at_startup=True)
-            if spec.key in loaded:
-                raise errors.Conflict(
-                    f"Model version {spec.version} is already registered for model {spec.name}"
-                )
-        except errors.ServiceError as error:
-            log.error("Failed to load model: %s: %s", registration.url, error.message)
-            failed.add(registration.url)
-            results.append((registration.url, error.message))
-        else:
-            registry.put(spec)
-            loaded[spec.key] = spec
-            results.append((registration.url, None))
-    _set_defaults(settings, registry, loaded.values())
-    for spec in registry.models():
-        if spec.loaded_at_startup and spec.key not in loaded and spec.url not in failed:
-            retire(registry, spec, preferred=loaded)
-    return results
-
-
-def _set_defaults(settings: Settings, registry: Registry, loaded: Iterable[ModelSpec]) -> None:
-    for spec in loaded:
-        if settings.model_defaults(spec.name, spec.version).get("defaultVersion") is True:
-            registry.set_default(spec.name, spec.version)

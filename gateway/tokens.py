@@ -15,6 +15,7 @@ from marq.errors import InvalidToken
 
 INFERENCE, MANAGEMENT, API = "inference", "management", "API"
 EXPIRING = (INFERENCE, MANAGEMENT)
+NEVER = "0"
 KEY_FILE = "key_file.json"
 FAILED = "Token Authorization failed. Token either incorrect, expired, or not provided correctly"
 _BEARER = re.compile(rb"^Bearer\s+(\S+)$")
@@ -50,6 +51,8 @@ def write_key_file(directory: Path, client: Any) -> None:
     stored = {name.decode(): value.decode() for name, value in client.hgetall(keys.TOKENS).items()}
     content: dict[str, dict[str, str]] = {plane: {"key": stored[plane]} for plane in (*EXPIRING, API)}
     for plane in EXPIRING:
+        if stored[f"{plane}:expires"] == NEVER:
+            continue
         expires = datetime.fromtimestamp(int(stored[f"{plane}:expires"]) / 1000, UTC)
         content[plane]["expiration time"] = expires.isoformat().replace("+00:00", "Z")
     path = directory / KEY_FILE
@@ -59,8 +62,8 @@ def write_key_file(directory: Path, client: Any) -> None:
 
 
 def create(client: Any, expiration_min: float) -> dict[str, str]:
-    """Makes new tokens for all planes and stores them; returns them by plane."""
+    """Makes new tokens for all planes and stores them; returns them by plane. 0 minutes: no expiry."""
     tokens = {plane: secrets.token_urlsafe(24) for plane in (*EXPIRING, API)}
-    expires = str(int((time.time() + expiration_min * 60) * 1000))
+    expires = str(int((time.time() + expiration_min * 60) * 1000)) if expiration_min else NEVER
     client.hset(keys.TOKENS, mapping={**tokens, **{f"{plane}:expires": expires for plane in EXPIRING}})
     return tokens

@@ -116,7 +116,7 @@ def _answer(
         letter: dict[Any, Any] = {**about, **fields}
         pipe.xadd(keys.dead_letters(spec.name), letter, maxlen=LONGEST, approximate=True)
         return
-    reply = Reply(request.id, error.status, error.body(), JSON_HEADERS)
+    reply = Reply(request.id, int(error.status), error.body(), JSON_HEADERS)
     if request.replies:
         pipe.execute_command("XADD", request.replies, "NOMKSTREAM", "*", *reply.fields())
     if request.reply:

@@ -13,13 +13,14 @@ import hiredis
 
 from marq import keys, scripts
 from marq.connection import Command, pack
-from marq.errors import RedisUnavailable, ServiceUnavailable
+from marq.errors import MalformedEntry, RedisUnavailable, ServiceUnavailable
 from marq.message import Reply, decode_replies
 from marq.pipelined import PipelinedConnection, Waiting
 
 log = logging.getLogger(__name__)
 
 REPLIES_TTL_S = 60  # a reply stream whose reader is gone disappears after so long
+KEEP_EVERY_S = REPLIES_TTL_S / 3
 RECONNECT_DELAY_S = 0.2
 TRIM_EVERY = 64  # reply entries that are left in the stream at most, plus those of one read
 UNREACHABLE = "Redis is not reachable at the moment. Try again later."
@@ -113,14 +114,21 @@ class Broker:
     async def _connect_commands(self) -> None:
         commands = await PipelinedConnection.open(self.url, self._on_lost)
         commands.pending = self._pending
-        for script in scripts.ALL.values():
-            await commands.execute("SCRIPT", "LOAD", script.text)
-        # The stream must exist before the first request: replicas do not create it, lest they leave streams
-        # behind that nobody reads.
+        try:
+            for script in scripts.ALL.values():
+                await commands.execute("SCRIPT", "LOAD", script.text)
+            await self._open_stream(commands)
+        except BaseException:
+            commands.close()
+            raise
+        self._commands = commands
+
+    async def _open_stream(self, commands: PipelinedConnection) -> None:
+        """The stream must exist before the first request: replicas do not create it, lest they leave streams
+        behind that nobody reads."""
         if not await commands.execute("EXISTS", self.stream):
             await commands.execute("XGROUP", "CREATE", self.stream, keys.GROUP, "$", "MKSTREAM")
         await commands.execute("EXPIRE", self.stream, REPLIES_TTL_S)
-        self._commands = commands
 
     async def _connect_replies(self) -> None:
         self._replies = await PipelinedConnection.open(self.url, self._on_lost)
@@ -148,10 +156,14 @@ class Broker:
                 return
 
     async def _keep_stream(self) -> None:
+        """Renews its time to live; a process that was stopped for longer finds it gone, and makes it anew."""
         while True:
-            await asyncio.sleep(REPLIES_TTL_S / 3)
+            await asyncio.sleep(KEEP_EVERY_S)
             if self._commands:
-                self._commands.execute("EXPIRE", self.stream, REPLIES_TTL_S).add_done_callback(_log_failure)
+                try:
+                    await self._open_stream(self._commands)
+                except (ConnectionError, hiredis.ReplyError) as error:
+                    log.debug("the reply stream %s could not be renewed: %s", self.stream, error)
 
     def _spawn(self, coroutine: Any) -> None:
         task = self._loop.create_task(coroutine)
@@ -176,15 +188,23 @@ class Broker:
             log.error("replies cannot be read: %s", error)
             self._loop.call_later(RECONNECT_DELAY_S, self._read_on, connection)
             return
-        entries = done.result()[0][1]
-        self._untrimmed += len(entries)
-        for entry, fields in entries:
-            self._last = entry
-            for reply in decode_replies(fields):
-                future = self._pending.pop(reply.id, None)
-                if future and not future.done():
-                    future.set_result(reply)
+        for _, entries in done.result() or ():  # nothing, if an administrator unblocks us
+            self._untrimmed += len(entries)
+            for entry, fields in entries:
+                self._last = entry
+                self._resolve(entry, fields)
         self._read_on(connection)
+
+    def _resolve(self, entry: bytes, fields: list[bytes]) -> None:
+        try:
+            replies = decode_replies(fields)
+        except MalformedEntry as error:
+            log.error("entry %s of %s is not a reply: %s", entry.decode(), self.stream, error.reason)
+            return
+        for reply in replies:
+            future = self._pending.pop(reply.id, None)
+            if future and not future.done():
+                future.set_result(reply)
 
 
 def _after(entry: bytes) -> bytes:

@@ -90,7 +90,7 @@ class AsyncClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._jobs.stop()
+        self._jobs.stop()
         await self._broker.stop()
 
     async def predict(

@@ -5,6 +5,7 @@ parsed by hiredis, without redis-py's per-command response handling, which costs
 """
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -30,10 +31,12 @@ PASSING_ERRORS = (  # what a restart, a failover or a full Redis answers: worth 
 def without_password(url: str) -> str:
     """The URL as it may be logged."""
     parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    if "password=" in parts.query:
+        parts = parts._replace(query=re.sub(r"(?<=password=)[^&]*", "***", parts.query))
+    if parts.password is not None:
+        host = parts.netloc.rpartition("@")[2]
+        parts = parts._replace(netloc=f"{parts.username or ''}:***@{host}")
+    return urlunsplit(parts)
 
 
 def client(url: str, **options: Any) -> Any:
@@ -74,6 +77,12 @@ class Connection:
         self._connection.send_packed_command([packed])
         return [self._read() for _ in commands]
 
+    def send(self, commands: Sequence[Command]) -> None:
+        """Sends all commands in one write. What Redis refuses is treated as in `read`."""
+        if commands:
+            self._connection.send_packed_command([b"".join(map(pack, commands))])
+            self._settle(commands)
+
     def read(self, commands: Sequence[Command], blocking: Command, on_blocked: Callable[[bool], None]) -> Any:
         """Sends `commands` and one blocking read in one write; returns the read's reply.
 
@@ -82,8 +91,7 @@ class Connection:
         raises its ResponseError and closes the connection; one that it never will is logged and dropped.
         """
         self._connection.send_packed_command([b"".join(map(pack, (*commands, blocking)))])
-        for command in commands:
-            self._settle(command, self._read())
+        self._settle(commands)
         on_blocked(True)
         reply = self._read()
         on_blocked(False)
@@ -91,12 +99,14 @@ class Connection:
             raise reply
         return reply
 
-    def _settle(self, command: Command, reply: Any) -> None:
-        if isinstance(reply, PASSING_ERRORS):
-            self.close()
-            raise reply
-        if isinstance(reply, redis.ResponseError):
-            log.error("Redis refused %s %s: %s", command[0], command[1], reply)
+    def _settle(self, commands: Sequence[Command]) -> None:
+        for command in commands:
+            reply = self._read()
+            if isinstance(reply, PASSING_ERRORS):
+                self.close()
+                raise reply
+            if isinstance(reply, redis.ResponseError):
+                log.error("Redis refused %s %s: %s", command[0], command[1], reply)
 
     def execute(self, *command: object) -> Any:
         """One command's reply; raises redis.ResponseError if Redis refuses it."""

@@ -18,8 +18,7 @@ class ServiceError(MarqError):
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.message = message
-        if status is not None:
-            self.status = status
+        self.status = int(self.status if status is None else status)
 
     def body(self) -> bytes:
         return error_body(self.status, self.type, self.message)
@@ -130,6 +129,10 @@ class ServiceUnavailable(ServiceError):
     """Raised when a request cannot be queued now."""
 
     status, type = HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailableException"
+
+
+class ConnectionLost(ServiceUnavailable, ConnectionError):
+    """Raised when Redis went away before it answered; it may have done what it was asked for, or not."""
 
 
 class WorkerFailed(ServiceError):

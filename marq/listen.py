@@ -1,7 +1,6 @@
 """Listening sockets: opened by the supervisor, so that a taken port is told before anything has started,
 and inherited by the gateways, so that a gateway can be replaced without refusing a connection."""
 
-import os
 import socket
 from collections.abc import Mapping
 
@@ -17,7 +16,7 @@ class PortTaken(MarqError):
 
 
 def listen(address: str, name: str) -> socket.socket:
-    """A listening socket. Raises PortTaken, SettingsError."""
+    """A listening socket for the address that the setting `name` gives. Raises PortTaken, SettingsError."""
     host, port = parse_address(address, name)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -27,7 +26,7 @@ def listen(address: str, name: str) -> socket.socket:
     except OSError as error:
         sock.close()
         raise PortTaken(
-            f"{name} {address} cannot be used: {os.strerror(error.errno or 0)}. "
+            f"{name} {address} cannot be used: {error.strerror or error}. "
             f"Stop what uses port {port}, or set another {name}."
         ) from None
     sock.listen(BACKLOG)

@@ -60,10 +60,21 @@ def decode(lane: str, entry: bytes, fields: list[bytes]) -> Request:
             raise MalformedEntry(
                 f"the field `{name}` must be a whole number, not {known[name]!r:.40}", fields
             )
+    for name in ("id", "path"):
+        if name in known and not _is_text(known[name]):
+            raise MalformedEntry(f"the field `{name}` must be UTF-8, not {known[name]!r:.40}", fields)
     request = Request(entry, lane, **known)
     if not request.id:
         request.id = entry
     return request
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 @dataclass(slots=True)
@@ -87,13 +98,17 @@ class Reply:
 
 
 def decode_replies(fields: list[bytes]) -> list[Reply]:
-    """All replies of one entry of a reply stream."""
+    """All replies of one entry of a reply stream. Raises MalformedEntry."""
+    if fields and fields[0] != b"id":
+        raise MalformedEntry("the first field of a reply must be `id`", fields)
     replies: list[Reply] = []
     for name, value in zip(fields[::2], fields[1::2], strict=True):
         if name == b"id":
             reply = Reply(value, 200, b"")
             replies.append(reply)
         elif name == b"status":
+            if not value.isdigit():
+                raise MalformedEntry(f"the field `status` must be a whole number, not {value!r:.40}", fields)
             reply.status = int(value)
         elif name == b"body":
             reply.body = value

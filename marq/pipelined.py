@@ -8,13 +8,14 @@ import asyncio
 import socket
 import ssl
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import hiredis
 from redis.connection import parse_url
 
 from marq.connection import CONNECT_TIMEOUT_S, pack, without_password
-from marq.errors import RedisUnavailable, ServiceUnavailable
+from marq.errors import ConnectionLost, RedisUnavailable, ServiceUnavailable
 from marq.message import Reply
 
 
@@ -41,14 +42,15 @@ class PipelinedConnection(asyncio.Protocol):
         self._outgoing: list[bytes] = []
         self._transport: Any = None
         self._on_lost = on_lost
+        self.on_message: Callable[[bytes, bytes], None] | None = None  # of a subscription
         self.pending: dict[bytes, Waiting] = {}  # the requests that `send` was given the ids of
 
     @classmethod
     async def open(cls, url: str, on_lost: Any) -> "PipelinedConnection":
         """Connects and authenticates. Raises RedisUnavailable."""
-        loop, options = asyncio.get_running_loop(), parse_url(url)  # type: ignore[no-untyped-call]
-        connection = cls(on_lost)
+        loop, connection = asyncio.get_running_loop(), cls(on_lost)
         try:
+            options = parse_url(url)  # type: ignore[no-untyped-call]
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 if "path" in options:
                     await loop.create_unix_connection(lambda: connection, options["path"])
@@ -60,7 +62,7 @@ class PipelinedConnection(asyncio.Protocol):
                         ssl=ssl.create_default_context() if url.startswith("rediss:") else None,
                     )
                 await connection._log_in(options)
-        except (OSError, TimeoutError, hiredis.ReplyError) as error:
+        except (OSError, TimeoutError, ValueError, hiredis.ReplyError) as error:
             connection.close()
             raise RedisUnavailable(f"Redis at {without_password(url)} cannot be used: {error}") from error
         return connection
@@ -92,6 +94,8 @@ class PipelinedConnection(asyncio.Protocol):
         packed, self._outgoing = b"".join(self._outgoing), []
         if self._transport:
             self._transport.write(packed)
+        else:
+            self._fail_all("it was lost before")
 
     # asyncio.Protocol
 
@@ -104,10 +108,13 @@ class PipelinedConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
         while (reply := self._reader.gets()) is not False:
+            if self.on_message and isinstance(reply, list) and reply[0] == b"message":
+                self.on_message(reply[1], reply[2])
+                continue
             waiter = self._waiters.popleft()
             if isinstance(waiter, bytes):
                 if isinstance(reply, hiredis.ReplyError):
-                    self._fail(waiter, reply)
+                    self._fail(waiter, ServiceUnavailable(f"Redis refused the request: {reply}"))
             elif not waiter.done():
                 if isinstance(reply, hiredis.ReplyError):
                     waiter.set_exception(reply)
@@ -117,15 +124,18 @@ class PipelinedConnection(asyncio.Protocol):
     def _fail(self, request_id: bytes, error: Exception) -> None:
         future = self.pending.pop(request_id, None)
         if future and not future.done():
-            future.set_exception(ServiceUnavailable(f"Redis refused the request: {error}"))
+            future.set_exception(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        lost = ConnectionError(f"the connection to Redis was lost: {exc or 'closed by the server'}")
+        self._fail_all(str(exc or "closed by the server"))
+        self._on_lost(self)
+
+    def _fail_all(self, reason: str) -> None:
+        lost = ConnectionLost(f"the connection to Redis was lost: {reason}")
         while self._waiters:
             waiter = self._waiters.popleft()
             if isinstance(waiter, bytes):
                 self._fail(waiter, lost)
             elif not waiter.done():
                 waiter.set_exception(lost)
-        self._on_lost(self)

@@ -18,14 +18,18 @@ def child_environment(*additions: Mapping[str, str]) -> dict[str, str]:
     return environment
 
 
-def die_with_parent(number: int = signal.SIGKILL) -> None:
-    """Asks the kernel to signal this process when the thread that started it ends (Linux).
+def die_with_parent() -> bool:
+    """Asks the kernel to kill this process when the thread that started it ends (Linux).
 
-    So a killed supervisor, node or pool leaves no orphans; what they held is requeued.
+    So a killed supervisor, node or pool leaves no orphans; what they held is requeued. Returns whether a
+    process of marq is the parent: then Ctrl-C, which reaches all of them, is the supervisor's to handle.
     """
     parent = os.environ.pop(PARENT_VARIABLE, None)
-    if parent is None or not sys.platform.startswith("linux"):
-        return
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
-    if os.getppid() != int(parent):  # it ended before we asked
-        os.kill(os.getpid(), number)
+    if parent is None:
+        return False
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != int(parent):  # it ended before we asked
+            os.kill(os.getpid(), signal.SIGKILL)
+    return True

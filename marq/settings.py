@@ -5,6 +5,7 @@ Order, first wins: command line, environment (`MARQ_*`), config.properties, defa
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,7 +50,7 @@ class Settings(BaseSettings):
     management_address: str = "http://127.0.0.1:8081"
     gateway_workers: int = max(1, min(4, (os.cpu_count() or 1) // 2))
     disable_token_auth: bool = False
-    token_expiration_min: float = 60.0
+    token_expiration_min: float = 0.0  # 0: tokens last until the next start
     enable_model_api: bool = False
 
     max_request_size: int = 6_553_500
@@ -132,21 +133,36 @@ def _check(settings: Settings) -> None:
     for name in ("inference_address", "management_address"):
         parse_address(getattr(settings, name), name)
     try:
-        if not isinstance(json.loads(settings.model_settings), dict):
-            raise ValueError("not an object")
-    except ValueError as error:
+        models = json.loads(settings.model_settings)
+    except ValueError:
+        models = None
+    if not _is_nested(models, 3):
         raise SettingsError(
-            f"models: must be a JSON object {{name: {{version: {{...}}}}}}, but is not: {error}"
-        ) from None
+            "models: must be a JSON object {name: {version: {...}}}, "
+            f"but is not (given: {settings.model_settings!r:.200})"
+        )
+    for pattern in settings.allowed_urls.split(","):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise SettingsError(f"allowed_urls: {pattern!r} is no regular expression: {error}") from None
+
+
+def _is_nested(value: Any, depth: int) -> bool:
+    """Whether a value is an object of objects, so many levels deep."""
+    return isinstance(value, dict) and (
+        depth == 1 or all(_is_nested(inner, depth - 1) for inner in value.values())
+    )
 
 
 def parse_address(address: str, name: str) -> tuple[str, int]:
     """(host, port) of an address. Raises SettingsError."""
     parts = urlsplit(address)
     try:
-        port = parts.port or (8081 if name == "management_address" else 80)
+        default = 8081 if name == "management_address" else 80
+        port = default if parts.port is None else parts.port
     except ValueError:
-        port = -1
-    if parts.scheme != "http" or not parts.hostname or port < 0:
+        port = 0
+    if parts.scheme != "http" or not parts.hostname or port == 0:
         raise SettingsError(f"{name}: Invalid binding address: {address}. Write it as http://host:port")
     return parts.hostname, port

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 TICK_S = 0.1
 RESTART_DELAY_S = 1.0
 GATEWAY_STOP_S, NODE_STOP_S = 15.0, 35.0
+ADDRESSES = {"inference": "inference_address", "management": "management_address"}
 Announce = Callable[[str], None]
 
 
@@ -86,8 +87,8 @@ class Supervisor:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _locked(state_dir), contextlib.ExitStack() as stack:
             sockets = {
-                name: stack.enter_context(listen.listen(getattr(self._settings, f"{name}_address"), name))
-                for name in ("inference", "management")
+                plane: stack.enter_context(listen.listen(getattr(self._settings, name), name))
+                for plane, name in ADDRESSES.items()
             }
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._on_signal)
@@ -142,7 +143,7 @@ class Supervisor:
         locate.write(self._settings.state_dir, server)
 
     def _load_models(self, registry: Registry) -> None:
-        from gateway.registration import load_startup_models
+        from gateway.startup import load_startup_models
 
         for item, error in load_startup_models(self._settings, registry):
             self._announce(

@@ -1,36 +1,9 @@
-"""Which devices this host has, and which one a replica gets."""
+"""Which device a replica gets, and how many threads."""
 
-import logging
 import os
 from collections.abc import Sequence
 
 from marq.registry import ModelSpec
-
-log = logging.getLogger(__name__)
-
-
-def gpus(limit: int | None = None) -> list[int]:
-    """The CUDA device ids of this host as handlers count them, at most `limit` of them.
-
-    Honours CUDA_VISIBLE_DEVICES. Asks NVML, not torch: importing torch costs hundreds of megabytes.
-    """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = _count_gpus() if visible is None else len([part for part in visible.split(",") if part.strip()])
-    return list(range(count if limit is None else min(count, limit)))
-
-
-def _count_gpus() -> int:
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        log.debug("no GPU: %s", error)
-        return 0
-    try:
-        return int(pynvml.nvmlDeviceGetCount())
-    finally:
-        pynvml.nvmlShutdown()
 
 
 def device_for(spec: ModelSpec, slot: int, available: Sequence[int], first: int) -> int | None:

@@ -18,7 +18,7 @@ from typing import Any
 import redis
 
 from archive.reader import extract
-from marq import connection, keys, settings
+from marq import connection, gpus, keys, settings
 from marq.process import die_with_parent
 from marq.registry import HEARTBEAT_S, ModelSpec, Registry
 from workers import devices
@@ -40,7 +40,7 @@ class Node:
         self._redis = connection.client(config.redis_url)
         self._registry = Registry(self._redis)
         self._leases = Leases(self._redis, name)
-        self._gpus = devices.gpus(config.number_of_gpu)
+        self._gpus = gpus.visible(config.number_of_gpu)
         self._pools: dict[str, PoolProcess] = {}
         self._leaving: list[PoolProcess] = []
         self._unpacked: dict[str, Future[Path]] = {}
@@ -51,8 +51,6 @@ class Node:
 
     def run(self) -> None:
         """Reconciles until told to stop, then drains all pools."""
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the supervisor stops us in its order
         while not self._stopping:
             try:
                 self.reconcile()
@@ -66,9 +64,10 @@ class Node:
         """One comparison of the registry with what runs here. Raises redis.RedisError."""
         models, nodes = self._registry.models(), self._leases.heartbeat()
         wanted = {spec.key: spec for spec in models}
-        for key in list(self._pools):
-            if key not in wanted:
-                self._retire(key)
+        for key in self._pools.keys() - wanted.keys():
+            self._retire(key)
+        for key in self._unpacked.keys() - wanted.keys():
+            del self._unpacked[key]
         sizes = {key: self._leases.hold(spec, nodes) for key, spec in wanted.items()}
         for key, spec in wanted.items():
             self._leases.release(spec, keep=spec.min_workers)
@@ -145,7 +144,8 @@ class Node:
     def _wake(self) -> None:
         self._redis.xadd(keys.MANAGEMENT, {"action": "unpacked", "node": self._name}, maxlen=1000)
 
-    def _on_signal(self, *_: Any) -> None:
+    def stop_soon(self, *_: Any) -> None:
+        """A signal handler: ends `run` after the current comparison."""
         self._stopping = True
 
     def _stop(self) -> None:
@@ -171,12 +171,16 @@ def _sizeless(spec: ModelSpec) -> ModelSpec:
 
 
 def main() -> None:
-    die_with_parent()
+    supervised = die_with_parent()
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s [%(levelname)s] node: %(message)s"
     )
     config = settings.load()
-    Node(config, os.environ.get("MARQ_NODE") or socket.gethostname()).run()
+    node = Node(config, os.environ.get("MARQ_NODE") or socket.gethostname())
+    signal.signal(signal.SIGTERM, node.stop_soon)
+    if not supervised:
+        signal.signal(signal.SIGINT, node.stop_soon)
+    node.run()
 
 
 if __name__ == "__main__":

@@ -93,6 +93,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
             replica.drain()
         while self._replicas:
             self._guarded(self._bury_ended)
+            self._kill_overdue()
             time.sleep(TICK_S)
         self._guarded(lambda: self._registry.withdraw(self._spec.model, self._spec.name))
 

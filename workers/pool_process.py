@@ -27,7 +27,8 @@ class PoolProcess:
         self.started = self._resized = time.monotonic()
         self._process = subprocess.Popen(
             [
-                sys.executable, "-P", "-W", ROOT_WARNING, "-m", "celery", "--quiet", "-A", "workers.app", "worker",
+                sys.executable, "-P", "-W", ROOT_WARNING,
+                "-m", "celery", "--quiet", "-A", "workers.app", "worker",
                 "--hostname", spec.name, "--pool", "custom", "--concurrency", str(size),
                 "--queues", f"{spec.model.name}.{spec.model.version}", "--events",
                 "--without-gossip", "--without-mingle", "--loglevel", "WARNING",

@@ -165,7 +165,6 @@ def main() -> None:
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
     spec = ReplicaSpec.from_environment()
     board = scoreboard.Scoreboard(Path(spec.scoreboard))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the pool drains us
     call = load(spec)
     log.info("Torch worker started.")
     Replica(spec, call, board).run()

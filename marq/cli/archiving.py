@@ -95,8 +95,7 @@ def planned(spec: "ArchiveSpec") -> Listing:
     from archive import writer
     from archive.manifest import MANIFEST_NAME
 
-    writer._check(spec)
-    files = writer._files(spec)
+    files = writer.plan(spec)
     return [*((name, file.stat().st_size) for name, file in files.items()), (MANIFEST_NAME, None)]
 
 

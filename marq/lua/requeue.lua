@@ -2,9 +2,11 @@
 -- KEYS  1 front (stream)   2.. lanes to look through (streams, front included)
 -- ARGV  1 group   2 consumer   3 most attempts   4 key prefix of the model's job records
 --       5.. entries that were being run when it was lost
--- An entry that was being run has one more attempt behind it; one that has had them all stays pending and
--- is returned, for the caller to answer. Returns a list of {lane, entry, attempts, fields}.
+-- An entry that was being run has one more attempt behind it; one that has had them all, or has too many
+-- fields to be moved, stays pending and is returned, for the caller to answer. Returns a list of
+-- {lane, entry, attempts, fields}.
 local MOST = 10000
+local MOST_VALUES = 7000 -- of one entry: Lua passes no more than about 8000 to a command
 local running, spent = {}, {}
 for i = 5, #ARGV do
   running[ARGV[i]] = true
@@ -46,7 +48,7 @@ local function requeue(lane, entry)
   end
   local fields = found[1][2]
   local attempts = attempts_of(fields) + (running[entry] and 1 or 0)
-  if attempts >= tonumber(ARGV[3]) then
+  if attempts >= tonumber(ARGV[3]) or #fields > MOST_VALUES then
     spent[#spent + 1] = {lane, entry, attempts, fields}
     return
   end

@@ -1,0 +1,134 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import redis
+from support import wait_for
+
+from marq import connection
+from marq.embedded import EmbeddedServer
+from marq.errors import RedisUnavailable
+
+
+@pytest.fixture
+def server(tmp_path):
+    server = EmbeddedServer(tmp_path / "redis")
+    server.start()
+    yield server
+    server.stop()
+
+
+def address(server) -> tuple[str, int]:
+    host, _, port = server.url.rpartition("@")[2].partition("/")[0].partition(":")
+    return host, int(port)
+
+
+def process_of(server) -> psutil.Process:
+    with connection.client(server.url) as client:
+        return psutil.Process(client.info("server")["process_id"])
+
+
+def test_it_answers_only_who_knows_the_password(server):
+    host, port = address(server)
+    with connection.client(server.url) as client:
+        assert client.ping()
+    with (
+        connection.client(f"redis://{host}:{port}") as client,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        client.ping()
+
+
+def test_it_listens_on_loopback_alone(server):
+    _, port = address(server)
+    listening = [
+        item.laddr for item in process_of(server).net_connections() if item.status == psutil.CONN_LISTEN
+    ]
+    assert listening == [("127.0.0.1", port)]
+
+
+def test_passwords_are_long_and_never_the_same(tmp_path):
+    passwords = {EmbeddedServer(tmp_path).url.split("@")[0] for _ in range(3)}
+    assert len(passwords) == 3
+    assert min(map(len, passwords)) > 30
+
+
+def test_its_files_are_the_users_alone(server, tmp_path):
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path, *tmp_path.rglob("*"))}
+    assert (modes["redis"], modes["valkey.conf"]) == (0o700, 0o600)
+
+
+def test_data_survive_a_restart_under_the_same_url(server):
+    with connection.client(server.url) as client:
+        client.set("k", "v")
+    server.stop()
+    assert server.has_ended
+    server.start()
+    assert not server.has_ended
+    with connection.client(server.url) as client:
+        assert client.get("k") == b"v"
+
+
+def test_data_survive_a_kill_and_are_there_for_the_next_server(server, tmp_path):
+    # Given data
+    with connection.client(server.url) as client:
+        client.set("k", "v")
+    # When the server is killed and another is started on its directory
+    process_of(server).kill()
+    wait_for(lambda: server.has_ended, 5)
+    other = EmbeddedServer(tmp_path / "redis")
+    other.start()
+    # Then it has them, under a password of its own
+    with connection.client(other.url) as client:
+        assert client.get("k") == b"v"
+    assert other.url != server.url
+    other.stop()
+
+
+def test_a_stop_ends_the_process_at_once(server):
+    process = process_of(server)
+    began = time.monotonic()
+    server.stop()
+    assert time.monotonic() - began < 5
+    assert not process.is_running()
+    server.stop()
+
+
+def test_what_was_never_started_can_be_stopped(tmp_path):
+    EmbeddedServer(tmp_path).stop()
+
+
+def test_a_server_that_cannot_start_names_its_log(tmp_path):
+    server = EmbeddedServer(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(address(server))
+        taken.listen()
+        with pytest.raises(RedisUnavailable, match=f"did not start; see {tmp_path}/valkey.log"):
+            server.start()
+    assert "Address already in use" in (tmp_path / "valkey.log").read_text()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs prctl")
+def test_it_does_not_outlive_a_killed_parent(tmp_path):
+    # Given a process that has started a server
+    code = (
+        "import sys, time; from pathlib import Path; from marq.embedded import EmbeddedServer\n"
+        "server = EmbeddedServer(Path(sys.argv[1])); server.start(); print(server.url, flush=True)\n"
+        "time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout
+    url = parent.stdout.readline().strip()
+    with connection.client(url) as client:
+        process = psutil.Process(client.info("server")["process_id"])
+    # When it is killed
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    # Then the server ends too
+    process.wait(5)

@@ -1,0 +1,179 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from marq import settings
+from marq.settings import SettingsError, load, parse_address, read_properties
+
+
+@pytest.fixture(autouse=True)
+def no_settings_in_the_environment(monkeypatch):
+    for name in [name for name in os.environ if name.upper().startswith("MARQ_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Writes a config.properties."""
+
+    def write(*lines: str) -> Path:
+        path = tmp_path / "config.properties"
+        path.write_text("\n".join(lines))
+        return path
+
+    return write
+
+
+def refused(*arguments, **options) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(*arguments, **options)
+    return str(caught.value)
+
+
+def test_without_any_source_the_defaults_are_torchserves():
+    loaded = load()
+    assert loaded.inference_address == "http://127.0.0.1:8080"
+    assert loaded.management_address == "http://127.0.0.1:8081"
+    assert (loaded.job_queue_size, loaded.default_response_timeout) == (100, 120)
+    assert (loaded.max_request_size, loaded.max_response_size) == (6553500, 6553500)
+    assert loaded.redis_url == ""
+
+
+def test_the_first_source_that_knows_a_setting_wins(config, monkeypatch):
+    # Given a setting in more and more sources
+    path = config("job_queue_size=1")
+    values = [load().job_queue_size, load(path).job_queue_size]
+    monkeypatch.setenv("MARQ_JOB_QUEUE_SIZE", "2")
+    values += [load(path).job_queue_size, load(path, job_queue_size=3).job_queue_size]
+    # Then it is the command line's, else the environment's, else the file's, else the default
+    assert values == [100, 1, 2, 3]
+
+
+def test_what_the_command_line_leaves_out_comes_from_elsewhere(config):
+    assert load(config("job_queue_size=7"), job_queue_size=None).job_queue_size == 7
+
+
+def test_a_false_flag_of_the_command_line_is_given(config):
+    assert load(config("enable_model_api=true"), enable_model_api=False).enable_model_api is False
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        ("load_models=a.mar,b=c.mar", "models", "a.mar,b=c.mar"),
+        ("disable_token_authorization=true", "disable_token_auth", True),
+        ('models={"m": {"1.0": {"minWorkers": 2}}}', "model_settings", '{"m": {"1.0": {"minWorkers": 2}}}'),
+        ("model_store=/models", "model_store", Path("/models")),
+        ("number_of_gpu=2", "number_of_gpu", 2),
+        ("decode_input_request=false", "decode_input_request", False),
+        ("allowed_urls=file:///a/.*,https://b/.*", "allowed_urls", "file:///a/.*,https://b/.*"),
+    ],
+)
+def test_torchserves_own_names_are_understood(config, line, name, value):
+    assert getattr(load(config(line)), name) == value
+
+
+def test_what_torchserve_knows_and_we_do_not_is_ignored(config):
+    assert load(config("netty_client_threads=0", "# comment", "", "job_queue_size : 5")).job_queue_size == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("job_queue_size", "many", "valid integer"),
+        ("enable_model_api", "perhaps", "valid boolean"),
+        ("token_expiration_min", "soon", "valid number"),
+        ("inference_address", "127.0.0.1", "http://host:port"),
+        ("management_address", "https://127.0.0.1:8081", "http://host:port"),
+        ("inference_address", "http://127.0.0.1:99999", "http://host:port"),
+    ],
+)
+def test_a_bad_value_names_the_setting_and_what_is_allowed(config, monkeypatch, name, value, allowed):
+    messages = [refused(**{name: value}), refused(config(f"{name}={value}"))]
+    monkeypatch.setenv(f"MARQ_{name.upper()}", value)
+    messages.append(refused())
+    for message in messages:
+        assert message.startswith(f"{name}: ")
+        assert allowed in message
+        assert value in message
+
+
+@pytest.mark.parametrize("value", ["{", "[]", '"m"', '{"m": 3}', '{"m": {"1.0": 3}}'])
+def test_the_models_json_must_have_its_shape(config, value):
+    message = refused(config(f"models={value}"))
+    assert message.startswith("models: must be a JSON object {name: {version: {...}}}")
+
+
+def test_the_models_json_gives_settings_to_one_version():
+    given = {"m": {"1.0": {"minWorkers": 2, "maxWorkers": 0, "batchSize": -1, "deviceType": "cpu"}}}
+    loaded = load(model_settings=json.dumps(given))
+    assert loaded.model_defaults("m", "1.0") == {"minWorkers": 2, "deviceType": "cpu"}
+    assert loaded.model_defaults("m", "2.0") == loaded.model_defaults("n", "1.0") == {}
+
+
+def test_a_file_may_name_environment_variables(config, monkeypatch):
+    monkeypatch.setenv("STORE", "/models")
+    monkeypatch.setenv("PORT", "9000")
+    path = config("model_store=$$STORE$$/store", "inference_address=http://$$HOST$$:$$PORT$$")
+    monkeypatch.setenv("HOST", "localhost")
+    loaded = load(path)
+    assert loaded.model_store == Path("/models/store")
+    assert loaded.inference_address == "http://localhost:9000"
+
+
+def test_a_variable_that_is_not_set_is_named(config):
+    assert refused(config("model_store=$$NO_SUCH$$")) == "Invalid Environment Variable NO_SUCH"
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    assert f"--ts-config file cannot be read: {tmp_path / 'no'}" in refused(tmp_path / "no")
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingsError, match="binary"):
+        read_properties(tmp_path / "binary")
+
+
+def test_the_processes_of_a_server_read_the_same_settings(config):
+    # Given settings from a file and a command line
+    loaded = load(
+        config("number_of_gpu=0", "models={}"),
+        state_dir=Path("/s"), disable_token_auth=True, token_expiration_min=1.5, allowed_urls="a=b,c",
+    )  # fmt: skip
+    # When another process has them in its environment
+    code = "from marq import settings; print(repr(settings.load()))"
+    environment = {**os.environ, **loaded.environment()}
+    seen = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    # Then it loads the same
+    assert seen.stdout.strip() == repr(loaded)
+
+
+@pytest.mark.parametrize(
+    ("address", "name", "parsed"),
+    [
+        ("http://0.0.0.0:80", "inference_address", ("0.0.0.0", 80)),
+        ("http://localhost", "inference_address", ("localhost", 80)),
+        ("http://localhost", "management_address", ("localhost", 8081)),
+        ("http://[::1]:7070", "inference_address", ("::1", 7070)),
+    ],
+)
+def test_addresses_have_a_host_and_a_port(address, name, parsed):
+    assert parse_address(address, name) == parsed
+
+
+@pytest.mark.parametrize("address", ["", "host:80", "unix:/tmp/s", "http://", "http://h:0", "http://h:x"])
+def test_what_cannot_be_listened_on_is_refused(address):
+    with pytest.raises(SettingsError, match=f"inference_address: Invalid binding address: {address}"):
+        parse_address(address, "inference_address")
+
+
+def test_the_state_directory_follows_the_xdg_variable(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert settings.default_state_dir() == tmp_path / "marq"
+    monkeypatch.delenv("XDG_STATE_HOME")
+    assert settings.default_state_dir() == Path.home() / ".local/state/marq"
