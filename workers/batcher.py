@@ -7,7 +7,7 @@ One blocking XREADGROUP over all lanes is the only wait. `batchSize` is the most
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from marq import keys
@@ -19,10 +19,14 @@ from marq.registry import ModelSpec
 log = logging.getLogger(__name__)
 
 IDLE_BLOCK_MS = 1000
-LOW_LANES_FIRST_EVERY = 8  # batches: the share that keeps `normal` and `low` from starving
+URGENT = (keys.FRONT, keys.HIGH)  # looked at also while rows of other lanes are held
+LOW_LANES_FIRST_EVERY = 8  # batches: the share that keeps `normal` and `low`, in turns, from starving
 PROBE_EVERY = 16  # batches: how often waiting is tried where it has not paid lately
-COMPANY_MEMORY = 32  # batches over which the largest number of rows seen together is remembered
-MIN_WAIT_S = 0.001  # Redis blocks for whole milliseconds
+COMPANY_MEMORY = 16  # batches over which the largest number of rows seen together is remembered
+MIN_HANDLER_S = 0.001  # a faster handler is never kept waiting
+LINGER = 0.05  # of the handler's time: how long rows whose delay has passed may wait for company
+MIN_PAUSE_S, MOST_LOOKS = 0.0005, 10  # between two looks for company, and how many there are
+AHEAD_S, MOST_AHEAD = 0.001, 32  # what is fetched ahead: so much work, so many batches
 
 
 class Batcher:
@@ -33,7 +37,6 @@ class Batcher:
         self._spec = spec
         self._lanes = {name: keys.lane(spec.name, spec.version, name) for name in (keys.FRONT, *keys.LANES)}
         self._names = {lane.encode(): name for name, lane in self._lanes.items()}
-        self._streams = (*self._lanes.values(), *(">" for _ in self._lanes))
         self._group = ("XREADGROUP", "GROUP", keys.GROUP, consumer)
         self._held: dict[str, deque[Request]] = {name: deque() for name in self._lanes}
         self._company: deque[int] = deque(maxlen=COMPANY_MEMORY)
@@ -42,21 +45,27 @@ class Batcher:
         self.handler_s = 0.0  # how long the handler takes for a batch, smoothed
         self.on_blocked: Callable[[bool], None] = lambda _: None
 
-    def next(self, outgoing: list[Command]) -> list[Request]:
-        """Sends `outgoing`, then returns the next batch; empty when nothing came for a second.
+    def fetch(self, outgoing: list[Command]) -> None:
+        """Sends `outgoing` and waits up to a second for rows; a fast handler gets some batches ahead."""
+        self._read(self._spec.batch_size * self._batches_ahead(), outgoing, IDLE_BLOCK_MS)
+
+    def refresh(self, outgoing: list[Command]) -> None:
+        """Sends `outgoing`, and looks for what is more urgent than the rows that are held."""
+        self._read(self._spec.batch_size, outgoing, lanes=URGENT)
+
+    def take(self) -> list[Request]:
+        """The next batch of what was fetched, and of what comes while waiting may pay.
 
         Rows that a lost replica was running come alone, so that the one to blame is found.
         """
+        front = self._held[keys.FRONT]
+        if suspect := next((request for request in front if request.attempts != b"0"), None):
+            front.remove(suspect)
+            return [suspect]
         if self.held:
-            self._connection.pipeline(outgoing) if outgoing else None
-        else:
-            self._read(self._spec.batch_size, IDLE_BLOCK_MS, outgoing)
-        if front := self._held[keys.FRONT]:
-            suspect = next((request for request in front if request.attempts != b"0"), None)
-            if suspect:
-                front.remove(suspect)
-                return [suspect]
-        self._wait_for_company()
+            self._batches += 1
+            self._wait_for_company()
+            self._company.append(min(self.held, self._spec.batch_size))
         return self._take()
 
     @property
@@ -71,28 +80,35 @@ class Batcher:
     # waiting
 
     def _wait_for_company(self) -> None:
-        began_with = self.held
-        if not began_with:
-            return
-        self._batches += 1
+        """Looks again and again rather than to block: Redis ends a blocked read up to 100 ms late."""
         patience = self._patience()
         end = time.monotonic() + patience
-        while patience >= MIN_WAIT_S and 0 < self.held < self._spec.batch_size and not self._complete():
-            self._read(self._spec.batch_size - self.held, max(1, int(patience * 1000)))
+        pause = max(MIN_PAUSE_S, patience / MOST_LOOKS)
+        while patience >= MIN_PAUSE_S and self.held < self._spec.batch_size and not self._complete():
+            time.sleep(min(pause, patience))
+            self._read(self._spec.batch_size - self.held)
             patience = end - time.monotonic()
-        self._company.append(self.held)
+
+    def _batches_ahead(self) -> int:
+        """How many batches are fetched at once: as many as run in so short a time that no idle sibling
+        would have come to them earlier."""
+        return max(1, min(MOST_AHEAD, int(AHEAD_S / self.handler_s))) if self.handler_s else 1
 
     def _patience(self) -> float:
         """How long waiting for more rows may pay, in seconds.
 
-        Never beyond the oldest row's delay. Nor, unless `batching: fixed`, for longer than the handler
+        Not beyond the oldest row's delay, but for a moment in any case: the clients that have just been
+        answered may be about to ask again. Nor, unless `batching: fixed`, for longer than the handler
         takes: running what is here would by then be done, and the newcomers be the next batch.
         """
-        room = self._spec.batch_size - self.held
-        if room <= 0:
+        if self.held >= self._spec.batch_size:
             return 0.0
         left = self._spec.max_batch_delay_ms / 1000 - self._age_of_oldest()
-        return left if self._spec.batching == "fixed" else min(left, self.handler_s)
+        if self._spec.batching == "fixed":
+            return left
+        if self.handler_s < MIN_HANDLER_S:
+            return 0.0
+        return min(max(left, self.handler_s * LINGER, MIN_PAUSE_S), self.handler_s)
 
     def _complete(self) -> bool:
         """Whether as many rows are here as have come together lately: then no more are expected."""
@@ -113,8 +129,9 @@ class Batcher:
 
     def _take(self) -> list[Request]:
         order = [keys.FRONT, *keys.LANES]
-        if self._batches % LOW_LANES_FIRST_EVERY == 0:
-            order = [keys.FRONT, *reversed(keys.LANES)]
+        rounds, others = divmod(self._batches, LOW_LANES_FIRST_EVERY)
+        if others == 0:
+            order.insert(1, (keys.NORMAL, keys.LOW)[rounds % 2])
         batch: list[Request] = []
         for name in order:
             queue = self._held[name]
@@ -122,10 +139,18 @@ class Batcher:
                 batch.append(queue.popleft())
         return batch
 
-    def _read(self, count: int, block_ms: int, outgoing: list[Command] | None = None) -> None:
-        """Sends `outgoing` and one blocking read; keeps what comes."""
-        read = (*self._group, "COUNT", count, "BLOCK", block_ms, "STREAMS", *self._streams)
-        for lane, entries in self._connection.read(outgoing or [], read, self.on_blocked) or ():
+    def _read(
+        self,
+        count: int,
+        outgoing: Iterable[Command] = (),
+        block_ms: int = 0,
+        lanes: Iterable[str] = (keys.FRONT, *keys.LANES),
+    ) -> None:
+        """Sends `outgoing` and one read, without waiting unless told to; keeps what comes."""
+        streams = [self._lanes[name] for name in lanes]
+        block = ("BLOCK", block_ms) if block_ms else ()
+        read = (*self._group, "COUNT", count, *block, "STREAMS", *streams, *(">" for _ in streams))
+        for lane, entries in self._connection.read(list(outgoing), read, self.on_blocked) or ():
             name = self._names[lane]
             for entry, fields in entries:
                 self._keep(name, entry, fields)

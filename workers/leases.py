@@ -27,13 +27,15 @@ class Leases:
 
         A node takes no more than its even share, rounded up, so that slots spread over the hosts.
         """
-        numbers = range(spec.min_workers)
         share = -(-spec.min_workers // max(1, nodes))
-        held = 0
-        for number, owner in zip(numbers, self._owners(spec, numbers), strict=True):
-            if held >= share:
-                break
-            held += self._renew(spec, number) if owner == self._node else self._take(spec, number, owner)
+        owners = self._owners(spec, range(spec.min_workers))
+        own = [number for number, owner in enumerate(owners) if owner == self._node]
+        held = sum(self._renew(spec, number) for number in own[:share])
+        for number in own[share:]:
+            self._redis.delete(keys.slot(spec.name, spec.version, number))
+        for number, owner in enumerate(owners):
+            if owner is None and held < share:
+                held += self._take(spec, number)
         return held
 
     def release(self, spec: ModelSpec, keep: int = 0) -> None:
@@ -54,8 +56,6 @@ class Leases:
     def _renew(self, spec: ModelSpec, number: int) -> bool:
         return bool(self._redis.pexpire(keys.slot(spec.name, spec.version, number), LEASE_MS))
 
-    def _take(self, spec: ModelSpec, number: int, owner: str | None) -> bool:
-        if owner is not None:
-            return False
+    def _take(self, spec: ModelSpec, number: int) -> bool:
         name = keys.slot(spec.name, spec.version, number)
         return bool(self._redis.set(name, self._node, nx=True, px=LEASE_MS))

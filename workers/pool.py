@@ -101,8 +101,8 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         """A pool outlives Redis: what could not be done now is tried again at the next tick."""
         try:
             step()
-        except redis.RedisError as error:
-            log.warning("Redis does not answer: %s", error)
+        except (redis.RedisError, OSError) as error:  # OSError: no process can be started at the moment
+            log.warning("Redis or the host does not do what is needed: %s", error)
             time.sleep(TICK_S * 10)
 
     def _tick(self) -> None:

@@ -46,8 +46,8 @@ class Publisher:
         for request, reply in jobs:
             script_keys += (request.lane, keys.job(self._spec.name, request.id.decode()))
             arguments += (
-                request.entry, request.id, _state(reply), int(request.attempts) + 1, request.queued_ms,
-                started_ms or "", reply.status, reply.headers, reply.body,
+                request.entry, request.id, _state(reply, started_ms), int(request.attempts) + 1,
+                request.queued_ms, started_ms or "", reply.status, reply.headers, reply.body,
             )  # fmt: skip
         return scripts.PUBLISH.call(
             script_keys, keys.GROUP, self._ttl_ms, self._channel, self._spec.version, self._device,
@@ -55,8 +55,8 @@ class Publisher:
         )  # fmt: skip
 
 
-def _state(reply: Reply) -> str:
-    if reply.status == DeadlineExceeded.status:
+def _state(reply: Reply, started_ms: int) -> str:
+    if not started_ms:
         return results.EXPIRED
     return results.SUCCEEDED if reply.status < 400 else results.FAILED
 

@@ -58,10 +58,11 @@ class Recovery:
 
     def _running(self, consumer: str) -> list[str]:
         """What a consumer was running: by its scoreboard if it was this host's, else all that it held."""
-        pool, slot, _ = consumer.rsplit("/", 2)
-        board = scoreboard_path(self._run_dir, pool, int(slot))
-        if pool == self._pool_name and board.is_file():
-            return Scoreboard(board).running
+        if pool_of(consumer) == self._pool_name:
+            slot = int(consumer.rsplit("/", 2)[1])
+            board = scoreboard_path(self._run_dir, self._pool_name, slot)
+            if board.is_file():
+                return Scoreboard(board).running
         return [
             item["message_id"].decode()
             for lane in self._lanes

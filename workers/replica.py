@@ -28,6 +28,7 @@ from workers.specs import ReplicaSpec, consumer_name
 log = logging.getLogger(__name__)
 
 RECONNECT_DELAY_S = 0.2
+PUBLISH_WITHIN_S = 0.001  # results wait no longer for those of the batches that were fetched with theirs
 
 
 class Drain(BaseException):
@@ -45,6 +46,7 @@ class Replica:
         self._publisher = Publisher(self._model, spec.device, spec.pool.job_result_ttl_ms)
         self._outgoing: list[Command] = []
         self._draining = self._blocked = False
+        self._finished = 0.0  # when the oldest unpublished result was there
         self._batcher = self._start_batcher()
 
     def run(self) -> None:
@@ -59,12 +61,15 @@ class Replica:
                 log.warning("Redis does not answer as it should: %s", error)
                 self._reconnect()
         self._board.enter(scoreboard.DRAINING)
-        if self._outgoing:
-            self._connection.pipeline(self._outgoing)
+        self._connection.send(self._outgoing)
 
     def _step(self) -> None:
-        batch = self._batcher.next(self._outgoing)
-        self._outgoing = []
+        """One batch. Its results leave with the next fetch, or by themselves if that is not soon."""
+        if not self._batcher.held:
+            self._batcher.fetch(self._outgoing)
+        elif time.monotonic() - self._finished > PUBLISH_WITHIN_S:
+            self._batcher.refresh(self._outgoing)
+        batch = self._batcher.take()
         now_ms = int(time.time() * 1000)
         late = [request for request in batch if request.deadline and int(request.deadline) < now_ms]
         if late:
@@ -77,7 +82,10 @@ class Replica:
         self._board.begin([request.entry for request in batch])
         began = time.monotonic()
         replies = self._call.run(batch)
-        self._batcher.ran(time.monotonic() - began)
+        ended = time.monotonic()
+        self._batcher.ran(ended - began)
+        if not self._outgoing:
+            self._finished = ended
         self._outgoing += self._publisher.commands(list(zip(batch, replies, strict=True)), started_ms)
         self._board.end(len(batch))
 
@@ -110,7 +118,7 @@ class Replica:
             time.sleep(RECONNECT_DELAY_S)
             try:
                 self._connection.load_scripts()
-                self._connection.pipeline(self._outgoing) if self._outgoing else None
+                self._connection.send(self._outgoing)
                 self._outgoing = []
                 lanes = keys.lanes(self._model.name, self._model.version)
                 self._connection.run(

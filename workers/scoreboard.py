@@ -16,7 +16,7 @@ _HEADER = struct.Struct("=IIdQQ")  # state, running, batch began (monotonic s), 
 _STATE, _STATE_AT = struct.Struct("=I"), 0
 _RUNNING, _RUNNING_AT = struct.Struct("=Id"), 4
 _COUNTS, _COUNTS_AT = struct.Struct("=QQ"), 16
-ENTRY_BYTES = 24  # one stream entry id and a space
+ENTRY_BYTES = 42  # the longest stream entry id and a space
 
 
 class Scoreboard:

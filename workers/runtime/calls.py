@@ -31,11 +31,11 @@ class HandlerCall:
         except responses.BatchFailed as error:
             return self._fail(requests, error.status, error.message)
         except PredictionException as error:
-            return self._fail(requests, 507 if error.error_code == 413 else error.error_code, error.message)
+            return self._fail(requests, _status(error.error_code), _text(error.message))
         except MemoryError:
             return self._fail(requests, 507, "Out of resources")
         except (Exception, SystemExit) as error:
-            if "CUDA" in str(error):
+            if "CUDA" in _text(error):
                 return self._fail(requests, 507, "Out of resources")
             return self._fail(requests, 503, "Prediction failed")
         return responses.build(requests, returned, processors, self._max_response_size)
@@ -57,3 +57,20 @@ class HandlerCall:
         ids = ", ".join(request.id.decode() for request in requests)
         log.error("%d %s. Requests: %s", status, message, ids, exc_info=True)
         return responses.failures(requests, status, message)
+
+
+def _status(given: Any) -> int:
+    """The status that a handler asks for; 500 for what is none."""
+    try:
+        status = responses.check_status(given)
+    except (TypeError, ValueError):
+        return 500
+    return 507 if status == 413 else status
+
+
+def _text(value: object) -> str:
+    """`str(value)`, also of a handler's own class that fails there."""
+    try:
+        return str(value)
+    except Exception:
+        return type(value).__name__

@@ -2,12 +2,15 @@
 
 import io
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from marq.errors import WorkerFailed, error_body
 from marq.message import Reply, Request
+
+log = logging.getLogger(__name__)
 
 JSON_HEADERS = b'{"content-type": "application/json"}'
 
@@ -59,13 +62,22 @@ def _reply(request: Request, value: Any, processor: Any, max_size: int) -> Reply
     try:
         body = encode(value)
         headers = _encode_headers(processor.get_response_headers())
-        status = int(processor.get_response_status_code())
-    except (TypeError, ValueError, RecursionError):
+        status = check_status(processor.get_response_status_code())
+    except Exception:  # whatever the handler's own classes do when they are encoded
+        log.exception("the answer to request %s cannot be sent", request.id.decode())
         return failures([request], 503, "Unsupported model output data type.")[0]
     if len(body) > max_size:
         text = f"The response has {len(body)} bytes; max_response_size allows {max_size}."
         return failures([request], 500, text)[0]
     return Reply(request.id, status, body, headers)
+
+
+def check_status(given: Any) -> int:
+    """The status that a handler asks for. Raises TypeError or ValueError for what ends no HTTP request."""
+    status = int(given)
+    if not 200 <= status <= 999:
+        raise ValueError(f"a status is a number from 200 to 999, not {status}")
+    return status
 
 
 def _encode_headers(headers: dict[str, Any]) -> bytes:

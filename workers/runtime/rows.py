@@ -61,9 +61,9 @@ def build(request: Request, decode_input: bool = True) -> tuple[Row, RequestHead
     `application/json`, `str` for `text/...` and `bytearray` otherwise, or where decoding fails.
     """
     mime = request.type.partition(b";")[0].strip().decode("latin-1")
-    if mime == MULTIPART:
+    if mime.lower() == MULTIPART:
         return _multipart_row(request, decode_input)
-    if mime == FORM:
+    if mime.lower() == FORM:
         row: Row = {name: bytearray(value) for name, value in _form_fields(request.body)}
         return row, RequestHeaders(request, dict.fromkeys(row, ""))
     return {"body": _decode(request.body, mime, decode_input)}, RequestHeaders(request, {"body": mime})
@@ -76,7 +76,7 @@ def _decode(body: bytes, mime: str, decode_input: bool) -> Any:
                 return json.loads(body)
             if mime.startswith("text"):
                 return body.decode()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             log.warning("a %s body is passed as bytes: %s", mime, error)
     return bytearray(body)
 
@@ -90,11 +90,14 @@ def _form_fields(body: bytes) -> Iterator[tuple[str, bytes]]:
 
 def _multipart_row(request: Request, decode_input: bool) -> tuple[Row, RequestHeaders]:
     """One key for each part, bytes if it has no file name. A broken body gives what could be read."""
+    from python_multipart.multipart import parse_options_header
+
     row: Row = {}
     kinds: dict[str, str] = {}
-    if b"boundary=" not in request.type:
+    boundary = parse_options_header(request.type)[1].get(b"boundary")
+    if not boundary:
         return {"body": bytearray(request.body)}, RequestHeaders(request, {"body": MULTIPART})
-    for headers, content in _parts(request):
+    for headers, content in _parts(request, boundary):
         name = headers.get_param("name", header="content-disposition")
         if not isinstance(name, str):
             continue
@@ -103,8 +106,8 @@ def _multipart_row(request: Request, decode_input: bool) -> tuple[Row, RequestHe
     return row, RequestHeaders(request, kinds)
 
 
-def _parts(request: Request) -> list[tuple[Message, bytes]]:
-    from python_multipart.multipart import MultipartParser, parse_options_header
+def _parts(request: Request, boundary: bytes) -> list[tuple[Message, bytes]]:
+    from python_multipart.multipart import MultipartParser
 
     parts: list[tuple[Message, bytes]] = []
     headers, name, value, content = Message(), bytearray(), bytearray(), BytesIO()
@@ -127,9 +130,8 @@ def _parts(request: Request) -> list[tuple[Message, bytes]]:
         "on_part_data": lambda data, start, end: content.write(data[start:end]),
         "on_part_end": lambda: parts.append((headers, content.getvalue())),
     }
-    _, options = parse_options_header(request.type)
     try:
-        MultipartParser(options[b"boundary"], callbacks).write(request.body)  # type: ignore[arg-type]
+        MultipartParser(boundary, callbacks).write(request.body)  # type: ignore[arg-type]
     except ValueError as error:
         log.warning("request %s: its multipart body is broken: %s", request.id.decode(), error)
     return parts
@@ -140,7 +142,7 @@ def _parse_headers(request: Request) -> dict[str, Any]:
         return {}
     try:
         headers = json.loads(request.headers)
-    except ValueError:
+    except (ValueError, RecursionError):
         headers = None
     if not isinstance(headers, dict):
         log.warning("request %s: its headers are not a JSON object", request.id.decode())
