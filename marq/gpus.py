@@ -2,6 +2,7 @@
 
 import logging
 import os
+from itertools import takewhile
 
 log = logging.getLogger(__name__)
 
@@ -9,8 +10,14 @@ log = logging.getLogger(__name__)
 def visible(limit: int | None = None) -> list[int]:
     """The CUDA device ids as handlers count them, at most `limit` of them. Honours CUDA_VISIBLE_DEVICES."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = _count() if given is None else len([part for part in given.split(",") if part.strip()])
+    count = _count() if given is None else _count_listed(given)
     return list(range(count if limit is None else min(count, limit)))
+
+
+def _count_listed(given: str) -> int:
+    """As CUDA reads the list: what follows a negative or empty part is hidden, so that `-1` hides all."""
+    parts = (part.strip() for part in given.split(","))
+    return len(list(takewhile(lambda part: part and not part.startswith("-"), parts)))
 
 
 def _count() -> int:

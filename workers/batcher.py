@@ -50,8 +50,14 @@ class Batcher:
         self._read(self._spec.batch_size * self._batches_ahead(), outgoing, IDLE_BLOCK_MS)
 
     def refresh(self, outgoing: list[Command]) -> None:
-        """Sends `outgoing`, and looks for what is more urgent than the rows that are held."""
-        self._read(self._spec.batch_size, outgoing, lanes=URGENT)
+        """Sends `outgoing`, and looks for what is more urgent than the rows that are held, and now and then
+        for what is less so: lanes that are never empty must not hide the others."""
+        others_turn = (self._batches + 1) % LOW_LANES_FIRST_EVERY == 0
+        lanes = [name for name in (self._lanes if others_turn else URGENT) if not self._held[name]]
+        if lanes:
+            self._read(self._spec.batch_size, outgoing, lanes=lanes)
+        else:
+            self._connection.send(outgoing)
 
     def take(self) -> list[Request]:
         """The next batch of what was fetched, and of what comes while waiting may pay.
@@ -150,7 +156,8 @@ class Batcher:
         streams = [self._lanes[name] for name in lanes]
         block = ("BLOCK", block_ms) if block_ms else ()
         read = (*self._group, "COUNT", count, *block, "STREAMS", *streams, *(">" for _ in streams))
-        for lane, entries in self._connection.read(list(outgoing), read, self.on_blocked) or ():
+        on_blocked = self.on_blocked if block_ms else lambda _: None
+        for lane, entries in self._connection.read(list(outgoing), read, on_blocked) or ():
             name = self._names[lane]
             for entry, fields in entries:
                 self._keep(name, entry, fields)

@@ -67,8 +67,10 @@ class Replica:
         """One batch. Its results leave with the next fetch, or by themselves if that is not soon."""
         if not self._batcher.held:
             self._batcher.fetch(self._outgoing)
-        elif time.monotonic() - self._finished > PUBLISH_WITHIN_S:
+            self._outgoing = []
+        elif self._batcher.handler_s > PUBLISH_WITHIN_S or time.monotonic() - self._finished > PUBLISH_WITHIN_S:
             self._batcher.refresh(self._outgoing)
+            self._outgoing = []
         batch = self._batcher.take()
         now_ms = int(time.time() * 1000)
         late = [request for request in batch if request.deadline and int(request.deadline) < now_ms]

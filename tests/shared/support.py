@@ -100,7 +100,11 @@ def start_server(
             env=environment, cwd=directory, stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
     server = RunningServer(process, directory / "state", **addresses, log=log, environment=environment)
-    wait_for(lambda: _answers(server), START_TIMEOUT_S, "the server", log)
+    try:
+        wait_for(lambda: _answers(server), START_TIMEOUT_S, "the server", log)
+    except BaseException:
+        server.stop()
+        raise
     return server
 
 

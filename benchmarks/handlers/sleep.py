@@ -1,0 +1,14 @@
+"""Takes 20 ms for a batch of any size, as a GPU does that is not full."""
+
+import time
+
+SECONDS = 0.020
+
+
+class SleepHandler:
+    def initialize(self, context):  # noqa: ARG002
+        self.initialized = True
+
+    def handle(self, data, context):  # noqa: ARG002
+        time.sleep(SECONDS)
+        return ["OK"] * len(data)

@@ -1,0 +1,82 @@
+"""The queue of jobs: how fast one producer fills it, how fast one replica of a no-op handler drains it."""
+
+import random
+import time
+from typing import Any
+
+import httpx
+
+import marq
+from benchmarks.servers import MARQ_VENV, Marq
+from benchmarks.workloads import VERSION, Archives, Workload
+from marq import connection, locate
+from marq.registry import Registry
+
+BATCH = 64
+RESULTS_CHECKED = 1000
+TIMEOUT_S = 300.0
+BODY = {"x": 1}
+WORKLOAD = Workload("noop", BATCH)
+
+
+class JobsFailed(Exception):
+    """Raised when the queue does not do what is measured."""
+
+
+def measure(archives: Archives, count: int) -> dict[str, Any]:
+    """One run. Raises ServerFailed or JobsFailed."""
+    with Marq(MARQ_VENV, archives, WORKLOAD, job_queue_size=2 * count) as server:
+        redis_url = locate.find(server.state_dir).redis_url
+        with marq.Client(redis_url) as client:
+            client.predict(WORKLOAD.kind, BODY)  # connected, and the model known
+            _scale(server, redis_url, 0)
+            began = time.perf_counter()
+            jobs = client.submit_many(WORKLOAD.kind, [BODY] * count)
+            enqueue_s = time.perf_counter() - began
+            began = time.perf_counter()
+            _scale(server, redis_url, 1)
+            client.result(jobs[-1], TIMEOUT_S)
+            until_last_s = time.perf_counter() - began
+            drain_s = _check(client, jobs)
+    return {
+        "jobs": count,
+        "enqueue_per_s": round(count / enqueue_s),
+        "drain_per_s": round(count / drain_s),
+        "scale_up_and_drain_s": round(until_last_s, 2),
+    }
+
+
+def _scale(server: Marq, redis_url: str, replicas: int) -> None:
+    """Asks for so many replicas; to stop them, waits until they are gone."""
+    sizes = {"min_worker": replicas, "max_worker": replicas}
+    answer = httpx.put(f"{server.management}/models/{WORKLOAD.kind}", params=sizes, timeout=60)
+    if answer.is_error:
+        raise JobsFailed(f"scaling to {replicas} was answered with {answer.status_code}: {answer.text}")
+    deadline = time.monotonic() + TIMEOUT_S
+    with connection.client(redis_url) as redis:
+        registry = Registry(redis)
+        spec = registry.models().get(WORKLOAD.kind, VERSION)
+        while not replicas and registry.replicas(spec):
+            if time.monotonic() > deadline:
+                raise JobsFailed("the replica does not stop")
+            time.sleep(0.1)
+
+
+def _check(client: "marq.Client", jobs: "list[marq.Job]") -> float:
+    """Seconds from the start of the first job to the end of the last, by their records.
+
+    Raises JobsFailed if a job among those that are looked at has another answer than OK.
+    """
+    looked_at = random.Random(0).sample(jobs, min(RESULTS_CHECKED, len(jobs)))
+    for job in looked_at:
+        record = client.status(job)
+        if record.status != 200 or record.body != b"OK":
+            raise JobsFailed(f"job {job} is {record.state} with {record.body!r}")
+    started = min(_time(client.status(job).started) for job in jobs[:BATCH])
+    return max(_time(client.status(job).finished) for job in jobs[-BATCH:]) - started
+
+
+def _time(value: float | None) -> float:
+    if value is None:
+        raise JobsFailed("a finished job has no times")
+    return value

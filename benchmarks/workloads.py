@@ -1,0 +1,104 @@
+"""What is served: the archives, and the answers that are right."""
+
+import importlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from archive.writer import ArchiveSpec, write
+
+HANDLERS = Path(__file__).resolve().parent / "handlers"
+KINDS = {
+    "noop": "the handler answers OK at once",
+    "sleep": "the handler takes 20 ms for a batch of any size",
+    "conv": "a small convolutional network on the CPU",
+}
+VERSION = "1.0"
+SAMPLES = range(1, 9)
+TOLERANCE = 1e-3
+
+
+class UnknownWorkload(ValueError):
+    """Raised for a name that is no workload."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """An archive with a batch size, such as `sleep32`."""
+
+    kind: str
+    batch: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}{self.batch}"
+
+    @classmethod
+    def parse(cls, name: str) -> "Workload":
+        """Raises UnknownWorkload."""
+        match = re.fullmatch(r"([a-z]+)([1-9]\d*)", name)
+        if not match or match[1] not in KINDS:
+            raise UnknownWorkload(f"{name!r} is no workload: write {', '.join(KINDS)} and a batch size")
+        return cls(match[1], int(match[2]))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A request's body with the right answer."""
+
+    body: bytes
+    answer: Any
+
+    def problem(self, status: int, body: bytes) -> str:
+        """What is wrong with an answer; empty if nothing is."""
+        if status != 200:
+            return f"status {status}: {body[:200]!r}"
+        return "" if self._is_right(body) else f"wanted {self.answer!r}, got {body[:200]!r}"
+
+    def _is_right(self, body: bytes) -> bool:
+        if isinstance(self.answer, str):
+            return body.decode(errors="replace") == self.answer
+        try:
+            given = json.loads(body)
+            pairs = list(zip(given, self.answer, strict=True))
+        except (ValueError, TypeError):
+            return False
+        return all(abs(a - b) < TOLERANCE for a, b in pairs)
+
+
+@dataclass(frozen=True)
+class Archives:
+    """The archives of all kinds in one model store, and samples for each kind."""
+
+    store: Path
+    samples: dict[str, list[Sample]]
+
+
+def pack(directory: Path) -> Archives:
+    """Writes the archives; the same files go to every server."""
+    conv_net = importlib.import_module("benchmarks.handlers.conv_net")
+    torch.manual_seed(0)
+    network = conv_net.ConvNet().eval()
+    weights = directory / "conv.pth"
+    torch.save(network.state_dict(), weights)
+    store = directory / "store"
+    store.mkdir()
+    for kind in KINDS:
+        model: dict[str, Any] = {}
+        if kind == "conv":
+            model = {"model_file": str(HANDLERS / "conv_net.py"), "serialized_file": str(weights)}
+        handler = str(HANDLERS / f"{kind}.py")
+        write(ArchiveSpec(model_name=kind, version=VERSION, handler=handler, export_path=store, **model))
+    with torch.inference_mode():
+        scores = network(torch.stack([conv_net.image(x) for x in SAMPLES])).tolist()
+    plain = [Sample(_body(x), "OK") for x in SAMPLES]
+    conv = [Sample(_body(x), row) for x, row in zip(SAMPLES, scores, strict=True)]
+    return Archives(store, {"noop": plain, "sleep": plain, "conv": conv})
+
+
+def _body(x: int) -> bytes:
+    return json.dumps({"x": x}).encode()

@@ -1,0 +1,106 @@
+import pytest
+
+from marq import keys
+from marq.registry import HEARTBEAT_LIMIT_S
+from workers import leases as leases_module
+from workers.leases import Leases
+
+
+@pytest.fixture
+def node(client):
+    return lambda name: Leases(client, name)
+
+
+def owners(client, count: int) -> list[str | None]:
+    values = client.mget([keys.slot("m", "1.0", number) for number in range(count)])
+    return [value.decode() if value else None for value in values]
+
+
+@pytest.fixture
+def spec(register):
+    return lambda count: register(min_workers=count, max_workers=count)
+
+
+def test_one_node_holds_all_slots(node, spec, client):
+    assert node("a").hold(spec(3), 1) == 3
+    assert owners(client, 3) == ["a", "a", "a"]
+
+
+@pytest.mark.parametrize(("slots", "held"), [(4, [2, 2]), (3, [2, 1]), (1, [1, 0]), (0, [0, 0])])
+def test_two_nodes_share_the_slots_evenly(node, spec, slots, held):
+    assert [node(name).hold(spec(slots), 2) for name in "ab"] == held
+    assert [node(name).hold(spec(slots), 2) for name in "ab"] == held
+
+
+def test_a_slot_has_one_owner(node, spec, client):
+    node("a").hold(spec(2), 1)
+    assert node("b").hold(spec(2), 1) == 0
+    assert owners(client, 2) == ["a", "a"]
+
+
+def test_a_node_that_joins_gets_its_share_at_once(node, spec, client):
+    # Given a node that holds all slots
+    node("a").hold(spec(4), 1)
+    # When it hears of another one
+    assert node("a").hold(spec(4), 2) == 2
+    # Then it gives back what is more than its share
+    assert node("b").hold(spec(4), 2) == 2
+    assert sorted(owners(client, 4)) == ["a", "a", "b", "b"]
+
+
+def test_a_lost_nodes_slots_are_taken_when_their_leases_have_run_out(node, spec, client, monkeypatch):
+    # Given two nodes whose leases are short
+    monkeypatch.setattr(leases_module, "LEASE_MS", 60)
+    first, second = node("a"), node("b")
+    assert (first.hold(spec(4), 2), second.hold(spec(4), 2)) == (2, 2)
+    # When one of them is lost
+    held = []
+    for _ in range(40):
+        held.append(second.hold(spec(4), 1))
+        if held[-1] == 4:
+            break
+        client.execute_command("WAIT", 1, 5)  # ms
+    # Then the other has only its own slots at first, and all of them afterwards
+    assert held[0] == 2
+    assert owners(client, 4) == ["b"] * 4
+
+
+def test_holding_renews_the_leases(node, spec, client, monkeypatch):
+    key = keys.slot("m", "1.0", 0)
+    node("a").hold(spec(1), 1)
+    assert 9_000 < client.pttl(key) <= 10_000
+    client.pexpire(key, 100)
+    node("a").hold(spec(1), 1)
+    assert client.pttl(key) > 9_000
+
+
+def test_a_smaller_model_gives_its_slots_back(node, spec, client):
+    a = node("a")
+    large = spec(5)
+    a.hold(large, 1)
+    a.release(large, keep=2)
+    assert owners(client, 5) == ["a", "a", None, None, None]
+    assert a.hold(spec(2), 1) == 2
+
+
+def test_a_node_gives_back_its_own_slots_only(node, spec, client):
+    model = spec(4)
+    node("a").hold(model, 2)
+    node("b").hold(model, 2)
+    node("a").release(model)
+    assert owners(client, 4) == [None, None, "b", "b"]
+
+
+def test_nodes_that_are_heard_of_are_counted(node, client, monkeypatch):
+    # Given three nodes, of which one has not been heard of for too long
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    assert node("old").heartbeat() == 1
+    monkeypatch.setattr("time.time", lambda: 1001.0 + HEARTBEAT_LIMIT_S)
+    assert node("a").heartbeat() == 1
+    assert node("b").heartbeat() == 2
+    assert node("b").heartbeat() == 2
+    # When one leaves
+    node("a").leave()
+    # Then it does not count any more
+    assert node("b").heartbeat() == 1
+    assert client.zrange(keys.NODES, 0, -1) == [b"b"]
