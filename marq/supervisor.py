@@ -1,32 +1,25 @@
-"""`marq start`: one host's whole server: the embedded Redis, the gateways and the node.
+"""`marq start`: sets up one host's whole server, then becomes the watcher of its processes.
 
 Order of a stop: gateways finish what is in flight, the node drains its pools, Redis ends last.
 """
 
 import contextlib
 import fcntl
-import logging
 import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from marq import connection, listen, locate
 from marq.embedded import EmbeddedServer
 from marq.errors import MarqError
-from marq.process import child_environment
+from marq.process import PARENT_VARIABLE
 from marq.registry import Registry
 from marq.settings import Settings
+from marq.watcher import Plan, Program
 
-log = logging.getLogger(__name__)
-
-TICK_S = 0.1
-RESTART_DELAY_S = 1.0
-GATEWAY_STOP_S, NODE_STOP_S = 15.0, 35.0
+GATEWAY_STOP_S, NODE_STOP_S, REDIS_STOP_S = 15.0, 35.0, 20.0
 ADDRESSES = {"inference": "inference_address", "management": "management_address"}
 Announce = Callable[[str], None]
 
@@ -35,51 +28,15 @@ class AlreadyRunning(MarqError):
     """Raised when a server uses this state directory already."""
 
 
-class Child:
-    """One supervised process; started again when it ends by itself."""
-
-    def __init__(self, name: str, command: list[str], environment: dict[str, str], fds: list[int]) -> None:
-        self.name = name
-        self._command, self._environment, self._fds = command, environment, fds
-        self.start()
-
-    def start(self) -> None:
-        self.started = time.monotonic()
-        self._process = subprocess.Popen(
-            self._command, env=self._environment, pass_fds=self._fds, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    def keep_alive(self) -> None:
-        code = self._process.poll()
-        if code is not None and time.monotonic() - self.started > RESTART_DELAY_S:
-            log.error("the %s (pid %d) ended with %d; starting it again", self.name, self._process.pid, code)
-            self.start()
-
-    def stop(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
-
-    def wait(self, timeout_s: float) -> None:
-        try:
-            self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            log.error("the %s did not end within %g s; killing it", self.name, timeout_s)
-            self._process.kill()
-            self._process.wait()
-
-
 class Supervisor:
-    """Runs a server until SIGINT or SIGTERM. `announce` gets lines for the user."""
+    """Sets up a server. `announce` gets lines for the user."""
 
     def __init__(self, settings: Settings, announce: Announce) -> None:
         self._settings, self._announce = settings, announce
         self._embedded: EmbeddedServer | None = None
-        self._gateways: list[Child] = []
-        self._node: Child | None = None
-        self._stopping = False
 
-    def run(self) -> int:
-        """Returns the exit code after a stop.
+    def run(self) -> NoReturn:
+        """Never returns: this process becomes the watcher, and ends with its exit code.
 
         Raises AlreadyRunning, PortTaken, RedisUnavailable or SettingsError; then nothing is left running.
         """
@@ -90,28 +47,20 @@ class Supervisor:
                 plane: stack.enter_context(listen.listen(getattr(self._settings, name), name))
                 for plane, name in ADDRESSES.items()
             }
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self._on_signal)
             try:
-                self._start(sockets)
-                self._watch()
-            finally:
-                self._stop()
-        return 0
+                self._set_up()
+                self._plan(sockets).execute()
+            except BaseException:
+                if self._embedded:
+                    self._embedded.stop()
+                locate.remove(state_dir)
+                raise
 
-    def _start(self, sockets: dict[str, Any]) -> None:
+    def _set_up(self) -> None:
         self._connect()
         client = connection.client(self._settings.redis_url)
         self._create_tokens(client)
         self._load_models(Registry(client))
-        environment = child_environment(self._settings.environment(), listen.environment(sockets))
-        command = [sys.executable, "-P", "-m"]
-        descriptors = [sock.fileno() for sock in sockets.values()]
-        self._gateways = [
-            Child(f"gateway {number}", [*command, "gateway"], environment, descriptors)
-            for number in range(self._settings.gateway_workers)
-        ]
-        self._node = Child("node", [*command, "workers.node"], environment, [])
         self._announce(f"Inference API   {self._settings.inference_address}")
         self._announce(f"Management API  {self._settings.management_address}")
 
@@ -150,39 +99,27 @@ class Supervisor:
                 f"Model           {item}" if error is None else f"Failed to load model: {item}: {error}"
             )
 
-    def _watch(self) -> None:
-        while not self._stopping:
-            time.sleep(TICK_S)
-            if self._embedded and self._embedded.has_ended:
-                log.error("the embedded Redis server ended; starting it again")
-                self._embedded.start()
-            for child in self._children():
-                child.keep_alive()
-
-    def _children(self) -> list[Child]:
-        return [*self._gateways, *([self._node] if self._node else [])]
-
-    def _on_signal(self, *_: Any) -> None:
-        if not self._stopping:
-            self._announce("Stopping: requests in flight are finished, queued ones are kept.")
-        self._stopping = True
-
-    def _stop(self) -> None:
-        for gateway in self._gateways:
-            gateway.stop()
-        for gateway in self._gateways:
-            gateway.wait(GATEWAY_STOP_S)
-        if self._node:
-            self._node.stop()
-            self._node.wait(NODE_STOP_S)
+    def _plan(self, sockets: dict[str, Any]) -> Plan:
+        python = [sys.executable, "-P", "-m"]
+        environment = {**self._settings.environment(), PARENT_VARIABLE: str(os.getpid())}
+        descriptors = [sock.fileno() for sock in sockets.values()]
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, True)
+        gateway_environment = {**environment, **listen.environment(sockets)}
+        gateways = [
+            Program(f"gateway {n}", [*python, "gateway"], GATEWAY_STOP_S, gateway_environment, descriptors)
+            for n in range(self._settings.gateway_workers)
+        ]
+        node = Program("node", [*python, "workers.node"], NODE_STOP_S, environment)
+        stages = [gateways, [node]]
         if self._embedded:
-            self._embedded.stop()
-        locate.remove(self._settings.state_dir)
+            stages.append([self._embedded.program("Redis server", REDIS_STOP_S)])
+        return Plan(stages, str(self._settings.state_dir / locate.FILE_NAME))
 
 
 @contextlib.contextmanager
 def _locked(state_dir: Path) -> Iterator[None]:
-    """Holds the state directory. Raises AlreadyRunning."""
+    """Holds the state directory, also after `exec`. Raises AlreadyRunning."""
     with (state_dir / "lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -196,4 +133,5 @@ def _locked(state_dir: Path) -> Iterator[None]:
         file.truncate()
         file.write(str(os.getpid()))
         file.flush()
+        os.set_inheritable(file.fileno(), True)
         yield

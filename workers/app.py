@@ -9,8 +9,6 @@ from celery import Celery
 
 from marq import keys
 
-POOL_CLASS = "workers.pool:ReplicaPool"
-
 app = Celery("marq", broker=os.environ.get("MARQ_REDIS_URL"))
 app.conf.update(
     broker_transport_options={"global_keyprefix": keys.CELERY},

@@ -9,13 +9,13 @@ from typing import Any
 
 from marq.process import child_environment
 from marq.registry import HEARTBEAT_S
-from workers.app import POOL_CLASS, app
 from workers.specs import PoolSpec
 
 log = logging.getLogger(__name__)
 
 # Celery warns of pickle, which marq's app does not accept; containers run their workers as root.
 ROOT_WARNING = "ignore:You're running the worker with superuser privileges"
+POOL_CLASS = "workers.pool:ReplicaPool"
 RESIZE_EVERY_S = 2 * HEARTBEAT_S  # a command is not repeated before its effect can have been reported
 
 
@@ -47,6 +47,8 @@ class PoolProcess:
             return
         change = size - report["wanted"]
         log.info("%s: %+d replicas", self.spec.name, change)
+        from workers.app import app  # Celery is large, and most nodes never resize a pool
+
         command = app.control.pool_grow if change > 0 else app.control.pool_shrink
         command(abs(change), destination=[self.spec.name])
         self._resized = time.monotonic()
