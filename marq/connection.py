@@ -70,18 +70,24 @@ class Connection:
     def __init__(self, url: str) -> None:
         pool = ConnectionPool.from_url(url, protocol=2, socket_connect_timeout=CONNECT_TIMEOUT_S)
         self._connection: Any = pool.make_connection()
+        self._posted: list[Command] = []  # sent, and not yet answered
 
     def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """Sends all commands in one write; returns their replies, errors as ResponseError objects."""
-        packed = b"".join(map(pack, commands))
-        self._connection.send_packed_command([packed])
+        self._write(commands)
+        self._settle()
         return [self._read() for _ in commands]
 
     def send(self, commands: Sequence[Command]) -> None:
         """Sends all commands in one write. What Redis refuses is treated as in `read`."""
+        self.post(commands)
+        self._settle()
+
+    def post(self, commands: Sequence[Command]) -> None:
+        """The same without waiting for the replies: whatever is called next reads them."""
         if commands:
-            self._connection.send_packed_command([b"".join(map(pack, commands))])
-            self._settle(commands)
+            self._write(commands)
+            self._posted += commands
 
     def read(self, commands: Sequence[Command], blocking: Command, on_blocked: Callable[[bool], None]) -> Any:
         """Sends `commands` and one blocking read in one write; returns the read's reply.
@@ -90,8 +96,9 @@ class Connection:
         after it: in between nothing is lost if a signal handler raises. A command that Redis may accept later
         raises its ResponseError and closes the connection; one that it never will is logged and dropped.
         """
-        self._connection.send_packed_command([b"".join(map(pack, (*commands, blocking)))])
-        self._settle(commands)
+        self._write((*commands, blocking))
+        self._posted += commands
+        self._settle()
         on_blocked(True)
         reply = self._read()
         on_blocked(False)
@@ -99,8 +106,13 @@ class Connection:
             raise reply
         return reply
 
-    def _settle(self, commands: Sequence[Command]) -> None:
-        for command in commands:
+    def _write(self, commands: Sequence[Command]) -> None:
+        self._connection.send_packed_command([b"".join(map(pack, commands))])
+
+    def _settle(self) -> None:
+        """Reads the replies of all that was posted."""
+        posted, self._posted = self._posted, []
+        for command in posted:
             reply = self._read()
             if isinstance(reply, PASSING_ERRORS):
                 self.close()
@@ -130,6 +142,7 @@ class Connection:
         self.pipeline([("SCRIPT", "LOAD", script.text) for script in scripts.ALL.values()])
 
     def close(self) -> None:
+        self._posted = []
         self._connection.disconnect()
 
     def _read(self) -> Any:

@@ -50,11 +50,11 @@ class Batcher:
         self._read(self._spec.batch_size * self._batches_ahead(), outgoing, IDLE_BLOCK_MS)
 
     def refresh(self, outgoing: list[Command]) -> None:
-        """Sends `outgoing`, and looks for what is more urgent than the rows that are held, and now and then
-        for what is less so: lanes that are never empty must not hide the others."""
-        others_turn = (self._batches + 1) % LOW_LANES_FIRST_EVERY == 0
-        lanes = [name for name in (self._lanes if others_turn else URGENT) if not self._held[name]]
-        if lanes:
+        """Sends `outgoing`, and looks for what is more urgent than the rows that are held.
+
+        A lane of which rows are held is not read, so that `fetch` has its turn though one is never empty.
+        """
+        if lanes := [name for name in URGENT if not self._held[name]]:
             self._read(self._spec.batch_size, outgoing, lanes=lanes)
         else:
             self._connection.send(outgoing)

@@ -142,9 +142,8 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._failures += 1
         self._reason = reason
         self._not_before = time.monotonic() + pause
-        log.error(
-            "%s before it was ready; starting another in %d s:\n%s", *reason.partition("\n")[::2], pause
-        )
+        ending, _, output = reason.partition("\n")
+        log.error("%s before it was ready; starting another in %d s:\n%s", ending, pause, output)
 
     def _kill_overdue(self) -> None:
         for replica in self._replicas:

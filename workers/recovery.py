@@ -58,9 +58,9 @@ class Recovery:
 
     def _running(self, consumer: str) -> list[str]:
         """What a consumer was running: by its scoreboard if it was this host's, else all that it held."""
-        if pool_of(consumer) == self._pool_name:
-            slot = int(consumer.rsplit("/", 2)[1])
-            board = scoreboard_path(self._run_dir, self._pool_name, slot)
+        pool, _, slot = consumer.rpartition("/")[0].rpartition("/")
+        if pool == self._pool_name and slot.isdigit():
+            board = scoreboard_path(self._run_dir, pool, int(slot))
             if board.is_file():
                 return Scoreboard(board).running
         return [

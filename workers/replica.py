@@ -68,7 +68,7 @@ class Replica:
         if not self._batcher.held:
             self._batcher.fetch(self._outgoing)
             self._outgoing = []
-        elif self._batcher.handler_s > PUBLISH_WITHIN_S or time.monotonic() - self._finished > PUBLISH_WITHIN_S:
+        elif max(self._batcher.handler_s, time.monotonic() - self._finished) > PUBLISH_WITHIN_S:
             self._batcher.refresh(self._outgoing)
             self._outgoing = []
         batch = self._batcher.take()

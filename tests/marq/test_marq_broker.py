@@ -205,9 +205,7 @@ async def test_a_stream_without_a_reader_would_disappear(broker, client):
     assert 0 < client.ttl(broker.stream) <= broker_module.REPLIES_TTL_S
 
 
-async def test_a_stream_that_has_disappeared_is_made_again(
-    redis_url, client, monkeypatch, start_replica
-):
+async def test_a_stream_that_has_disappeared_is_made_again(redis_url, client, monkeypatch, start_replica):
     # Given a broker whose process was stopped for so long that its stream has expired
     monkeypatch.setattr(broker_module, "KEEP_EVERY_S", 0.02)
     broker = Broker(redis_url)

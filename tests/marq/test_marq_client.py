@@ -55,7 +55,7 @@ def test_what_is_no_json_cannot_be_sent(sync):
 
 
 def test_results_can_be_read_in_three_ways():
-    result = Result(200, "[1, \"ü\"]".encode())
+    result = Result(200, '[1, "ü"]'.encode())
     assert (result.json(), result.text) == ([1, "ü"], '[1, "ü"]')
     assert result.check() is result
 

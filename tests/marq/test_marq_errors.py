@@ -16,11 +16,7 @@ SERVICE_ERRORS = [kind for kind in all_of(ServiceError) if kind.__module__ == er
 def test_an_error_looks_as_torchserve_prints_it():
     body = errors.ModelNotFound("Model not found: größe").body()
     assert body.decode() == (
-        "{\n"
-        '  "code": 404,\n'
-        '  "type": "ModelNotFoundException",\n'
-        '  "message": "Model not found: größe"\n'
-        "}\n"
+        '{\n  "code": 404,\n  "type": "ModelNotFoundException",\n  "message": "Model not found: größe"\n}\n'
     )
 
 

@@ -40,7 +40,15 @@ def test_there_may_be_a_limit(driver, limit, found):
 
 @pytest.mark.parametrize(
     ("variable", "found"),
-    [("", []), ("-1", []), ("2", [0]), ("1,0", [0, 1]), (" 0 , 2 ", [0, 1]), ("0,-1,1", [0]), ("GPU-8f,GPU-9a", [0, 1])],
+    [
+        ("", []),
+        ("-1", []),
+        ("2", [0]),
+        ("1,0", [0, 1]),
+        (" 0 , 2 ", [0, 1]),
+        ("0,-1,1", [0]),
+        ("GPU-8f,GPU-9a", [0, 1]),
+    ],
 )
 def test_what_the_environment_hides_is_not_used(driver, monkeypatch, variable, found):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)

@@ -1,5 +1,6 @@
 import os
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 from marq.identifiers import BLOCK, new_id
 
@@ -38,3 +39,9 @@ def test_a_forked_process_makes_ids_of_its_own():
     os.close(writer)
     assert len(theirs) == 10
     assert not own & theirs
+
+
+def test_threads_never_get_the_same_id():
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda _: [new_id() for _ in range(5000)], range(8)))
+    assert len(set().union(*made)) == 40_000

@@ -41,10 +41,10 @@ async def test_commands_of_one_turn_leave_in_one_write(connection, monkeypatch):
 
 
 async def test_an_error_reaches_its_own_command_alone(connection):
+    commands = [("SET", "k", 1), ("LPUSH", "k", "x"), ("GET", "k")]
     results = await asyncio.gather(
-        connection.execute("SET", "k", 1), connection.execute("LPUSH", "k", "x"), connection.execute("GET", "k"),
-        return_exceptions=True,
-    )  # fmt: skip
+        *(connection.execute(*command) for command in commands), return_exceptions=True
+    )
     assert results[::2] == [b"OK", b"1"]
     assert isinstance(results[1], hiredis.ReplyError)
 

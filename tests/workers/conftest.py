@@ -1,14 +1,19 @@
 """A registered model, and what a pool and its replicas know of it."""
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import wait_for
 
 from marq import connection, keys
 from marq.connection import Connection
+from marq.message import Reply, decode_replies
 from marq.registry import ModelSpec, Registry
+from workers.recovery import Recovery
+from workers.replica_process import ReplicaProcess
 from workers.specs import PoolSpec
 
 
@@ -76,3 +81,109 @@ def add(client: Any) -> AddRows:
         return [client.xadd(stream, {**fields, "body": body}) for body in bodies]
 
     return add
+
+
+# a replica process that serves a handler which does what its rows say
+
+HANDLER = """
+import os, sys, time
+
+class Handler:
+    def initialize(self, context):
+        print("device", context.system_properties["gpu_id"])
+
+    def handle(self, data, context):
+        return [self.answer(bytes(row["body"]) if "body" in row else b"", len(data)) for row in data]
+
+    def answer(self, body, rows):
+        command, _, argument = body.decode().partition(" ")
+        if command == "sleep":
+            time.sleep(float(argument))
+        elif command == "exit":
+            sys.exit(3)
+        elif command == "die":
+            os._exit(3)
+        elif command == "print":
+            print(argument, flush=True)
+        elif command == "rows":
+            return str(rows)
+        return body
+"""
+
+
+class Started:
+    """A replica process, with what a pool would do about it."""
+
+    def __init__(self, process: ReplicaProcess, recovery: Recovery) -> None:
+        self.process, self._recovery = process, recovery
+
+    def wait_until(self, state: str) -> None:
+        wait_for(lambda: self.process.state == state, 20, f"{state}; output: {list(self.process.tail)}")
+
+    def wait_until_running(self) -> None:
+        wait_for(lambda: self.process.board.running, 10, "a batch")
+
+    def wait_for_exit(self) -> int:
+        wait_for(lambda: self.process.exit_code is not None, 10, "its end")
+        self.process.wait_for_output()
+        code = self.process.exit_code
+        assert code is not None
+        return code
+
+    def put_back(self) -> None:
+        """What a pool does when a replica has ended."""
+        self._recovery.requeue(self.process.consumer, self.process.board.running, "cpu", "ended")
+
+
+class Gateway:
+    """Sends predictions and reads their replies."""
+
+    stream = keys.replies("gateway")
+
+    def __init__(self, client: Any, connection: Connection, add: Any) -> None:
+        self._connection, self._add = connection, add
+        client.xgroup_create(self.stream, keys.GROUP, mkstream=True)
+
+    def send(self, *bodies: bytes, **fields: Any) -> list[bytes]:
+        entries: list[bytes] = self._add(*bodies, replies=self.stream, **fields)
+        return entries
+
+    def replies(self) -> list[Reply]:
+        entries = self._connection.execute("XRANGE", self.stream, "-", "+")
+        return [reply for _, fields in entries for reply in decode_replies(fields)]
+
+    def wait(self, count: int) -> list[Reply]:
+        """The replies, when there are so many."""
+        wait_for(lambda: len(self.replies()) >= count, 10, f"{count} replies")
+        return self.replies()
+
+
+@pytest.fixture
+def gateway(client: Any, plain: Connection, add: AddRows) -> Gateway:
+    return Gateway(client, plain, add)
+
+
+StartReplica = Callable[..., Started]
+
+
+@pytest.fixture
+def start(make_pool: Any, registry: Registry, tmp_path: Path) -> Iterator[StartReplica]:
+    """Starts a replica: start(spec, wait=True, handler=source, redis_url=...)."""
+    started: list[Started] = []
+
+    def start(spec: ModelSpec, wait: bool = True, handler: str = HANDLER, **settings: Any) -> Started:
+        directory = tmp_path / "model"
+        directory.mkdir(exist_ok=True)
+        (directory / "handler.py").write_text(handler)
+        pool = make_pool(spec, model_dir=str(directory), **settings)
+        process = ReplicaProcess(pool, len(started), logging.getLogger("test.model"))
+        started.append(Started(process, Recovery(pool, registry)))
+        if wait:
+            started[-1].wait_until("ready")
+        return started[-1]
+
+    yield start
+    for replica in started:
+        if replica.process.exit_code is None:
+            replica.process.kill()
+            replica.wait_for_exit()

@@ -288,3 +288,16 @@ def test_an_id_that_is_no_text_is_a_dead_letter(make_batcher, client):
     assert next_batch(batcher) == []
     [(_, letter)] = client.xrange(keys.dead_letters("m"))
     assert letter[b"id"] == b"\xff"
+
+
+def test_rows_that_are_held_are_not_added_to(make_batcher, add):
+    # Given a lane that never runs empty
+    batcher = make_batcher(batch_size=2, max_batch_delay_ms=0)
+    add(*numbered(100), lane=keys.HIGH)
+    add(*numbered(100))
+    # Then a replica takes no more than it needs, and leaves the rest to its siblings
+    held = []
+    for _ in range(30):
+        next_batch(batcher)
+        held.append(batcher.held)
+    assert max(held) <= 4

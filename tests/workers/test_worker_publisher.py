@@ -73,7 +73,10 @@ def test_a_gateway_that_is_gone_gets_no_stream(publisher, add, take, plain, clie
 def test_a_producer_may_name_a_stream_that_gets_one_entry_for_each_reply(publisher, add, take, plain, client):
     add(b"a", b"b", reply="my-answers")
     plain.pipeline(publisher.commands(answers(take()), STARTED_MS))
-    assert [[reply.body for reply in entry] for entry in raw_entries(plain, "my-answers")] == [[b"a!"], [b"b!"]]
+    assert [[reply.body for reply in entry] for entry in raw_entries(plain, "my-answers")] == [
+        [b"a!"],
+        [b"b!"],
+    ]
     assert 0 < client.pttl("my-answers") <= 3_600_000
 
 
@@ -100,7 +103,8 @@ def test_nothing_to_publish_needs_no_command(publisher):
 
 
 @pytest.mark.parametrize(
-    ("status", "state"), [(200, "succeeded"), (399, "succeeded"), (400, "failed"), (503, "failed"), (504, "failed")]
+    ("status", "state"),
+    [(200, "succeeded"), (399, "succeeded"), (400, "failed"), (503, "failed"), (504, "failed")],
 )
 def test_a_job_has_a_record_of_all_that_happened(publisher, add, take, plain, client, status, state):
     [entry] = add(b"a", id="7", job=1, attempts=1)

@@ -93,7 +93,9 @@ def test_neighbours_of_what_is_given_up_go_on(recovery, add, take, front, client
     assert len(client.xpending_range(LANE, keys.GROUP, "-", "+", 9)) == 0
 
 
-@pytest.mark.parametrize("fields", [{"data": "x", "attempts": "1"}, {"body": "x", "attempts": "1", "id": b"\xff"}])
+@pytest.mark.parametrize(
+    "fields", [{"data": "x", "attempts": "1"}, {"body": "x", "attempts": "1", "id": b"\xff"}]
+)
 def test_what_is_no_request_is_buried_where_it_was_held(recovery, client, take, fields):
     client.xadd(LANE, fields)
     [entry] = take("lost")
@@ -103,7 +105,9 @@ def test_what_is_no_request_is_buried_where_it_was_held(recovery, client, take, 
     assert client.xlen(LANE) == client.xpending(LANE, keys.GROUP)["pending"] == 0
 
 
-def test_lost_pools_are_taken_over_and_live_ones_are_not(recovery, registry, pool, add, take, front, monkeypatch):
+def test_lost_pools_are_taken_over_and_live_ones_are_not(
+    recovery, registry, pool, add, take, front, monkeypatch
+):
     # Given replicas of a pool that is heard of, of one that is not any more, and of one that never was
     for body, consumer in ((b"a", "m-1.0@alive/0/1"), (b"b", "m-1.0@lost/0/1"), (b"c", "m-1.0@unknown/0/1")):
         add(body)
@@ -150,7 +154,7 @@ def test_a_pools_own_replicas_keep_what_they_hold(recovery, pool, add, take, fro
     assert client.xpending_range(LANE, keys.GROUP, "-", "+", 9)[0]["consumer"] == consumer.encode()
 
 
-@pytest.mark.parametrize("consumer", ["me", "a/b", "m-1.0@here", "/"])
+@pytest.mark.parametrize("consumer", ["me", "a/b", "m-1.0@here", "m-1.0@here/x/1", "/"])
 def test_a_consumer_that_is_no_replica_is_taken_over_too(recovery, add, take, front, consumer):
     # Given somebody who has read a lane by hand
     add(b"a")

@@ -8,7 +8,9 @@ from marq.message import Request
 from workers.runtime import rows
 
 
-def request(body: bytes, kind: str | bytes = b"", headers: object = None, path: bytes | None = None) -> Request:
+def request(
+    body: bytes, kind: str | bytes = b"", headers: object = None, path: bytes | None = None
+) -> Request:
     encoded = kind if isinstance(kind, bytes) else kind.encode()
     stored = b"" if headers is None else json.dumps(headers).encode()
     return Request(b"1-0", "lane", body, id=b"7", type=encoded, headers=stored, path=path)
@@ -86,7 +88,9 @@ def test_decoding_can_be_switched_off(kind):
         (b"", {}),
     ],
 )
-@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "Application/X-WWW-Form-Urlencoded;a=b"])
+@pytest.mark.parametrize(
+    "kind", ["application/x-www-form-urlencoded", "Application/X-WWW-Form-Urlencoded;a=b"]
+)
 def test_a_form_gives_one_value_for_each_field(body, fields, kind):
     made = row(body, kind)
     assert made == fields
@@ -131,7 +135,11 @@ def test_parts_may_hold_line_ends_and_what_looks_like_a_boundary():
 
 @pytest.mark.parametrize(
     "kind",
-    ['multipart/form-data; boundary="b"', "Multipart/Form-Data; boundary=b", "multipart/form-data; Boundary=b"],
+    [
+        'multipart/form-data; boundary="b"',
+        "Multipart/Form-Data; boundary=b",
+        "multipart/form-data; Boundary=b",
+    ],
 )
 def test_a_multipart_type_may_be_written_in_several_ways(kind):
     assert row(form(part("a", "1")), kind) == {"a": bytearray(b"1")}
@@ -159,7 +167,7 @@ def test_of_a_broken_multipart_body_what_could_be_read_is_passed(body):
 
 
 def test_a_broken_multipart_body_is_told(caplog):
-    made = row(form(part("a", "1")) .replace(b"--b--", b"--b") + b"no colon here\r\n\r\nx", MULTIPART)
+    made = row(form(part("a", "1")).replace(b"--b--", b"--b") + b"no colon here\r\n\r\nx", MULTIPART)
     assert made == {"a": bytearray(b"1")}
     assert "request 7: its multipart body is broken" in caplog.text
 
@@ -167,7 +175,9 @@ def test_a_broken_multipart_body_is_told(caplog):
 @given(
     st.binary(max_size=200),
     st.one_of(
-        st.sampled_from(("application/json", "text/x", "application/x-www-form-urlencoded", MULTIPART)).map(str.encode),
+        st.sampled_from(("application/json", "text/x", "application/x-www-form-urlencoded", MULTIPART)).map(
+            str.encode
+        ),
         st.binary(max_size=30).map(lambda rest: b"multipart/form-data; boundary=" + rest),
         st.binary(max_size=30),
     ),

@@ -1,0 +1,134 @@
+import os
+import signal
+
+import pytest
+from support import wait_for
+
+from marq import keys
+from workers.pool import ReplicaPool
+
+SERVING = "def handle(data, context): return data and [b'served'] * len(data)\n"
+FAILING = "raise ValueError('no weights')\n"
+SLOW = "import time\ndef handle(data, context): return data and time.sleep(60)\n"
+
+
+@pytest.fixture
+def pool(make_pool, register, tmp_path, monkeypatch):
+    """Runs the pool of a model in this process: pool(2, handler=source) -> what Celery would call."""
+    started = []
+
+    def start(limit: int = 1, handler: str = SERVING, **settings) -> ReplicaPool:
+        directory = tmp_path / "model"
+        directory.mkdir()
+        (directory / "handler.py").write_text(handler)
+        spec = make_pool(register(**settings), model_dir=str(directory))
+        for name, value in spec.to_environment().items():
+            monkeypatch.setenv(name, value)
+        pool = ReplicaPool(limit=limit)
+        pool.start()
+        started.append(pool)
+        return pool
+
+    yield start
+    for pool in started:
+        pool.stop()
+
+
+@pytest.fixture
+def ready(registry, register):
+    """Waits until so many replicas are ready: their process ids."""
+    spec = register()
+
+    def wait(count: int, other_than: tuple[int, ...] = ()) -> list[int]:
+        def pids() -> list[int]:
+            return [r["pid"] for r in registry.replicas(spec) if r["state"] == "ready"]
+
+        wait_for(lambda: len(pids()) == count and not set(pids()) & set(other_than), 20, f"{count} replicas")
+        return pids()
+
+    return wait
+
+
+def test_a_pool_runs_its_replicas_and_reports_them(pool, ready, registry, register):
+    running = pool(2)
+    pids = ready(2)
+    assert sorted(running.info["processes"]) == sorted(pids)
+    [report] = registry.reports(register()).values()
+    assert (report["wanted"], report["failures"], report["node"]) == (2, 0, "host")
+    assert [replica["device"] for replica in report["replicas"]] == ["cpu", "cpu"]
+
+
+def test_a_killed_replica_is_replaced_and_what_it_held_is_answered(pool, ready, gateway):
+    # Given a replica that is stopped with a request in its hands
+    pool()
+    [pid] = ready(1)
+    os.kill(pid, signal.SIGSTOP)
+    gateway.send(b"x")
+    os.kill(pid, signal.SIGKILL)
+    # Then another one takes its place and answers
+    assert gateway.wait(1)[0].body == b"served"
+    ready(1, other_than=(pid,))
+
+
+def test_a_pool_grows_and_shrinks(pool, ready):
+    running = pool(1)
+    [first] = ready(1)
+    running.grow(1)
+    assert first in ready(2)
+    running.shrink(1)
+    assert ready(1) == [first]
+    running.shrink(5)
+    ready(0)
+    assert running.limit == 0
+
+
+def test_a_handler_that_cannot_be_loaded_is_reported_with_its_reason(pool, registry, register, caplog):
+    pool(handler=FAILING)
+    [report] = wait_for(
+        lambda: [r for r in registry.reports(register()).values() if r["failures"]], 20, "a failure"
+    )
+    assert "no weights" in report["reason"]
+    assert report["failing_since"]
+    assert report["replicas"] == []
+    assert "before it was ready; starting another in 1 s" in caplog.text
+    assert "ValueError: no weights" in caplog.text
+
+
+def test_a_handler_that_takes_too_long_is_killed_and_its_request_fails(pool, gateway, client):
+    pool(handler=SLOW, response_timeout_s=0, max_attempts=1)
+    gateway.send(b"x")
+    [reply] = gateway.wait(1)
+    assert (reply.status, b"Worker died." in reply.body) == (500, True)
+    [(_, letter)] = client.xrange(keys.dead_letters("m"))
+    assert b"no answer within the response time-out of 0 s" in letter[b"reason"]
+
+
+def test_a_stop_waits_for_the_replicas_and_withdraws_the_report(pool, ready, registry, register):
+    running = pool(2)
+    pids = ready(2)
+    running.stop()
+    assert registry.reports(register()) == {}
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_somebody_who_reads_a_lane_by_hand_does_not_stop_a_pool(pool, ready, gateway, client, monkeypatch):
+    monkeypatch.setattr("workers.pool.RECOVERY_EVERY_S", 0.0)
+    gateway.send(b"x")
+    client.xreadgroup(keys.GROUP, "me", {keys.lane("m", "1.0"): ">"})
+    pool()
+    assert gateway.wait(1)[0].body == b"served"
+
+
+def test_a_pool_outlives_lost_connections(pool, ready, client):
+    pool()
+    [pid] = ready(1)
+    client.client_kill_filter(_type="normal")
+    os.kill(pid, signal.SIGKILL)
+    ready(1, other_than=(pid,))
+
+
+def test_a_pool_runs_no_celery_tasks(pool):
+    with pytest.raises(NotImplementedError, match="through marq"):
+        pool(0).on_apply()
