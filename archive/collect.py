@@ -4,10 +4,11 @@ import glob
 import logging
 import os
 import posixpath
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from archive.errors import PackagingError
+from archive.errors import PackagingError, SourceMissing
 from archive.manifest import MANIFEST_NAME
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ _DEFAULT_HANDLERS = {
     ),
     "LSP": ("BaseHandler", "TorchScriptHandler"),
 }
-_SUFFIXES = {"LSP": ".so"}
+_SUFFIXES = {"LSP": ".dylib" if sys.platform == "darwin" else ".so"}
 
 
 def handler_file(handler: str, runtime: str) -> Path | None:
@@ -42,9 +43,9 @@ def handler_file(handler: str, runtime: str) -> Path | None:
 
 
 def single_file(path: Path) -> Files:
-    """The file under its own name. Raises PackagingError if it is none."""
+    """The file under its own name. Raises SourceMissing if it is none."""
     if not path.is_file():
-        raise PackagingError(f"File does not exist: {path}")
+        raise SourceMissing(f"File does not exist: {path}")
     return {path.name: path}
 
 
@@ -53,8 +54,14 @@ def extra_files(items: tuple[str, ...]) -> Files:
     files: Files = {}
     for item in filter(None, (item.strip() for item in items)):
         for path in _matches(item):
-            files |= _contents(path) if path.is_dir() else single_file(path)
-    files.pop(MANIFEST_NAME, None)  # of an unpacked archive that is packed again
+            files |= folder_files(path) if path.is_dir() else single_file(path)
+    return files
+
+
+def folder_files(folder: Path) -> Files:
+    """What is in a directory, but not the manifest of an unpacked archive that is packed again."""
+    files = {path.relative_to(folder).as_posix(): path for path in _walk(folder, ())}
+    files.pop(MANIFEST_NAME, None)
     return files
 
 
@@ -72,15 +79,11 @@ def _matches(item: str) -> list[Path]:
     if Path(item).exists():
         return [Path(item)]
     if not glob.has_magic(item):
-        raise PackagingError(f"File does not exist: {item}")
+        raise SourceMissing(f"File does not exist: {item}")
     found = sorted(glob.glob(item))  # noqa: PTH207 - the item may be absolute
     if not found:
         log.warning("Given wildcard pattern did not match any file: %s", item)
     return [Path(path) for path in found]
-
-
-def _contents(folder: Path) -> Files:
-    return {path.relative_to(folder).as_posix(): path for path in _walk(folder, ())}
 
 
 def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:

@@ -35,3 +35,7 @@ class DownloadFailed(ArchiveError):
 
 class PackagingError(ArchiveError):
     """Raised when an archive cannot be written; nothing of it is left in the export directory."""
+
+
+class SourceMissing(PackagingError):
+    """Raised when a file that should go into an archive does not exist."""

@@ -47,7 +47,10 @@ class Batcher:
 
     def fetch(self, outgoing: list[Command]) -> None:
         """Sends `outgoing` and waits up to a second for rows; a fast handler gets some batches ahead."""
-        self._read(self._spec.batch_size * self._batches_ahead(), outgoing, IDLE_BLOCK_MS)
+        rows = self._spec.batch_size * self._batches_ahead()
+        self._read(rows, outgoing, IDLE_BLOCK_MS)
+        if 0 < self.held < max(self._company, default=0) / 2:
+            self._read(rows)
 
     def refresh(self, outgoing: list[Command]) -> None:
         """Sends `outgoing`, and looks for what is more urgent than the rows that are held.

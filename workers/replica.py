@@ -4,6 +4,7 @@ Started as `python -m workers.replica` by its pool, with a ReplicaSpec in the en
 """
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -176,6 +177,7 @@ def main() -> None:
     spec = ReplicaSpec.from_environment()
     board = scoreboard.Scoreboard(Path(spec.scoreboard))
     call = load(spec)
+    gc.freeze()  # the model lives as long as the process: collections need not look at it
     log.info("Torch worker started.")
     Replica(spec, call, board).run()
 

@@ -282,7 +282,8 @@ def test_an_archive_that_cannot_be_saved_is_told(spec):
     path = spec.export_path / "my-model.mar"
     path.mkdir()
     assert refused(replace(spec, force=True)) == (
-        f'Failed to save the model-archive to model-path "{path}". Check the file permissions and retry.'
+        f'Failed to save the model-archive to model-path "{spec.export_path}". '
+        "Check the file permissions and retry."
     )
 
 

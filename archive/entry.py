@@ -1,0 +1,48 @@
+"""Which handler a model has that names none."""
+
+import ast
+from pathlib import Path
+
+from archive.errors import PackagingError, SourceMissing
+
+DEFAULT_HANDLER = "base_handler"
+
+
+def handler_of(model_file: str) -> str:
+    """The model file itself if it defines `handle` or a handler class, else the default handler.
+
+    The file is parsed, not run. Raises SourceMissing, PackagingError.
+    """
+    try:
+        tree = ast.parse(Path(model_file).read_bytes())
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise SourceMissing(f"File does not exist: {model_file}") from error
+    except OSError as error:
+        raise PackagingError(f"{model_file} cannot be read: {error}") from error
+    except (SyntaxError, ValueError) as error:
+        raise PackagingError(f"{model_file} is not Python: {error}") from error
+    return model_file if any(map(_handles, tree.body)) else DEFAULT_HANDLER
+
+
+def _handles(statement: ast.stmt) -> bool:
+    match statement:
+        case ast.FunctionDef(name="handle") | ast.AnnAssign(target=ast.Name("handle"), value=ast.expr()):
+            return True
+        case ast.Assign(targets=targets):
+            return any(isinstance(target, ast.Name) and target.id == "handle" for target in targets)
+        case ast.ImportFrom(names=names):
+            return any((name.asname or name.name) == "handle" for name in names)
+        case ast.ClassDef():
+            return _is_handler(statement)
+    return False
+
+
+def _is_handler(kind: ast.ClassDef) -> bool:
+    """By its method, or by a base class whose name says so."""
+    if any(isinstance(part, ast.FunctionDef) and part.name == "handle" for part in kind.body):
+        return True
+    names = [base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "") for base in kind.bases]
+    return any(
+        name.endswith(("Handler", "ImageClassifier", "TextClassifier", "ObjectDetector", "ImageSegmenter"))
+        for name in names
+    )

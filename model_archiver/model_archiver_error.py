@@ -1,0 +1,5 @@
+"""What the archiver raises for wrong input."""
+
+
+class ModelArchiverError(Exception):
+    """Raised when an archive cannot be written; the text is what to tell the user."""

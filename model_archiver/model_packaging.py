@@ -1,0 +1,27 @@
+"""`torch-model-archiver`: from options to an archive."""
+
+import logging
+import sys
+
+from archive.writer import write
+from model_archiver.arg_parser import ArgParser
+from model_archiver.model_archiver_config import ModelArchiverConfig
+from model_archiver.model_packaging_utils import ModelExportUtils, errors_told
+
+
+def generate_model_archive(config: ModelArchiverConfig | None = None) -> None:
+    """Writes the archive of `config`, or of the command line if there is none.
+
+    Raises ModelArchiverError, or FileNotFoundError for a file to pack; the console script ends with 1 for
+    both, with 2 for wrong usage.
+    """
+    if config is None:
+        logging.basicConfig(stream=sys.stderr, format="%(levelname)s - %(message)s")
+        config = ModelArchiverConfig.from_args(ArgParser.export_model_args_parser().parse_args())
+    package_model(config, ModelExportUtils.generate_manifest_json(config))
+
+
+def package_model(config: ModelArchiverConfig, manifest: str) -> None:
+    """Writes the archive with the manifest given. Raises as `generate_model_archive` does."""
+    with errors_told():
+        write(config.spec(), manifest.encode())
