@@ -43,14 +43,15 @@ class WordPiece:
 def words(text: str) -> list[str]:
     """Words and single punctuation marks, in lower case and without accents."""
     cleaned = "".join(_cleaned(character) for character in text)
-    plain = (c for c in unicodedata.normalize("NFD", cleaned) if unicodedata.category(c) != "Mn")
-    return "".join(f" {c} " if _stands_alone(c) else c for c in "".join(plain).lower()).split()
+    apart = unicodedata.normalize("NFD", cleaned)
+    plain = "".join(c.lower() for c in apart if unicodedata.category(c) != "Mn")
+    return "".join(f" {c} " if _stands_alone(c) else c for c in plain).split()
 
 
 def _cleaned(character: str) -> str:
     if character in SPACES or unicodedata.category(character) == "Zs":
         return " "
-    if character in "\0\ufffd" or unicodedata.category(character).startswith("C"):
+    if character in "\0\ufffd" or unicodedata.category(character) in ("Cc", "Cf", "Co"):
         return ""
     return f" {character} " if any(low <= ord(character) <= high for low, high in HAN) else character
 

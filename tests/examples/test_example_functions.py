@@ -13,6 +13,13 @@ from archive.writer import ArchiveSpec, write
 
 FOLDER = Path(__file__).parents[2] / "examples/functions"
 BIN = Path(sys.executable).parent
+NET = """
+import torch
+
+class Net(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(1, 1)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +95,7 @@ def test_the_build_script_explains_itself():
 
 
 def test_an_archive_whose_handler_is_the_default_base_handler_loads(host, tmp_path):
-    (tmp_path / "net.py").write_text("import torch\nclass Net(torch.nn.Linear):\n"
-                                     "    def __init__(self): super().__init__(1, 1)\n")  # fmt: skip
+    (tmp_path / "net.py").write_text(NET)
     spec = ArchiveSpec(
         "plain", "base_handler", "1.0", model_file=str(tmp_path / "net.py"), export_path=host.store
     )

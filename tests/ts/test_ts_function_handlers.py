@@ -1,6 +1,9 @@
 import io
 import logging
+import sys
 import tarfile
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -242,6 +245,23 @@ def test_preparations_happen_once_in_order_and_before_the_model_is_made(make_con
     assert steps == ["install", "unpack", "init"]
 
 
+def test_replicas_that_share_a_directory_prepare_one_after_the_other(make_context):
+    context, running, overlaps = make_context(), [], []
+
+    def install():
+        overlaps.append(len(running))
+        running.append(1)
+        time.sleep(0.05)
+        running.pop()
+
+    threads = [threading.Thread(target=setup.prepare, args=(context, install)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert overlaps == [0, 0, 0]
+
+
 def test_a_limit_on_gpu_memory_is_ignored_without_a_gpu(make_context, caplog):
     caplog.set_level(logging.INFO)
     started(make_context(config={"system": {"maxGPUMemory": 500}}))
@@ -276,8 +296,6 @@ def test_the_default_handler_of_the_same_name_is_the_built_in_one(net, make_cont
 
 
 def test_the_base_handler_of_an_archive_comes_first(make_context, model_dir, monkeypatch):
-    import sys
-
     (model_dir / "base_handler.py").write_text(OWN)
     monkeypatch.delitem(sys.modules, "base_handler")
     assert loader.load("base_handler", model_dir, make_context())([{}], None) == ["own"]
