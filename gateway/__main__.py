@@ -29,6 +29,7 @@ from marq.registry import HEARTBEAT_S
 log = logging.getLogger(__name__)
 
 GC_THRESHOLD = (20_000, 20, 20)  # a request leaves no cycles; the default looks for them every 30 requests
+NUMBER_VARIABLE = "MARQ_GATEWAY"
 GRACE_S = 10  # what is in flight at a stop may take so long
 
 
@@ -49,6 +50,18 @@ def server(app: ASGIApp) -> Server:
             timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=75,
         )
     )  # fmt: skip
+
+
+def stay_on_one_core(number: int) -> None:
+    """Pins this process, one event loop, to one core; which one depends on the gateway's number.
+
+    Redis wakes the gateway and a replica at the same moment, and the kernel likes to put both on the core
+    that Redis runs on, while another idles. With the gateway elsewhere for good, 64 clients on two cores got
+    a fifth more answers. Nothing else is pinned, so other processes can make room.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[(os.getppid() + number) % len(cores)]})
 
 
 async def follow_tokens(tokens: Tokens, broker: Broker) -> None:
@@ -96,6 +109,7 @@ def main() -> None:
     )
     config = settings.load()
     connection.check(config.redis_url)
+    stay_on_one_core(int(os.environ.get(NUMBER_VARIABLE, "0")))
     gc.freeze()  # what start-up has left lives as long as the process: collections need not look at it
     gc.set_threshold(*GC_THRESHOLD)
     uvloop.run(serve(config, inherited_sockets(os.environ)))

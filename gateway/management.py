@@ -21,7 +21,7 @@ from gateway.asgi import content_type, read_body
 from gateway.openapi import Flag, ModelVersion, Seconds, Workers
 from gateway.registration import model_store, resolve
 from gateway.routes import Routes
-from gateway.unregister import clear, live_reports, remove_download, wait_for_workers, wait_until_stopped
+from gateway.unregister import clear, remove_download, wait_for_workers, wait_until_stopped
 from marq import connection, gpus, keys
 from marq.errors import (
     BadRequest,
@@ -230,7 +230,7 @@ class Management:
         anyio.from_thread.run(self._routes.refresh)
 
     def _described(self, spec: ModelSpec) -> dict[str, Any]:
-        reports = live_reports(self._registry, spec)
+        reports = list(self._registry.live_reports(spec).values())
         return openapi.description(spec, reports, self._registry.waiting(spec), self._gpus)
 
     def _ask_handler(self, spec: ModelSpec) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from archive.store import ModelStore
 from marq import keys, results
 from marq.errors import MalformedEntry, RequestTimeout, ServiceUnavailable
 from marq.message import DEFAULT_TTL_MS, Reply, Request, decode
-from marq.registry import HEARTBEAT_LIMIT_S, ModelSpec, Registry
+from marq.registry import ModelSpec, Registry
 
 log = logging.getLogger(__name__)
 
@@ -21,12 +21,6 @@ SETTLE_S = 0.25  # every gateway has heard of the change by then and queues noth
 CHUNK = 100  # entries that are answered at a time: their bodies may be large
 LONGEST = 10_000  # dead letters, and entries of a reply stream, that are kept
 JSON_HEADERS = b'{"content-type": "application/json"}'
-
-
-def live_reports(registry: Registry, spec: ModelSpec) -> list[dict[str, Any]]:
-    """The last report of each pool that is alive, in the order of their names."""
-    alive = time.time() - HEARTBEAT_LIMIT_S
-    return [report for _, report in sorted(registry.reports(spec).items()) if report["reported"] >= alive]
 
 
 def retire(registry: Registry, spec: ModelSpec, preferred: Container[str] = ()) -> None:
@@ -55,7 +49,7 @@ def wait_for_workers(registry: Registry, spec: ModelSpec, timeout_s: float | Non
     timeout_s = timeout_s or spec.startup_timeout_s + START_S
     deadline = time.monotonic() + timeout_s
     while True:
-        reports = live_reports(registry, spec)
+        reports = registry.live_reports(spec).values()
         states = [replica["state"] for report in reports for replica in report["replicas"]]
         ready = states.count("ready")
         if ready >= spec.min_workers and len(states) <= spec.max_workers:
@@ -72,7 +66,7 @@ def wait_until_stopped(registry: Registry, spec: ModelSpec, timeout_s: float) ->
     """Waits until no pool runs the version, and no gateway queues for it. Raises RequestTimeout."""
     began = time.monotonic()
     time.sleep(SETTLE_S)
-    while any(report["wanted"] or report["replicas"] for report in live_reports(registry, spec)):
+    while any(report["wanted"] or report["replicas"] for report in registry.live_reports(spec).values()):
         if time.monotonic() - began >= timeout_s:
             raise RequestTimeout(f"Timed out while cleaning resources: {spec.name}")
         time.sleep(POLL_S)

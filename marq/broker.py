@@ -64,6 +64,7 @@ class Broker:
         for connection in (self._commands, self._replies):
             if connection:
                 connection.close()
+        self._fail_pending("The gateway is stopping.")
 
     @property
     def in_flight(self) -> int:
@@ -83,6 +84,13 @@ class Broker:
         self._pending[request_id] = waiting
         command = (b"XADD", lane, b"*", b"id", request_id, b"replies", self._stream, *fields)
         self._commands.send(pack(command), request_id)
+
+    def _fail_pending(self, reason: str) -> None:
+        pending = list(self._pending.values())
+        self._pending.clear()
+        for waiting in pending:
+            if not waiting.done():
+                waiting.set_exception(ServiceUnavailable(reason))
 
     def forget(self, request_id: bytes) -> None:
         """Drops interest in a reply; it is ignored when it comes."""
@@ -127,6 +135,8 @@ class Broker:
         """The stream must exist before the first request: replicas do not create it, lest they leave streams
         behind that nobody reads."""
         if not await commands.execute("EXISTS", self.stream):
+            # Redis restarted without its file, or our replies have expired: nothing more will come.
+            self._fail_pending("Redis has lost the request.")
             await commands.execute("XGROUP", "CREATE", self.stream, keys.GROUP, "$", "MKSTREAM")
         await commands.execute("EXPIRE", self.stream, REPLIES_TTL_S)
 

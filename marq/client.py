@@ -9,6 +9,7 @@ with marq.Client() as client:                      # or marq.Client("redis://...
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from marq.results import JobRecord
 
 T = TypeVar("T")
 DEFAULT_TIMEOUT_S = 60.0
+REGISTRY_AGE_S = 5.0  # how old a client's knowledge of models and default versions may be
 
 
 class PredictionFailed(MarqError):
@@ -82,6 +84,7 @@ class AsyncClient:
         self._broker = Broker(self._url)
         self._jobs = Jobs(self._broker)
         self._specs: dict[tuple[str, str | None], ModelSpec] = {}
+        self._asked = 0.0
 
     async def __aenter__(self) -> Self:
         await self._broker.start()
@@ -140,7 +143,11 @@ class AsyncClient:
         return Result(record.status or 0, record.body or b"", record.headers).check()
 
     async def _spec(self, model: str, version: str | None) -> ModelSpec:
-        """Asks the registry once for each model; a model that is unknown is asked for again."""
+        """Asks the registry every few seconds only; a model that is unknown is asked for at once."""
+        now = time.monotonic()
+        if now - self._asked > REGISTRY_AGE_S:
+            self._specs.clear()
+            self._asked = now
         if (model, version) not in self._specs:
             models = await asyncio.to_thread(self._models)
             self._specs[model, version] = models.get(model, version)

@@ -6,6 +6,7 @@ parsed by hiredis, without redis-py's per-command response handling, which costs
 
 import logging
 import re
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -21,6 +22,15 @@ log = logging.getLogger(__name__)
 
 Command = Sequence[object]
 CONNECT_TIMEOUT_S = 4.0  # a wrong URL is told to the user within 5 s
+# A host that vanished is noticed after half a minute, without a time-out on each read.
+KEEPALIVE: dict[str, Any] = {
+    "socket_keepalive": True,
+    "socket_keepalive_options": {
+        getattr(socket, name): value
+        for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+        if hasattr(socket, name)
+    },
+}
 PASSING_ERRORS = (  # what a restart, a failover or a full Redis answers: worth sending again
     redis.exceptions.NoScriptError,
     redis.exceptions.OutOfMemoryError,
@@ -68,26 +78,24 @@ class Connection:
     """
 
     def __init__(self, url: str) -> None:
-        pool = ConnectionPool.from_url(url, protocol=2, socket_connect_timeout=CONNECT_TIMEOUT_S)
+        pool = ConnectionPool.from_url(
+            url, protocol=2, socket_connect_timeout=CONNECT_TIMEOUT_S,
+            **({} if url.startswith("unix:") else KEEPALIVE),
+        )  # fmt: skip
         self._connection: Any = pool.make_connection()
-        self._posted: list[Command] = []  # sent, and not yet answered
+        self.unconfirmed: list[Command] = []
 
     def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """Sends all commands in one write; returns their replies, errors as ResponseError objects."""
         self._write(commands)
-        self._settle()
+        self._confirm()
         return [self._read() for _ in commands]
 
     def send(self, commands: Sequence[Command]) -> None:
         """Sends all commands in one write. What Redis refuses is treated as in `read`."""
-        self.post(commands)
-        self._settle()
-
-    def post(self, commands: Sequence[Command]) -> None:
-        """The same without waiting for the replies: whatever is called next reads them."""
         if commands:
             self._write(commands)
-            self._posted += commands
+            self._confirm(commands)
 
     def read(self, commands: Sequence[Command], blocking: Command, on_blocked: Callable[[bool], None]) -> Any:
         """Sends `commands` and one blocking read in one write; returns the read's reply.
@@ -97,35 +105,37 @@ class Connection:
         raises its ResponseError and closes the connection; one that it never will is logged and dropped.
         """
         self._write((*commands, blocking))
-        self._posted += commands
-        self._settle()
+        self._confirm(commands)
         on_blocked(True)
         reply = self._read()
         on_blocked(False)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+        return _checked(reply)
+
+    def post(self, commands: Sequence[Command]) -> None:
+        """Sends commands without waiting: their replies are read by the next call, errors as in `read`.
+
+        Until then `unconfirmed` has them, for whoever must send them again after a failure.
+        """
+        if commands:
+            self._write(commands)
+            self.unconfirmed += commands
 
     def _write(self, commands: Sequence[Command]) -> None:
         self._connection.send_packed_command([b"".join(map(pack, commands))])
 
-    def _settle(self) -> None:
-        """Reads the replies of all that was posted."""
-        posted, self._posted = self._posted, []
-        for command in posted:
+    def _confirm(self, commands: Sequence[Command] = ()) -> None:
+        for command in (*self.unconfirmed, *commands):
             reply = self._read()
             if isinstance(reply, PASSING_ERRORS):
                 self.close()
                 raise reply
             if isinstance(reply, redis.ResponseError):
                 log.error("Redis refused %s %s: %s", command[0], command[1], reply)
+        self.unconfirmed = []
 
     def execute(self, *command: object) -> Any:
         """One command's reply; raises redis.ResponseError if Redis refuses it."""
-        reply = self.pipeline([command])[0]
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+        return _checked(self.pipeline([command])[0])
 
     def run(self, script: scripts.Script, keys: list[str], *args: object) -> Any:
         """Runs a script, loading it first where Redis does not know it yet."""
@@ -134,15 +144,12 @@ class Connection:
         if isinstance(reply, redis.exceptions.NoScriptError):
             self.execute("SCRIPT", "LOAD", script.text)
             reply = self.pipeline([command])[0]
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+        return _checked(reply)
 
     def load_scripts(self) -> None:
         self.pipeline([("SCRIPT", "LOAD", script.text) for script in scripts.ALL.values()])
 
     def close(self) -> None:
-        self._posted = []
         self._connection.disconnect()
 
     def _read(self) -> Any:
@@ -150,3 +157,9 @@ class Connection:
             return self._connection.read_response()
         except redis.ResponseError as error:
             return error
+
+
+def _checked(reply: Any) -> Any:
+    if isinstance(reply, Exception):
+        raise reply
+    return reply

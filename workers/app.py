@@ -9,7 +9,15 @@ from celery import Celery
 
 from marq import keys
 
-app = Celery("marq", broker=os.environ.get("MARQ_REDIS_URL"))
+
+def broker_url(url: str | None) -> str | None:
+    """The Redis URL as kombu spells it: it has its own scheme for Unix sockets."""
+    if url and url.startswith("unix:"):
+        return "redis+socket:" + url.removeprefix("unix:").partition("?")[0]
+    return url
+
+
+app = Celery("marq", broker=broker_url(os.environ.get("MARQ_REDIS_URL")))
 app.conf.update(
     broker_transport_options={"global_keyprefix": keys.CELERY},
     broker_connection_retry_on_startup=True,

@@ -8,17 +8,21 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from marq import keys
 from marq.connection import Command, Connection
 from marq.errors import MalformedEntry
 from marq.message import Request, decode
 from marq.registry import ModelSpec
+from workers.prefetcher import Prefetcher
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 IDLE_BLOCK_MS = 1000
+SLOW_S, LEAD_S = 0.005, 0.002  # handlers that are fetched for while they run, and how long before their end
 URGENT = (keys.FRONT, keys.HIGH)  # looked at also while rows of other lanes are held
 LOW_LANES_FIRST_EVERY = 8  # batches: the share that keeps `normal` and `low`, in turns, from starving
 PROBE_EVERY = 16  # batches: how often waiting is tried where it has not paid lately
@@ -42,6 +46,9 @@ class Batcher:
         self._company: deque[int] = deque(maxlen=COMPANY_MEMORY)
         self._batches = 0
         self._clock_offset_s = self._measure_clock()
+        self._prefetcher = Prefetcher(lambda: self._read(spec.batch_size))
+        self._failure: Exception | None = None
+        self.prefetched = False  # whether rows were fetched during the last run
         self.handler_s = 0.0  # how long the handler takes for a batch, smoothed
         self.on_blocked: Callable[[bool], None] = lambda _: None
 
@@ -51,6 +58,32 @@ class Batcher:
         self._read(rows, outgoing, IDLE_BLOCK_MS)
         if 0 < self.held < max(self._company, default=0) / 2:
             self._read(rows)
+
+    def run(self, handler: Callable[[], T]) -> T:
+        """Runs a handler; fetches the next batch meanwhile, if the handler is slow and nothing is held.
+
+        What goes wrong with that is raised by `check`, so that the result can be kept first.
+        """
+        ahead = not self.held and self.handler_s > SLOW_S
+        if ahead:
+            self._prefetcher.schedule(max(self.handler_s / 2, self.handler_s - LEAD_S))
+        began = time.monotonic()
+        result = handler()
+        self.ran(time.monotonic() - began)
+        if ahead:
+            self._failure = self._prefetcher.settle()
+        self.prefetched = ahead and self.held > 0
+        return result
+
+    def ran(self, seconds: float) -> None:
+        """Tells how long the handler took for a batch."""
+        self.handler_s += (seconds - self.handler_s) * 0.2 if self.handler_s else seconds
+
+    def check(self) -> None:
+        """Raises what went wrong when the next batch was fetched during the last run."""
+        failure, self._failure = self._failure, None
+        if failure:
+            raise failure
 
     def refresh(self, outgoing: list[Command]) -> None:
         """Sends `outgoing`, and looks for what is more urgent than the rows that are held.
@@ -81,10 +114,6 @@ class Batcher:
     def held(self) -> int:
         """Rows that were fetched and not yet run."""
         return sum(map(len, self._held.values()))
-
-    def ran(self, seconds: float) -> None:
-        """Tells how long the handler took for the last batch."""
-        self.handler_s += (seconds - self.handler_s) * 0.2 if self.handler_s else seconds
 
     # waiting
 
@@ -156,11 +185,17 @@ class Batcher:
         lanes: Iterable[str] = (keys.FRONT, *keys.LANES),
     ) -> None:
         """Sends `outgoing` and one read, without waiting unless told to; keeps what comes."""
+        on_blocked = self.on_blocked if block_ms else lambda _: None
+        command = self._command(count, block_ms, lanes)
+        self._keep_all(self._connection.read(list(outgoing), command, on_blocked))
+
+    def _command(self, count: int, block_ms: int, lanes: Iterable[str]) -> Command:
         streams = [self._lanes[name] for name in lanes]
         block = ("BLOCK", block_ms) if block_ms else ()
-        read = (*self._group, "COUNT", count, *block, "STREAMS", *streams, *(">" for _ in streams))
-        on_blocked = self.on_blocked if block_ms else lambda _: None
-        for lane, entries in self._connection.read(list(outgoing), read, on_blocked) or ():
+        return (*self._group, "COUNT", count, *block, "STREAMS", *streams, *(">" for _ in streams))
+
+    def _keep_all(self, reply: Any) -> None:
+        for lane, entries in reply or ():
             name = self._names[lane]
             for entry, fields in entries:
                 self._keep(name, entry, fields)

@@ -1,6 +1,5 @@
 """Which replica slots of a model version run on this host: leases in Redis, renewed while the node lives."""
 
-import time
 from typing import Any
 
 from marq import keys
@@ -17,7 +16,8 @@ class Leases:
 
     def heartbeat(self) -> int:
         """Tells that this node lives; returns how many nodes do."""
-        now = time.time()
+        seconds, _ = self._redis.time()
+        now = float(seconds)
         self._redis.zadd(keys.NODES, {self._node: now})
         self._redis.zremrangebyscore(keys.NODES, 0, now - HEARTBEAT_LIMIT_S)
         return int(self._redis.zcard(keys.NODES))

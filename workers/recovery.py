@@ -1,14 +1,13 @@
 """Puts back what a lost replica held, and answers what has been tried too often."""
 
 import logging
-import time
 from typing import Any
 
 from marq import keys, scripts
 from marq.connection import Connection
 from marq.errors import MalformedEntry
 from marq.message import Reply, decode
-from marq.registry import HEARTBEAT_LIMIT_S, Registry
+from marq.registry import Registry
 from workers.batcher import bury
 from workers.publisher import Publisher
 from workers.runtime import responses
@@ -30,6 +29,8 @@ class Recovery:
 
     def requeue(self, consumer: str, running: list[str], device: str, reason: str) -> None:
         """Moves all that the consumer held to the front. Raises redis.RedisError.
+
+        `running` are `LANE ENTRY`, as a scoreboard tells them.
 
         What was being run has one more attempt behind it; after the last it is answered with 500
         `Worker died.` and goes to the dead letters with the reason.
@@ -64,14 +65,13 @@ class Recovery:
             if board.is_file():
                 return Scoreboard(board).running
         return [
-            item["message_id"].decode()
+            f"{lane} {item['message_id'].decode()}"
             for lane in self._lanes
             for item in self._registry.redis.xpending_range(lane, keys.GROUP, "-", "+", 10_000, consumer)
         ]
 
     def _is_alive(self, pool: str) -> bool:
-        report = self._registry.reports(self._model).get(pool)
-        return bool(report) and report["reported"] > time.time() - HEARTBEAT_LIMIT_S  # type: ignore[index]
+        return pool in self._registry.live_reports(self._model)
 
     def _give_up(
         self, lane: str, entry: bytes, attempts: int, fields: list[bytes], device: str, reason: str

@@ -69,6 +69,9 @@ class Replica:
         if not self._batcher.held:
             self._batcher.fetch(self._outgoing)
             self._outgoing = []
+        elif self._batcher.prefetched:
+            self._connection.post(self._outgoing)
+            self._outgoing = []
         elif max(self._batcher.handler_s, time.monotonic() - self._finished) > PUBLISH_WITHIN_S:
             self._batcher.refresh(self._outgoing)
             self._outgoing = []
@@ -82,15 +85,13 @@ class Replica:
             self._run_batch(batch, now_ms)
 
     def _run_batch(self, batch: list[Request], started_ms: int) -> None:
-        self._board.begin([request.entry for request in batch])
-        began = time.monotonic()
-        replies = self._call.run(batch)
-        ended = time.monotonic()
-        self._batcher.ran(ended - began)
+        self._board.begin([b"%s %s" % (request.lane.encode(), request.entry) for request in batch])
+        replies = self._batcher.run(lambda: self._call.run(batch))
         if not self._outgoing:
-            self._finished = ended
+            self._finished = time.monotonic()
         self._outgoing += self._publisher.commands(list(zip(batch, replies, strict=True)), started_ms)
         self._board.end(len(batch))
+        self._batcher.check()
 
     def _start_batcher(self) -> Batcher:
         self._connection.load_scripts()
@@ -117,6 +118,8 @@ class Replica:
         """
         self._blocked = False
         self._connection.close()
+        self._outgoing = self._connection.unconfirmed + self._outgoing
+        self._connection.unconfirmed = []
         while not self._draining:
             time.sleep(RECONNECT_DELAY_S)
             try:

@@ -16,7 +16,7 @@ _HEADER = struct.Struct("=IIdQQ")  # state, running, batch began (monotonic s), 
 _STATE, _STATE_AT = struct.Struct("=I"), 0
 _RUNNING, _RUNNING_AT = struct.Struct("=Id"), 4
 _COUNTS, _COUNTS_AT = struct.Struct("=QQ"), 16
-ENTRY_BYTES = 42  # the longest stream entry id and a space
+ENTRY_BYTES = 256  # the longest lane and entry id: names and versions are limited at registration
 
 
 class Scoreboard:
@@ -38,14 +38,14 @@ class Scoreboard:
         _STATE.pack_into(self._map, _STATE_AT, state)
 
     def begin(self, entries: list[bytes]) -> None:
-        """Notes that these entries are being run from now on."""
-        text = b" ".join(entries)
+        """Notes that these entries, each as `LANE ENTRY`, are being run from now on."""
+        text = b"\n".join(entries)
         self._map[_HEADER.size : _HEADER.size + len(text)] = text
         _RUNNING.pack_into(self._map, _RUNNING_AT, len(text), time.monotonic())
 
     def progress(self) -> None:
         """Restarts the response time-out: a part of a stream was sent."""
-        _, length, _, _, _ = self._header()
+        _, length, *_ = self._header()
         _RUNNING.pack_into(self._map, _RUNNING_AT, length, time.monotonic())
 
     def end(self, rows: int) -> None:
@@ -68,14 +68,14 @@ class Scoreboard:
 
     @property
     def running(self) -> list[str]:
-        """The stream entries that are being run, or were when the replica died."""
+        """The stream entries (`LANE ENTRY`) that are being run, or were when the replica died."""
         length = self._header()[1]
-        return bytes(self._map[_HEADER.size : _HEADER.size + length]).decode().split()
+        return bytes(self._map[_HEADER.size : _HEADER.size + length]).decode().splitlines()
 
     @property
     def busy_s(self) -> float:
         """For how long the current batch has been running; 0 if none is."""
-        _, length, began, _, _ = self._header()
+        _, length, began, *_ = self._header()
         return time.monotonic() - began if length and began else 0.0
 
     def _header(self) -> tuple[int, int, float, int, int]:

@@ -1,7 +1,7 @@
 -- Moves what a lost consumer held to the front of the queue.
 -- KEYS  1 front (stream)   2.. lanes to look through (streams, front included)
 -- ARGV  1 group   2 consumer   3 most attempts   4 key prefix of the model's job records
---       5.. entries that were being run when it was lost
+--       5.. "LANE ENTRY" of what was being run when it was lost
 -- An entry that was being run has one more attempt behind it; one that has had them all, or has too many
 -- fields to be moved, stays pending and is returned, for the caller to answer. Returns a list of
 -- {lane, entry, attempts, fields}.
@@ -47,7 +47,7 @@ local function requeue(lane, entry)
     return
   end
   local fields = found[1][2]
-  local attempts = attempts_of(fields) + (running[entry] and 1 or 0)
+  local attempts = attempts_of(fields) + (running[lane .. " " .. entry] and 1 or 0)
   if attempts >= tonumber(ARGV[3]) or #fields > MOST_VALUES then
     spent[#spent + 1] = {lane, entry, attempts, fields}
     return

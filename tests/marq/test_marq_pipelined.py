@@ -103,7 +103,7 @@ async def test_a_command_for_a_connection_that_is_gone_fails_too(connection, cli
 
 
 async def test_a_database_can_be_chosen(redis_url, client):
-    connection = await PipelinedConnection.open(redis_url.removesuffix("/0") + "/3", lambda _: None)
+    connection = await PipelinedConnection.open(redis_url.removesuffix("0") + "3", lambda _: None)
     await connection.execute("SET", "k", "v")
     assert client.get("k") is None
     assert b"k" in await connection.execute("KEYS", "*")

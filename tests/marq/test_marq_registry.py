@@ -153,9 +153,9 @@ def test_lanes_and_reports_can_be_deleted(registry, spec, client):
 
 def test_replicas_of_pools_that_report_are_there(registry, spec, monkeypatch):
     # Given two pools, of which one was last heard of too long ago
-    monkeypatch.setattr("time.time", lambda: 1000.0)
+    monkeypatch.setattr(registry, "now", lambda: 1000.0)
     registry.report(spec, "old@a", {"replicas": [{"pid": 1}]})
-    monkeypatch.setattr("time.time", lambda: 1000.5 + HEARTBEAT_LIMIT_S)
+    monkeypatch.setattr(registry, "now", lambda: 1000.5 + HEARTBEAT_LIMIT_S)
     registry.report(spec, "new@b", {"replicas": [{"pid": 2}, {"pid": 3}]})
     # Then only the other's replicas count, while both reports can be read
     assert registry.replicas(spec) == [{"pid": 2}, {"pid": 3}]

@@ -55,12 +55,11 @@ def publish(run):
 
 @pytest.fixture
 def requeue(run):
-    """Puts back what a consumer held: what has had all its attempts."""
+    """Puts back what a consumer held, which ran these entries of a lane: what has had all its attempts."""
 
-    def requeue(*running: bytes, consumer: str = "lost", most: int = 3):
-        return run(
-            scripts.REQUEUE, [FRONT, *LANES], keys.GROUP, consumer, most, keys.job("echo", ""), *running
-        )
+    def requeue(*running: bytes, lane: str = LANE, consumer: str = "lost", most: int = 3):
+        named = [f"{lane} {entry.decode()}" for entry in running]
+        return run(scripts.REQUEUE, [FRONT, *LANES], keys.GROUP, consumer, most, keys.job("echo", ""), *named)
 
     return requeue
 
@@ -187,6 +186,18 @@ def test_what_a_lost_consumer_held_is_moved_to_the_front_in_order(client, take, 
     assert client.xpending(LANE, keys.GROUP)["pending"] == 1
 
 
+def test_an_entry_of_the_same_id_in_another_lane_gets_no_attempt(client, take, requeue):
+    # Given entries of one id in every lane, the front included, that a consumer holds
+    for lane in LANES:
+        client.xadd(lane, {"id": lane, "body": "x"}, id="1763-0")
+        assert take("lost", lane) == [b"1763-0"]
+    # When it is lost while it ran one of them
+    assert requeue(b"1763-0") == []
+    # Then that one alone has an attempt behind it
+    attempts = {request.id.decode(): request.attempts for request in front(client)}
+    assert attempts == {lane: b"1" if lane == LANE else b"0" for lane in LANES}
+
+
 def test_nothing_is_lost_whatever_lane_it_came_from(client, take, requeue):
     # Given entries of every lane, the front included, that a consumer holds
     for lane in LANES:
@@ -232,16 +243,16 @@ def test_what_has_had_all_its_attempts_is_returned_and_stays(client, take, reque
     # Given a request that has brought two replicas down
     client.xadd(LANE, {"id": "7", "body": "x"})
     requeue(*take())
-    requeue(*take(lane=FRONT))
+    requeue(*take(lane=FRONT), lane=FRONT)
     assert [request.attempts for request in front(client)] == [b"2"]
     # When it brings down the third
     [entry] = take(lane=FRONT)
-    [spent] = requeue(entry)
+    [spent] = requeue(entry, lane=FRONT)
     # Then it is returned, and stays with its consumer until it has been answered
     assert spent[:3] == [FRONT.encode(), entry, 3]
     assert decode(FRONT, entry, spent[3]).body == b"x"
     assert client.xpending_range(FRONT, keys.GROUP, "-", "+", 9)[0]["consumer"] == b"lost"
-    assert requeue(entry)[0][1] == entry
+    assert requeue(entry, lane=FRONT)[0][1] == entry
 
 
 def test_one_that_is_spent_does_not_hold_back_its_neighbours(client, take, requeue):

@@ -179,8 +179,8 @@ def test_a_built_in_handler_is_found_by_its_name(model_dir, context):
 
 
 def test_a_built_in_handler_takes_no_function(model_dir, context):
-    with pytest.raises(loader.HandlerImportFailed, match="no built-in handler base_handler:handle"):
-        loader.load("base_handler:handle", model_dir, context)
+    with pytest.raises(loader.HandlerImportFailed, match="no built-in handler text_classifier:handle"):
+        loader.load("text_classifier:handle", model_dir, context)
 
 
 def test_a_built_in_handler_names_the_package_it_needs(model_dir, context):

@@ -93,11 +93,10 @@ def test_a_node_gives_back_its_own_slots_only(node, spec, client):
     assert owners(client, 4) == [None, None, "b", "b"]
 
 
-def test_nodes_that_are_heard_of_are_counted(node, client, monkeypatch):
+def test_nodes_that_are_heard_of_are_counted(node, client):
     # Given three nodes, of which one has not been heard of for too long
-    monkeypatch.setattr("time.time", lambda: 1000.0)
     assert node("old").heartbeat() == 1
-    monkeypatch.setattr("time.time", lambda: 1001.0 + HEARTBEAT_LIMIT_S)
+    client.zincrby(keys.NODES, -1.0 - HEARTBEAT_LIMIT_S, "old")
     assert node("a").heartbeat() == 1
     assert node("b").heartbeat() == 2
     assert node("b").heartbeat() == 2
@@ -106,3 +105,11 @@ def test_nodes_that_are_heard_of_are_counted(node, client, monkeypatch):
     # Then it does not count any more
     assert node("b").heartbeat() == 1
     assert client.zrange(keys.NODES, 0, -1) == [b"b"]
+
+
+def test_hosts_whose_clocks_differ_hear_of_each_other(node, client, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    assert node("slow").heartbeat() == 1
+    monkeypatch.setattr("time.time", lambda: 1001.0 + HEARTBEAT_LIMIT_S)
+    assert node("fast").heartbeat() == 2
+    assert client.zscore(keys.NODES, "slow") == pytest.approx(client.time()[0], abs=2)

@@ -39,6 +39,11 @@ def front(client):
     return lambda: [(fields[b"body"], fields[b"attempts"]) for _, fields in client.xrange(FRONT)]
 
 
+def named(entries: list[bytes], lane: str = LANE) -> list[str]:
+    """Running entries, as a scoreboard tells them."""
+    return [f"{lane} {entry.decode()}" for entry in entries]
+
+
 def letters(client) -> list[dict[bytes, bytes]]:
     return [fields for _, fields in client.xrange(keys.dead_letters("m"))]
 
@@ -46,16 +51,16 @@ def letters(client) -> list[dict[bytes, bytes]]:
 def test_what_a_replica_held_is_put_back_and_only_what_ran_is_suspect(recovery, add, take, front):
     add(b"ran", b"waited")
     ran, _ = take("me-1.0@here/0/1")
-    recovery.requeue("me-1.0@here/0/1", [ran.decode()], "cpu", "killed")
+    recovery.requeue("me-1.0@here/0/1", named([ran]), "cpu", "killed")
     assert front() == [(b"ran", b"1"), (b"waited", b"0")]
 
 
 def test_after_the_last_attempt_a_job_has_failed(recovery, add, take, client, front):
     # Given a job that has brought one replica down already
     add(b"bad", id="7", job=1, attempts=1, lane=keys.FRONT)
-    [entry] = take("lost", FRONT)
+    ran = take("lost", FRONT)
     # When it brings down another
-    recovery.requeue("lost", [entry.decode()], "cuda:0", "exit code 3\nTraceback")
+    recovery.requeue("lost", named(ran, FRONT), "cuda:0", "exit code 3\nTraceback")
     # Then it has failed
     record = results.parse_record("m:7", client.hgetall(keys.job("m", "7")), None)
     assert (record.state, record.status, record.attempts, record.device) == ("failed", 500, 2, "cuda:0")
@@ -75,8 +80,7 @@ def test_after_the_last_attempt_a_client_gets_500(recovery, add, take, client, p
     stream = keys.replies("gateway")
     client.xgroup_create(stream, keys.GROUP, mkstream=True)
     add(b"bad", id="7", replies=stream, attempts=1)
-    [entry] = take("lost")
-    recovery.requeue("lost", [entry.decode()], "cpu", "killed")
+    recovery.requeue("lost", named(take("lost")), "cpu", "killed")
     [(_, fields)] = plain.execute("XRANGE", stream, "-", "+")
     [reply] = decode_replies(fields)
     assert (reply.id, reply.status) == (b"7", 500)
@@ -87,7 +91,7 @@ def test_after_the_last_attempt_a_client_gets_500(recovery, add, take, client, p
 def test_neighbours_of_what_is_given_up_go_on(recovery, add, take, front, client):
     add(b"bad", attempts=1)
     add(b"good")
-    recovery.requeue("lost", [entry.decode() for entry in take("lost")], "cpu", "killed")
+    recovery.requeue("lost", named(take("lost")), "cpu", "killed")
     assert front() == [(b"good", b"1")]
     assert [letter[b"body"] for letter in letters(client)] == [b"bad"]
     assert len(client.xpending_range(LANE, keys.GROUP, "-", "+", 9)) == 0
@@ -98,8 +102,7 @@ def test_neighbours_of_what_is_given_up_go_on(recovery, add, take, front, client
 )
 def test_what_is_no_request_is_buried_where_it_was_held(recovery, client, take, fields):
     client.xadd(LANE, fields)
-    [entry] = take("lost")
-    recovery.requeue("lost", [entry.decode()], "cpu", "killed")
+    recovery.requeue("lost", named(take("lost")), "cpu", "killed")
     [letter] = letters(client)
     assert b"the field `" in letter[b"reason"]
     assert client.xlen(LANE) == client.xpending(LANE, keys.GROUP)["pending"] == 0
@@ -112,16 +115,16 @@ def test_lost_pools_are_taken_over_and_live_ones_are_not(
     for body, consumer in ((b"a", "m-1.0@alive/0/1"), (b"b", "m-1.0@lost/0/1"), (b"c", "m-1.0@unknown/0/1")):
         add(body)
         take(consumer)
-    monkeypatch.setattr("time.time", lambda: 1000.0)
+    monkeypatch.setattr(registry, "now", lambda: 1000.0)
     registry.report(pool.model, "m-1.0@lost", {"replicas": []})
-    monkeypatch.setattr("time.time", lambda: 1001.0 + HEARTBEAT_LIMIT_S)
+    monkeypatch.setattr(registry, "now", lambda: 1001.0 + HEARTBEAT_LIMIT_S)
     registry.report(pool.model, "m-1.0@alive", {"replicas": []})
     # When another pool looks
     recovery.requeue_lost(alive=set())
     # Then what the lost ones held is put back, as what may have brought them down
     assert front() == [(b"b", b"1"), (b"c", b"1")] or front() == [(b"c", b"1"), (b"b", b"1")]
     # And when the one that lived is not heard of any more, its is too
-    monkeypatch.setattr("time.time", lambda: 1002.0 + 2 * HEARTBEAT_LIMIT_S)
+    monkeypatch.setattr(registry, "now", lambda: 1002.0 + 2 * HEARTBEAT_LIMIT_S)
     recovery.requeue_lost(alive=set())
     assert (b"a", b"1") in front()
 
@@ -130,8 +133,8 @@ def test_a_pool_knows_what_its_old_replicas_were_running(recovery, pool, add, ta
     # Given a pool that was killed with its replica, which had fetched two rows and ran the second
     consumer = consumer_name(pool.name, 0, 4711)
     add(b"waited", b"ran")
-    _, ran = take(consumer)
-    Scoreboard.create(scoreboard_path(pool.run_dir, pool.name, 0), 4).begin([ran])
+    [ran] = named(take(consumer)[1:])
+    Scoreboard.create(scoreboard_path(pool.run_dir, pool.name, 0), 4).begin([ran.encode()])
     # When it is there again
     recovery.requeue_lost(alive=set())
     # Then only the second is suspect
@@ -172,6 +175,5 @@ def test_lanes_without_consumers_need_nothing(recovery, client, front):
 def test_a_script_that_redis_forgot_is_loaded(recovery, add, take, client, front):
     client.script_flush()
     add(b"bad", id="7", job=1, attempts=1)
-    [entry] = take("lost")
-    recovery.requeue("lost", [entry.decode()], "cpu", "killed")
+    recovery.requeue("lost", named(take("lost")), "cpu", "killed")
     assert client.hget(keys.job("m", "7"), "state") == b"failed"

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from marq import keys
 from workers import scoreboard
 from workers.scoreboard import Scoreboard
 
@@ -15,13 +16,16 @@ from pathlib import Path
 from workers import scoreboard
 board = scoreboard.Scoreboard(Path(sys.argv[1]))
 board.enter(scoreboard.READY)
-board.begin([b"1-0"])
+board.begin([b"marq:{m}:low:1.0 1-0"])
 board.end(1)
-board.begin([b"1700000000000-1", b"1700000000000-2"])
+board.begin([b"marq:{m}:low:1.0 1700000000000-1", b"marq:{m}:high:1.0 1700000000000-2"])
 print("running", flush=True)
 time.sleep(60)
 """
-LONGEST_ID = b"18446744073709551615-18446744073709551615"
+LONGEST_LANE = keys.lane("m" * 100, "1" * 50)  # what registration allows
+LONGEST_ENTRY = f"{LONGEST_LANE} 18446744073709551615-18446744073709551615".encode()
+LANE, HIGH = keys.lane("m", "1.0"), keys.lane("m", "1.0", keys.HIGH)
+FIRST, SECOND = f"{LANE} 1-0", f"{HIGH} 1-0"
 
 
 @pytest.fixture
@@ -42,48 +46,48 @@ def test_a_new_board_says_that_its_replica_loads(board):
 def test_both_sides_see_the_same(board, path):
     replica = Scoreboard(path)
     replica.enter(scoreboard.READY)
-    replica.begin([b"1-0", b"2-0"])
+    replica.begin([FIRST.encode(), SECOND.encode()])
     assert scoreboard.STATE_NAMES[board.state] == "ready"
-    assert board.running == ["1-0", "2-0"]
+    assert board.running == [FIRST, SECOND]
     replica.end(2)
     assert (board.running, board.counts) == ([], (2, 1))
 
 
 def test_it_tells_for_how_long_a_batch_has_been_running(board):
-    board.begin([b"1-0"])
+    board.begin([FIRST.encode()])
     time.sleep(0.05)
     assert 0.05 <= board.busy_s < 1
     board.progress()
     assert board.busy_s < 0.05
-    assert board.running == ["1-0"]
+    assert board.running == [FIRST]
     board.end(1)
     assert board.busy_s == 0.0
 
 
 def test_a_short_batch_leaves_nothing_of_a_long_one(board):
-    board.begin([b"1700000000000-1", b"1700000000000-2"])
+    board.begin([LONGEST_ENTRY, LONGEST_ENTRY])
     board.end(2)
-    board.begin([b"1-0"])
-    assert board.running == ["1-0"]
+    board.begin([FIRST.encode()])
+    assert board.running == [FIRST]
 
 
-def test_the_longest_entry_ids_have_room(board):
-    board.begin([LONGEST_ID] * 4)
-    assert board.running == [LONGEST_ID.decode()] * 4
+def test_the_longest_entries_have_room(board):
+    board.begin([LONGEST_ENTRY] * 4)
+    assert board.running == [LONGEST_ENTRY.decode()] * 4
 
 
 def test_requests_and_batches_are_counted(board):
     for rows in (1, 4, 2):
-        board.begin([b"1-0"] * rows)
+        board.begin([FIRST.encode()] * rows)
         board.end(rows)
     assert board.counts == (7, 3)
 
 
 def test_a_new_replica_in_the_slot_starts_with_an_empty_board(board, path):
     board.enter(scoreboard.READY)
-    board.begin([b"1-0"])
+    board.begin([FIRST.encode()])
     board.end(1)
-    board.begin([b"2-0"])
+    board.begin([SECOND.encode()])
     fresh = Scoreboard.create(path, 4)
     assert (fresh.state, fresh.running, fresh.counts) == (scoreboard.LOADING, [], (0, 0))
 
@@ -98,6 +102,6 @@ def test_what_a_killed_replica_was_running_can_still_be_read(board, path):
     replica.wait()
     replica.stdout.close()
     # Then its pool knows which requests may be to blame, and how much it had done
-    assert board.running == ["1700000000000-1", "1700000000000-2"]
+    assert board.running == [f"{keys.lane('m', '1.0', keys.LOW)} 1700000000000-1", f"{HIGH} 1700000000000-2"]
     assert board.counts == (1, 1)
     assert board.state == scoreboard.READY
