@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+ARCHIVERS := .venv-archivers
 SOURCES := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
@@ -14,8 +15,8 @@ help: ## Show this list
 demo: $(VENV)/.demo ## Train, pack, serve and crash-test a digit classifier; ends by itself
 	$(BIN)/python examples/digits/demo.py
 
-test: $(VENV)/.test ## Run the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.test $(ARCHIVERS)/.installed ## Run the tests
+	MARQ_REAL_ARCHIVER=$(abspath $(ARCHIVERS)/bin/torch-model-archiver) $(BIN)/python -m pytest
 
 check: $(VENV)/.test ## Lint, check the format and the types
 	$(BIN)/ruff check .
@@ -30,7 +31,7 @@ bench: $(VENV)/.bench ## Measure marq, and TorchServe 0.12.0 where Java is prese
 	$(BIN)/python -m benchmarks
 
 clean: ## Remove the virtual environments and caches
-	rm -rf $(VENV) .venv-torchserve build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ARCHIVERS) .venv-torchserve build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -42,4 +43,11 @@ $(VENV)/.test: EXTRAS := demo,test,lint
 $(VENV)/.demo $(VENV)/.bench $(VENV)/.test: $(VENV)/bin/python $(SOURCES)
 	@echo "Installing marq[$(EXTRAS)] into $(VENV) ..."
 	$(PIP) install --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	@touch $@
+
+# The original archivers, which ours are compared with.
+$(ARCHIVERS)/.installed:
+	$(PYTHON) -m venv $(ARCHIVERS)
+	$(ARCHIVERS)/bin/python -m pip --disable-pip-version-check --quiet install \
+		torch-model-archiver==0.12.0 torch-workflow-archiver==0.2.15
 	@touch $@
