@@ -84,7 +84,9 @@ class Node:
             del self._pools[spec.key]
             return
         if pool:
-            pool.resize(size, self._registry.reports(spec).get(pool.spec.name))
+            report = self._registry.reports(spec).get(pool.spec.name)
+            pool.resize(size, report)
+            pool.tell_ready(size, report)
         elif size and not any(leaving.spec.model.key == spec.key for leaving in self._leaving):
             self._start(spec, size, replicas)
 

@@ -25,6 +25,7 @@ class PoolProcess:
     def __init__(self, spec: PoolSpec, size: int) -> None:
         self.spec = spec
         self.started = self._resized = time.monotonic()
+        self._told_ready = 0
         self._process = subprocess.Popen(
             [
                 sys.executable, "-P", "-W", ROOT_WARNING,
@@ -52,6 +53,14 @@ class PoolProcess:
         command = app.control.pool_grow if change > 0 else app.control.pool_shrink
         command(abs(change), destination=[self.spec.name])
         self._resized = time.monotonic()
+
+    def tell_ready(self, size: int, report: dict[str, Any] | None) -> None:
+        """Logs when all replicas are ready, once for each size."""
+        replicas = report["replicas"] if report else []
+        ready = sum(replica["state"] == "ready" for replica in replicas)
+        if ready == size != self._told_ready:
+            log.info("%s: %d of %d replicas ready", self.spec.name, ready, size)
+            self._told_ready = size
 
     def drain(self) -> None:
         """Celery's warm shutdown: replicas finish what they run."""

@@ -85,7 +85,7 @@ def _models(redis_url: str) -> list[ModelStatus]:
 def _read(registry: "Registry") -> Iterator[ModelStatus]:
     models = registry.models()
     for spec in sorted(models, key=lambda spec: (spec.name, spec.version)):
-        reports = list(registry.reports(spec).values())
+        reports = list(registry.live_reports(spec).values())
         is_default = models.defaults.get(spec.name) == spec.version
         yield summarize(spec, is_default, registry.replicas(spec), reports, registry.waiting(spec))
 
@@ -97,7 +97,7 @@ def summarize(
     reports: list[dict[str, Any]],
     waiting: int,
 ) -> ModelStatus:
-    """What pools report of a model version, in one line."""
+    """What the pools that are alive report of a model version, in one line."""
     ready = sum(replica["state"] == READY for replica in replicas)
     reason = "" if ready >= spec.min_workers else _reason(reports)
     requests = sum(replica["requests"] for replica in replicas)
@@ -126,11 +126,8 @@ def _state(ready: int, wanted: int, reason: str) -> str:
 
 
 def _reason(reports: list[dict[str, Any]]) -> str:
-    """Why the pool that failed last does, among those that still report."""
-    from marq.registry import HEARTBEAT_LIMIT_S
-
-    alive = time.time() - HEARTBEAT_LIMIT_S
-    failing = [report for report in reports if report["failures"] and report["reported"] >= alive]
+    """Why the pool that failed last does."""
+    failing = [report for report in reports if report["failures"]]
     latest = max(failing, key=lambda report: float(report["reported"]), default={"reason": ""})
     lines = [line.strip() for line in str(latest["reason"]).splitlines() if line.strip()]
     return lines[-1] if lines else ""

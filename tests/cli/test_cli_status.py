@@ -15,8 +15,8 @@ SPEC = ModelSpec(name="m", version="1.0", url="m.mar", archive="m.mar", handler=
 REPLICA = {"state": "ready", "requests": 30, "batches": 10, "device": "cuda:0"}
 
 
-def report(failures=0, reason="", age_s=0):
-    return {"failures": failures, "reason": reason, "replicas": [], "reported": time.time() - age_s}
+def report(failures=0, reason=""):
+    return {"failures": failures, "reason": reason, "replicas": [], "reported": time.time()}
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,6 @@ def report(failures=0, reason="", age_s=0):
         (0, [], None, "stopped"),
         (2, [], {"failures": 3, "reason": "ended\nKeyError: 'x'\n\n"}, "failing"),
         (2, [REPLICA, REPLICA], {"failures": 1, "reason": "over"}, "ready"),
-        (2, [], {"failures": 3, "reason": "of a lost pool", "age_s": 100}, "loading"),
     ],
 )
 def test_the_state_follows_from_what_pools_report(wanted, replicas, reported, state):

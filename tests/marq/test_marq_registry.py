@@ -159,6 +159,7 @@ def test_replicas_of_pools_that_report_are_there(registry, spec, monkeypatch):
     registry.report(spec, "new@b", {"replicas": [{"pid": 2}, {"pid": 3}]})
     # Then only the other's replicas count, while both reports can be read
     assert registry.replicas(spec) == [{"pid": 2}, {"pid": 3}]
+    assert list(registry.live_reports(spec)) == ["new@b"]
     assert {name: report["reported"] for name, report in registry.reports(spec).items()} == {
         "old@a": 1000.0, "new@b": 1010.5,
     }  # fmt: skip
