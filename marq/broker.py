@@ -12,7 +12,7 @@ from typing import Any
 import hiredis
 
 from marq import keys, scripts
-from marq.connection import Command, pack
+from marq.connection import pack
 from marq.errors import MalformedEntry, RedisUnavailable, ServiceUnavailable
 from marq.message import Reply, decode_replies
 from marq.pipelined import PipelinedConnection, Waiting
@@ -101,10 +101,6 @@ class Broker:
         if self._commands is None:
             raise ServiceUnavailable(UNREACHABLE)
         return self._commands.execute(*command)
-
-    async def pipeline(self, commands: list[Command]) -> list[Any]:
-        """The raw replies of many commands that leave together; raises the first error."""
-        return await asyncio.gather(*(self.execute(*command) for command in commands))
 
     async def run(self, script: scripts.Script, script_keys: list[str], *args: object) -> Any:
         """Runs a script, loading it first where Redis does not know it yet."""

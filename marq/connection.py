@@ -92,10 +92,13 @@ class Connection:
         return [self._read() for _ in commands]
 
     def send(self, commands: Sequence[Command]) -> None:
-        """Sends all commands in one write. What Redis refuses is treated as in `read`."""
+        """Sends all commands in one write, and waits until these and all that was posted are confirmed.
+
+        What Redis refuses is treated as in `read`.
+        """
         if commands:
             self._write(commands)
-            self._confirm(commands)
+        self._confirm(commands)
 
     def read(self, commands: Sequence[Command], blocking: Command, on_blocked: Callable[[bool], None]) -> Any:
         """Sends `commands` and one blocking read in one write; returns the read's reply.

@@ -110,6 +110,13 @@ class Batcher:
             self._company.append(min(self.held, self._spec.batch_size))
         return self._take()
 
+    def reset(self) -> None:
+        """Forgets what was fetched: on a new connection, after that has been put back."""
+        for queue in self._held.values():
+            queue.clear()
+        self.prefetched = False
+        self._clock_offset_s = self._measure_clock()
+
     @property
     def held(self) -> int:
         """Rows that were fetched and not yet run."""

@@ -48,7 +48,9 @@ class Replica:
         self._outgoing: list[Command] = []
         self._draining = self._blocked = False
         self._finished = 0.0  # when the oldest unpublished result was there
-        self._batcher = self._start_batcher()
+        self._connection.load_scripts()
+        self._batcher = Batcher(self._connection, self._model, self._consumer)
+        self._batcher.on_blocked = self._note_blocked
 
     def run(self) -> None:
         """Returns when drained: what ran is published; what was only fetched, the pool puts back."""
@@ -93,12 +95,6 @@ class Replica:
         self._board.end(len(batch))
         self._batcher.check()
 
-    def _start_batcher(self) -> Batcher:
-        self._connection.load_scripts()
-        batcher = Batcher(self._connection, self._model, self._consumer)
-        batcher.on_blocked = self._note_blocked
-        return batcher
-
     def _note_blocked(self, blocked: bool) -> None:
         self._blocked = blocked
         if blocked:
@@ -131,7 +127,7 @@ class Replica:
                     scripts.REQUEUE, [lanes[0], *lanes], keys.GROUP, self._consumer,
                     self._model.max_attempts, keys.job(self._model.name, ""),
                 )  # fmt: skip
-                self._batcher = self._start_batcher()
+                self._batcher.reset()
                 return
             except redis.RedisError as error:
                 log.debug("not yet: %s", error)

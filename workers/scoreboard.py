@@ -43,11 +43,6 @@ class Scoreboard:
         self._map[_HEADER.size : _HEADER.size + len(text)] = text
         _RUNNING.pack_into(self._map, _RUNNING_AT, len(text), time.monotonic())
 
-    def progress(self) -> None:
-        """Restarts the response time-out: a part of a stream was sent."""
-        _, length, *_ = self._header()
-        _RUNNING.pack_into(self._map, _RUNNING_AT, length, time.monotonic())
-
     def end(self, rows: int) -> None:
         """Notes that nothing is being run, and counts the batch."""
         _RUNNING.pack_into(self._map, _RUNNING_AT, 0, 0.0)
