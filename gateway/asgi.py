@@ -75,8 +75,12 @@ async def respond(
 
 
 async def respond_error(send: Send, error: ServiceError, request_id: bytes) -> None:
-    headers = [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
-    await respond(send, error.status, error.body(), [JSON_TYPE, *headers], request_id)
+    await respond(send, error.status, error.body(), error_headers(error), request_id)
+
+
+def error_headers(error: ServiceError) -> Headers:
+    own = [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
+    return [JSON_TYPE, *own]
 
 
 def reply_headers(headers: Mapping[str, str]) -> Headers:

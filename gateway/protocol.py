@@ -12,13 +12,16 @@ import orjson
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from gateway.asgi import JSON_TYPE, NO_CACHE, Headers, content_type, encode_headers, reply_headers
+from gateway import deadlines
+from gateway.asgi import NO_CACHE, Headers, content_type, encode_headers, error_headers, reply_headers
 from gateway.predictions import Predictions
 from gateway.routes import Route
-from marq.errors import ServiceError
+from marq.errors import ServiceError, StreamBroken
 from marq.identifiers import new_id
 from marq.message import Reply
+from marq.streams import MOST_UNREAD
 
+UNUSUAL = (b"transfer-encoding", deadlines.HEADER)
 COMMON = b"".join(b"%s: %s\r\n" % header for header in NO_CACHE)
 
 
@@ -29,13 +32,18 @@ class Exchange:
     the connection after it at a shutdown.
     """
 
-    __slots__ = ("body", "disconnected", "keep_alive", "more_body", "protocol", "request_id", "route")
+    __slots__ = (
+        "body", "disconnected", "entry", "keep_alive", "more_body", "protocol", "request_id", "route",
+        "streaming",
+    )  # fmt: skip
 
     def __init__(self, protocol: "PredictionProtocol", route: Route, keep_alive: bool) -> None:
         self.protocol: PredictionProtocol | None = protocol
         self.route, self.keep_alive = route, keep_alive
         self.request_id = new_id()
         self.body: bytes = b""
+        self.entry: bytes = b""
+        self.streaming = False
 
     @property
     def response_complete(self) -> bool:
@@ -51,13 +59,29 @@ class Exchange:
     def done(self) -> bool:
         return self.protocol is None
 
+    def set_part(self, part: Reply) -> None:
+        if self.protocol is not None:
+            self.protocol.respond_part(self, part)
+
     def set_result(self, reply: Reply) -> None:
+        self.route.backlog.waiting -= 1
+        if self.streaming:
+            self._end_stream(reply.body)
+            return
         headers = reply_headers(orjson.loads(reply.headers)) if reply.headers else []
         self._respond(reply.status, reply.body, headers)
 
     def set_exception(self, error: Exception) -> None:
+        if self.streaming:
+            self._end_stream(None)
+            return
         failure = error if isinstance(error, ServiceError) else ServiceError(str(error))
-        self._respond(failure.status, failure.body(), [JSON_TYPE])
+        self._respond(failure.status, failure.body(), error_headers(failure))
+
+    def _end_stream(self, body: bytes | None) -> None:
+        if self.protocol is not None:
+            protocol, self.protocol = self.protocol, None
+            protocol.end_stream(self, body)
 
     def _respond(self, status: int, body: bytes, headers: Headers) -> None:
         if self.protocol is not None:
@@ -107,16 +131,20 @@ class PredictionProtocol(HttpToolsProtocol):
 
     def _is_unusual(self) -> bool:
         busy = self.cycle is not None and not self.cycle.response_complete
-        return busy or self.expect_100_continue or self._content_length() > HIGH_WATER_LIMIT
+        return (
+            busy
+            or self.expect_100_continue
+            or self._is_unusual_head()
+            or self.parser.get_http_version() == "1.0"  # which has no chunks, should the answer be streamed
+            or self.parser.get_method() == b"HEAD"
+        )
 
-    def _content_length(self) -> int:
+    def _is_unusual_head(self) -> bool:
         """Of a chunked body nothing is known: it counts as large."""
         for name, value in self.headers:
-            if name == b"content-length":
-                return int(value)
-            if name == b"transfer-encoding":
-                return HIGH_WATER_LIMIT + 1
-        return 0
+            if name in UNUSUAL or (name == b"content-length" and int(value) > HIGH_WATER_LIMIT):
+                return True
+        return False
 
     def _begin_asgi(self) -> None:
         url, headers, expects = self.url, self.headers, self.expect_100_continue
@@ -128,17 +156,45 @@ class PredictionProtocol(HttpToolsProtocol):
 
     def respond(self, exchange: Exchange, status: int, body: bytes, headers: Headers) -> None:
         """Writes the whole response and makes the connection ready for the next request."""
-        self._exchange = None
+        if not self.transport.is_closing():
+            head = self._head(exchange, status, headers)
+            self.transport.write(b"".join((*head, b"content-length: %d\r\n\r\n" % len(body), body)))
+        self._finish(exchange)
+
+    def respond_part(self, exchange: Exchange, part: Reply) -> None:
+        """Writes one part of a chunked response. A client that does not read it in time is cut off."""
         if self.transport.is_closing():
             return
+        if not exchange.streaming:
+            exchange.streaming = True
+            headers = reply_headers(orjson.loads(part.headers)) if part.headers else []
+            head = self._head(exchange, part.status, headers)
+            self.transport.write(b"".join((*head, b"transfer-encoding: chunked\r\n\r\n")))
+        self.transport.write(_chunk(part.body))
+        if self.transport.get_write_buffer_size() > MOST_UNREAD:
+            self.predictions.abandon(exchange)
+            exchange.set_exception(StreamBroken("The client does not read."))
+
+    def end_stream(self, exchange: Exchange, body: bytes | None) -> None:
+        """Writes the last part; None: the answer is cut off, and the connection ends without a last chunk."""
+        if body is None:
+            exchange.keep_alive = False
+        elif not self.transport.is_closing():
+            self.transport.write(_chunk(body) + b"0\r\n\r\n")
+        self._finish(exchange)
+
+    def _head(self, exchange: Exchange, status: int, headers: Headers) -> list[bytes]:
         parts = [STATUS_LINE[status], b"x-request-id: ", exchange.request_id, b"\r\n", COMMON]
         for name, value in headers:
             parts += (name, b": ", value, b"\r\n")
         if not exchange.keep_alive:
             parts.append(b"connection: close\r\n")
-        parts.append(b"content-length: %d\r\n\r\n" % len(body))
-        parts.append(body)
-        self.transport.write(b"".join(parts))
+        return parts
+
+    def _finish(self, exchange: Exchange) -> None:
+        self._exchange = None
+        if self.transport.is_closing():
+            return
         if exchange.keep_alive:
             self.on_response_complete()
         else:
@@ -148,7 +204,12 @@ class PredictionProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._exchange is not None:
-            self.predictions.abandon(self._exchange.request_id)
+            self.predictions.abandon(self._exchange)
             self._exchange.protocol = None
             self._exchange = None
         super().connection_lost(exc)
+
+
+def _chunk(body: bytes) -> bytes:
+    """An empty one would end the response."""
+    return b"%x\r\n%s\r\n" % (len(body), body) if body else b""

@@ -7,15 +7,17 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 import hiredis
 
 from marq import keys, scripts
 from marq.connection import pack
-from marq.errors import MalformedEntry, RedisUnavailable, ServiceUnavailable
+from marq.errors import MalformedEntry, RedisUnavailable, ServiceUnavailable, StreamBroken
 from marq.message import Reply, decode_replies
 from marq.pipelined import PipelinedConnection, Waiting
+from marq.streams import ReplyStream, StreamState, WholeReply
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class Broker:
         self.stream = keys.replies(name or f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}")
         self._stream = self.stream.encode()
         self._pending: dict[bytes, Waiting] = {}
+        self._streams: dict[bytes, StreamState] = {}  # of those in `_pending` that have got parts
         self._commands: PipelinedConnection | None = None
         self._replies: PipelinedConnection | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,10 +75,19 @@ class Broker:
         return len(self._pending)
 
     def predict(self, lane: bytes, request_id: bytes, fields: tuple[bytes, ...]) -> asyncio.Future[Reply]:
-        """Queues one prediction; the future is its reply. `fields` are the entry's other fields, flat."""
-        future: asyncio.Future[Reply] = self._loop.create_future()
-        self.queue(lane, request_id, fields, future)
-        return future
+        """Queues one prediction; the future is its whole reply, also where that comes in parts.
+
+        `fields` are the entry's other fields, flat.
+        """
+        answer = WholeReply(loop=self._loop)
+        self.queue(lane, request_id, fields, answer)
+        return answer
+
+    def predict_in_parts(self, lane: bytes, request_id: bytes, fields: tuple[bytes, ...]) -> ReplyStream:
+        """The same, for a reader that takes the parts as they come."""
+        stream = ReplyStream()
+        self.queue(lane, request_id, fields, stream)
+        return stream
 
     def queue(self, lane: bytes, request_id: bytes, fields: tuple[bytes, ...], waiting: Waiting) -> None:
         """The same for something else than a future. Raises ServiceUnavailable while Redis is gone."""
@@ -88,6 +100,7 @@ class Broker:
     def _fail_pending(self, reason: str) -> None:
         pending = list(self._pending.values())
         self._pending.clear()
+        self._streams.clear()
         for waiting in pending:
             if not waiting.done():
                 waiting.set_exception(ServiceUnavailable(reason))
@@ -95,6 +108,15 @@ class Broker:
     def forget(self, request_id: bytes) -> None:
         """Drops interest in a reply; it is ignored when it comes."""
         self._pending.pop(request_id, None)
+        self._streams.pop(request_id, None)
+
+    def withdraw(self, lane: bytes, request_id: bytes) -> None:
+        """Drops interest in a reply; what is queued is not run any more, and what streams is stopped."""
+        waiting, streams = self._pending.get(request_id), request_id in self._streams
+        self.forget(request_id)
+        if waiting is not None and waiting.entry and self._commands is not None:
+            command = scripts.WITHDRAW.call([lane], keys.GROUP, waiting.entry, int(streams))
+            self._commands.execute(*command).add_done_callback(_log_failure)
 
     def execute(self, *command: object) -> asyncio.Future[Any]:
         """The raw reply of any command. Raises hiredis.ReplyError, ConnectionError or ServiceUnavailable."""
@@ -102,7 +124,7 @@ class Broker:
             raise ServiceUnavailable(UNREACHABLE)
         return self._commands.execute(*command)
 
-    async def run(self, script: scripts.Script, script_keys: list[str], *args: object) -> Any:
+    async def run(self, script: scripts.Script, script_keys: Sequence[str | bytes], *args: object) -> Any:
         """Runs a script, loading it first where Redis does not know it yet."""
         command = script.call(script_keys, *args)
         try:
@@ -208,9 +230,28 @@ class Broker:
             log.error("entry %s of %s is not a reply: %s", entry.decode(), self.stream, error.reason)
             return
         for reply in replies:
-            future = self._pending.pop(reply.id, None)
-            if future and not future.done():
-                future.set_result(reply)
+            if reply.more or reply.id in self._streams:
+                self._resolve_part(reply)
+                continue
+            waiting = self._pending.pop(reply.id, None)
+            if waiting and not waiting.done():
+                waiting.set_result(reply)
+
+    def _resolve_part(self, reply: Reply) -> None:
+        """Passes parts on in order. One that does not follow comes from a replica that took the place of a
+        lost one: what was sent cannot be taken back, so the answer is cut off."""
+        waiting = self._pending.get(reply.id)
+        if waiting is None:
+            return
+        state = self._streams.setdefault(reply.id, StreamState(reply.status))
+        if not state.follows(reply):
+            self.forget(reply.id)
+            waiting.set_exception(StreamBroken("The answer was cut off: its replica was lost, or failed."))
+        elif reply.more:
+            waiting.set_part(reply)
+        else:
+            self.forget(reply.id)
+            waiting.set_result(reply)
 
 
 def _after(entry: bytes) -> bytes:

@@ -36,6 +36,12 @@ class InvalidModel(ServiceError):
     status, type = HTTPStatus.BAD_REQUEST, "InvalidModelException"
 
 
+class ModelFailed(ServiceError):
+    """Raised when what a model needs cannot be installed."""
+
+    status, type = HTTPStatus.BAD_REQUEST, "ModelException"
+
+
 class DownloadFailed(ServiceError):
     """Raised when an archive cannot be fetched."""
 
@@ -131,8 +137,32 @@ class ServiceUnavailable(ServiceError):
     status, type = HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailableException"
 
 
+class QueueFull(ServiceUnavailable):
+    """Raised when too much waits already; tells when to try again."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(f"{message} Try again in {retry_after_s} s.")
+        self.headers = {"Retry-After": str(retry_after_s)}
+
+
+class TooManyJobs(QueueFull):
+    """Raised on marq's own routes when too many jobs wait already."""
+
+    status, type = HTTPStatus.TOO_MANY_REQUESTS, "TooManyRequestsException"
+
+
+class IdempotencyConflict(ServiceError):
+    """Raised when an idempotency key comes again with another request."""
+
+    status, type = HTTPStatus.UNPROCESSABLE_ENTITY, "IdempotencyConflictException"
+
+
 class ConnectionLost(ServiceUnavailable, ConnectionError):
     """Raised when Redis went away before it answered; it may have done what it was asked for, or not."""
+
+
+class StreamBroken(ServiceUnavailable):
+    """Raised when an answer that had begun to stream cannot be completed."""
 
 
 class WorkerFailed(ServiceError):

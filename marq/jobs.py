@@ -2,22 +2,27 @@
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import time
-from collections.abc import Iterable, Iterator
+import uuid
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 import hiredis
 
 from marq import keys, results, scripts
 from marq.broker import Broker
-from marq.errors import RedisUnavailable, ServiceUnavailable
+from marq.errors import IdempotencyConflict, JobNotFound, RedisUnavailable, ServiceUnavailable, StreamBroken
+from marq.message import DEFAULT_TTL_MS
 from marq.pipelined import PipelinedConnection
 from marq.results import JobRecord
 
 log = logging.getLogger(__name__)
 
 RECHECK_S = 1.0  # a notification may be lost with its connection: waiting never relies on it alone
+IDEMPOTENCY = uuid.UUID("6f1b0a5e-5d0f-4b6e-9a57-3c1f6c1d9f42")  # ids of jobs that were submitted with a key
+OTHER_DIGEST = -1  # of submit.lua
 CHUNK = 1000  # jobs that are queued before their replies are awaited
 
 
@@ -31,10 +36,21 @@ class Jobs:
     def stop(self) -> None:
         self._finished.stop()
 
-    async def submit(self, model: str, version: str, request_id: bytes, fields: tuple[bytes, ...]) -> str:
-        """Queues one job; returns its public id. With an id that exists it changes nothing."""
-        command = submit_command(model, version, request_id, fields, keys.NORMAL)
-        await self._broker.run(scripts.SUBMIT, list(command[0]), *command[1])
+    async def submit(
+        self, model: str, version: str, request_id: bytes, fields: tuple[bytes, ...], key: str = ""
+    ) -> str:
+        """Queues one job; returns its public id.
+
+        `key` makes it idempotent: while the record of a job that was submitted with this key exists, that job is
+        returned. Raises IdempotencyConflict where that was for something else.
+        """
+        digest = b""
+        if key:
+            request_id = str(uuid.uuid5(IDEMPOTENCY, f"{model}:{key}")).encode()
+            digest = _digest(version, fields)
+        script_keys, arguments = submit_command(model, version, request_id, fields, keys.NORMAL, digest)
+        if await self._broker.run(scripts.SUBMIT, list(script_keys), *arguments) == OTHER_DIGEST:
+            raise IdempotencyConflict(f"Idempotency-Key {key!r:.100} was used for another request.")
         return results.job_id(model, request_id.decode())
 
     async def submit_many(
@@ -63,7 +79,10 @@ class Jobs:
         stored = dict(zip(flat[::2], flat[1::2], strict=True))
         query = results.pending_query(stored)
         running_for_ms = await self._running_for_ms(query) if query else None
-        return results.parse_record(public_id, stored, running_for_ms)
+        if b"streamed" not in stored:
+            return results.parse_record(public_id, stored, running_for_ms)
+        head, parts = await self._parts(keys.parts(model, request_id), 1)
+        return results.parse_record(public_id, stored, running_for_ms, head, parts)
 
     async def _running_for_ms(self, query: tuple[object, ...]) -> int | None:
         try:
@@ -74,31 +93,99 @@ class Jobs:
             return None
         return int(pending[0][2]) if pending else None
 
-    async def wait(self, public_id: str, timeout_s: float) -> JobRecord:
-        """The job when it has finished, or as it is when the time-out has passed. Raises JobNotFound."""
+    async def wait(self, public_id: str, timeout_s: float, or_streams: bool = False) -> JobRecord:
+        """The job when it has finished, or as it is when the time-out has passed. Raises JobNotFound.
+
+        With `or_streams` it comes as soon as there is a part of its answer.
+        """
         deadline = time.monotonic() + timeout_s
         record = await self.get(public_id)
-        if record.is_finished or timeout_s <= 0:
+        if timeout_s <= 0:
             return record
         model, request_id = results.split_job_id(public_id)
         with self._finished.watch(model, request_id) as event:
-            while True:
-                event.clear()
+            while not (record.is_finished or (or_streams and record.parts)):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                await _wait(event, min(left, RECHECK_S))
                 with contextlib.suppress(ServiceUnavailable):  # a restart of Redis: the job is kept
                     record = await self.get(public_id)
-                left = deadline - time.monotonic()
-                if record.is_finished or left <= 0:
-                    return record
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(event.wait(), min(left, RECHECK_S))
+        return record
+
+    async def cancel(self, public_id: str, ttl_ms: int = DEFAULT_TTL_MS) -> bool:
+        """Ends a job that has not finished: queued, it is never run; running, its result is dropped.
+
+        Returns False for one that has finished. Raises JobNotFound.
+        """
+        model, request_id = results.split_job_id(public_id)
+        record, channel = keys.job(model, request_id), keys.finished(model)
+        while True:
+            state, lane = await self._broker.execute("HMGET", record, "state", "lane")
+            if state is None:
+                raise JobNotFound(f"Job not found: {public_id}")
+            now_ms = int(time.time() * 1000)
+            cancelled = await self._broker.run(
+                scripts.CANCEL, [record, lane or b""], keys.GROUP, request_id, now_ms, ttl_ms, channel
+            )
+            if cancelled is not None:
+                return bool(cancelled)
+
+    async def stream(self, public_id: str) -> AsyncIterator[bytes]:
+        """What a job streams, part by part, from the first to its end.
+
+        Raises StreamBroken where another replica begins anew, or the end is a failure.
+        """
+        model, request_id = results.split_job_id(public_id)
+        begin, sent = b"", 0
+        with self._finished.watch(model, request_id) as event:
+            while True:
+                # Asked for first, so that a finished job has all its parts.
+                finished = (await self.get(public_id)).is_finished
+                head, parts = await self._parts(keys.parts(model, request_id), sent + 1)
+                if begin not in (b"", head):
+                    raise StreamBroken(f"Job {public_id} has begun anew.")
+                begin, sent = head, sent + len(parts)
+                for part in parts:
+                    yield part
+                if finished:
+                    break
+                await _wait(event, RECHECK_S)
+        if last := await self._last_part(model, request_id, begin):
+            yield last
+
+    async def _parts(self, key: str, start: int) -> tuple[bytes, list[bytes]]:
+        head = self._broker.execute("LRANGE", key, 0, 0)
+        parts: list[bytes] = await self._broker.execute("LRANGE", key, start, -1)
+        return b"".join(await head), parts
+
+    async def _last_part(self, model: str, request_id: str, begin: bytes) -> bytes:
+        status, body = await self._broker.execute("HMGET", keys.job(model, request_id), "status", "body")
+        if not results.completes(begin, int(status or 0)):
+            raise StreamBroken(f"Job {results.job_id(model, request_id)} ended with status {status!r}.")
+        return bytes(body)
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    """Waits for the next event, which it then has used up."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), timeout_s)
+    event.clear()
 
 
 def submit_command(
-    model: str, version: str, request_id: bytes, fields: tuple[bytes, ...], lane: str
+    model: str, version: str, request_id: bytes, fields: tuple[bytes, ...], lane: str, digest: bytes = b""
 ) -> tuple[tuple[str, str], tuple[object, ...]]:
     """(keys, arguments) of the script that queues one job."""
     script_keys = keys.job(model, request_id.decode()), keys.lane(model, version, lane)
-    return script_keys, (int(time.time() * 1000), version, b"id", request_id, b"job", b"1", *fields)
+    return script_keys, (int(time.time() * 1000), version, digest, b"id", request_id, b"job", b"1", *fields)
+
+
+def _digest(version: str, fields: tuple[bytes, ...]) -> bytes:
+    """Of what the handler gets to see; a new deadline makes no new request."""
+    given = dict(zip(fields[::2], fields[1::2], strict=True))
+    parts = version.encode(), given.get(b"type", b""), given.get(b"path", b""), given[b"body"]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest().encode()
 
 
 class Finished:

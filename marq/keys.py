@@ -17,6 +17,7 @@ MANAGEMENT = PREFIX + "management"  # stream: what was changed, by whom; wakes n
 NODES = PREFIX + "nodes"  # sorted set: node -> last heartbeat, unix s
 TOKENS = PREFIX + "tokens"  # hash: plane -> token, plane + ":expires" -> unix ms
 CELERY = PREFIX + "celery:"  # prefix of all that Celery and kombu write
+METRICS = PREFIX + "metrics"  # sorted set: key of a hash of metrics of no model -> when it was written, unix s
 
 
 def lane(model: str, version: str, name: str = NORMAL) -> str:
@@ -34,8 +35,13 @@ def job(model: str, request_id: str) -> str:
     return f"{PREFIX}{{{model}}}:job:{request_id}"
 
 
+def parts(model: str, request_id: str) -> str:
+    """What a job has streamed so far (list): how its answer begins, as JSON, then the parts' bodies."""
+    return f"{PREFIX}{{{model}}}:parts:{request_id}"
+
+
 def finished(model: str) -> str:
-    """The pub/sub channel that names finished jobs of a model, space-separated."""
+    """The pub/sub channel that names jobs of a model that have finished or streamed, space-separated."""
     return f"{PREFIX}{{{model}}}:finished"
 
 
@@ -52,6 +58,21 @@ def pools(model: str, version: str) -> str:
 def slot(model: str, version: str, number: int) -> str:
     """The lease (string with a time-out) of one replica slot; its value is the node that holds it."""
     return f"{PREFIX}{{{model}}}:slot:{number}:{version}"
+
+
+def model_metrics(model: str) -> str:
+    """The counters and histograms (hash: series -> value) of a model."""
+    return f"{PREFIX}{{{model}}}:metrics"
+
+
+def host_metrics(host: str) -> str:
+    """The counters and histograms of a host that belong to no model; expires a day after its last process."""
+    return f"{METRICS}:host:{host}"
+
+
+def process_metrics(process: str) -> str:
+    """The gauges of one process; expires soon after it."""
+    return f"{METRICS}:process:{process}"
 
 
 def replies(gateway: str) -> str:

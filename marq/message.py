@@ -27,6 +27,7 @@ class Request:
     type: bytes = b""  # content type
     headers: bytes = b""  # JSON object of the client's headers
     path: bytes | None = None  # what the client's path had after the version
+    params: bytes = b""  # urlencoded: more keys of the row, before those of the body
     reply: bytes = b""  # stream to answer on, one entry for each reply
     replies: bytes = b""  # the same for readers that take several replies in one entry
     job: bytes = b""  # "1": keep the result to be polled
@@ -43,7 +44,8 @@ class Request:
 FIELDS = {
     name.encode(): name
     for name in (
-        "body", "id", "type", "headers", "path", "reply", "replies", "job", "deadline", "attempts", "trace",
+        "body", "id", "type", "headers", "path", "params", "reply", "replies", "job", "deadline", "attempts",
+        "trace",
     )
 }  # fmt: skip
 
@@ -79,20 +81,24 @@ def _is_text(value: bytes) -> bool:
 
 @dataclass(slots=True)
 class Reply:
-    """The answer to one request. `headers` is a JSON object or empty; `more` marks a part of a stream."""
+    """The answer to one request, or one part of it.
+
+    `headers` is a JSON object or empty. `more` is 0 for a whole answer and for the last part of a streamed
+    one, else the part's number, from 1.
+    """
 
     id: bytes
     status: int
     body: bytes
     headers: bytes = b""
-    more: bool = False
+    more: int = 0
 
     def fields(self) -> list[bytes]:
         flat = [b"id", self.id, b"status", b"%d" % self.status]
         if self.headers:
             flat += (b"headers", self.headers)
         if self.more:
-            flat += (b"more", b"1")
+            flat += (b"more", b"%d" % self.more)
         flat += (b"body", self.body)
         return flat
 
@@ -106,14 +112,14 @@ def decode_replies(fields: list[bytes]) -> list[Reply]:
         if name == b"id":
             reply = Reply(value, 200, b"")
             replies.append(reply)
-        elif name == b"status":
+        elif name in (b"status", b"more"):
             if not value.isdigit():
-                raise MalformedEntry(f"the field `status` must be a whole number, not {value!r:.40}", fields)
-            reply.status = int(value)
+                raise MalformedEntry(
+                    f"the field `{name.decode()}` must be a whole number, not {value!r:.40}", fields
+                )
+            setattr(reply, name.decode(), int(value))
         elif name == b"body":
             reply.body = value
         elif name == b"headers":
             reply.headers = value
-        elif name == b"more":
-            reply.more = value == b"1"
     return replies

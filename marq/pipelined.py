@@ -6,7 +6,6 @@ because this is the hot path of every prediction.
 
 import asyncio
 import socket
-import ssl
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -14,15 +13,22 @@ from typing import Any, Protocol
 import hiredis
 from redis.connection import parse_url
 
-from marq.connection import CONNECT_TIMEOUT_S, pack, without_password
+from marq.connection import CONNECT_TIMEOUT_S, pack, tls_context, without_password
 from marq.errors import ConnectionLost, RedisUnavailable, ServiceUnavailable
 from marq.message import Reply
 
 
 class Waiting(Protocol):
-    """What waits for a reply: an asyncio.Future, or something cheaper with these three methods."""
+    """What waits for a reply: an asyncio.Future that also takes parts, or something cheaper.
+
+    `entry` is set to the request's entry as soon as that is queued.
+    """
+
+    entry: bytes
 
     def done(self) -> bool: ...
+
+    def set_part(self, part: Reply, /) -> None: ...
 
     def set_result(self, reply: Reply, /) -> None: ...
 
@@ -59,7 +65,7 @@ class PipelinedConnection(asyncio.Protocol):
                         lambda: connection,
                         options.get("host", "localhost"),
                         options.get("port", 6379),
-                        ssl=ssl.create_default_context() if url.startswith("rediss:") else None,
+                        ssl=tls_context(options) if url.startswith("rediss:") else None,
                     )
                 await connection._log_in(options)
         except (OSError, TimeoutError, ValueError, hiredis.ReplyError) as error:
@@ -113,13 +119,18 @@ class PipelinedConnection(asyncio.Protocol):
                 continue
             waiter = self._waiters.popleft()
             if isinstance(waiter, bytes):
-                if isinstance(reply, hiredis.ReplyError):
-                    self._fail(waiter, ServiceUnavailable(f"Redis refused the request: {reply}"))
+                self._note_queued(waiter, reply)
             elif not waiter.done():
                 if isinstance(reply, hiredis.ReplyError):
                     waiter.set_exception(reply)
                 else:
                     waiter.set_result(reply)
+
+    def _note_queued(self, request_id: bytes, entry: Any) -> None:
+        if isinstance(entry, hiredis.ReplyError):
+            self._fail(request_id, ServiceUnavailable(f"Redis refused the request: {entry}"))
+        elif waiting := self.pending.get(request_id):
+            waiting.entry = entry
 
     def _fail(self, request_id: bytes, error: Exception) -> None:
         future = self.pending.pop(request_id, None)

@@ -2,7 +2,8 @@
 
 import json
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from marq import keys
@@ -43,6 +44,7 @@ class JobRecord:
     status: int | None = None  # the handler's HTTP status
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
+    parts: tuple[bytes, ...] = ()  # what was streamed so far, if the job is not finished
 
     @property
     def is_finished(self) -> bool:
@@ -58,10 +60,17 @@ class JobRecord:
         return {name: value for name, value in data.items() if value is not None}
 
 
-def parse_record(public_id: str, stored: dict[bytes, bytes], running_for_ms: int | None) -> JobRecord:
+def parse_record(
+    public_id: str,
+    stored: dict[bytes, bytes],
+    running_for_ms: int | None = None,
+    begin: bytes = b"",
+    parts: Sequence[bytes] = (),
+) -> JobRecord:
     """Reads a record. Whether a queued job runs is derived from its entry (`running_for_ms`), not stored.
 
-    Raises JobNotFound for an empty record.
+    `begin` and `parts` are the first and the other elements of `keys.parts`; a finished job's body has all
+    parts. Raises JobNotFound for an empty record.
     """
     if not stored:
         raise JobNotFound(f"Job not found: {public_id}")
@@ -69,7 +78,7 @@ def parse_record(public_id: str, stored: dict[bytes, bytes], running_for_ms: int
     state, started = text["state"].decode(), _seconds(text.get("started"))
     if state == QUEUED and running_for_ms is not None:
         state, started = RUNNING, time.time() - running_for_ms / 1000
-    return JobRecord(
+    record = JobRecord(
         id=public_id,
         model=split_job_id(public_id)[0],
         version=text["version"].decode(),
@@ -83,6 +92,23 @@ def parse_record(public_id: str, stored: dict[bytes, bytes], running_for_ms: int
         headers=json.loads(text.get("headers") or b"{}"),
         body=text.get("body"),
     )
+    return _with_parts(record, begin, parts) if begin else record
+
+
+def _with_parts(record: JobRecord, begin: bytes, parts: Sequence[bytes]) -> JobRecord:
+    """A failure that came after the first part is the whole result: its status could not have been told."""
+    head = json.loads(begin)
+    if not record.is_finished:
+        return replace(record, status=head["status"], headers=head["headers"], parts=tuple(parts))
+    if not completes(begin, record.status or 0):
+        return record
+    body = b"".join([*parts, record.body or b""])
+    return replace(record, status=head["status"], headers=head["headers"], body=body)
+
+
+def completes(begin: bytes, status: int) -> bool:
+    """Whether an answer that began so (the first element of `keys.parts`) can end with this status."""
+    return status < 400 or (begin != b"" and status == json.loads(begin)["status"])
 
 
 def pending_query(stored: dict[bytes, bytes]) -> tuple[str, str, str, str, int] | None:

@@ -1,6 +1,7 @@
 """The Lua scripts: one atomic change of state each, loaded from `marq/lua`."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
@@ -16,7 +17,7 @@ class Script:
         digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
         object.__setattr__(self, "sha", digest.encode())
 
-    def call(self, keys: list[str], *args: object) -> tuple[object, ...]:
+    def call(self, keys: Sequence[str | bytes], *args: object) -> tuple[object, ...]:
         """The EVALSHA command for these keys and arguments."""
         return ("EVALSHA", self.sha, len(keys), *keys, *args)
 
@@ -28,4 +29,13 @@ def load(name: str) -> Script:
 SUBMIT = load("submit")
 PUBLISH = load("publish")
 REQUEUE = load("requeue")
-ALL = {script.sha: script for script in (SUBMIT, PUBLISH, REQUEUE)}
+PART = load("part")
+WITHDRAW = load("withdraw")
+CANCEL = load("cancel")
+BURY = load("bury")
+LETTERS = load("letters")
+REPLAY = load("replay")
+ALL = {
+    script.sha: script
+    for script in (SUBMIT, PUBLISH, REQUEUE, PART, WITHDRAW, CANCEL, BURY, LETTERS, REPLAY)
+}

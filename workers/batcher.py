@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from marq import keys
+from marq.burial import Death, bury
 from marq.connection import Command, Connection
 from marq.errors import MalformedEntry
 from marq.message import Request, decode
@@ -30,6 +31,7 @@ COMPANY_MEMORY = 16  # batches over which the largest number of rows seen togeth
 MIN_HANDLER_S = 0.001  # a faster handler is never kept waiting
 LINGER = 0.05  # of the handler's time: how long rows whose delay has passed may wait for company
 MIN_PAUSE_S, MOST_LOOKS = 0.0005, 10  # between two looks for company, and how many there are
+MOST_ADOPTED = 10_000
 AHEAD_S, MOST_AHEAD = 0.001, 32  # what is fetched ahead: so much work, so many batches
 
 
@@ -116,6 +118,18 @@ class Batcher:
             queue.clear()
         self.prefetched = False
         self._clock_offset_s = self._measure_clock()
+
+    def adopt(self, running: Iterable[tuple[str, bytes]]) -> None:
+        """Takes up, on a new connection, what was sent to this consumer and never arrived.
+
+        `running`: (lane, entry) of what was taken and is not acknowledged yet.
+        """
+        known = {*running, *((row.lane, row.entry) for queue in self._held.values() for row in queue)}
+        history = ("STREAMS", *self._lanes.values(), *("0" for _ in self._lanes))
+        for lane, entries in self._connection.execute(*self._group, "COUNT", MOST_ADOPTED, *history) or ():
+            for entry, fields in entries:
+                if fields and (lane.decode(), entry) not in known:
+                    self._keep(self._names[lane], entry, fields)
 
     @property
     def held(self) -> int:
@@ -213,15 +227,4 @@ class Batcher:
             self._held[name].append(decode(lane, entry, fields or []))
         except MalformedEntry as error:
             log.warning("entry %s of %s is not a request: %s", entry.decode(), lane, error.reason)
-            self._connection.pipeline(bury(self._spec, lane, entry, error.fields, error.reason))
-
-
-def bury(spec: ModelSpec, lane: str, entry: bytes, fields: list[bytes], reason: str) -> list[Command]:
-    """The commands that move an entry to its model's dead letters."""
-    about = ("reason", reason, "version", spec.version, "lane", lane, "entry", entry)
-    original = [part for pair in zip(fields[::2], fields[1::2], strict=False) for part in pair]
-    return [
-        ("XADD", keys.dead_letters(spec.name), "MAXLEN", "~", 10_000, "*", *about, *original),
-        ("XACK", lane, keys.GROUP, entry),
-        ("XDEL", lane, entry),
-    ]
+            self._connection.pipeline(bury(self._spec, lane, entry, Death(error.reason)))

@@ -1,5 +1,6 @@
 """Answers requests: the commands that publish a batch's replies and acknowledge its entries."""
 
+import json
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,22 @@ class Publisher:
         if jobs:
             commands.append(self._publish(jobs, started_ms))
         return commands
+
+    def parts(self, answers: Sequence[Answer]) -> list[Command]:
+        """What is streamed before the answers themselves."""
+        jobs = [self._keep_part(request, part) for request, part in answers if request.job]
+        return [*_packed(answers), *_single(answers), *jobs]
+
+    def _keep_part(self, request: Request, part: Reply) -> Command:
+        """With the first part is kept how the answer begins."""
+        headers = json.loads(part.headers or b"{}")
+        head = {"attempt": int(request.attempts) + 1, "status": part.status, "headers": headers}
+        model, request_id = self._spec.name, request.id.decode()
+        return scripts.PART.call(
+            [request.lane, keys.job(model, request_id), keys.parts(model, request_id)],
+            keys.GROUP, request.entry, request.id, self._spec.version, request.queued_ms, self._ttl_ms,
+            self._channel, part.more, json.dumps(head), part.body,
+        )  # fmt: skip
 
     def expire(self, requests: Sequence[Request]) -> list[Command]:
         """Answers requests that passed their deadline before they ran."""

@@ -3,6 +3,7 @@
 Started as `python -m workers.replica` by its pool, with a ReplicaSpec in the environment.
 """
 
+import asyncio
 import contextlib
 import gc
 import logging
@@ -21,9 +22,12 @@ from marq.connection import Command, Connection
 from marq.message import Request
 from marq.process import die_with_parent
 from workers import scoreboard
+from workers.async_replica import AsyncReplica
 from workers.batcher import Batcher
+from workers.outlet import Outlet
 from workers.publisher import Publisher
 from workers.runtime.calls import HandlerCall
+from workers.sender import Sender
 from workers.specs import ReplicaSpec, consumer_name
 
 log = logging.getLogger(__name__)
@@ -47,6 +51,9 @@ class Replica:
         self._publisher = Publisher(self._model, spec.device, spec.pool.job_result_ttl_ms)
         self._outgoing: list[Command] = []
         self._draining = self._blocked = False
+        self._sender = Sender(spec.pool.redis_url)
+        call.outlet = Outlet(self._sender, self._publisher, lambda _: board.touch())
+        call.fitting.on_change = board.fit
         self._finished = 0.0  # when the oldest unpublished result was there
         self._connection.load_scripts()
         self._batcher = Batcher(self._connection, self._model, self._consumer)
@@ -89,6 +96,7 @@ class Replica:
     def _run_batch(self, batch: list[Request], started_ms: int) -> None:
         self._board.begin([b"%s %s" % (request.lane.encode(), request.entry) for request in batch])
         replies = self._batcher.run(lambda: self._call.run(batch))
+        self._sender.settle()
         if not self._outgoing:
             self._finished = time.monotonic()
         self._outgoing += self._publisher.commands(list(zip(batch, replies, strict=True)), started_ms)
@@ -142,7 +150,7 @@ def load(spec: ReplicaSpec) -> HandlerCall:
     pool, model = spec.pool, spec.pool.model
     model_dir = Path(pool.model_dir)
     os.chdir(model_dir)
-    sys.path.insert(0, str(model_dir))
+    sys.path[:0] = filter(None, [str(model_dir), pool.dependency_dir])
     if spec.gpu is not None:
         import torch
 
@@ -175,10 +183,15 @@ def main() -> None:
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
     spec = ReplicaSpec.from_environment()
     board = scoreboard.Scoreboard(Path(spec.scoreboard))
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)  # for handlers that use it when they are initialised
     call = load(spec)
     gc.freeze()  # the model lives as long as the process: collections need not look at it
     log.info("Torch worker started.")
-    Replica(spec, call, board).run()
+    if spec.pool.model.async_communication:
+        AsyncReplica(spec, call, board, loop).run()
+    else:
+        Replica(spec, call, board).run()
 
 
 if __name__ == "__main__":

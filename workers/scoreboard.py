@@ -12,10 +12,11 @@ from pathlib import Path
 LOADING, READY, DRAINING = range(3)
 STATE_NAMES = ("loading", "ready", "draining")
 
-_HEADER = struct.Struct("=IIdQQ")  # state, running, batch began (monotonic s), requests, batches
+_HEADER = struct.Struct("=IIdQQI")  # state, running, batch began (monotonic s), requests, batches, fitting
 _STATE, _STATE_AT = struct.Struct("=I"), 0
 _RUNNING, _RUNNING_AT = struct.Struct("=Id"), 4
 _COUNTS, _COUNTS_AT = struct.Struct("=QQ"), 16
+_FITTING, _FITTING_AT = struct.Struct("=I"), 32
 ENTRY_BYTES = 256  # the longest lane and entry id: names and versions are limited at registration
 
 
@@ -27,9 +28,10 @@ class Scoreboard:
             self._map = mmap.mmap(file.fileno(), 0)
 
     @classmethod
-    def create(cls, path: Path, batch_size: int) -> "Scoreboard":
+    def create(cls, path: Path, rows: int) -> "Scoreboard":
+        """A board with room for as many rows as the replica runs at a time."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(bytes(_HEADER.size + ENTRY_BYTES * (batch_size + 1)))
+        path.write_bytes(bytes(_HEADER.size + ENTRY_BYTES * (rows + 1)))
         return cls(path)
 
     # the replica's side
@@ -37,17 +39,30 @@ class Scoreboard:
     def enter(self, state: int) -> None:
         _STATE.pack_into(self._map, _STATE_AT, state)
 
-    def begin(self, entries: list[bytes]) -> None:
-        """Notes that these entries, each as `LANE ENTRY`, are being run from now on."""
+    def begin(self, entries: list[bytes], since: float | None = None) -> None:
+        """Notes that these entries, each as `LANE ENTRY`, are being run since (monotonic s; default: now)."""
         text = b"\n".join(entries)
         self._map[_HEADER.size : _HEADER.size + len(text)] = text
-        _RUNNING.pack_into(self._map, _RUNNING_AT, len(text), time.monotonic())
+        _RUNNING.pack_into(self._map, _RUNNING_AT, len(text), since or time.monotonic())
+
+    def touch(self) -> None:
+        """Notes a sign of life: the response time-out counts from now on."""
+        length = self._header()[1]
+        _RUNNING.pack_into(self._map, _RUNNING_AT, length, time.monotonic())
 
     def end(self, rows: int) -> None:
         """Notes that nothing is being run, and counts the batch."""
         _RUNNING.pack_into(self._map, _RUNNING_AT, 0, 0.0)
-        _, _, _, requests, batches = self._header()
+        self.count(rows)
+
+    def count(self, rows: int) -> None:
+        """Counts a batch that was run."""
+        requests, batches = self.counts
         _COUNTS.pack_into(self._map, _COUNTS_AT, requests + rows, batches + 1)
+
+    def fit(self, rows: int) -> None:
+        """Notes that no more rows fit into the device's memory; 0: all do."""
+        _FITTING.pack_into(self._map, _FITTING_AT, rows)
 
     # the pool's side
 
@@ -58,8 +73,7 @@ class Scoreboard:
     @property
     def counts(self) -> tuple[int, int]:
         """(requests, batches) run so far."""
-        _, _, _, requests, batches = self._header()
-        return requests, batches
+        return self._header()[3:5]
 
     @property
     def running(self) -> list[str]:
@@ -73,5 +87,10 @@ class Scoreboard:
         _, length, began, *_ = self._header()
         return time.monotonic() - began if length and began else 0.0
 
-    def _header(self) -> tuple[int, int, float, int, int]:
+    @property
+    def fitting(self) -> int:
+        """The most rows that fit into the device's memory, as far as is known; 0: all."""
+        return self._header()[5]
+
+    def _header(self) -> tuple[int, int, float, int, int, int]:
         return _HEADER.unpack_from(self._map, 0)

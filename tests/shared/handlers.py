@@ -71,3 +71,63 @@ def handle(data, context):
 BROKEN = """
 raise RuntimeError("this module cannot be imported")
 """
+
+STREAM = '''
+import os
+import signal
+import time
+
+from ts.handler_utils.utils import send_intermediate_predict_response
+
+
+def handle(data, context):
+    if data is None:
+        return None
+    body = data[0]["body"]
+    if isinstance(body, str):  # how many parts, and what happens after these
+        parts, ending = int(body.split()[0]), body.split()[1]
+    else:
+        parts, ending = 3, "end"
+    for position in range(len(data)):
+        context.set_response_content_type(position, "text/plain")
+    for number in range(parts):
+        texts = [f"{position}.{number} " for position in range(len(data))]
+        send_intermediate_predict_response(texts, context.request_ids, "part", 200, context)
+        time.sleep(0.15 if ending == "slow" else 0.01)
+    if ending == "fail":
+        raise ValueError("not to the end")
+    if ending == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if ending == "unknown":
+        send_intermediate_predict_response([object()], context.request_ids, "part", 200, context)
+    return [f"{position}.end" for position in range(len(data))]
+'''
+
+ASYNC = '''
+import asyncio
+
+from ts.handler_utils.utils import send_intermediate_predict_response
+
+
+class Sleeper:
+    def initialize(self, context):
+        self.loop = asyncio.get_event_loop()
+        self.loop.run_until_complete(asyncio.sleep(0))
+
+    async def handle(self, data, context):
+        assert asyncio.get_running_loop() is self.loop
+        body = data[0]["body"]
+        if body == "fail":
+            raise ValueError("only this one")
+        if body == "exit":
+            raise SystemExit(3)
+        if body == "hang":
+            await asyncio.sleep(3600)
+        if body == "stream":
+            for number in range(8):
+                send_intermediate_predict_response([f"{number} "], context.request_ids, "", 200, context)
+                await asyncio.sleep(0.2)
+            return ["end"]
+        await asyncio.sleep(0.5)
+        return [f"{row['body']} {context.request_ids[index]}" for index, row in enumerate(data)]
+'''

@@ -47,6 +47,7 @@ class RunningServer:
     state_dir: Path
     inference: str
     management: str
+    metrics: str
     log: Path
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -68,6 +69,23 @@ class RunningServer:
     def predict(self, model: str, body: bytes = b"", **options: Any) -> httpx.Response:
         return httpx.post(f"{self.inference}/predictions/{model}", content=body, timeout=30, **options)
 
+    def submit(self, model: str, body: bytes = b"", **options: Any) -> str:
+        """Queues a job over HTTP; returns its id."""
+        answer = httpx.post(f"{self.inference}/jobs/{model}", content=body, timeout=30, **options)
+        return str(answer.raise_for_status().json()["job_id"])
+
+    def result(self, job: str) -> httpx.Response:
+        """The result of a job that finishes within half a minute."""
+        return httpx.get(f"{self.inference}/jobs/{job}/result?wait=30", timeout=40)
+
+    def scale(self, model: str, replicas: int) -> None:
+        url = f"{self.management}/models/{model}?min_worker={replicas}&max_worker={replicas}&synchronous=true"
+        httpx.put(url, timeout=60).raise_for_status()
+
+    @property
+    def model_log(self) -> str:
+        return (self.state_dir / "logs" / "model_log.log").read_text()
+
     def marq(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs a `marq` command against this server."""
         return subprocess.run(
@@ -84,7 +102,10 @@ class RunningServer:
 def start_server(
     directory: Path, store: Path, models: list[str] | str, arguments: list[str], config: dict[str, Any]
 ) -> RunningServer:
-    addresses = {name: f"http://127.0.0.1:{free_port()}" for name in ("inference", "management")}
+    addresses = {
+        name: str(config.get(f"{name}_address", f"http://127.0.0.1:{free_port()}"))
+        for name in ("inference", "management", "metrics")
+    }
     lines = {f"{name}_address": address for name, address in addresses.items()} | config
     properties = directory / "config.properties"
     properties.write_text(

@@ -28,8 +28,8 @@ class Socket:
     def __init__(self):
         self.chunks = []
 
-    def stream(self, ret, req_id_map, message, code, context):
-        self.chunks += ret
+    def stream(self, values, request_ids, status):
+        self.chunks += values
 
 
 @pytest.fixture

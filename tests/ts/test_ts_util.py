@@ -130,8 +130,8 @@ class Socket:
     def __init__(self):
         self.chunks = []
 
-    def stream(self, ret, req_id_map, message, code, context):
-        self.chunks.append((ret, req_id_map, message, code))
+    def stream(self, values, request_ids, status):
+        self.chunks.append((values, request_ids, status))
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def context():
 
 def test_an_intermediate_answer_goes_to_the_socket_of_the_context(context):
     send_intermediate_predict_response(["a"], {0: "id"}, "ok", 200, context)
-    assert context.cl_socket.chunks == [(["a"], {0: "id"}, "ok", 200)]
+    assert context.cl_socket.chunks == [(["a"], {0: "id"}, 200)]
 
 
 def test_only_rank_zero_sends_intermediate_answers(context, monkeypatch):

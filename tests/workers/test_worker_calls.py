@@ -1,5 +1,6 @@
 import asyncio
 import json
+import time
 
 import pytest
 
@@ -8,6 +9,7 @@ from ts.context import Context
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 from ts.utils.util import PredictionException
 from workers.runtime.calls import HandlerCall
+from workers.runtime.fitting import REMEMBERED_S
 
 
 def requests(*bodies: bytes) -> list[Request]:
@@ -151,3 +153,81 @@ def test_a_handler_that_changes_its_rows_is_still_measured_by_its_requests(call)
 def test_the_next_batch_runs_after_one_that_failed(call):
     call(raising(SystemExit(1)))
     assert call(lambda data, context: ["fine"])[0].status == 200
+
+
+class Device:
+    """A handler for which no more than `room` rows fit at a time."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.batches: list[int] = []
+
+    def handle(self, data, context):
+        self.batches.append(len(data))
+        if len(data) > self.room:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return [bytes(row["body"]) + context.get_request_id(index).encode() for index, row in enumerate(data)]
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_run_in_halves(context):
+    device, noted = Device(3), []
+    call = HandlerCall(device.handle, context, True, 1000)
+    call.fitting.on_change = noted.append
+    replies = call.run(requests(*(b"%d " % n for n in range(8))))
+    assert [reply.body for reply in replies] == [b"%d id%d" % (n, n) for n in range(8)]
+    assert device.batches == [8, 4, 2, 2, 2, 2]
+    assert noted == [4, 2]
+
+
+def test_the_size_that_fits_is_remembered_for_a_while(context, monkeypatch):
+    device = Device(4)
+    call = HandlerCall(device.handle, context, True, 1000)
+    call.run(requests(*[b""] * 8))
+    device.batches.clear()
+    assert {reply.status for reply in call.run(requests(*[b""] * 8))} == {200}
+    assert device.batches == [4, 4]
+    # And when it has passed, and there is room, more are tried
+    device.room, now = 8, time.monotonic()
+    monkeypatch.setattr("workers.runtime.fitting.time.monotonic", lambda: now + REMEMBERED_S)
+    device.batches.clear()
+    call.run(requests(*[b""] * 8))
+    assert device.batches == [8]
+
+
+def test_a_row_that_does_not_fit_alone_fails_alone(context):
+    def handle(data, context):
+        if any(bytes(row["body"]) == b"large" for row in data):
+            raise RuntimeError("CUDA out of memory")
+        return ["fine"] * len(data)
+
+    call = HandlerCall(handle, context, True, 1000)
+    replies = call.run(requests(b"a", b"large", b"b", b"c"))
+    assert [reply.status for reply in replies] == [200, 507, 200, 200]
+
+
+class Sent:
+    """Keeps what is streamed."""
+
+    def __init__(self) -> None:
+        self.parts = []
+
+    def send(self, answers):
+        self.parts += answers
+
+    def find_gone(self, requests, gone):
+        pass
+
+
+def test_what_has_streamed_already_is_not_run_again(context):
+    calls = []
+
+    def handle(data, context):
+        calls.append(len(data))
+        context.cl_socket.stream(["part"] * len(data), context.request_ids, 200)
+        raise RuntimeError("CUDA out of memory")
+
+    call, outlet = HandlerCall(handle, context, True, 1000), Sent()
+    call.outlet = outlet
+    replies = call.run(requests(b"a", b"b"))
+    assert [part.body for _, part in outlet.parts] == [b"part", b"part"]
+    assert ([reply.status for reply in replies], calls) == ([507, 507], [2])

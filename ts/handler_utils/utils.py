@@ -11,7 +11,7 @@ def send_intermediate_predict_response(ret, req_id_map, message, code, context):
     """
     if os.environ.get("LOCAL_RANK", "0") != "0":
         return
-    context.cl_socket.stream(ret, req_id_map, message, code, context)
+    context.cl_socket.stream(ret, req_id_map, code)
 
 
 def import_class(class_name, module_prefix=None):

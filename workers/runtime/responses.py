@@ -1,5 +1,6 @@
 """Responses out: from what the handler returned to one reply for each request (TorchServe's rules)."""
 
+import inspect
 import io
 import json
 import logging
@@ -35,6 +36,9 @@ def encode(value: Any) -> bytes:
 
 def check(returned: Any, rows: int) -> list[Any]:
     """The handler's list. Raises BatchFailed unless it is a list with one element for each row."""
+    if inspect.iscoroutine(returned):
+        returned.close()
+        log.error("handle is a coroutine function: set `asyncCommunication: true` in model-config.yaml")
     if not isinstance(returned, list):
         raise BatchFailed("Invalid model predict output", 503)
     if len(returned) != rows:
@@ -52,24 +56,31 @@ def build(
     ]
 
 
-def failures(requests: Sequence[Request], status: int, message: str) -> list[Reply]:
+def failures(
+    requests: Sequence[Request], status: int, message: str, kind: str = WorkerFailed.type
+) -> list[Reply]:
     """The same error for each request."""
-    body = error_body(status, WorkerFailed.type, message)
+    body = error_body(status, kind, message)
     return [Reply(request.id, status, body, JSON_HEADERS) for request in requests]
+
+
+def encode_reply(request: Request, value: Any, processor: Any) -> Reply:
+    """The reply with one element of the handler's list. Raises what the encoding of its classes raises."""
+    body = encode(value)
+    headers = _encode_headers(processor.get_response_headers())
+    return Reply(request.id, check_status(processor.get_response_status_code()), body, headers)
 
 
 def _reply(request: Request, value: Any, processor: Any, max_size: int) -> Reply:
     try:
-        body = encode(value)
-        headers = _encode_headers(processor.get_response_headers())
-        status = check_status(processor.get_response_status_code())
+        reply = encode_reply(request, value, processor)
     except Exception:  # whatever the handler's own classes do when they are encoded
         log.exception("the answer to request %s cannot be sent", request.id.decode())
         return failures([request], 503, "Unsupported model output data type.")[0]
-    if len(body) > max_size:
-        text = f"The response has {len(body)} bytes; max_response_size allows {max_size}."
+    if len(reply.body) > max_size:
+        text = f"The response has {len(reply.body)} bytes; max_response_size allows {max_size}."
         return failures([request], 500, text)[0]
-    return Reply(request.id, status, body, headers)
+    return reply
 
 
 def check_status(given: Any) -> int:

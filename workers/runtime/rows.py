@@ -3,17 +3,14 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from email.message import Message
-from io import BytesIO
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
+from marq import forms
 from marq.message import Request
 
 log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
-FORM, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 
 
 class RequestHeaders(Mapping[str, Any]):
@@ -58,15 +55,25 @@ def build(request: Request, decode_input: bool = True) -> tuple[Row, RequestHead
     """The row of one request, with its headers.
 
     A row is `{"body": value}`, or one key for each field of a form. Values are parsed JSON for
-    `application/json`, `str` for `text/...` and `bytearray` otherwise, or where decoding fails.
+    `application/json`, `str` for `text/...` and `bytearray` otherwise, or where decoding fails. The request's
+    parameters are keys, too.
     """
-    mime = request.type.partition(b";")[0].strip().decode("latin-1")
-    if mime.lower() == MULTIPART:
+    row, kinds = _row(request, decode_input)
+    if request.params:
+        added = {name: bytearray(value) for name, value in forms.fields(request.params)}
+        row, kinds = added | row, dict.fromkeys(added, "") | kinds
+    return row, RequestHeaders(request, kinds)
+
+
+def _row(request: Request, decode_input: bool) -> tuple[Row, dict[str, str]]:
+    """The row that the body makes, with the content type of each key."""
+    mime = forms.mime_type(request.type)
+    if mime.lower() == forms.MULTIPART:
         return _multipart_row(request, decode_input)
-    if mime.lower() == FORM:
-        row: Row = {name: bytearray(value) for name, value in _form_fields(request.body)}
-        return row, RequestHeaders(request, dict.fromkeys(row, ""))
-    return {"body": _decode(request.body, mime, decode_input)}, RequestHeaders(request, {"body": mime})
+    if mime.lower() == forms.FORM:
+        row: Row = {name: bytearray(value) for name, value in forms.fields(request.body)}
+        return row, dict.fromkeys(row, "")
+    return {"body": _decode(request.body, mime, decode_input)}, {"body": mime}
 
 
 def _decode(body: bytes, mime: str, decode_input: bool) -> Any:
@@ -81,60 +88,22 @@ def _decode(body: bytes, mime: str, decode_input: bool) -> Any:
     return bytearray(body)
 
 
-def _form_fields(body: bytes) -> Iterator[tuple[str, bytes]]:
-    for pair in body.split(b"&"):
-        name, _, value = pair.replace(b"+", b" ").partition(b"=")
-        if name:
-            yield unquote_to_bytes(name).decode("utf-8", "replace"), unquote_to_bytes(value)
-
-
-def _multipart_row(request: Request, decode_input: bool) -> tuple[Row, RequestHeaders]:
+def _multipart_row(request: Request, decode_input: bool) -> tuple[Row, dict[str, str]]:
     """One key for each part, bytes if it has no file name. A broken body gives what could be read."""
-    from python_multipart.multipart import parse_options_header
-
     row: Row = {}
     kinds: dict[str, str] = {}
-    boundary = parse_options_header(request.type)[1].get(b"boundary")
+    boundary = forms.boundary(request.type)
     if not boundary:
-        return {"body": bytearray(request.body)}, RequestHeaders(request, {"body": MULTIPART})
-    for headers, content in _parts(request, boundary):
-        name = headers.get_param("name", header="content-disposition")
-        if not isinstance(name, str):
+        return {"body": bytearray(request.body)}, {"body": forms.MULTIPART}
+    parts, broken = forms.parts(request.body, boundary)
+    if broken:
+        log.warning("request %s: its multipart body is broken: %s", request.id.decode(), broken)
+    for headers, content in parts:
+        if (name := forms.part_name(headers)) is None:
             continue
         kinds[name] = headers.get_content_type() if headers.get_filename() is not None else ""
         row[name] = _decode(content, kinds[name], decode_input)
-    return row, RequestHeaders(request, kinds)
-
-
-def _parts(request: Request, boundary: bytes) -> list[tuple[Message, bytes]]:
-    from python_multipart.multipart import MultipartParser
-
-    parts: list[tuple[Message, bytes]] = []
-    headers, name, value, content = Message(), bytearray(), bytearray(), BytesIO()
-
-    def begin_part() -> None:
-        nonlocal headers, content
-        headers, content = Message(), BytesIO()
-        headers.set_default_type("application/octet-stream")
-
-    def end_header() -> None:
-        headers[name.decode("latin-1")] = value.decode("utf-8", "replace")
-        name.clear()
-        value.clear()
-
-    callbacks = {
-        "on_part_begin": begin_part,
-        "on_header_field": lambda data, start, end: name.extend(data[start:end]),
-        "on_header_value": lambda data, start, end: value.extend(data[start:end]),
-        "on_header_end": end_header,
-        "on_part_data": lambda data, start, end: content.write(data[start:end]),
-        "on_part_end": lambda: parts.append((headers, content.getvalue())),
-    }
-    try:
-        MultipartParser(boundary, callbacks).write(request.body)  # type: ignore[arg-type]
-    except ValueError as error:
-        log.warning("request %s: its multipart body is broken: %s", request.id.decode(), error)
-    return parts
+    return row, kinds
 
 
 def _parse_headers(request: Request) -> dict[str, Any]:

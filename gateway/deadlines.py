@@ -1,0 +1,36 @@
+"""How long an answer may take: what the request and its model say."""
+
+import math
+import time
+
+from gateway.asgi import Headers
+from marq.errors import BadRequest
+
+HEADER = b"x-request-timeout"  # seconds
+
+
+def timeout_s(headers: Headers, limit_ms: int = 0) -> float | None:
+    """The shorter of the request's own time-out and `limit_ms`; 0 and None: as long as it takes.
+
+    Raises BadRequest.
+    """
+    limits = [limit_ms / 1000] if limit_ms else []
+    for name, value in headers:
+        if name == HEADER:
+            limits.append(_seconds(value))
+    return min(limits, default=None)
+
+
+def fields(timeout_s: float | None) -> tuple[bytes, ...]:
+    """The entry's field that keeps a replica from running it later than that."""
+    return (b"deadline", b"%d" % (1000 * (time.time() + timeout_s))) if timeout_s else ()
+
+
+def _seconds(value: bytes) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise BadRequest(f"X-Request-Timeout must be a number of seconds above 0, not {value[:40]!r}.")
+    return seconds

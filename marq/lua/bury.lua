@@ -1,0 +1,75 @@
+-- Moves an entry that is given up to its model's dead letters, and keeps these within their bounds.
+-- KEYS  1 dead letters (stream)   2 lane (stream)
+-- ARGV  1 group   2 entry   3 1: acknowledge it; 0: the caller's transaction does so, with the answer
+--       4 how long letters are kept (ms)   5 most bytes   6.. what is known of its end: name, value, ...
+-- A letter is that, then the entry's fields but `attempts`, which is known better. The newest letter stays,
+-- however large it is. Returns the letter's id; nil if the entry is gone: somebody else has settled it.
+local FIRST = 6
+local MOST_VALUES = 7000 -- of one entry: Lua passes no more than about 8000 to a command
+local SHARE = 256 -- measuring costs time with the number of letters: it is done for each such part of the limit
+local MEANT = {}
+for name in string.gmatch("body id type headers path params reply replies job deadline trace replay_of", "%S+") do
+  MEANT[name] = true
+end
+
+-- Adds the fields; of an entry that has too many to be moved, those that mean something.
+local function copy(fields, letter)
+  local few, last = #fields <= MOST_VALUES, {}
+  for i = 1, #fields, 2 do
+    last[fields[i]] = i
+  end
+  for i = 1, #fields, 2 do
+    local name = fields[i]
+    if name ~= "attempts" and (few or (MEANT[name] and last[name] == i)) then
+      letter[#letter + 1], letter[#letter + 2] = name, fields[i + 1]
+    end
+  end
+end
+
+local function size_of(values)
+  local size = 0
+  for _, value in ipairs(values) do
+    size = size + #value
+  end
+  return size
+end
+
+local function used()
+  return redis.call("MEMORY", "USAGE", KEYS[1], "SAMPLES", 0) or 0
+end
+
+-- Removes the oldest letters, so many that their fields have this size.
+local function drop(excess)
+  while excess > 0 and redis.call("XLEN", KEYS[1]) > 1 do
+    local oldest = redis.call("XRANGE", KEYS[1], "-", "+", "COUNT", 1)[1]
+    redis.call("XDEL", KEYS[1], oldest[1])
+    excess = excess - size_of(oldest[2])
+  end
+end
+
+local found = redis.call("XRANGE", KEYS[2], ARGV[2], ARGV[2])[1]
+if not found then
+  redis.call("XACK", KEYS[2], ARGV[1], ARGV[2])
+  return nil
+end
+local letter = {unpack(ARGV, FIRST)}
+copy(found[2], letter)
+local time = redis.call("TIME")
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+-- Trimmed first: a script that has begun to write is not refused where Redis is full, and this only moves.
+redis.call("XTRIM", KEYS[1], "MINID", "=", string.format("%d", now - tonumber(ARGV[4])))
+local id = redis.call("XADD", KEYS[1], "*", unpack(letter))
+redis.call("PEXPIRE", KEYS[1], ARGV[4])
+if ARGV[3] == "1" then
+  redis.call("XACK", KEYS[2], ARGV[1], ARGV[2])
+  redis.call("XDEL", KEYS[2], ARGV[2])
+end
+local most = tonumber(ARGV[5])
+if tonumber(time[2]) % 1000 < 1000 * SHARE * size_of(letter) / most then
+  local excess = used() - most
+  while excess > 0 and redis.call("XLEN", KEYS[1]) > 1 do
+    drop(excess)
+    excess = used() - most
+  end
+end
+return id

@@ -1,0 +1,17 @@
+-- Cancels a job: it is not run any more, or what it returns is dropped, as its entry is gone (see publish).
+-- KEYS  1 job record (hash)   2 lane (stream) that the record names
+-- ARGV  1 group   2 id   3 now (unix ms)   4 time to live (ms)   5 channel of finished jobs
+-- Returns 1 if it was cancelled, 0 if it had finished, nil if it has moved to another lane or is unknown.
+local state, lane, entry = unpack(redis.call("HMGET", KEYS[1], "state", "lane", "entry"))
+if state and state ~= "queued" then
+  return 0
+end
+if lane ~= KEYS[2] then
+  return nil
+end
+redis.call("XACK", KEYS[2], ARGV[1], entry)
+redis.call("XDEL", KEYS[2], entry)
+redis.call("HSET", KEYS[1], "state", "cancelled", "finished", ARGV[3])
+redis.call("PEXPIRE", KEYS[1], ARGV[4])
+redis.call("PUBLISH", ARGV[5], ARGV[2])
+return 1

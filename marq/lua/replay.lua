@@ -1,0 +1,25 @@
+-- Queues a dead letter's request again, as a job with a new id; the letter is removed.
+-- KEYS  1 dead letters (stream)   2 lane (stream)   3 job record (hash)
+-- ARGV  1 letter   2 how many of its values are about its end   3 id of the job   4 version   5 now (unix ms)
+--       6 id that the request had in its first life
+-- Nobody waits for a reply any more, and the deadline was the first life's. Returns 1; 0 if the letter is gone.
+local DROPPED = {}
+for name in string.gmatch("id attempts deadline reply replies job replay_of", "%S+") do
+  DROPPED[name] = true
+end
+
+local letter = redis.call("XRANGE", KEYS[1], ARGV[1], ARGV[1])[1]
+if not letter then
+  return 0
+end
+local request = {"id", ARGV[3], "job", "1", "replay_of", ARGV[6]}
+for i = tonumber(ARGV[2]) + 1, #letter[2], 2 do
+  if not DROPPED[letter[2][i]] then
+    request[#request + 1], request[#request + 2] = letter[2][i], letter[2][i + 1]
+  end
+end
+local entry = redis.call("XADD", KEYS[2], "*", unpack(request))
+redis.call("HSET", KEYS[3], "state", "queued", "version", ARGV[4], "queued", ARGV[5], "lane", KEYS[2],
+  "entry", entry, "replay_of", ARGV[6])
+redis.call("XDEL", KEYS[1], ARGV[1])
+return 1
