@@ -10,26 +10,24 @@ import signal
 import socket
 import sys
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import redis
 
-from archive.reader import extract
 from marq import connection, gpus, keys, settings
 from marq.process import die_with_parent
 from marq.registry import HEARTBEAT_S, ModelSpec, Registry
 from workers import devices
 from workers.leases import Leases
 from workers.pool_process import PoolProcess
-from workers.specs import PoolSpec
+from workers.preparation import Preparation, Preparations, Prepared, sizeless
+from workers.specs import PoolSpec, pool_name
 
 log = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 30.0
-RESTART_DELAY_S = 1.0
+TIDY_EVERY_S = 3600.0
 
 
 class Node:
@@ -43,8 +41,9 @@ class Node:
         self._gpus = gpus.visible(config.number_of_gpu)
         self._pools: dict[str, PoolProcess] = {}
         self._leaving: list[PoolProcess] = []
-        self._unpacked: dict[str, Future[Path]] = {}
-        self._unpacker = ThreadPoolExecutor(1, thread_name_prefix="unpack")
+        self._preparations = Preparations(config, on_done=self._wake)
+        self._preparing: dict[str, Preparation] = {}  # and what is ready for a pool that does not run
+        self._tidy_at = 0.0
         self._seen = "$"
         self._devices_given = 0
         self._stopping = False
@@ -66,17 +65,18 @@ class Node:
         wanted = {spec.key: spec for spec in models}
         for key in self._pools.keys() - wanted.keys():
             self._retire(key)
-        for key in self._unpacked.keys() - wanted.keys():
-            del self._unpacked[key]
+        for key in self._preparing.keys() - wanted.keys():
+            self._forget(key)
         sizes = {key: self._leases.hold(spec, nodes) for key, spec in wanted.items()}
         for key, spec in wanted.items():
             self._leases.release(spec, keep=spec.min_workers)
             self._ensure(spec, sizes[key], sum(sizes.values()))
         self._leaving = [pool for pool in self._leaving if not pool.has_ended]
+        self._tidy(wanted)
 
     def _ensure(self, spec: ModelSpec, size: int, replicas: int) -> None:
         pool = self._pools.get(spec.key)
-        if pool and _sizeless(pool.spec.model) != _sizeless(spec):
+        if pool and sizeless(pool.spec.model) != sizeless(spec):
             self._retire(spec.key)
             return  # the new pool starts when the old one is gone
         if pool and pool.has_ended:
@@ -86,31 +86,55 @@ class Node:
         if pool:
             report = self._registry.reports(spec).get(pool.spec.name)
             pool.resize(size, report)
+            pool.reload(spec.generation, report)
             pool.tell_ready(size, report)
-        elif size and not any(leaving.spec.model.key == spec.key for leaving in self._leaving):
+        elif not any(leaving.spec.model.key == spec.key for leaving in self._leaving):
             self._start(spec, size, replicas)
 
     def _start(self, spec: ModelSpec, size: int, replicas: int) -> None:
-        unpacking = self._unpacked.get(spec.key)
-        if unpacking is None:
-            target = self._config.unpacked_dir
-            self._unpacked[spec.key] = self._unpacker.submit(extract, Path(spec.archive), target)
-            self._unpacked[spec.key].add_done_callback(lambda _: self._wake())
-        elif unpacking.done():
-            del self._unpacked[spec.key]
-            if error := unpacking.exception():
-                self._report_failure(spec, f"the archive cannot be unpacked: {error}")
-            else:
-                pool = self._pool_spec(spec, unpacking.result(), replicas)
-                self._pools[spec.key] = PoolProcess(pool, size)
+        """Starts a pool if replicas are wanted here, and once all is there that they need."""
+        if (size or spec.has_dependencies) and (prepared := self._prepare(spec, size)) and size:
+            del self._preparing[spec.key]
+            self._pools[spec.key] = PoolProcess(self._pool_spec(spec, prepared, replicas), size)
 
-    def _pool_spec(self, spec: ModelSpec, model_dir: Path, replicas: int) -> PoolSpec:
+    def _prepare(self, spec: ModelSpec, size: int) -> Prepared | None:
+        """What the model's replicas need, once it is there. Until then the registry hears how it goes.
+
+        Dependencies are installed also where no replica is to run: a registration waits for the outcome.
+        """
+        preparation = self._preparing.get(spec.key)
+        if preparation is None or sizeless(preparation.spec) != sizeless(spec):
+            preparation = self._preparations.begin(spec, pool_name(spec, self._name))
+            self._preparing[spec.key] = preparation
+        preparation.advance()
+        if preparation.failing or (spec.has_dependencies and not preparation.told):
+            self._registry.report(spec, pool_name(spec, self._name), preparation.report(self._name, size))
+            preparation.told = preparation.prepared is not None
+        return preparation.prepared
+
+    def _forget(self, key: str) -> None:
+        spec = self._preparing.pop(key).spec
+        self._registry.withdraw(spec, pool_name(spec, self._name))
+
+    def _tidy(self, wanted: dict[str, ModelSpec]) -> None:
+        """Now and then; not before it is known what the models that are to run here need."""
+        preparations = self._preparing.values()
+        if time.monotonic() < self._tidy_at or not all(each.settled for each in preparations):
+            return
+        self._tidy_at = time.monotonic() + TIDY_EVERY_S
+        pools = [pool.spec for pool in (*self._pools.values(), *self._leaving)]
+        used = [Path(path) for pool in pools for path in (pool.model_dir, pool.dependency_dir, pool.python)]
+        for prepared in filter(None, (each.prepared for each in preparations)):
+            used += [prepared.model_dir, Path(prepared.dependency_dir), Path(prepared.python)]
+        self._preparations.tidy(wanted.values(), used)
+
+    def _pool_spec(self, spec: ModelSpec, prepared: Prepared, replicas: int) -> PoolSpec:
         config, first = self._config, self._devices_given
         self._devices_given += spec.min_workers
         return PoolSpec(
             model=spec,
             node=self._name,
-            model_dir=str(model_dir),
+            model_dir=str(prepared.model_dir),
             redis_url=config.redis_url,
             run_dir=str(config.state_dir / "run"),
             log_file=str(config.log_dir / "model_log.log"),
@@ -121,15 +145,10 @@ class Node:
             job_result_ttl_ms=config.job_result_ttl_s * 1000,
             decode_input=config.decode_input_request,
             limit_max_image_pixels=config.limit_max_image_pixels,
+            python=prepared.python,
+            dependency_dir=prepared.dependency_dir,
+            hidden_variables=config.blacklist_env_vars,
         )
-
-    def _report_failure(self, spec: ModelSpec, reason: str) -> None:
-        log.error("%s: %s", spec.key, reason)
-        report: dict[str, Any] = {
-            "node": self._name, "wanted": 0, "failures": 1, "reason": reason, "replicas": [],
-        }  # fmt: skip
-        self._registry.report(spec, f"{spec.name}-{spec.version}@{self._name}", report)
-        time.sleep(RESTART_DELAY_S)
 
     def _retire(self, key: str) -> None:
         pool = self._pools.pop(key)
@@ -140,8 +159,19 @@ class Node:
     def _sleep(self) -> None:
         """Until something changes in the registry, at most a heartbeat."""
         found = self._redis.xread({keys.MANAGEMENT: self._seen}, block=int(HEARTBEAT_S * 1000))
-        if found:
-            self._seen = found[0][1][-1][0]
+        if not found:
+            return
+        entries = found[0][1]
+        self._seen = entries[-1][0]
+        for _, change in entries:
+            if change.get(b"action") in (b"register", b"put"):
+                self._prepare_anew(b"%b/%b" % (change[b"model"], change[b"version"]))
+
+    def _prepare_anew(self, key: bytes) -> None:
+        """What failed may be well now: nobody who registers a model again waits for the next attempt."""
+        preparation = self._preparing.get(key.decode())
+        if preparation and preparation.settled:
+            self._forget(preparation.spec.key)
 
     def _wake(self) -> None:
         self._redis.xadd(keys.MANAGEMENT, {"action": "unpacked", "node": self._name}, maxlen=1000)
@@ -152,6 +182,7 @@ class Node:
 
     def _stop(self) -> None:
         pools = [*self._pools.values(), *self._leaving]
+        self._preparations.stop()
         for pool in pools:
             pool.drain()
         deadline = time.monotonic() + STOP_TIMEOUT_S
@@ -165,11 +196,6 @@ class Node:
             self._leases.leave()
         except redis.RedisError as error:
             log.warning("the leases are left to run out: %s", error)
-
-
-def _sizeless(spec: ModelSpec) -> ModelSpec:
-    """The settings whose change needs new replicas."""
-    return replace(spec, min_workers=0, max_workers=0, job_queue_size=0, loaded_at_startup=False)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from marq.registry import ModelSpec
 
 POOL_VARIABLE = "MARQ_POOL"
 REPLICA_VARIABLE = "MARQ_REPLICA"
+BATCHES_IN_FLIGHT = 256  # of one replica whose handler is a coroutine function
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,22 @@ class PoolSpec:
     job_result_ttl_ms: int
     decode_input: bool
     limit_max_image_pixels: bool
+    python: str = sys.executable  # the interpreter of replicas
+    dependency_dir: str = ""  # on their sys.path behind the model directory
+    hidden_variables: str = ""  # a regular expression of environment variables that replicas do not get
+    metrics_mode: str = "log"
+    metrics_config: str = ""  # the file; empty: marq's own
+    metrics_auto_detect: bool = False  # whether metrics that the file does not list are kept, too
+    metrics_location: str = ""  # where metrics logs are; empty: beside `log_file`
+
+    @property
+    def metrics_dir(self) -> Path:
+        return Path(self.metrics_location or Path(self.log_file).parent)
 
     @property
     def name(self) -> str:
         """The pool's name: the name of its Celery worker."""
-        return f"{self.model.name}-{self.model.version}@{self.node}"
+        return pool_name(self.model, self.node)
 
     def to_environment(self) -> dict[str, str]:
         return {POOL_VARIABLE: json.dumps(asdict(self))}
@@ -69,6 +82,10 @@ class ReplicaSpec:
         return cls(**{**data, "pool": PoolSpec.from_dict(data["pool"])})
 
 
+def pool_name(model: ModelSpec, node: str) -> str:
+    return f"{model.name}-{model.version}@{node}"
+
+
 def consumer_name(pool: str, slot: int, pid: int) -> str:
     """A replica's name in the consumer groups."""
     return f"{pool}/{slot}/{pid}"
@@ -81,3 +98,8 @@ def scoreboard_path(run_dir: str, pool: str, slot: int) -> Path:
 def pool_of(consumer: str) -> str:
     """The pool that a consumer belongs to."""
     return consumer.rsplit("/", 2)[0]
+
+
+def rows_at_a_time(model: ModelSpec) -> int:
+    """The most rows that one replica of the model runs at the same time."""
+    return model.batch_size * (BATCHES_IN_FLIGHT if model.async_communication else 1)
