@@ -1,4 +1,4 @@
-"""Fetches remote archives (http, https, file) into a directory."""
+"""Fetches remote archives (http, https, file, s3) into a directory."""
 
 import logging
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urljoin, urlsplit
 
+from archive import s3
 from archive.errors import ArchiveExists, DownloadFailed
 from archive.limits import CHUNK_BYTES, MIB
 
@@ -27,12 +28,16 @@ _MAX_REDIRECTS = 5
 
 @dataclass(frozen=True)
 class Download:
-    """What may be fetched and how: `allowed` judges the URL of every redirect."""
+    """What may be fetched and how: `allowed` judges the URL of every redirect.
+
+    `signed`: http(s) requests carry an AWS signature, as objects encrypted with SSE-KMS need it.
+    """
 
     allowed: Callable[[str], bool]
     max_bytes: int
     timeout_s: float
     progress: Progress | None = None
+    signed: bool = False
 
     def fetch(self, url: str, target: Path) -> None:
         """Writes what is at `url` to `target`, which appears complete or not at all.
@@ -53,7 +58,7 @@ class Download:
 
     def _counted(self, url: str, name: str) -> Iterator[bytes]:
         started, done = time.monotonic(), 0
-        for data, total in _copied(url) if _is_file(url) else self._received(url):
+        for data, total in self._pieces(url):
             done += len(data)
             self._check(url, max(done, total or 0), time.monotonic() - started)
             if self.progress:
@@ -69,15 +74,23 @@ class Download:
         if elapsed_s > self.timeout_s:
             raise failed(url, f"It took longer than the limit of {self.timeout_s:g} s.")
 
+    def _pieces(self, url: str) -> Iterator[tuple[bytes, int | None]]:
+        if s3.is_s3(url):
+            return s3.received(url)
+        return _copied(url) if _is_file(url) else self._received(url)
+
     def _received(self, url: str) -> Iterator[tuple[bytes, int | None]]:
         import httpx
 
+        sign = s3.signer() if self.signed else None
         # Asked for as it is: a compressed answer would be stored compressed.
         headers = {"Accept-Encoding": "identity"}
         with httpx.Client(timeout=httpx.Timeout(60.0, connect=10.0), headers=headers) as client:
             location = url
             for _ in range(_MAX_REDIRECTS + 1):
-                with client.stream("GET", location) as response:
+                # The signature is for the URL as httpx spells it.
+                signature = sign(str(httpx.URL(location))) if sign else None
+                with client.stream("GET", location, headers=signature) as response:
                     if not response.has_redirect_location:
                         yield from _body(response, url)
                         return
@@ -86,7 +99,7 @@ class Download:
 
     def _redirected(self, url: str, location: str, to: str) -> str:
         target = urljoin(location, to)
-        if _is_file(target) or not self.allowed(target):
+        if _is_file(target) or s3.is_s3(target) or not self.allowed(target):
             raise failed(url, f"It redirects to {_shown(target)}, which matches no allowed URL.")
         return target
 
@@ -112,6 +125,9 @@ def _failure_told(url: str) -> Iterator[None]:
     except DownloadFailed as error:
         log.warning("failed to download %s: %s", _shown(url), error.reason)
         raise
+    except s3.S3Unavailable as error:
+        log.warning("failed to download %s: %s", _shown(url), error)
+        raise failed(url, str(error)) from error
     # Also what httpx raises, whose base classes cannot be named here without importing it.
     except Exception as error:
         log.warning("failed to download %s: %s: %s", _shown(url), type(error).__name__, error)

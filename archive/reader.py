@@ -9,9 +9,10 @@ from archive.formats import members
 from archive.limits import DEFAULT_LIMITS, Limits
 from archive.manifest import MANIFEST_NAME, Manifest
 from archive.model_config import ModelConfig
-from archive.unpack import extract, prune
+from archive.shadows import check_modules
+from archive.unpack import extract, prune, unpacked_path
 
-__all__ = ["DEFAULT_LIMITS", "Description", "Limits", "describe", "extract", "prune"]
+__all__ = ["DEFAULT_LIMITS", "Description", "Limits", "describe", "extract", "prune", "unpacked_path"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Description:
 
 
 def describe(path: Path, limits: Limits = DEFAULT_LIMITS) -> Description:
-    """Reads the manifest and model-config.yaml, and checks the name of every member.
+    """Reads the manifest and model-config.yaml, and checks the name of every member (as a module, too).
 
     A tar archive is read to its end for that, twice if it has a config file, but nothing is written. Raises
     ArchiveNotFound, InvalidArchive, UnsafeArchive.
@@ -44,6 +45,7 @@ def describe(path: Path, limits: Limits = DEFAULT_LIMITS) -> Description:
             data = member.read()
     if not names and path.is_file():
         raise InvalidArchive(f"{path.name} holds no files.")
+    check_modules(path.name, names)
     manifest = Manifest.parse(data)
     return Description(path, manifest, _config(path, manifest, limits), _size(path), tuple(names))
 

@@ -12,7 +12,7 @@ from archive.limits import MIB
 
 log = logging.getLogger(__name__)
 
-_URL = re.compile(r"(file?|https?)://.*", re.IGNORECASE | re.DOTALL)
+_URL = re.compile(r"(file?|https?|s3)://.*", re.IGNORECASE | re.DOTALL)
 _JAVA_SCHEMES = ("http", "https", "file", "ftp", "jar")
 _ARCHIVES = (".mar", ".model", ".tar.gz")
 
@@ -39,7 +39,8 @@ class ModelStore:
     def resolve(self, url: str, *, s3_sse_kms: bool = False, progress: Progress | None = None) -> Path:
         """The archive file or model directory for `url`; a remote archive is downloaded into the store.
 
-        Raises ArchiveNotFound, ArchiveExists (downloads never replace a file), DownloadFailed.
+        With `s3_sse_kms` a download over http(s) is signed for S3. Raises ArchiveNotFound, ArchiveExists
+        (downloads never replace a file), DownloadFailed.
         """
         root, name = self._checked(url)
         if self._allows(url):
@@ -81,11 +82,11 @@ class ModelStore:
         return any(pattern.fullmatch(url) for pattern in self._allowed)
 
     def _download(self, url: str, target: Path, s3_sse_kms: bool, progress: Progress | None) -> Path:
-        if s3_sse_kms:
-            raise failed(url, "s3_sse_kms is not supported yet; use a presigned URL.")
         if target == self.root:
             raise failed(url, "The URL does not end with a file name.")
-        download = Download(self._allows, self._max_download_bytes, self._download_timeout_s, progress)
+        download = Download(
+            self._allows, self._max_download_bytes, self._download_timeout_s, progress, s3_sse_kms
+        )
         download.fetch(url, target)
         return target
 

@@ -35,28 +35,46 @@ def extract(path: Path, root: Path, limits: Limits = DEFAULT_LIMITS) -> Path:
     """
     root.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
-        return _linked(path, root)
+        link = unpacked_path(path, root)
+        _link(link, model_folder(path.resolve()))
+        return link
     check_file(path)
     before = stamp(path)
-    final = root / sha256(path, root / _CACHE)
-    if not final.is_dir():
+    final = unpacked_path(path, root)
+    if final.is_dir():
+        os.utime(final)  # it was used now
+    else:
         _unpack_to(final, path, before, limits)
     return final
 
 
-def prune(root: Path, keep: Collection[Path]) -> list[Path]:
+def unpacked_path(path: Path, root: Path) -> Path:
+    """Where `extract` puts the archive. Raises ArchiveNotFound, and OSError for what the disk refuses."""
+    if path.is_dir():
+        source = model_folder(path.resolve())
+        return root / hashlib.sha256(os.fsencode(source)).hexdigest() / source.name
+    check_file(path)
+    return root / sha256(path, root / _CACHE)
+
+
+def prune(root: Path, keep: Collection[Path], unused_s: float = 0.0) -> list[Path]:
     """Deletes the directories in `root` that hold nothing of `keep` (paths that `extract` returned).
 
-    Returns what it deleted. What other processes left half unpacked is deleted, too, when it is a day old;
+    Those of `keep` count as used now; others are deleted when they have not been for so many seconds.
+    Returns what it deleted. What other processes left half done is deleted, too, when it is a day old;
     directories of models that are links lose the link only.
     """
     if not root.is_dir():
         return []
     kept = {part for path in keep for part in path.parts}  # however the path to `root` is spelled
-    doomed = [path for path in sorted(root.iterdir()) if path.name not in kept and _removable(path)]
-    for path in doomed:
-        _remove(path)
-    return doomed
+    deleted = []
+    for path in sorted(root.iterdir()):
+        if path.name in kept:
+            os.utime(path)
+        elif _removable(path, unused_s):
+            _remove(path)
+            deleted.append(path)
+    return deleted
 
 
 def _unpack_to(final: Path, path: Path, before: tuple[int, int, int], limits: Limits) -> None:
@@ -90,22 +108,21 @@ def _publish(staging: Path, final: Path) -> None:
         log.debug("%s was unpacked by another process meanwhile", final.name)
 
 
-def _linked(path: Path, root: Path) -> Path:
-    source = model_folder(path.resolve())
-    link = root / hashlib.sha256(os.fsencode(source)).hexdigest() / source.name
+def _link(link: Path, source: Path) -> None:
     if link.is_symlink() and link.readlink() == source:
-        return link
+        os.utime(link.parent)  # it was used now
+        return
     link.parent.mkdir(exist_ok=True)
     new = link.with_name(f"{_STAGING}{secrets.token_hex(8)}")
     new.symlink_to(source)
     new.replace(link)
-    return link
 
 
-def _removable(path: Path) -> bool:
-    if path.name.startswith(_STAGING):
-        return time.time() - path.lstat().st_mtime > _ABANDONED_S
-    return _UNPACKED.fullmatch(path.name) is not None
+def _removable(path: Path, unused_s: float) -> bool:
+    unused_for_s = time.time() - path.lstat().st_mtime
+    if path.name.startswith("."):
+        return unused_for_s > _ABANDONED_S
+    return _UNPACKED.fullmatch(path.name) is not None and unused_for_s >= unused_s
 
 
 def _remove(path: Path) -> None:

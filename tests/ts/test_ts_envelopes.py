@@ -71,6 +71,40 @@ def tensor(name="in", data=(1, 2, 3, 4), shape=(2, 2), datatype="FP32"):
     return {"name": name, "data": list(data), "shape": list(shape), "datatype": datatype}
 
 
+@pytest.mark.parametrize(
+    ("envelope", "good", "bad"),
+    [
+        ("json", {"instances": [1]}, b"no JSON"),
+        ("json", {"instances": [1]}, {"instances": 1}),
+        ("kserve", {"instances": [1]}, b""),
+        ("kserve", {"instances": [1]}, b"{"),
+        ("kserve", {"instances": [1]}, [1]),
+        ("kservev2", {"inputs": [tensor()]}, {"inputs": [{"name": "a"}]}),
+        ("kservev2", {"inputs": [tensor()]}, {"inputs": [tensor(shape=(3, 3))]}),
+        ("kservev2", {"inputs": [tensor()]}, {"inputs": "none"}),
+    ],
+)
+def test_a_request_that_cannot_be_read_is_answered_alone(envelope, good, bad):
+    rows = [{"body": bad}, {"body": good}, {"body": bad}]
+    headers = [{}, {"explain": "True"}, {}]
+    answers, context = answer(envelope, rows, lambda data: [7] * len(data), headers)
+    assert [context.get_response_status(index)[0] for index in range(3)] == [400, 200, 400]
+    refusal = json.loads(answers[0])
+    assert (refusal["code"], refusal["type"]) == (400, "BadRequestException")
+    assert context.get_response_content_type(0) == "application/json"
+    expected = {
+        "json": '{"predictions": [7]}',
+        "kserve": {"explanations": [7]},
+    }
+    assert answers[1] == expected[envelope] if envelope in expected else answers[1]["id"] == "id-1"
+    assert context.request_ids[2] == "id-2"
+
+
+def test_the_handler_is_not_called_for_a_batch_that_cannot_be_read():
+    answers, _ = answer("kserve", [{"body": b"{"}], lambda data: pytest.fail("called"))
+    assert len(answers) == 1
+
+
 def test_kserve_v2_gives_reshaped_inputs_and_names_the_outputs():
     seen = []
     body = {"id": "own", "inputs": [tensor(), tensor("text", ["abc"], [1], "BYTES")]}

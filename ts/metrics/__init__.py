@@ -1,5 +1,5 @@
 """Metrics that a handler emits through `context.metrics`."""
 
-from . import dimension, metric, metric_encoder, metrics_store, unit
+from . import dimension, metric, metric_encoder, metrics_store, system_metrics, unit
 
-__all__ = ["dimension", "metric", "metric_encoder", "metrics_store", "unit"]
+__all__ = ["dimension", "metric", "metric_encoder", "metrics_store", "system_metrics", "unit"]

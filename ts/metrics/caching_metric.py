@@ -11,6 +11,10 @@ logger = logging.getLogger(__name__)
 
 HOSTNAME = socket.gethostname()
 
+# Called with (metric, value, dimensions as text, request id) instead of writing a line, where it is set: a
+# server's replica gathers what its handler measures, and writes it once a second.
+gather = None
+
 
 class CachingMetric(MetricAbstract):
     def __init__(self, metric_name, unit, dimension_names=None, metric_type=MetricTypes.COUNTER):
@@ -41,10 +45,18 @@ class CachingMetric(MetricAbstract):
         self.add_or_update(value, [dimension.value for dimension in dimensions], request_id)
 
     def emit_metrics(self, value, dimension_values=[], request_id=""):
-        if logger.isEnabledFor(logging.INFO):
-            ids = f",{request_id}" if request_id else ""
-            dimensions = self._dimensions(dimension_values)
-            logger.info(f"{self._head}{value}|#{dimensions}{self._tail}{int(time.time())}{ids}")  # noqa: G004
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        dimensions = self._dimensions(dimension_values)
+        if gather:
+            gather(self, value, dimensions, request_id)
+        else:
+            logger.info("%s", self.line(value, dimensions, request_id, time.time()))
+
+    def line(self, value, dimensions, request_id, when):
+        """The line that tells a value; `dimensions` is their text, `when` unix seconds."""
+        ids = f",{request_id}" if request_id else ""
+        return f"{self._head}{value}|#{dimensions}{self._tail}{int(when)}{ids}"
 
     def _dimensions(self, values):
         return ",".join([f"{name}:{value}" for name, value in zip(self.dimension_names, values, strict=True)])

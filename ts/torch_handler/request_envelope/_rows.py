@@ -13,6 +13,12 @@ def payload(row, default=None):
     return json.loads(value) if isinstance(value, (bytes, bytearray)) else value
 
 
+def check_list(body, key):
+    """Raises ValueError unless the body of a request is an object with a list of that name."""
+    if not isinstance(body, dict) or not isinstance(body.get(key), list):
+        raise ValueError(f'The body must be a JSON object with a list "{key}".')
+
+
 def split(results, lengths):
     """The results of each row, given how many inputs it had. A single row owns them all."""
     if len(lengths) == 1:

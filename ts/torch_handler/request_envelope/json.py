@@ -3,7 +3,7 @@
 import json
 from base64 import b64decode
 
-from ._rows import payload, split
+from ._rows import check_list, payload, split
 from .base import BaseEnvelope
 
 
@@ -11,6 +11,9 @@ class JSONEnvelope(BaseEnvelope):
     """The instances of all requests make one batch; `{"b64": ...}` items become bytes."""
 
     _lengths = ()
+
+    def check(self, row):
+        check_list(payload(row, default=row), "instances")
 
     def parse_input(self, data):
         rows = [[_decoded(item) for item in payload(row, default=row)["instances"]] for row in data]

@@ -1,6 +1,6 @@
 """KServe protocol v1: `instances` in, `predictions` or `explanations` out."""
 
-from ._rows import payload, split
+from ._rows import check_list, payload, split
 from .base import BaseEnvelope
 
 
@@ -9,8 +9,11 @@ class KServeEnvelope(BaseEnvelope):
 
     _lengths = ()
 
+    def check(self, row):
+        check_list(payload(row), "instances")
+
     def parse_input(self, data):
-        rows = [payload(row).get("instances") for row in data]
+        rows = [payload(row)["instances"] for row in data]
         if len(rows) == 1:
             self._lengths = (1,)
             return rows[0]

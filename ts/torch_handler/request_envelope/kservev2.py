@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from ._rows import payload, split
+from ._rows import check_list, payload, split
 from .base import BaseEnvelope
 
+PARSED = object()  # key of a row under which `check` leaves what it has read
 DATATYPES = {
     "bool": "BOOL",
     "uint8": "UINT8",
@@ -30,8 +31,19 @@ class KServev2Envelope(BaseEnvelope):
 
     _rows = ()
 
+    def check(self, row):
+        body = payload(row)
+        check_list(body, "inputs")
+        try:
+            row[PARSED] = _Row(body)
+        except (LookupError, TypeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(
+                f"Each input must have name, shape, datatype and data that fit ({reason})."
+            ) from error
+
     def parse_input(self, data):
-        self._rows = [_Row(payload(row)) for row in data]
+        self._rows = [row.pop(PARSED) for row in data]
         ids = [row.id for row in self._rows]
         self.context.input_request_id = ids[0] if len(ids) == 1 else ids
         self.context.input_names = [name for row in self._rows for name in row.names]

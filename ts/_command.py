@@ -1,0 +1,5 @@
+"""How the `torchserve` command of this installation is started."""
+
+import sys
+
+TORCHSERVE = [sys.executable, "-P", "-m", "marq.torchserve"]

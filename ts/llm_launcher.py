@@ -1,0 +1,127 @@
+"""`python -m ts.llm_launcher --model_id NAME`: serves a language model with vLLM or TensorRT-LLM."""
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import yaml
+
+PACKAGES = {
+    "vllm": ("vllm", "vllm"),
+    "trt_llm": ("tensorrt_llm", "tensorrt-llm"),
+}  # module, what pip calls it
+
+
+def parser():
+    """TorchServe's options."""
+    made = argparse.ArgumentParser(prog="ts.llm_launcher", description=__doc__.partition(": ")[2])
+    made.add_argument("--model_name", default="model", help="name under which it is served")
+    made.add_argument("--model_store", default="model_store", help="folder for its archive")
+    made.add_argument(
+        "--model_id", default="meta-llama/Meta-Llama-3.1-8B-Instruct", help="name on the hub, or a folder"
+    )
+    made.add_argument("--disable_token_auth", action="store_true", help="accept any caller")
+    made.add_argument("--startup_timeout", type=int, default=1200, help="seconds that loading may take")
+    made.add_argument("--engine", choices=PACKAGES, default="vllm", help="what runs the model")
+    made.add_argument("--dtype", default="bfloat16", help="type of the weights (vllm)")
+    made.add_argument("--vllm_engine.max_num_seqs", type=int, default=256, help="requests at the same time")
+    made.add_argument("--vllm_engine.max_model_len", type=int, help="tokens of context")
+    made.add_argument("--vllm_engine.download_dir", help="folder for weights from the hub")
+    made.add_argument("--trt_llm_engine.max_batch_size", type=int, default=4, help="taken, without effect")
+    made.add_argument(
+        "--trt_llm_engine.kv_cache_free_gpu_memory_fraction", type=float, default=0.1, help="for the cache"
+    )
+    return made
+
+
+def check_engine(engine):
+    """Raise ImportError, with the package to install, if the engine is missing."""
+    module, package = PACKAGES[engine]
+    if importlib.util.find_spec(module) is None:
+        raise ImportError(f"the engine {engine} needs the package {package}: pip install {package}")
+
+
+def get_model_config(args, model_snapshot_path=None):
+    """The model-config.yaml as a dict."""
+    config = {
+        "minWorkers": 1,
+        "maxWorkers": 1,
+        "batchSize": 1,
+        "maxBatchDelay": 100,
+        "responseTimeout": 1200,
+        "startupTimeout": args.startup_timeout,
+        "deviceType": "gpu",
+        "asyncCommunication": True,
+    }
+    section = _vllm if args.engine == "vllm" else _tensorrt
+    return config | section(vars(args), model_snapshot_path or args.model_id)
+
+
+def _vllm(options, model):
+    engine = {
+        "dtype": options["dtype"],
+        "max_num_seqs": options["vllm_engine.max_num_seqs"],
+        "max_model_len": options["vllm_engine.max_model_len"],
+        "download_dir": options["vllm_engine.download_dir"],
+        "tensor_parallel_size": _gpus(),
+    }
+    engine = {name: value for name, value in engine.items() if value is not None}
+    return {"parallelLevel": _gpus(), "handler": {"model_path": model, "vllm_engine_config": engine}}
+
+
+def _tensorrt(options, model):
+    fraction = options["trt_llm_engine.kv_cache_free_gpu_memory_fraction"]
+    section = {"engine_dir": model, "kv_cache_config": {"free_gpu_memory_fraction": fraction}}
+    return {"handler": section}
+
+
+def _gpus():
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
+@contextlib.contextmanager
+def create_mar_file(args, model_snapshot_path=None):
+    """A model directory in the model store while the block runs; yields its path."""
+    folder = Path(args.model_store) / args.model_name
+    (folder / "MAR-INF").mkdir(parents=True)
+    model = {"modelName": args.model_name, "modelVersion": "1.0", "handler": f"{args.engine}_handler"}
+    manifest = {"runtime": "python", "model": {**model, "configFile": "model-config.yaml"}}
+    (folder / "MAR-INF/MANIFEST.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+    config = yaml.safe_dump(get_model_config(args, model_snapshot_path))
+    (folder / "model-config.yaml").write_text(config, encoding="utf-8")
+    try:
+        yield str(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main(args):
+    """Serve until Ctrl-C. Raises ImportError if the engine is missing."""
+    from ts.launcher import start, stop
+
+    check_engine(args.engine)
+    with create_mar_file(args), contextlib.suppress(KeyboardInterrupt):
+        try:
+            start(
+                args.model_store,
+                no_config_snapshots=True,
+                models=args.model_name,
+                disable_token=args.disable_token_auth,
+            )
+            signal.pause()
+        finally:
+            stop()
+
+
+if __name__ == "__main__":
+    try:
+        main(parser().parse_args())
+    except (ImportError, FileExistsError) as error:
+        sys.exit(f"ts.llm_launcher: {error}")
