@@ -2,11 +2,13 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
 
+from gateway import deadlines
 from gateway.asgi import content_type, encode_headers, read_body
 from gateway.routes import Routes
+from marq import results
 from marq.errors import Conflict
 from marq.identifiers import new_id
 from marq.jobs import Jobs
@@ -14,6 +16,13 @@ from marq.results import JobRecord
 
 LONGEST_WAIT_S = 60.0
 JobId = Annotated[str, Path(description="As returned by `POST /jobs/{model}`.")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key", min_length=1, max_length=255,
+        description="The same key returns the same job while its record is kept; with another request: 422.",
+    ),
+]  # fmt: skip
 Wait = Annotated[
     float, Query(ge=0, le=LONGEST_WAIT_S, description="Seconds to wait for the job to finish, if it has not.")
 ]
@@ -25,15 +34,20 @@ def router(routes: Routes, jobs: Jobs, max_request_size: int) -> APIRouter:
 
     @api.post("/jobs/{model}", status_code=202)
     @api.post("/jobs/{model}/{version}", status_code=202)
-    async def submit(request: Request, model: str, version: str | None = None) -> Response:
+    async def submit(
+        request: Request, model: str, version: str | None = None, key: IdempotencyKey = None
+    ) -> Response:
         """Queues a request and answers at once; the body is what `/predictions` would take."""
         route = routes.find(model, version)
         headers = request.scope["headers"]
         body = await read_body(request.scope, request.receive, max_request_size)
         fields = (
+            *deadlines.fields(deadlines.timeout_s(headers)),
             b"type", content_type(headers), b"headers", encode_headers(headers), b"path", b"", b"body", body,
         )  # fmt: skip
-        job_id = await jobs.submit(route.spec.name, route.spec.version, new_id(), fields)
+        route.check_job()
+        route.backlog.admit_job()
+        job_id = await jobs.submit(route.spec.name, route.spec.version, new_id(), fields, key or "")
         return JSONResponse({"job_id": job_id}, 202, {"Location": f"/jobs/{job_id}"})
 
     @api.get("/jobs/{job_id}")
@@ -43,22 +57,39 @@ def router(routes: Routes, jobs: Jobs, max_request_size: int) -> APIRouter:
 
     @api.get("/jobs/{job_id}/result")
     async def result(job_id: JobId, wait: Wait = 0.0) -> Response:
-        """The handler's own answer: its bytes, status and headers. 409 while there is none."""
-        record = await jobs.wait(job_id, wait)
-        if not record.is_finished:
+        """The handler's own answer: its bytes, status and headers. 409 while there is none.
+
+        Of a job that streams, the parts that are there are sent at once, and the others as they come.
+        """
+        record = await jobs.wait(job_id, wait, or_streams=True)
+        if record.state == results.CANCELLED:
+            raise Conflict(f"Job {job_id} was cancelled; it has no result.")
+        if not record.is_finished and not record.parts:
             raise Conflict(f"Job {job_id} is {record.state}; wait for it with ?wait=SECONDS.")
-        response = Response(record.body or b"", record.status or 200)
+        status = record.status or 200
+        response = (
+            Response(record.body or b"", status)
+            if record.is_finished
+            else StreamingResponse(jobs.stream(job_id), status)
+        )
         headers = [
             (name.encode(), value.encode("latin-1", "replace")) for name, value in record.headers.items()
         ]
         response.raw_headers += headers
         return response
 
+    @api.delete("/jobs/{job_id}")
+    async def cancel(job_id: JobId) -> dict[str, Any]:
+        """Cancels a job: queued, it is never run; running, its result is dropped. 409 if it has finished."""
+        if not await jobs.cancel(job_id):
+            raise Conflict(f"Job {job_id} has finished; there is nothing to cancel.")
+        return describe(await jobs.get(job_id))
+
     return api
 
 
 def describe(record: JobRecord) -> dict[str, Any]:
     data = record.to_dict()
-    if record.is_finished:
+    if record.is_finished and record.state != results.CANCELLED:
         data["result"] = f"/jobs/{record.id}/result"
     return data

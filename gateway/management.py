@@ -7,17 +7,16 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 import anyio.from_thread
 import anyio.to_thread
-import redis
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.routing import APIRoute
 
 from gateway import openapi
 from gateway.asgi import content_type, read_body
+from gateway.dependencies import wait_for_dependencies
+from gateway.documents import model_document
 from gateway.openapi import Flag, ModelVersion, Seconds, Workers
 from gateway.registration import model_store, resolve
 from gateway.routes import Routes
@@ -28,11 +27,13 @@ from marq.errors import (
     Conflict,
     InvalidModelVersion,
     MethodNotAllowed,
+    ModelFailed,
     RequestTimeout,
     ServiceError,
     ServiceUnavailable,
     pretty,
 )
+from marq.forms import FORM
 from marq.message import decode_replies
 from marq.registry import ModelSpec, Registry
 from marq.settings import Settings
@@ -48,6 +49,18 @@ STARTED: dict[int | str, dict[str, Any]] = {
     202: {"description": "Replicas are started or stopped from now on."},
     206: {"description": "Some replicas are ready, others are not yet."},
     500: {"description": "No replica could be started; the reason is in the message."},
+    507: {"description": "No replica could be started, for want of memory."},
+}
+DISABLED = {"description": "`enable_model_api` is off."}
+REGISTERED: dict[int | str, dict[str, Any]] = {
+    **STARTED,
+    405: DISABLED,
+    409: {"description": "The version is registered already."},
+}
+UNREGISTERED: dict[int | str, dict[str, Any]] = {
+    403: {"description": "The default version cannot go while there are others."},
+    405: DISABLED,
+    408: {"description": "What runs has not ended in time; the version stays."},
 }
 
 Limit = Annotated[openapi.PageNumber, Query(description=f"Models on a page, {PAGE} at most.")]
@@ -61,37 +74,22 @@ Timeout = Annotated[Seconds, Query(description="Seconds to wait at most.")]
 
 def router(settings: Settings, routes: Routes) -> APIRouter:
     """All routes of the management API."""
-    api = APIRouter(tags=["management"], route_class=_Route, responses=ERRORS)
+    api = APIRouter(tags=["management"], responses=ERRORS)
     handlers = Management(settings, routes)
     restricted = [Depends(handlers.check_enabled)]
     model, version = "/models/{model_name}", "/models/{model_name}/{model_version}"
     api.get("/models")(handlers.list_models)
     api.post(
-        "/models", dependencies=restricted, responses=STARTED, openapi_extra=openapi.register_operation()
+        "/models", dependencies=restricted, responses=REGISTERED, openapi_extra=openapi.register_operation()
     )(handlers.register)
     for path in (model, version):
         api.get(path)(handlers.describe)
         api.put(path, responses=STARTED)(handlers.scale)
-        api.delete(path, dependencies=restricted)(handlers.unregister)
+        api.post(f"{path}/reload", responses=STARTED)(handlers.reload)
+        api.delete(path, dependencies=restricted, responses=UNREGISTERED)(handlers.unregister)
     api.put(f"{version}/set-default")(handlers.set_default)
     api.options(model)(handlers.document)
-    api.get("/v1/models/{model_name}")(handlers.ready)
     return api
-
-
-class _Route(APIRoute):
-    """Tells clients when it is Redis that fails."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def handle_or_explain(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except redis.RedisError as error:
-                raise ServiceUnavailable(f"Redis does not answer as it should: {error}") from error
-
-        return handle_or_explain
 
 
 class Management:
@@ -152,7 +150,9 @@ class Management:
         most = fewest if max_worker is None else max_worker
         if most < fewest:
             raise BadRequest("max_worker cannot be less than min_worker.")
-        spec = self._registry.scale(self._registry.models().get(model_name, model_version), fewest, most)
+        spec = self._registry.models().get(model_name, model_version)
+        failing = any(report["failures"] for report in self._registry.live_reports(spec).values())
+        spec = self._registry.scale(spec, fewest, most, anew=failing)
         self._refresh()
         if not synchronous:
             return _status("Processing worker updates...", 202)
@@ -163,6 +163,27 @@ class Management:
         if ready:
             return _status("Workers scaling in progress...", 206)
         raise _start_failed(model_name, model_version or "null", reason)
+
+    def reload(
+        self,
+        model_name: str,
+        model_version: ModelVersion = None,
+        synchronous: Synchronous = False,
+        timeout: Timeout = None,
+    ) -> Response:
+        """Replaces all replicas of a version, each when its successor is ready."""
+        spec = self._registry.reload(self._registry.models().get(model_name, model_version))
+        if not synchronous:
+            return _status("Processing worker updates...", 202)
+        return self._reloaded(spec, wait_for_workers(self._registry, spec, timeout))
+
+    def _reloaded(self, spec: ModelSpec, outcome: tuple[int, str]) -> Response:
+        ready, reason = outcome
+        if not reason:
+            return _status(f"Workers reloaded for model: {spec.name}, version: {spec.version}")
+        if ready:
+            return _status("Workers reloading in progress...", 206)
+        raise _start_failed(spec.name, spec.version, reason)
 
     def set_default(self, model_name: str, model_version: str) -> Response:
         """Makes a version the one that requests without a version get."""
@@ -181,21 +202,21 @@ class Management:
     def document(self, request: Request, model_name: str) -> Response:
         """The OpenAPI document of one model."""
         self._registry.models().versions(model_name)
-        return _json(openapi.model_document(request.app.openapi(), model_name))
-
-    def ready(self, model_name: str) -> Response:
-        """Whether a replica of the default version is ready."""
-        replicas = self._registry.replicas(self._registry.models().get(model_name))
-        return _json({"name": model_name, "ready": any(r["state"] == "ready" for r in replicas)})
+        title = f"RESTful Management API for: {model_name}"
+        return _json(model_document(request.app.openapi(), model_name, title, "/models/"))
 
     def _register(self, parameters: openapi.RegisterParameters) -> Response:
         spec = resolve(self._settings, parameters.registration())
+        began = self._registry.now()
         try:
             self._registry.register(spec)
         except Conflict:
             remove_download(model_store(self._settings), self._registry, spec)
             raise
         self._refresh()
+        if spec.has_dependencies and (reason := wait_for_dependencies(self._registry, spec, began)):
+            self._undo(spec)
+            raise ModelFailed(reason)
         subject = f'Model "{spec.name}" Version: {spec.version} registered with'
         if not spec.min_workers:
             return _status(
@@ -208,9 +229,12 @@ class Management:
             return _status(f"{subject} {spec.min_workers} initial workers")
         if ready:
             return _status("Workers scaling in progress...", 206)
+        self._undo(spec)
+        raise _start_failed(spec.name, spec.version, reason)
+
+    def _undo(self, spec: ModelSpec) -> None:
         with contextlib.suppress(RequestTimeout, InvalidModelVersion):
             self._remove(spec, UNDO_S)
-        raise _start_failed(spec.name, spec.version, reason)
 
     def _remove(self, spec: ModelSpec, timeout_s: float) -> None:
         """Raises InvalidModelVersion, or RequestTimeout if its pools do not end; then it stays."""
@@ -237,6 +261,7 @@ class Management:
         """What the handler's `describe_handle` returns: a request to it with the header `describe`.
 
         It goes to the front as if it had been tried before, because such a request gets a batch of its own.
+        An empty form is what becomes an empty row.
         """
         if not any(replica["state"] == "ready" for replica in self._registry.replicas(spec)):
             raise ServiceUnavailable(
@@ -246,8 +271,8 @@ class Management:
         client, request_id = self._registry.redis, str(uuid.uuid4())
         stream, deadline = keys.replies(request_id), time.time() + spec.response_timeout_s
         entry = {
-            "id": request_id, "reply": stream, "headers": json.dumps({"describe": "True"}), "body": b"",
-            "attempts": 1, "deadline": int(deadline * 1000),
+            "id": request_id, "reply": stream, "headers": json.dumps({"describe": "True"}), "type": FORM,
+            "body": b"", "attempts": 1, "deadline": int(deadline * 1000),
         }  # fmt: skip
         client.xadd(keys.lane(spec.name, spec.version, keys.FRONT), entry)
         while not (found := client.xread({stream: "0"}, block=1000)) and time.time() < deadline:

@@ -3,15 +3,17 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
+import hiredis
 import redis.asyncio
 
+from gateway.backlog import Backlog, Backlogs
 from marq import connection, keys
 from marq.errors import ModelNotFound, ModelVersionNotFound, ResourceNotFound, ServiceUnavailable
-from marq.registry import HEARTBEAT_S, Models, ModelSpec, Registry
+from marq.registry import HEARTBEAT_S, Models, ModelSpec, Registry, cannot_load
 
 log = logging.getLogger(__name__)
 
@@ -25,14 +27,21 @@ NO_WORKER = (
 class Route:
     """Where requests for one model version go, and what refuses them."""
 
-    __slots__ = ("client_timeout_ms", "lane", "spec", "unavailable")
+    __slots__ = ("backlog", "client_timeout_ms", "hopeless", "lane", "spec", "unavailable", "versioned")
 
-    def __init__(self, spec: ModelSpec, versioned: bool) -> None:
-        self.spec = spec
+    def __init__(self, spec: ModelSpec, versioned: bool, backlog: Backlog, hopeless: str) -> None:
+        self.spec, self.backlog = spec, backlog
+        self.hopeless = hopeless  # why it cannot be loaded, if so
+        self.versioned = versioned  # whether the URL names the version
         self.lane = keys.lane(spec.name, spec.version).encode()
         self.client_timeout_ms = spec.client_timeout_ms
         subject = f'Model "{spec.name}" Version {spec.version}"' if versioned else f'Model "{spec.name}"'
-        self.unavailable = "" if spec.min_workers else NO_WORKER.format(subject=subject)
+        self.unavailable = hopeless if spec.min_workers else NO_WORKER.format(subject=subject)
+
+    def check_job(self) -> None:
+        """Raises ServiceUnavailable if the model cannot be loaded; jobs wait for models without replicas."""
+        if self.hopeless:
+            raise ServiceUnavailable(self.hopeless)
 
     def check(self) -> None:
         """Raises ServiceUnavailable if nothing would ever take the request."""
@@ -43,21 +52,27 @@ class Route:
 class Routes:
     """All routes; kept up to date with the registry."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, max_queued_jobs: int = 100_000) -> None:
         self._url = url
+        self.backlogs = Backlogs(max_queued_jobs)
         self._registry = Registry(connection.client(url))
         self._by_name: dict[str, dict[str | None, Route]] = {}
         self.urls: dict[bytes, Route] = {}  # "/predictions/model[/version]" -> route
+        self.startup_models: list[str] = []
         self.healthy = True  # whether no default version has been failing for longer than it may
 
     async def refresh(self) -> None:
         """Reads the registry. Raises redis.RedisError."""
         models = await asyncio.to_thread(self._registry.models)
-        self._use(models)
-        self.healthy = await asyncio.to_thread(self._judge, models)
+        hopeless = await asyncio.to_thread(self._find_hopeless, models)
+        self._use(models, hopeless)
+        self.healthy = not any(models.get(name).key in hopeless for name in models.defaults)
 
-    async def follow(self) -> None:
-        """Refreshes whenever the registry changes, and every second in any case; never returns."""
+    async def follow(self, refreshed: Callable[[], Awaitable[None]]) -> None:
+        """Refreshes whenever the registry changes, and every second in any case; never returns.
+
+        `refreshed` is called each time, too: the management stream tells of more than models.
+        """
         client: Any = redis.asyncio.Redis.from_url(self._url, protocol=2)
         seen: bytes | str = "$"
         while True:
@@ -65,7 +80,8 @@ class Routes:
                 if found := await client.xread({keys.MANAGEMENT: seen}, block=int(HEARTBEAT_S * 1000)):
                     seen = found[0][1][-1][0]
                 await self.refresh()
-            except redis.RedisError as error:
+                await refreshed()
+            except (redis.RedisError, hiredis.ReplyError, ServiceUnavailable) as error:
                 log.warning("the registry cannot be read: %s", error)
                 await asyncio.sleep(HEARTBEAT_S)
 
@@ -89,24 +105,40 @@ class Routes:
         version = segments[2] if len(segments) > 2 else None
         return self.find(segments[1], version), "/".join(segments[3:]).encode()
 
-    def _judge(self, models: Models) -> bool:
-        now = time.time()
-        for name in models.defaults:
-            spec = models.get(name)
-            for report in self._registry.reports(spec).values():
-                since = report.get("failing_since")
-                if since and now - since > spec.max_retry_timeout_s:
-                    return False
-        return True
+    def models(self) -> Models:
+        """The registry as it is now. Raises redis.RedisError."""
+        return self._registry.models()
 
-    def _use(self, models: Models) -> None:
+    def is_ready(self, spec: ModelSpec) -> bool:
+        """Whether a replica of the version can answer now. Raises redis.RedisError."""
+        return any(replica["state"] == "ready" for replica in self._registry.replicas(spec))
+
+    def _find_hopeless(self, models: Models) -> dict[str, str]:
+        """Versions that have been failing to load for longer than they may -> why."""
+        now, hopeless = time.time(), {}
+        for spec in models:
+            reports = self._registry.live_reports(spec).values()
+            since = [report["failing_since"] for report in reports if report.get("failing_since")]
+            ready = any(replica["state"] == "ready" for report in reports for replica in report["replicas"])
+            if since and not ready and now - min(since) > spec.max_retry_timeout_s:
+                hopeless[spec.key] = cannot_load(spec, next(r["reason"] for r in reports if r["reason"]))
+        return hopeless
+
+    def _use(self, models: Models, hopeless: dict[str, str]) -> None:
         by_name: dict[str, dict[str | None, Route]] = {}
         for spec in models:
-            by_name.setdefault(spec.name, {})[spec.version] = Route(spec, versioned=True)
+            by_name.setdefault(spec.name, {})[spec.version] = Route(
+                spec, True, self.backlogs.of(spec), hopeless.get(spec.key, "")
+            )
         for name, version in models.defaults.items():
             if name in by_name and version in by_name[name]:
-                by_name[name][None] = Route(by_name[name][version].spec, versioned=False)
+                named = by_name[name][version]
+                by_name[name][None] = Route(
+                    named.spec, False, named.backlog, hopeless.get(named.spec.key, "")
+                )
+        self.backlogs.keep({spec.key for spec in models})
         self._by_name = by_name
+        self.startup_models = sorted({spec.name for spec in models if spec.loaded_at_startup})
         self.urls = dict(_urls(by_name))
 
 

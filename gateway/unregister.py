@@ -8,7 +8,8 @@ from collections.abc import Container
 from typing import Any
 
 from archive.store import ModelStore
-from marq import keys, results
+from marq import keys, metrics, results
+from marq.burial import Death, bury
 from marq.errors import MalformedEntry, RequestTimeout, ServiceUnavailable
 from marq.message import DEFAULT_TTL_MS, Reply, Request, decode
 from marq.registry import ModelSpec, Registry
@@ -19,7 +20,7 @@ POLL_S = 0.05
 START_S = 10.0  # what unpacking and starting a pool may add to a start-up time-out
 SETTLE_S = 0.25  # every gateway has heard of the change by then and queues nothing more
 CHUNK = 100  # entries that are answered at a time: their bodies may be large
-LONGEST = 10_000  # dead letters, and entries of a reply stream, that are kept
+LONGEST = 10_000  # entries of a reply stream that are kept
 JSON_HEADERS = b'{"content-type": "application/json"}'
 
 
@@ -44,15 +45,15 @@ def _order(version: str) -> list[tuple[int, str]]:
 def wait_for_workers(registry: Registry, spec: ModelSpec, timeout_s: float | None = None) -> tuple[int, str]:
     """How many replicas are ready, and why not as many as there should be (empty: they are).
 
-    Waits until they are, until one has failed, or until the time-out: by default the model's for starting.
+    Those of an earlier generation do not count. Waits until they are, until one has failed, or until the time-out: by default the model's for starting.
     """
     timeout_s = timeout_s or spec.startup_timeout_s + START_S
     deadline = time.monotonic() + timeout_s
     while True:
-        reports = registry.live_reports(spec).values()
-        states = [replica["state"] for report in reports for replica in report["replicas"]]
-        ready = states.count("ready")
-        if ready >= spec.min_workers and len(states) <= spec.max_workers:
+        reports = [r for r in registry.live_reports(spec).values() if r.get("generation") == spec.generation]
+        replicas = [replica for report in reports for replica in report["replicas"]]
+        ready = sum(r["state"] == "ready" and r["generation"] == spec.generation for r in replicas)
+        if ready >= spec.min_workers and len(replicas) <= spec.max_workers:
             return ready, ""
         reason = next((report["reason"] for report in reports if report["failures"]), "")
         if reason and spec.min_workers:
@@ -87,6 +88,8 @@ def clear(registry: Registry, spec: ModelSpec, job_result_ttl_s: int) -> None:
             if isinstance(deleted, Exception):
                 raise deleted
     registry.delete_lanes(spec)
+    last = spec.name not in registry.models().specs
+    metrics.forget(registry.redis, spec.name, spec.version, last)
 
 
 def remove_download(store: ModelStore, registry: Registry, spec: ModelSpec) -> None:
@@ -106,9 +109,8 @@ def _answer(
     try:
         request = decode(lane, entry, [part for pair in fields.items() for part in pair])
     except MalformedEntry as malformed:
-        about = {b"reason": malformed.reason, b"version": spec.version, b"lane": lane, b"entry": entry}
-        letter: dict[Any, Any] = {**about, **fields}
-        pipe.xadd(keys.dead_letters(spec.name), letter, maxlen=LONGEST, approximate=True)
+        for command in bury(spec, lane, entry, Death(malformed.reason)):
+            pipe.execute_command(*command)
         return
     reply = Reply(request.id, int(error.status), error.body(), JSON_HEADERS)
     if request.replies:

@@ -112,15 +112,25 @@ class AsyncClient:
             async with asyncio.timeout(timeout):
                 reply = await self._broker.predict(lane, request_id, encode(data, content_type))
         finally:
-            self._broker.forget(request_id)
+            self._broker.withdraw(lane, request_id)
         return _result(reply).check()
 
     async def submit(
-        self, model: str, data: Any, *, version: str | None = None, content_type: str | None = None
+        self,
+        model: str,
+        data: Any,
+        *,
+        version: str | None = None,
+        content_type: str | None = None,
+        key: str = "",
     ) -> "AsyncJob":
-        """Queues one job."""
+        """Queues one job; with an idempotency `key`, once for as long as the job's record is kept.
+
+        Raises IdempotencyConflict where the key was used for something else.
+        """
         spec = await self._spec(model, version)
-        public_id = await self._jobs.submit(spec.name, spec.version, new_id(), encode(data, content_type))
+        fields = encode(data, content_type)
+        public_id = await self._jobs.submit(spec.name, spec.version, new_id(), fields, key)
         return AsyncJob(self, public_id)
 
     async def submit_many(
@@ -134,6 +144,10 @@ class AsyncClient:
     async def status(self, job: "str | AsyncJob") -> JobRecord:
         """The job as it is now. Raises JobNotFound."""
         return await self._jobs.get(str(job))
+
+    async def cancel(self, job: "str | AsyncJob") -> bool:
+        """Ends a job that has not finished; False for one that has. Raises JobNotFound."""
+        return await self._jobs.cancel(str(job))
 
     async def result(self, job: "str | AsyncJob", timeout: float = DEFAULT_TIMEOUT_S) -> Result:
         """The finished job's answer. Raises TimeoutError, PredictionFailed, JobNotFound."""
@@ -213,6 +227,10 @@ class Client:
 
     def status(self, job: "str | Job") -> JobRecord:
         return self._run(self._client.status(str(job)))
+
+    def cancel(self, job: "str | Job") -> bool:
+        """See AsyncClient.cancel."""
+        return self._run(self._client.cancel(str(job)))
 
     def result(self, job: "str | Job", timeout: float = DEFAULT_TIMEOUT_S) -> Result:
         """See AsyncClient.result."""

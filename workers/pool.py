@@ -5,7 +5,6 @@ as it was told to, replaces those that end, puts back what they held, and report
 """
 
 import logging
-import logging.handlers
 import threading
 import time
 from collections.abc import Iterator
@@ -14,10 +13,13 @@ from typing import Any
 
 import redis
 from celery.concurrency.base import BasePool
+from celery.worker.control import control_command
 
-from marq import connection
+from marq import connection, registry
 from marq.process import die_with_parent
 from marq.registry import HEARTBEAT_S, Registry
+from workers.handler_metrics import HandlerMetrics
+from workers.model_log import model_log
 from workers.recovery import Recovery
 from workers.replica_process import ReplicaProcess
 from workers.specs import PoolSpec
@@ -39,8 +41,10 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._spec = PoolSpec.from_environment()
         self._registry = Registry(connection.client(self._spec.redis_url))
         self._recovery = Recovery(self._spec, self._registry)
-        self._model_log = _model_log(Path(self._spec.log_file))
+        self._model_log = model_log(Path(self._spec.log_file))
+        self._metrics = HandlerMetrics(self._spec)
         self._replicas: list[ReplicaProcess] = []
+        self._generation = self._spec.model.generation
         self._failures = 0
         self._reason = ""
         self._failing_since: float | None = None
@@ -69,6 +73,11 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         """Called by `celery control pool_shrink`."""
         self.limit = max(0, self.limit - n)
 
+    def replace(self, generation: int) -> None:
+        """Called by `celery control replace_replicas`: a new replica for each, ready before that drains."""
+        self._generation = generation
+        self._not_before, self._failures, self._failing_since = 0.0, 0, None
+
     def on_apply(self, *_args: Any, **_options: Any) -> None:
         raise NotImplementedError("pools run no Celery tasks: submit requests through marq.Client or HTTP")
 
@@ -95,6 +104,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
             self._guarded(self._bury_ended)
             self._kill_overdue()
             time.sleep(TICK_S)
+        self._guarded(lambda: self._metrics.flush(self._registry.redis))
         self._guarded(lambda: self._registry.withdraw(self._spec.model, self._spec.name))
 
     def _guarded(self, step: Any) -> None:
@@ -110,7 +120,9 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._bury_ended()
         self._kill_overdue()
         self._resize()
+        self._refuse_if_hopeless()
         self._report()
+        self._metrics.flush_if_due(self._registry.redis)
 
     def _recover(self) -> None:
         if time.monotonic() - self._recovered >= RECOVERY_EVERY_S:
@@ -133,6 +145,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
 
     def _note_failure(self, replica: ReplicaProcess, reason: str) -> None:
         """A replica that served is replaced at once; one that never became ready, after a pause."""
+        self._metrics.restarted()
         if replica.was_ready:
             log.error("%s; starting another", reason.partition("\n")[0])
             self._failures = 0
@@ -153,16 +166,38 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
                 replica.kill()
             elif replica.state == "ready" and not replica.was_ready:
                 replica.was_ready = True
+                self._metrics.loaded(replica.slot, time.time() - replica.started)
                 self._failures, self._reason, self._failing_since = 0, "", None
 
     def _resize(self) -> None:
-        wanted = self.limit
+        """As many replicas as wanted; while some are to be replaced, one more. Those drain when as many new
+        ones are ready."""
         running = [replica for replica in self._replicas if not replica.stopping]
-        for replica in running[wanted:]:
+        old = [replica for replica in running if self._is_outdated(replica)]
+        new = [replica for replica in running if replica not in old]
+        successors = sum(replica.was_ready for replica in new)
+        for replica in (*new[self.limit :], *old[max(0, self.limit - successors) :]):
             replica.drain()
+        missing = min(self.limit - len(new), self.limit + bool(old) - len(running))
         if time.monotonic() >= self._not_before:
-            for slot, _ in zip(self._free_slots(), range(wanted - len(running)), strict=False):
-                self._replicas.append(ReplicaProcess(self._spec, slot, self._model_log))
+            for slot, _ in zip(self._free_slots(), range(missing), strict=False):
+                self._replicas.append(self._start_replica(slot))
+
+    def _refuse_if_hopeless(self) -> None:
+        """A model that has failed to load for longer than it may keeps nobody waiting for it."""
+        model, since = self._spec.model, self._failing_since
+        if since is None or time.time() - since < model.max_retry_timeout_s:
+            return
+        if not any(replica["state"] == "ready" for replica in self._registry.replicas(model)):
+            self._recovery.refuse_waiting(registry.cannot_load(model, self._reason))
+
+    def _start_replica(self, slot: int) -> ReplicaProcess:
+        return ReplicaProcess(
+            self._spec, slot, self._model_log, self._metrics.accept, generation=self._generation
+        )
+
+    def _is_outdated(self, replica: ReplicaProcess) -> bool:
+        return replica.generation != self._generation or (replica.was_ready and replica.is_worn)
 
     def _free_slots(self) -> Iterator[int]:
         taken = {replica.slot for replica in self._replicas}
@@ -171,12 +206,13 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
     def _report(self) -> None:
         """Tells the registry at once when something changed, and as a heartbeat."""
         now = time.monotonic()
-        states = [self.limit, *((replica.pid, replica.state) for replica in self._replicas)]
+        states = [self.limit, self._generation, *((replica.pid, replica.state) for replica in self._replicas)]
         if states == self._last_report and now - self._reported < HEARTBEAT_S:
             return
         report = {
             "node": self._spec.node,
             "wanted": self.limit,
+            "generation": self._generation,
             "failures": self._failures,
             "failing_since": self._failing_since,
             "reason": self._reason,
@@ -186,13 +222,8 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._last_report, self._reported = states, now
 
 
-def _model_log(path: Path) -> logging.Logger:
-    """The log of what handlers print; several pools append to the same file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    logger = logging.getLogger("marq.model")
-    logger.propagate = False
-    logger.setLevel(logging.INFO)
-    handler = logging.handlers.WatchedFileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s [%(levelname)s] %(message)s"))
-    logger.addHandler(handler)
-    return logger
+@control_command(args=[("generation", int)], signature="GENERATION")  # type: ignore[untyped-decorator]
+def replace_replicas(state: Any, generation: int) -> dict[str, str]:
+    """Celery's remote command: replaces all replicas of the pool, one after the other."""
+    state.consumer.pool.replace(generation)
+    return {"ok": "replacing all replicas"}

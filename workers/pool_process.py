@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 # Celery warns of pickle, which marq's app does not accept; containers run their workers as root.
 ROOT_WARNING = "ignore:You're running the worker with superuser privileges"
 POOL_CLASS = "workers.pool:ReplicaPool"
-RESIZE_EVERY_S = 2 * HEARTBEAT_S  # a command is not repeated before its effect can have been reported
+TELL_EVERY_S = 2 * HEARTBEAT_S  # a command is not repeated before its effect can have been reported
 
 
 class PoolProcess:
@@ -24,7 +24,7 @@ class PoolProcess:
 
     def __init__(self, spec: PoolSpec, size: int) -> None:
         self.spec = spec
-        self.started = self._resized = time.monotonic()
+        self.started = self._told = time.monotonic()
         self._told_ready = 0
         self._process = subprocess.Popen(
             [
@@ -44,7 +44,7 @@ class PoolProcess:
 
     def resize(self, size: int, report: dict[str, Any] | None) -> None:
         """Grows or shrinks the pool, if its last report says that it has another size."""
-        if report is None or report["wanted"] == size or time.monotonic() - self._resized < RESIZE_EVERY_S:
+        if report is None or report["wanted"] == size or self._was_told_lately():
             return
         change = size - report["wanted"]
         log.info("%s: %+d replicas", self.spec.name, change)
@@ -52,7 +52,21 @@ class PoolProcess:
 
         command = app.control.pool_grow if change > 0 else app.control.pool_shrink
         command(abs(change), destination=[self.spec.name])
-        self._resized = time.monotonic()
+        self._told = time.monotonic()
+
+    def reload(self, generation: int, report: dict[str, Any] | None) -> None:
+        """Has all replicas of an earlier generation replaced, each when its successor is ready."""
+        if report is None or report["generation"] == generation or self._was_told_lately():
+            return
+        log.info("%s: replacing all replicas", self.spec.name)
+        from workers.app import app
+
+        arguments = {"generation": generation}
+        app.control.broadcast("replace_replicas", arguments=arguments, destination=[self.spec.name])
+        self._told = time.monotonic()
+
+    def _was_told_lately(self) -> bool:
+        return time.monotonic() - self._told < TELL_EVERY_S
 
     def tell_ready(self, size: int, report: dict[str, Any] | None) -> None:
         """Logs when all replicas are ready, once for each size."""

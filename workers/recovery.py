@@ -1,20 +1,25 @@
 """Puts back what a lost replica held, and answers what has been tried too often."""
 
 import logging
+import os
+import time
+from dataclasses import replace
 from typing import Any
 
 from marq import keys, scripts
+from marq.burial import Death, bury
 from marq.connection import Connection
-from marq.errors import MalformedEntry
+from marq.errors import MalformedEntry, ServiceUnavailable
 from marq.message import Reply, decode
 from marq.registry import Registry
-from workers.batcher import bury
 from workers.publisher import Publisher
 from workers.runtime import responses
 from workers.scoreboard import Scoreboard
-from workers.specs import PoolSpec, pool_of, scoreboard_path
+from workers.specs import PoolSpec, consumer_name, pool_of, scoreboard_path
 
 log = logging.getLogger(__name__)
+
+MOST_REFUSED = 100  # of each lane at a time
 
 
 class Recovery:
@@ -50,6 +55,25 @@ class Recovery:
                 log.warning("putting back what the lost replica %s held", consumer)
                 self.requeue(consumer, self._running(consumer), "unknown", "its host or pool was lost")
 
+    def refuse_waiting(self, reason: str) -> None:
+        """Answers what waits with 503, for a model that cannot be loaded. Raises redis.RedisError."""
+        consumer, lanes = consumer_name(self._pool_name, 0, os.getpid()), self._lanes
+        read = ("XREADGROUP", "GROUP", keys.GROUP, consumer, "COUNT", MOST_REFUSED, "STREAMS", *lanes)
+        for lane, entries in self._connection.execute(*read, *(">" for _ in lanes)) or ():
+            for entry, fields in entries:
+                self._refuse(lane.decode(), entry, fields, reason)
+
+    def _refuse(self, lane: str, entry: bytes, fields: list[bytes], reason: str) -> None:
+        try:
+            request = decode(lane, entry, fields)
+        except MalformedEntry as error:
+            self._connection.pipeline(bury(self._model, lane, entry, Death(error.reason)))
+            return
+        replies = responses.failures([request], 503, reason, ServiceUnavailable.type)
+        publisher = Publisher(self._model, "", self._ttl_ms)
+        self._connection.load_scripts()
+        self._connection.pipeline(publisher.commands([(request, replies[0])], int(time.time() * 1000)))
+
     def _consumers(self) -> set[str]:
         found: set[str] = set()
         for lane in self._lanes:
@@ -76,17 +100,29 @@ class Recovery:
     def _give_up(
         self, lane: str, entry: bytes, attempts: int, fields: list[bytes], device: str, reason: str
     ) -> None:
-        text = f"given up after {attempts} attempts: {reason}"
+        death = _death(attempts, device, reason)
         commands: list[Any] = []
         try:
             request = decode(lane, entry, fields)
             request.attempts = b"%d" % (attempts - 1)
             reply: Reply = responses.failures([request], 500, "Worker died.")[0]
-            log.error("request %s %s", request.id.decode(), text)
+            log.error("request %s %s\n%s", request.id.decode(), death.reason, death.log)
             publisher = Publisher(self._model, device, self._ttl_ms)
             commands += publisher.commands([(request, reply)], request.queued_ms)
         except MalformedEntry as error:
-            text = error.reason
+            death = replace(death, reason=error.reason)
         self._connection.load_scripts()
-        self._connection.pipeline([*bury(self._model, lane, entry, fields, text)[:1], *commands])
-        self._connection.pipeline(bury(self._model, lane, entry, fields, text)[1:])
+        buried = bury(self._model, lane, entry, death, acknowledge=not commands)
+        # A transaction: whoever dies meanwhile leaves neither a letter without an answer, nor the reverse.
+        *_, done = self._connection.pipeline([("MULTI",), *buried, *commands, ("EXEC",)])
+        if isinstance(done, Exception):
+            raise done
+
+
+def _death(attempts: int, device: str, reason: str) -> Death:
+    """Reads what a pool tells of a replica's end: one line that says how, then what was printed last."""
+    told, *printed = reason.split("\n")
+    ending = told.partition(" ended with ")[2]
+    if printed and "response time-out" in printed[-1]:  # the pool's own last word, before it killed it
+        told, ending = printed.pop(), "response time-out"
+    return Death(f"given up after {attempts} attempts: {told}", attempts, device, ending, "\n".join(printed))

@@ -2,48 +2,74 @@
 
 import logging
 import os
+import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import IO, Any
 
 import psutil
 
-from marq.process import child_environment
+from marq.process import PARENT_VARIABLE, child_environment
 from workers import devices, scoreboard
-from workers.specs import PoolSpec, ReplicaSpec, consumer_name, scoreboard_path
+from workers.specs import (
+    REPLICA_VARIABLE,
+    PoolSpec,
+    ReplicaSpec,
+    consumer_name,
+    rows_at_a_time,
+    scoreboard_path,
+)
 
 log = logging.getLogger(__name__)
 
 TAIL_LINES = 20
+ASYNC_GRACE_S = 5.0  # a replica of coroutines ends those that take too long itself, unless its loop is stuck
 METRIC_LINE = "[METRICS]"
+AcceptMetric = Callable[[str], bool]  # takes such a line; False: it is none, and is logged
 
 
 class ReplicaProcess:
     """The operating-system process of one slot."""
 
-    def __init__(self, pool: PoolSpec, slot: int, model_log: logging.Logger) -> None:
-        self.slot = slot
+    def __init__(
+        self,
+        pool: PoolSpec,
+        slot: int,
+        model_log: logging.Logger,
+        accept_metric: AcceptMetric = bool,
+        generation: int = 0,
+    ) -> None:
+        self.slot, self.generation = slot, generation
         gpu = devices.device_for(pool.model, slot, pool.gpus, pool.first_device)
         path = scoreboard_path(pool.run_dir, pool.name, slot)
-        self.board = scoreboard.Scoreboard.create(path, pool.model.batch_size)
+        self.board = scoreboard.Scoreboard.create(path, rows_at_a_time(pool.model))
         self.spec = ReplicaSpec(pool, slot, gpu, str(path))
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self.started = time.time()
         self.was_ready = False
         self.stopping = False
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "workers.replica"],
-            env=child_environment(self._threads(), self.spec.to_environment()),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [pool.python, "-P", "-m", "workers.replica"],
+            env=_visible(
+                child_environment(self._threads(), self.spec.to_environment()), pool.hidden_variables
+            ),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, errors="replace",
         )  # fmt: skip
         self.consumer = consumer_name(pool.name, slot, self.pid)
-        self._reader = threading.Thread(target=self._read_output, args=(model_log,), daemon=True)
-        self._reader.start()
+        self._accept_metric = accept_metric
+        self._readers = [
+            threading.Thread(target=self._read_output, args=(output, level, model_log), daemon=True)
+            for output, level in (
+                (self._process.stdout, logging.INFO), (self._process.stderr, logging.WARNING),
+            )
+        ]  # fmt: skip
+        for reader in self._readers:
+            reader.start()
 
     @property
     def pid(self) -> int:
@@ -63,7 +89,8 @@ class ReplicaProcess:
     def overdue(self) -> str | None:
         """Why the replica must be killed, if a time-out of its model has passed."""
         model = self.spec.pool.model
-        if self.board.state == scoreboard.READY and self.board.busy_s > model.response_timeout_s:
+        patience_s = model.response_timeout_s + (ASYNC_GRACE_S if model.async_communication else 0)
+        if self.board.state == scoreboard.READY and self.board.busy_s > patience_s:
             return f"no answer within the response time-out of {model.response_timeout_s} s"
         if self.board.state == scoreboard.LOADING and time.time() - self.started > model.startup_timeout_s:
             return f"not ready within the start-up time-out of {model.startup_timeout_s} s"
@@ -81,7 +108,18 @@ class ReplicaProcess:
 
     def wait_for_output(self) -> None:
         """Waits for the last lines of a process that has ended."""
-        self._reader.join(timeout=1)
+        for reader in self._readers:
+            reader.join(timeout=1)
+
+    @property
+    def is_worn(self) -> bool:
+        """Whether it has had all the requests, or taken all the memory, that one replica may have."""
+        model = self.spec.pool.model
+        most_requests, most_mb = model.max_requests_per_replica, model.max_replica_memory_mb
+        return bool(
+            (most_requests and self.board.counts[0] >= most_requests)
+            or (most_mb and self._memory() > most_mb << 20)
+        )
 
     def report(self) -> dict[str, Any]:
         """What `describe` shows of a replica."""
@@ -89,6 +127,7 @@ class ReplicaProcess:
         return {
             "id": self.slot, "pid": self.pid, "device": self.spec.device, "state": self.state,
             "started": self.started, "memory": self._memory(), "requests": requests, "batches": batches,
+            "fitting": self.board.fitting, "generation": self.generation,
         }  # fmt: skip
 
     def _memory(self) -> int:
@@ -101,9 +140,16 @@ class ReplicaProcess:
         """OMP_NUM_THREADS is left alone where the operator has set it."""
         return {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(self.spec.pool.threads)}
 
-    def _read_output(self, model_log: logging.Logger) -> None:
-        assert self._process.stdout is not None  # noqa: S101 - opened above
-        for line in self._process.stdout:
-            if not line.startswith(METRIC_LINE):
+    def _read_output(self, output: IO[str], level: int, model_log: logging.Logger) -> None:
+        for line in output:
+            if not line.startswith(METRIC_LINE) or not self._accept_metric(line.rstrip()):
                 self.tail.append(line.rstrip())
-                model_log.info("[%s/%d pid %d] %s", self.spec.pool.name, self.slot, self.pid, line.rstrip())
+                model_log.log(
+                    level, "[%s/%d pid %d] %s", self.spec.pool.name, self.slot, self.pid, line.rstrip()
+                )
+
+
+def _visible(environment: dict[str, str], hidden: str) -> dict[str, str]:
+    """All variables but those whose whole name matches the regular expression; never hides marq's own."""
+    kept = (REPLICA_VARIABLE, PARENT_VARIABLE)
+    return {n: v for n, v in environment.items() if n in kept or not (hidden and re.fullmatch(hidden, n))}

@@ -170,3 +170,30 @@ def test_a_request_past_its_deadline_is_answered_and_never_run(server: RunningSe
         connection.xadd(lane, {"body": b"late", "deadline": past, "reply": "late-answers"})
         fields = connection.xread({"late-answers": "0"}, block=10_000)[0][1][0][1]
     assert fields[b"status"] == b"504"
+
+
+def test_the_same_idempotency_key_is_the_same_job(server: RunningServer) -> None:
+    headers = {**JSON, "Idempotency-Key": "order 17"}
+    first, second = (server.submit("echo", b"17", headers=headers) for _ in range(2))
+    again = server.submit("echo", b"17", headers={**headers, "X-Request-Timeout": "60"})
+    assert first == second == again
+    assert server.result(first).json() == 17
+    assert server.submit("echo", b"17", headers={**headers, "Idempotency-Key": "order 18"}) != first
+
+
+def test_an_idempotency_key_for_another_request_is_refused(server: RunningServer) -> None:
+    url, headers = f"{server.inference}/jobs/echo", {**JSON, "Idempotency-Key": "order 19"}
+    assert httpx.post(url, content=b"19", headers=headers).status_code == 202
+    refused = httpx.post(url, content=b"20", headers=headers)
+    assert (refused.status_code, refused.json()["type"]) == (422, "IdempotencyConflictException")
+
+
+def test_clients_can_submit_with_a_key_and_cancel(client, server: RunningServer) -> None:
+    first, second = (client.submit("echo", {"n": 1}, key="mine") for _ in range(2))
+    assert first.id == second.id
+    assert first.result(timeout=10).json() == {"n": 1}
+    assert client.cancel(first) is False
+    client.submit("slow", b"x")
+    waiting = client.submit("slow", b"x")
+    assert client.cancel(waiting) is True
+    assert waiting.status().state == "cancelled"

@@ -108,6 +108,7 @@ def test_a_redis_that_is_not_there_is_named_without_its_password_within_five_sec
     config = tmp_path / "config.properties"
     config.write_text(
         f"inference_address=http://127.0.0.1:{free_port()}\nmanagement_address=http://127.0.0.1:{free_port()}\n"
+        "enable_metrics_api=false\n"
     )
     url = f"redis://:secret-word@127.0.0.1:{free_port()}/0"
     began = time.monotonic()

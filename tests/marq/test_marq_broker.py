@@ -142,9 +142,9 @@ async def test_commands_can_be_run_beside_predictions(broker, client):
 async def test_a_script_is_loaded_again_where_redis_forgot_it(broker, client):
     client.script_flush()
     script_keys = ["job", "lane"]
-    assert await broker.run(scripts.SUBMIT, script_keys, 1, "v", "body", "x")
+    assert await broker.run(scripts.SUBMIT, script_keys, 1, "v", "", "body", "x")
     with pytest.raises(hiredis.ReplyError, match="WRONGTYPE"):
-        await broker.run(scripts.SUBMIT, ["job2", "job"], 1, "v", "body", "x")
+        await broker.run(scripts.SUBMIT, ["job2", "job"], 1, "v", "", "body", "x")
 
 
 async def test_a_lost_connection_is_opened_again(broker, client, start_replica, caplog):

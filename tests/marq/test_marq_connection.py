@@ -97,7 +97,7 @@ def test_what_redis_never_accepts_is_logged_and_dropped(plain, client, caplog):
 def test_what_redis_may_accept_later_raises_before_the_wait(plain, client):
     client.script_flush()
     told: list[bool] = []
-    command = scripts.SUBMIT.call(["job", "lane"], 1, "v", "body", "x")
+    command = scripts.SUBMIT.call(["job", "lane"], 1, "v", "", "body", "x")
     with pytest.raises(redis.exceptions.NoScriptError):
         plain.read([command], ("XREAD", "BLOCK", 1000, "STREAMS", "s", "0"), note(told))
     assert told == []
@@ -113,7 +113,7 @@ def test_sent_commands_are_settled_like_those_before_a_read(plain, client, caplo
     assert "Redis refused LPUSH k" in caplog.text
     client.script_flush()
     with pytest.raises(redis.exceptions.NoScriptError):
-        plain.send([scripts.SUBMIT.call(["job", "lane"], 1, "v", "body", "x")])
+        plain.send([scripts.SUBMIT.call(["job", "lane"], 1, "v", "", "body", "x")])
 
 
 def test_a_refused_read_raises(plain, client):
@@ -131,6 +131,6 @@ def test_a_lost_connection_is_opened_again_by_the_next_call(plain, client):
 
 def test_a_script_is_loaded_when_it_is_first_run(plain, client):
     client.script_flush()
-    assert plain.run(scripts.SUBMIT, ["job", "lane"], 1, "v", "body", "x")
+    assert plain.run(scripts.SUBMIT, ["job", "lane"], 1, "v", "", "body", "x")
     with pytest.raises(redis.ResponseError):
-        plain.run(scripts.SUBMIT, ["job2", "job"], 1, "v", "body", "x")
+        plain.run(scripts.SUBMIT, ["job2", "job"], 1, "v", "", "body", "x")

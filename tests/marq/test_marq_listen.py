@@ -7,7 +7,6 @@ import pytest
 from support import free_port
 
 from marq import listen
-from marq.settings import SettingsError
 
 
 def test_a_socket_listens_on_its_address():
@@ -43,7 +42,7 @@ def test_a_host_without_an_address_is_named():
 
 
 def test_an_address_that_is_none_is_refused():
-    with pytest.raises(SettingsError, match="inference_address"):
+    with pytest.raises(ValueError, match="Invalid binding address: nonsense"):
         listen.listen("nonsense", "inference_address")
 
 
@@ -68,3 +67,25 @@ def test_a_child_finds_the_sockets_that_it_inherits():
     assert done.stdout.split("\n")[:2] == [f"inference {addresses[0]}", f"management {addresses[1]}"]
     for sock in sockets.values():
         sock.close()
+
+
+def test_a_unix_socket_is_listened_on(tmp_path):
+    path = tmp_path / "marq.sock"
+    with listen.listen(f"unix:{path}", "inference_address"), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+
+
+def test_a_unix_socket_that_a_killed_server_has_left_is_replaced(tmp_path):
+    path = tmp_path / "marq.sock"
+    listen.listen(f"unix:{path}", "inference_address").close()
+    assert path.exists()
+    listen.listen(f"unix:{path}", "inference_address").close()
+
+
+def test_a_unix_socket_that_is_in_use_is_not_taken_away(tmp_path):
+    path = tmp_path / "marq.sock"
+    with listen.listen(f"unix:{path}", "inference_address"):
+        with pytest.raises(listen.PortTaken, match=f"Stop what uses {path}"):
+            listen.listen(f"unix:{path}", "inference_address")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))

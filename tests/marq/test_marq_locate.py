@@ -16,7 +16,7 @@ def no_address_in_the_environment(monkeypatch):
 
 
 def server(pid: int) -> Server:
-    return Server(pid, "redis://:secret@127.0.0.1:7000/0", "http://i", "http://m", "token-i", "token-m")
+    return Server(pid, "redis://:secret@127.0.0.1:7000/0", "http://i", "http://m", token="t")
 
 
 @pytest.fixture

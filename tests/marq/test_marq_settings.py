@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from marq import settings
-from marq.settings import SettingsError, load, parse_address, read_properties
+from marq.settings import SettingsError, load
 
 
 @pytest.fixture(autouse=True)
 def no_settings_in_the_environment(monkeypatch):
-    for name in [name for name in os.environ if name.upper().startswith("MARQ_")]:
+    for name in [name for name in os.environ if name.startswith(("MARQ_", "TS_"))]:
         monkeypatch.delenv(name)
 
 
@@ -77,35 +77,50 @@ def test_torchserves_own_names_are_understood(config, line, name, value):
     assert getattr(load(config(line)), name) == value
 
 
-def test_what_torchserve_knows_and_we_do_not_is_ignored(config):
-    assert load(config("netty_client_threads=0", "# comment", "", "job_queue_size : 5")).job_queue_size == 5
-
-
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
         ("job_queue_size", "many", "valid integer"),
+        ("job_queue_size", "0", "greater than 0"),
+        ("number_of_gpu", "-1", "greater than or equal to 0"),
+        ("grpc_inference_port", "70000", "less than 65536"),
         ("enable_model_api", "perhaps", "valid boolean"),
         ("token_expiration_min", "soon", "valid number"),
+        ("metrics_mode", "loud", "log|prometheus|legacy"),
+        ("log_format", "xml", "text|json"),
         ("inference_address", "127.0.0.1", "http://host:port"),
-        ("management_address", "https://127.0.0.1:8081", "http://host:port"),
-        ("inference_address", "http://127.0.0.1:99999", "http://host:port"),
+        ("management_address", "ftp://127.0.0.1:8081", "https://host:port"),
+        ("inference_address", "http://127.0.0.1:99999", "unix:/path"),
+        ("allowed_urls", "file://(", "no regular expression"),
+        ("model_snapshot", "{}", "marName"),
     ],
 )
-def test_a_bad_value_names_the_setting_and_what_is_allowed(config, monkeypatch, name, value, allowed):
-    messages = [refused(**{name: value}), refused(config(f"{name}={value}"))]
+def test_a_bad_value_names_its_place_the_setting_and_what_is_allowed(
+    config, monkeypatch, name, value, allowed
+):
+    # Given a value that is bad, on the command line, in the file, and in the environment
+    path = config("# a comment", f"{name}={value}")
+    messages = {f"{name}: ": refused(**{name: value}), f"{path}:2: {name}: ": refused(path)}
     monkeypatch.setenv(f"MARQ_{name.upper()}", value)
-    messages.append(refused())
-    for message in messages:
-        assert message.startswith(f"{name}: ")
+    messages[f"MARQ_{name.upper()}: "] = refused()
+    # Then each place is named
+    for beginning, message in messages.items():
+        assert message.startswith(beginning)
         assert allowed in message
         assert value in message
+
+
+def test_all_that_is_wrong_is_told_at_once(config):
+    path = config("job_queue_size=x", "", "metrics_mode=y", "colour=red")
+    assert [line.split(": ")[0] for line in refused(path).splitlines()] == [
+        f"{path}:4", f"{path}:1", f"{path}:3",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("value", ["{", "[]", '"m"', '{"m": 3}', '{"m": {"1.0": 3}}'])
 def test_the_models_json_must_have_its_shape(config, value):
     message = refused(config(f"models={value}"))
-    assert message.startswith("models: must be a JSON object {name: {version: {...}}}")
+    assert "config.properties:1: models: must be a JSON object {name: {version: {...}}}" in message
 
 
 def test_the_models_json_gives_settings_to_one_version():
@@ -115,34 +130,11 @@ def test_the_models_json_gives_settings_to_one_version():
     assert loaded.model_defaults("m", "2.0") == loaded.model_defaults("n", "1.0") == {}
 
 
-def test_a_file_may_name_environment_variables(config, monkeypatch):
-    monkeypatch.setenv("STORE", "/models")
-    monkeypatch.setenv("PORT", "9000")
-    path = config("model_store=$$STORE$$/store", "inference_address=http://$$HOST$$:$$PORT$$")
-    monkeypatch.setenv("HOST", "localhost")
-    loaded = load(path)
-    assert loaded.model_store == Path("/models/store")
-    assert loaded.inference_address == "http://localhost:9000"
-
-
-def test_a_variable_that_is_not_set_is_named(config):
-    assert refused(config("model_store=$$NO_SUCH$$")) == "Invalid Environment Variable NO_SUCH"
-
-
-def test_a_file_that_is_not_there_is_named(tmp_path):
-    assert f"--ts-config file cannot be read: {tmp_path / 'no'}" in refused(tmp_path / "no")
-
-
-def test_a_file_that_is_no_text_is_named(tmp_path):
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SettingsError, match="binary"):
-        read_properties(tmp_path / "binary")
-
-
 def test_the_processes_of_a_server_read_the_same_settings(config):
     # Given settings from a file and a command line
+    path = config("number_of_gpu=0", "models={}", "enable_envvars_config=false", "keystore_type=PKCS12")
     loaded = load(
-        config("number_of_gpu=0", "models={}"),
+        path,
         state_dir=Path("/s"), disable_token_auth=True, token_expiration_min=1.5, allowed_urls="a=b,c",
     )  # fmt: skip
     # When another process has them in its environment
@@ -151,25 +143,6 @@ def test_the_processes_of_a_server_read_the_same_settings(config):
     seen = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     # Then it loads the same
     assert seen.stdout.strip() == repr(loaded)
-
-
-@pytest.mark.parametrize(
-    ("address", "name", "parsed"),
-    [
-        ("http://0.0.0.0:80", "inference_address", ("0.0.0.0", 80)),
-        ("http://localhost", "inference_address", ("localhost", 80)),
-        ("http://localhost", "management_address", ("localhost", 8081)),
-        ("http://[::1]:7070", "inference_address", ("::1", 7070)),
-    ],
-)
-def test_addresses_have_a_host_and_a_port(address, name, parsed):
-    assert parse_address(address, name) == parsed
-
-
-@pytest.mark.parametrize("address", ["", "host:80", "unix:/tmp/s", "http://", "http://h:0", "http://h:x"])
-def test_what_cannot_be_listened_on_is_refused(address):
-    with pytest.raises(SettingsError, match=f"inference_address: Invalid binding address: {address}"):
-        parse_address(address, "inference_address")
 
 
 def test_the_state_directory_follows_the_xdg_variable(monkeypatch, tmp_path):

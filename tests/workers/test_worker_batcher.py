@@ -265,7 +265,8 @@ def test_what_is_no_request_goes_to_the_dead_letters_and_stops_nothing(make_batc
     letters = [fields for _, fields in client.xrange(keys.dead_letters("m"))]
     assert letters[0] == {
         b"reason": b"the field `body` is missing", b"version": b"1.0", b"lane": NORMAL.encode(),
-        b"entry": malformed, b"data": b"x", b"colour": b"red",
+        b"entry": malformed, b"attempts": b"0", b"device": b"", b"ending": b"", b"log": b"",
+        b"data": b"x", b"colour": b"red",
     }  # fmt: skip
     assert letters[1][b"reason"].startswith(b"the field `deadline` must be a whole number")
     assert letters[1][b"body"] == b"late"

@@ -132,3 +132,53 @@ def test_a_pool_outlives_lost_connections(pool, ready, client):
 def test_a_pool_runs_no_celery_tasks(pool):
     with pytest.raises(NotImplementedError, match="through marq"):
         pool(0).on_apply()
+
+
+def test_a_pool_replaces_its_replicas_each_when_its_successor_is_ready(pool, ready, registry, register):
+    # Given two replicas
+    running, spec = pool(2), register()
+    before = ready(2)
+    # When they are to be replaced
+    running.replace(7)
+    counts, others = [], ()
+    while set(others) & set(before) or len(others) != 2:
+        replicas = registry.replicas(spec)
+        others = tuple(r["pid"] for r in replicas if r["state"] == "ready")
+        counts.append((len(others), len(replicas)))
+    # Then there were never fewer than two ready, and never more than one above that
+    assert min(ready for ready, _ in counts) >= 2
+    assert max(there for _, there in counts) <= 4  # one of them on its way out
+    [report] = registry.reports(spec).values()
+    assert report["generation"] == 7
+    assert {replica["generation"] for replica in report["replicas"]} == {7}
+
+
+def test_a_replica_is_replaced_after_so_many_requests(pool, ready, gateway):
+    pool(max_requests_per_replica=20)
+    [first] = ready(1)
+    gateway.send(*[b"x"] * 50)
+    assert {reply.body for reply in gateway.wait(50)} == {b"served"}
+    ready(1, other_than=(first,))
+
+
+def test_a_replica_is_replaced_when_it_has_grown_too_large(pool, ready, gateway):
+    # Given a handler that keeps what it gets
+    grows = (
+        "kept = []\ndef handle(data, context):\n    kept.append(bytearray(300_000_000))\n    return [b'x']\n"
+    )
+    pool(max_replica_memory_mb=400, handler=grows)
+    [first] = ready(1)
+    gateway.send(b"x")
+    gateway.wait(1)
+    ready(1, other_than=(first,))
+
+
+def test_what_waits_for_a_model_that_cannot_be_loaded_is_answered_with_the_reason(pool, gateway, client):
+    gateway.send(b"a", b"b")
+    client.xadd(keys.lane("m", "1.0"), {"id": "j", "job": 1, "body": b"x"})
+    pool(handler=FAILING, max_retry_timeout_s=1)
+    replies = gateway.wait(2)
+    assert {reply.status for reply in replies} == {503}
+    assert b"cannot be loaded: " in replies[0].body
+    assert b"ValueError: no weights" in replies[0].body
+    wait_for(lambda: client.hget(keys.job("m", "j"), "state") == b"failed")

@@ -60,7 +60,7 @@ def test_after_the_last_attempt_a_job_has_failed(recovery, add, take, client, fr
     add(b"bad", id="7", job=1, attempts=1, lane=keys.FRONT)
     ran = take("lost", FRONT)
     # When it brings down another
-    recovery.requeue("lost", named(ran, FRONT), "cuda:0", "exit code 3\nTraceback")
+    recovery.requeue("lost", named(ran, FRONT), "cuda:0", "replica 0 ended with exit code 3\nTraceback")
     # Then it has failed
     record = results.parse_record("m:7", client.hgetall(keys.job("m", "7")), None)
     assert (record.state, record.status, record.attempts, record.device) == ("failed", 500, 2, "cuda:0")
@@ -69,7 +69,9 @@ def test_after_the_last_attempt_a_job_has_failed(recovery, add, take, client, fr
     }  # fmt: skip
     # And it is a dead letter that says why
     [letter] = letters(client)
-    assert letter[b"reason"] == b"given up after 2 attempts: exit code 3\nTraceback"
+    assert letter[b"reason"] == b"given up after 2 attempts: replica 0 ended with exit code 3"
+    assert (letter[b"ending"], letter[b"log"]) == (b"exit code 3", b"Traceback")
+    assert (letter[b"attempts"], letter[b"device"]) == (b"2", b"cuda:0")
     assert (letter[b"body"], letter[b"id"], letter[b"version"]) == (b"bad", b"7", b"1.0")
     # And it is in no lane any more
     assert front() == []

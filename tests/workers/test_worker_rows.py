@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marq import forms
 from marq.message import Request
 from workers.runtime import rows
 
@@ -198,6 +199,22 @@ def test_parts_are_read_as_they_were_written(parts):
     assert made == {name: value.encode() for name, value in parts}
 
 
+@pytest.mark.parametrize(
+    ("body", "kind", "made"),
+    [
+        (b"x", "text/plain", {"size": b"3", "mode": b"", "body": "x"}),
+        (b"size=4", forms.FORM, {"size": b"4", "mode": b""}),
+    ],
+)
+def test_parameters_are_keys_of_the_row_and_the_body_wins(body, kind, made):
+    asked = request(body, kind)
+    asked.params = b"size=3&mode"
+    row, headers = rows.build(asked)
+    assert row == made
+    assert type(row["size"]) is type(row["mode"]) is bytearray
+    assert headers["mode"] == {"content-type": ""}
+
+
 # headers
 
 
@@ -224,7 +241,7 @@ def test_each_parameter_has_its_content_type():
     seen = headers(body, MULTIPART, headers={"x": "1"})
     assert dict(seen) == {"f": {"content-type": "application/json"}, "p": {"content-type": ""}, "x": "1"}
     assert headers(b"", "text/plain; charset=utf-8")["body"] == {"content-type": "text/plain"}
-    assert headers(b"a=1", rows.FORM)["a"] == {"content-type": ""}
+    assert headers(b"a=1", forms.FORM)["a"] == {"content-type": ""}
 
 
 def test_the_path_is_told_where_the_client_had_one():

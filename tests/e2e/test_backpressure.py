@@ -1,0 +1,86 @@
+"""What waits is bounded: by the model's queue limit, and by Redis's memory."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import handlers
+import httpx
+import pytest
+import redis
+from support import RunningServer, wait_for
+
+LIMIT, JOB_LIMIT = 10, 30
+
+
+@pytest.fixture(scope="module")
+def server(start_server, make_archive, tmp_path_factory) -> RunningServer:
+    store: Path = tmp_path_factory.mktemp("store")
+    make_archive(store, "slow", handlers.SLOW, {"minWorkers": 1, "maxWorkers": 1, "jobQueueSize": LIMIT})
+    running: RunningServer = start_server(store, max_queued_jobs=JOB_LIMIT, gateway_workers=2)
+    running.wait_until_ready("slow")
+    return running
+
+
+def burst(server: RunningServer, count: int) -> list[httpx.Response]:
+    with ThreadPoolExecutor(count) as executor:
+        return list(executor.map(lambda _: server.predict("slow", b"x"), range(count)))
+
+
+def drained(server: RunningServer) -> bool:
+    return server.predict("slow", b"x").status_code == 200
+
+
+def test_what_is_over_the_limit_is_refused_at_once_and_the_rest_is_answered(server: RunningServer) -> None:
+    began = time.monotonic()
+    answers = burst(server, 4 * LIMIT)
+    accepted = [answer for answer in answers if answer.status_code == 200]
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert len(accepted) + len(refused) == 4 * LIMIT
+    # Each of the two gateways knows what the other has queued a moment later only.
+    assert LIMIT <= len(accepted) <= 2 * LIMIT + 4
+    assert {answer.text for answer in accepted} == {"done"}
+    assert "jobQueueSize allows 10" in refused[0].json()["message"]
+    assert max(answer.elapsed.total_seconds() for answer in refused) < 0.45 < time.monotonic() - began
+
+
+def test_a_refusal_tells_when_to_try_again_from_the_rate_of_the_last_seconds(server: RunningServer) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        running = executor.submit(burst, server, 2 * LIMIT)
+        time.sleep(2.5)
+        refused = [answer for answer in burst(server, 3 * LIMIT) if answer.status_code == 503]
+        running.result()
+    seconds = {int(answer.headers["retry-after"]) for answer in refused}
+    assert 2 <= max(seconds) <= 20  # ten rows, two a second
+
+
+def test_jobs_have_a_limit_of_their_own_and_are_refused_with_429(server: RunningServer) -> None:
+    wait_for(lambda: drained(server))
+    with httpx.Client(base_url=server.inference) as client:
+        answers = [client.post("/jobs/slow", content=b"x") for _ in range(2 * JOB_LIMIT)]
+    accepted = [answer.json()["job_id"] for answer in answers if answer.status_code == 202]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert len(accepted) + len(refused) == len(answers)
+    assert JOB_LIMIT <= len(accepted) <= JOB_LIMIT + 5
+    assert refused[0].json()["type"] == "TooManyRequestsException"
+    assert int(refused[0].headers["retry-after"]) >= 1
+    for job in accepted[:-1]:
+        httpx.delete(f"{server.inference}/jobs/{job}")
+    assert server.result(accepted[-1]).text == "done"
+
+
+def test_when_redis_is_nearly_full_new_requests_are_refused_and_running_ones_answered(
+    server: RunningServer,
+) -> None:
+    wait_for(lambda: drained(server))
+    with redis.Redis.from_url(server.redis_url) as client, ThreadPoolExecutor(1) as executor:
+        used = client.info("memory")["used_memory"]
+        running = executor.submit(server.predict, "slow", b"x")
+        time.sleep(0.2)
+        client.config_set("maxmemory", int(used * 1.05))
+        refused = wait_for(lambda: next((a for a in burst(server, 2) if a.status_code == 503), None))
+        assert "maxmemory" in refused.json()["message"]
+        assert httpx.post(f"{server.inference}/jobs/slow").status_code == 503
+        assert running.result().text == "done"
+        client.config_set("maxmemory", 0)
+    wait_for(lambda: drained(server))

@@ -1,0 +1,283 @@
+"""A script for TorchServe's users, run as it stands: real processes, the console script, curl."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from support import free_port, wait_for
+
+TORCHSERVE = Path(sys.executable).with_name("torchserve")
+REVERSE = """
+import sys
+
+
+def handle(data, context):
+    if data is None:
+        return None
+    print("rows:", len(data))
+    return [bytes(row.get("body") or row.get("data")).decode()[::-1] for row in data]
+"""
+
+
+class User:
+    """Somebody with a shell: an own directory, temporary directory and ports."""
+
+    def __init__(self, home: Path, store: Path) -> None:
+        self.home, self.store = home, store
+        self.inference, self.management, self.metrics = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
+        self.output = home / "output"
+        (home / "tmp").mkdir()
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("MARQ_", "TS_"))},
+            "TMPDIR": str(home / "tmp"),
+            "XDG_STATE_HOME": str(home / "state"),
+            "PATH": f"{TORCHSERVE.parent}:{os.environ['PATH']}",
+        }
+        (home / "config.properties").write_text(
+            f"inference_address={self.inference}\n"
+            f"management_address={self.management}\n"
+            f"metrics_address={self.metrics}\n"
+            "enable_model_api=true\ndisable_token_authorization=true\nnumber_of_netty_threads=32\n"
+        )
+
+    def torchserve(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Output goes to a file, because a server in the background inherits it."""
+        with self.output.open("w") as output:
+            done = subprocess.run(
+                [TORCHSERVE, *map(str, arguments)], stdout=output, stderr=subprocess.STDOUT, cwd=self.home,
+                env=self.environment | environment, timeout=60,
+            )  # fmt: skip
+        return subprocess.CompletedProcess(done.args, done.returncode, self.output.read_text())
+
+    def shell(self, command: str) -> str:
+        return subprocess.run(
+            ["bash", "-euc", command], capture_output=True, text=True, cwd=self.home, env=self.environment,
+            timeout=90, check=True,
+        ).stdout  # fmt: skip
+
+    def start(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        given = ("--model-store", self.store, "--ts-config", "config.properties")
+        started = self.torchserve("--start", *given, *arguments)
+        wait_for(lambda: "Model server started." in self.output.read_text(), log=self.output)
+        return started
+
+    def has_ended(self) -> bool:
+        try:
+            httpx.get(f"{self.inference}/ping")
+        except httpx.TransportError:
+            return True
+        return False
+
+
+@pytest.fixture(scope="module")
+def store(make_archive, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("store")
+    for name in ("a", "b"):
+        make_archive(directory, name, REVERSE, config={"minWorkers": 1, "maxWorkers": 1})
+    return directory
+
+
+@pytest.fixture
+def user(tmp_path, store):
+    # A directory with a short name: the path of a Unix socket is limited.
+    home = Path(tempfile.mkdtemp(dir="/tmp"))
+    user = User(home, store)
+    yield user
+    user.torchserve("--stop")
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def test_a_script_for_torchserve_runs_unchanged(user):
+    # Given the server that a script starts
+    script = f"""
+        torchserve --start --ncs --model-store {user.store} --models a.mar --ts-config config.properties \\
+            > server.out 2>&1
+        until curl -s {user.inference}/ping | grep -q Healthy; do sleep 0.2; done
+        echo -n hello > file
+    """
+    user.shell(script)
+    # When the script uses it
+    assert user.shell(f"curl -sS -T file {user.inference}/predictions/a") == "olleh"
+    registered = user.shell(
+        f'curl -sS -X POST "{user.management}/models?url=b.mar&batch_size=8&max_batch_delay=50'
+        '&initial_workers=1&synchronous=true"'
+    )
+    assert json.loads(registered) == {"status": 'Model "b" Version: 1.0 registered with 1 initial workers'}
+    scaled = user.shell(f'curl -sS -X PUT "{user.management}/models/b?min_worker=2&synchronous=true"')
+    assert json.loads(scaled) == {"status": "Workers scaled to 2 for model: b"}
+    (described,) = json.loads(user.shell(f"curl -sS {user.management}/models/b"))
+    assert (described["batchSize"], described["maxBatchDelay"]) == (8, 50)
+    assert [worker["status"] for worker in described["workers"]] == ["READY", "READY"]
+    assert user.shell(f"curl -sS -T file {user.inference}/predictions/b") == "olleh"
+    # Then it ends as TorchServe does, and its logs are where TorchServe's are
+    assert user.shell("torchserve --stop") == "TorchServe has stopped.\n"
+    assert user.has_ended()
+    assert not (user.home / "tmp" / ".model_server.pid").exists()
+    assert "rows: 1" in (user.home / "logs" / "model_log.log").read_text()
+    access = (user.home / "logs" / "access_log.log").read_text()
+    assert '"PUT /predictions/a HTTP/1.1" 200 ' in access
+    assert '"PUT /models/b?min_worker=2&synchronous=true HTTP/1.1" 200 ' in access
+    told = (user.home / "logs" / "ts_log.log").read_text()
+    assert "these keys have no effect here: number_of_netty_threads" in told
+    assert told.count("number_of_netty_threads") == 1
+    assert "Model server started." in (user.home / "server.out").read_text()
+
+
+def test_start_returns_at_once_and_a_second_one_is_refused(user):
+    began = time.monotonic()
+    started = user.start("--models", "a.mar")
+    assert started.returncode == 0
+    assert time.monotonic() - began < 30
+    assert int((user.home / "tmp" / ".model_server.pid").read_text()) > 0
+    again = user.torchserve("--start", "--model-store", user.store)
+    assert again.returncode == 1
+    assert again.stdout == (
+        "TorchServe is already running, please use torchserve --stop to stop TorchServe.\n"
+    )
+
+
+def test_ncs_forgets_what_was_registered_over_http_and_without_it_that_is_kept(user):
+    def registered() -> int:
+        url = f"{user.management}/models?url=b.mar"
+        return httpx.post(url, timeout=30).status_code
+
+    user.start("--ncs")
+    assert registered() == 200
+    user.torchserve("--stop")
+    user.start()
+    assert httpx.get(f"{user.management}/models/b").status_code == 200
+    assert registered() == 409
+    user.torchserve("--stop")
+    user.start("--ncs")
+    assert httpx.get(f"{user.management}/models/b").status_code == 404
+    assert registered() == 200
+
+
+def test_a_snapshot_of_torchserve_is_restored(user):
+    stored = {"marName": "a.mar", "minWorkers": 2, "maxWorkers": 2, "batchSize": 3, "defaultVersion": True}
+    snapshot = json.dumps({"name": "x", "modelCount": 1, "models": {"a": {"1.0": stored}}})
+    with (user.home / "config.properties").open("a") as file:
+        file.write(f"model_snapshot={snapshot}\n")
+    user.start("--models", "b.mar")
+    listed = httpx.get(f"{user.management}/models").json()["models"]
+    assert [model["modelName"] for model in listed] == ["a"]
+    assert httpx.get(f"{user.management}/models/a").json()[0]["batchSize"] == 3
+
+
+def test_in_the_foreground_it_stays_until_it_is_stopped(user):
+    command = [TORCHSERVE, "--foreground", "--model-store", user.store, "--ts-config", "config.properties"]
+    with user.output.open("w") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, cwd=user.home, env=user.environment
+        )
+    wait_for(lambda: "Model server started." in user.output.read_text(), log=user.output)
+    assert int((user.home / "tmp" / ".model_server.pid").read_text()) == process.pid
+    user.output = user.home / "other"
+    stopped = user.torchserve("--stop", "--foreground")
+    assert (stopped.returncode, stopped.stdout) == (0, "")
+    assert process.wait(5) == 0
+
+
+def test_tokens_are_written_where_the_server_was_started_and_go_with_it(user):
+    config = user.home / "config.properties"
+    config.write_text(config.read_text().replace("disable_token_authorization=true\n", ""))
+    user.start("--models", "a.mar")
+    key = json.loads((user.home / "key_file.json").read_text())["inference"]["key"]
+    assert httpx.get(f"{user.inference}/ping").status_code == 400
+    headers = {"Authorization": f"Bearer {key}"}
+    assert httpx.get(f"{user.inference}/ping", headers=headers).status_code == 200
+    user.torchserve("--stop")
+    assert not (user.home / "key_file.json").exists()
+
+
+@pytest.mark.parametrize("flag", ["--disable-token-auth", "--dt"])
+def test_tokens_can_be_switched_off(user, flag):
+    config = user.home / "config.properties"
+    config.write_text(config.read_text().replace("disable_token_authorization=true\n", ""))
+    user.start(flag)
+    assert httpx.get(f"{user.inference}/ping").status_code == 200
+    assert not (user.home / "key_file.json").exists()
+
+
+def test_stop_without_a_server(user):
+    stopped = user.torchserve("--stop")
+    assert (stopped.returncode, stopped.stdout) == (0, "TorchServe is not currently running.\n")
+
+
+def test_a_pid_file_of_a_server_that_is_gone_is_removed(user):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    (user.home / "tmp" / ".model_server.pid").write_text(str(process.pid))
+    stopped = user.torchserve("--stop")
+    assert stopped.returncode == 0
+    assert stopped.stdout == "Removing orphan pid file.\nTorchServe is not currently running.\n"
+
+
+def test_a_process_that_only_got_the_pid_of_a_server_is_left_alone(user):
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    (user.home / "tmp" / ".model_server.pid").write_text(str(process.pid))
+    assert "TorchServe is not currently running." in user.torchserve("--stop").stdout
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("flag", ["--version", "-v"])
+def test_the_version_is_the_one_that_scripts_look_for(user, flag):
+    told = user.torchserve(flag)
+    assert (told.returncode, told.stdout) == (0, "TorchServe Version is 0.12.0\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--start"], "Missing mandatory parameter --model-store"),
+        (["--model-store", "no"], "--model-store directory not found: no"),
+        (["--model-store", ".", "--workflow-store", "no"], "--workflow-store directory not found: no"),
+        (["--model-store", ".", "--ts-config", "no"], "--ts-config file not found: no"),
+        (["--model-store", ".", "--log-config", "no"], "--log-config file not found: no"),
+        (["--model-store", ".", "--cpp-log-config", "no"], "--cpp-log-config file not found: no"),
+    ],
+    ids=lambda value: value[-2] if isinstance(value, list) and len(value) > 1 else "",
+)
+def test_what_is_missing_is_told_in_torchserves_words(user, arguments, message):
+    told = user.torchserve(*arguments)
+    assert (told.returncode, told.stdout) == (1, message + "\n")
+
+
+def test_a_temporary_directory_that_is_none_is_told(user):
+    told = user.torchserve("--model-store", ".", TEMP="/no/such/directory")
+    assert told.returncode == 1
+    assert told.stdout == (
+        "Invalid temp directory: /no/such/directory, please check TEMP environment variable.\n"
+    )
+
+
+def test_a_wrong_setting_is_told_with_its_line(user):
+    (user.home / "config.properties").write_text("\njob_queue_size=many\n")
+    told = user.torchserve("--model-store", ".")
+    assert told.returncode == 1
+    assert told.stdout.startswith("config.properties:2: job_queue_size: Input should be a valid integer")
+
+
+@pytest.mark.parametrize("arguments", [["--nonsense"], ["--start", "--stop"], ["--models"]], ids=" ".join)
+def test_wrong_usage_exits_with_2(user, arguments):
+    assert user.torchserve(*arguments).returncode == 2
+
+
+def test_flags_without_effect_are_accepted_abbreviated_too_and_told_once(user):
+    (user.home / "log4j.xml").touch()
+    user.start("--log-conf", "log4j.xml", "--ppath", "plugins", "--workflow-store", ".", "--cpp", "log4j.xml")
+    wait_for(lambda: (user.home / "logs" / "ts_log.log").exists())
+    (line,) = [
+        line for line in (user.home / "logs" / "ts_log.log").read_text().splitlines() if "no effect" in line
+    ]
+    for flag in ("--log-config", "--plugins-path", "--workflow-store", "--cpp-log-config"):
+        assert flag in line
