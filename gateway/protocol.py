@@ -6,6 +6,7 @@ halves the gateway's CPU time for each request. Whatever is unusual (unknown rou
 `Expect`, time-outs, large bodies) takes uvicorn's own way to the ASGI endpoint, which answers the same.
 """
 
+import time
 from typing import Any, cast
 
 import orjson
@@ -14,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway import deadlines
 from gateway.asgi import NO_CACHE, Headers, content_type, encode_headers, error_headers, reply_headers
+from gateway.meter import ABANDONED, RequestMeter
 from gateway.predictions import Predictions
 from gateway.routes import Route
 from marq.errors import ServiceError, StreamBroken
@@ -33,7 +35,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "body", "disconnected", "entry", "keep_alive", "more_body", "protocol", "request_id", "route",
+        "began", "body", "disconnected", "entry", "keep_alive", "more_body", "protocol", "request_id", "route",
         "streaming",
     )  # fmt: skip
 
@@ -41,6 +43,7 @@ class Exchange:
         self.protocol: PredictionProtocol | None = protocol
         self.route, self.keep_alive = route, keep_alive
         self.request_id = new_id()
+        self.began = time.monotonic()
         self.body: bytes = b""
         self.entry: bytes = b""
         self.streaming = False
@@ -82,17 +85,20 @@ class Exchange:
         if self.protocol is not None:
             protocol, self.protocol = self.protocol, None
             protocol.end_stream(self, body)
+            protocol.meter.answered(self.route, 200, time.monotonic() - self.began)
 
     def _respond(self, status: int, body: bytes, headers: Headers) -> None:
         if self.protocol is not None:
             protocol, self.protocol = self.protocol, None
             protocol.respond(self, status, body, headers)
+            protocol.meter.answered(self.route, status, time.monotonic() - self.began)
 
 
 class PredictionProtocol(HttpToolsProtocol):
     """uvicorn's protocol with a short cut for predictions. `predictions` is set once, at start."""
 
     predictions: Predictions
+    meter: RequestMeter
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -205,6 +211,7 @@ class PredictionProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._exchange is not None:
             self.predictions.abandon(self._exchange)
+            self.meter.answered(self._exchange.route, ABANDONED, time.monotonic() - self._exchange.began)
             self._exchange.protocol = None
             self._exchange = None
         super().connection_lost(exc)

@@ -21,6 +21,7 @@ from workers.batcher import Batcher
 from workers.outlet import Outlet
 from workers.publisher import Publisher
 from workers.runtime.calls import HandlerCall
+from workers.runtime.metrics import Collector
 from workers.sender import Sender
 from workers.specs import BATCHES_IN_FLIGHT, ReplicaSpec, consumer_name
 
@@ -39,7 +40,9 @@ class AsyncReplica:
         call: HandlerCall,
         board: scoreboard.Scoreboard,
         loop: asyncio.AbstractEventLoop,
+        collector: Collector,
     ) -> None:
+        self._collector = collector
         model = spec.pool.model
         self._call, self._board, self._loop, self._model = call, board, loop, model
         self._connection = Connection(spec.pool.redis_url)
@@ -61,12 +64,15 @@ class AsyncReplica:
         threading.Thread(target=self._feed, name="feeder", daemon=True).start()
         self._loop.run_until_complete(self._watch())
         self._board.enter(scoreboard.DRAINING)
+        self._sender.send(self._collector.flush())
         self._sender.settle()
 
     async def _watch(self) -> None:
         """Until drained, keeps the scoreboard true: a loop that is stuck does not come here."""
         while not self._ended.is_set() or self._running:
             self._note_running()
+            if commands := self._collector.due(time.time()):
+                self._sender.send(list(commands))
             await asyncio.sleep(LOOK_UP_S if not self._draining.is_set() else LOOK_UP_S / 10)
 
     # the feeder's thread
@@ -85,7 +91,9 @@ class AsyncReplica:
     def _start_batch(self) -> None:
         if not self._batcher.held:
             self._batcher.fetch([])
+        began = time.monotonic()
         batch = self._batcher.take()
+        waited_s = time.monotonic() - began
         now_ms = int(time.time() * 1000)
         late = [request for request in batch if request.deadline and int(request.deadline) < now_ms]
         if late:
@@ -93,7 +101,7 @@ class AsyncReplica:
             batch = [request for request in batch if request not in late]
         if batch:
             self._sign(batch)
-            asyncio.run_coroutine_threadsafe(self._answer(batch, now_ms), self._loop)
+            asyncio.run_coroutine_threadsafe(self._answer(batch, now_ms, waited_s), self._loop)
         else:
             self._room.release()
 
@@ -112,10 +120,11 @@ class AsyncReplica:
 
     # the event loop's thread
 
-    async def _answer(self, batch: list[Request], started_ms: int) -> None:
+    async def _answer(self, batch: list[Request], started_ms: int, waited_s: float) -> None:
         self._note_running()
         try:
             replies = await self._call.run_async(batch, self._model.response_timeout_s)
+            self._collector.batch(batch, started_ms, waited_s, time.time())
             answers = list(zip(batch, replies, strict=True))
             self._sender.send(self._publisher.commands(answers, started_ms))
         finally:

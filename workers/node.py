@@ -23,6 +23,7 @@ from workers.leases import Leases
 from workers.pool_process import PoolProcess
 from workers.preparation import Preparation, Preparations, Prepared, sizeless
 from workers.specs import PoolSpec, pool_name
+from workers.system_metrics import SystemMetrics
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Node:
         self._registry = Registry(self._redis)
         self._leases = Leases(self._redis, name)
         self._gpus = gpus.visible(config.number_of_gpu)
+        self._metrics = SystemMetrics(config, len(self._gpus))
         self._pools: dict[str, PoolProcess] = {}
         self._leaving: list[PoolProcess] = []
         self._preparations = Preparations(config, on_done=self._wake)
@@ -53,6 +55,7 @@ class Node:
         while not self._stopping:
             try:
                 self.reconcile()
+                self._metrics.collect_if_due(self._redis)
                 self._sleep()
             except redis.RedisError as error:
                 log.warning("Redis does not answer: %s", error)
@@ -145,6 +148,10 @@ class Node:
             job_result_ttl_ms=config.job_result_ttl_s * 1000,
             decode_input=config.decode_input_request,
             limit_max_image_pixels=config.limit_max_image_pixels,
+            metrics_mode=config.metrics_mode,
+            metrics_config=str(config.metrics_config or ""),
+            metrics_auto_detect=config.model_metrics_auto_detect,
+            metrics_location=str(config.metrics_log_dir),
             python=prepared.python,
             dependency_dir=prepared.dependency_dir,
             hidden_variables=config.blacklist_env_vars,

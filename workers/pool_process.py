@@ -56,7 +56,7 @@ class PoolProcess:
 
     def reload(self, generation: int, report: dict[str, Any] | None) -> None:
         """Has all replicas of an earlier generation replaced, each when its successor is ready."""
-        if report is None or report["generation"] == generation or self._was_told_lately():
+        if report is None or report.get("generation", generation) == generation or self._was_told_lately():
             return
         log.info("%s: replacing all replicas", self.spec.name)
         from workers.app import app

@@ -27,6 +27,7 @@ from workers.batcher import Batcher
 from workers.outlet import Outlet
 from workers.publisher import Publisher
 from workers.runtime.calls import HandlerCall
+from workers.runtime.metrics import Collector, handler_cache
 from workers.sender import Sender
 from workers.specs import ReplicaSpec, consumer_name
 
@@ -43,8 +44,11 @@ class Drain(BaseException):
 class Replica:
     """Takes batches, runs them, publishes the results, until drained."""
 
-    def __init__(self, spec: ReplicaSpec, call: HandlerCall, board: scoreboard.Scoreboard) -> None:
+    def __init__(
+        self, spec: ReplicaSpec, call: HandlerCall, board: scoreboard.Scoreboard, collector: Collector
+    ) -> None:
         self._model = spec.pool.model
+        self._collector = collector
         self._call, self._board = call, board
         self._consumer = consumer_name(spec.pool.name, spec.slot, os.getpid())
         self._connection = Connection(spec.pool.redis_url)
@@ -71,10 +75,11 @@ class Replica:
                 log.warning("Redis does not answer as it should: %s", error)
                 self._reconnect()
         self._board.enter(scoreboard.DRAINING)
-        self._connection.send(self._outgoing)
+        self._connection.send([*self._outgoing, *self._collector.flush()])
 
     def _step(self) -> None:
         """One batch. Its results leave with the next fetch, or by themselves if that is not soon."""
+        self._outgoing += self._collector.due(time.time())
         if not self._batcher.held:
             self._batcher.fetch(self._outgoing)
             self._outgoing = []
@@ -84,16 +89,18 @@ class Replica:
         elif max(self._batcher.handler_s, time.monotonic() - self._finished) > PUBLISH_WITHIN_S:
             self._batcher.refresh(self._outgoing)
             self._outgoing = []
+        began = time.monotonic()
         batch = self._batcher.take()
+        waited_s = time.monotonic() - began
         now_ms = int(time.time() * 1000)
         late = [request for request in batch if request.deadline and int(request.deadline) < now_ms]
         if late:
             self._outgoing += self._publisher.expire(late)
             batch = [request for request in batch if request not in late]
         if batch:
-            self._run_batch(batch, now_ms)
+            self._run_batch(batch, now_ms, waited_s)
 
-    def _run_batch(self, batch: list[Request], started_ms: int) -> None:
+    def _run_batch(self, batch: list[Request], started_ms: int, waited_s: float) -> None:
         self._board.begin([b"%s %s" % (request.lane.encode(), request.entry) for request in batch])
         replies = self._batcher.run(lambda: self._call.run(batch))
         self._sender.settle()
@@ -101,6 +108,7 @@ class Replica:
             self._finished = time.monotonic()
         self._outgoing += self._publisher.commands(list(zip(batch, replies, strict=True)), started_ms)
         self._board.end(len(batch))
+        self._collector.batch(batch, started_ms, waited_s, time.time())
         self._batcher.check()
 
     def _note_blocked(self, blocked: bool) -> None:
@@ -141,10 +149,9 @@ class Replica:
                 log.debug("not yet: %s", error)
 
 
-def load(spec: ReplicaSpec) -> HandlerCall:
+def load(spec: ReplicaSpec, collector: Collector) -> HandlerCall:
     """Enters the model directory and loads its handler there."""
     from ts.context import Context
-    from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
     from workers.runtime import loader
 
     pool, model = spec.pool, spec.pool.model
@@ -159,8 +166,9 @@ def load(spec: ReplicaSpec) -> HandlerCall:
         model.name, str(model_dir), _manifest(model_dir), model.batch_size, spec.gpu, "0.12.0",
         limit_max_image_pixels=pool.limit_max_image_pixels, model_yaml_config=_model_config(model_dir),
     )  # fmt: skip
-    context.metrics = MetricsCacheYamlImpl()
+    context.metrics = handler_cache(pool)
     handle = loader.load(model.handler, model_dir, context, model.envelope or None)
+    handle = collector.timed(handle, model.async_communication)
     return HandlerCall(handle, context, pool.decode_input, pool.max_response_size)
 
 
@@ -185,13 +193,15 @@ def main() -> None:
     board = scoreboard.Scoreboard(Path(spec.scoreboard))
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)  # for handlers that use it when they are initialised
-    call = load(spec)
+    collector = Collector(spec.pool.model)
+    collector.install()
+    call = load(spec, collector)
     gc.freeze()  # the model lives as long as the process: collections need not look at it
     log.info("Torch worker started.")
     if spec.pool.model.async_communication:
-        AsyncReplica(spec, call, board, loop).run()
+        AsyncReplica(spec, call, board, loop, collector).run()
     else:
-        Replica(spec, call, board).run()
+        Replica(spec, call, board, collector).run()
 
 
 if __name__ == "__main__":
