@@ -4,19 +4,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARCHIVERS := .venv-archivers
+TORCHVISION := .venv-torchvision
 SOURCES := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test test-compose check format bench bench-memory clean
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Train, pack, serve and crash-test a digit classifier; ends by itself
 	$(BIN)/python examples/digits/demo.py
 
-test: $(VENV)/.test $(ARCHIVERS)/.installed ## Run the tests
-	MARQ_REAL_ARCHIVER=$(abspath $(ARCHIVERS)/bin/torch-model-archiver) $(BIN)/python -m pytest
+test: $(VENV)/.test $(ARCHIVERS)/.installed $(TORCHVISION)/.installed ## Run the tests
+	MARQ_REAL_ARCHIVER=$(abspath $(ARCHIVERS)/bin/torch-model-archiver) \
+		MARQ_TORCHVISION=$(abspath $(TORCHVISION)) $(BIN)/python -m pytest
+
+test-compose: $(VENV)/.test ## Bring the containers up with Docker, kill some, count the answers
+	$(BIN)/python -m pytest tests/compose --log-cli-level=INFO
 
 check: $(VENV)/.test ## Lint, check the format and the types
 	$(BIN)/ruff check .
@@ -30,8 +35,11 @@ format: $(VENV)/.test ## Format the code
 bench: $(VENV)/.bench ## Measure marq, and TorchServe 0.12.0 where Java is present, side by side
 	$(BIN)/python -m benchmarks
 
+bench-memory: $(VENV)/.bench ## Measure what 1 and 4 replicas of a 200 MB model take
+	$(BIN)/python -m benchmarks.memory
+
 clean: ## Remove the virtual environments and caches
-	rm -rf $(VENV) $(ARCHIVERS) .venv-torchserve build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ARCHIVERS) $(TORCHVISION) .venv-torchserve build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -50,4 +58,10 @@ $(ARCHIVERS)/.installed:
 	$(PYTHON) -m venv $(ARCHIVERS)
 	$(ARCHIVERS)/bin/python -m pip --disable-pip-version-check --quiet install \
 		torch-model-archiver==0.12.0 torch-workflow-archiver==0.2.15
+	@touch $@
+
+# Without its dependencies, and away from the others: it may be built for another PyTorch than the one here.
+$(TORCHVISION)/.installed: $(VENV)/.test
+	rm -rf $(TORCHVISION)
+	$(PIP) install --no-deps --target $(TORCHVISION) torchvision==0.28.0
 	@touch $@

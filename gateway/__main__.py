@@ -7,24 +7,33 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterator
+from typing import Any
 
+import hiredis
 import uvicorn
 import uvloop
 
 from gateway import application
 from gateway.asgi import ASGIApp
+from gateway.front import Front
+from gateway.inference import Inference
+from gateway.invalid_http import ManagementProtocol
+from gateway.measuring import Measuring
+from gateway.meter import Metered, RequestMeter
+from gateway.metrics import MetricsEndpoint, WithMetrics
 from gateway.predictions import Predictions
 from gateway.protocol import PredictionProtocol
 from gateway.routes import Routes
-from gateway.tokens import Tokens
-from marq import connection, keys, settings
+from gateway.tokens import TokenFollower, Tokens
+from marq import addresses, connection, logs, settings, tls
 from marq.broker import Broker
+from marq.errors import ServiceError
 from marq.jobs import Jobs
 from marq.listen import inherited_sockets
+from marq.locate import LOCAL_TOKEN_VARIABLE
 from marq.process import die_with_parent
-from marq.registry import HEARTBEAT_S
+from marq.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +50,17 @@ class Server(uvicorn.Server):
         yield
 
 
-def server(app: ASGIApp) -> Server:
+def server(app: ASGIApp, protocol: type[asyncio.Protocol], address: str, config: Settings) -> Server:
+    pair: dict[str, Any] = {}
+    if addresses.parse(address).tls:
+        pair = {
+            "ssl_keyfile": config.private_key_file, "ssl_certfile": config.certificate_file,
+            "ssl_ciphers": tls.CIPHERS,
+        }  # fmt: skip
     return Server(
         uvicorn.Config(
-            app,
-            loop="uvloop", http=PredictionProtocol, ws="none", lifespan="off", log_level="warning",
+            app, **pair,
+            loop="uvloop", http=protocol, ws="none", lifespan="off", log_level="warning",
             access_log=False, server_header=False, date_header=False,
             timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=75,
         )
@@ -64,52 +79,62 @@ def stay_on_one_core(number: int) -> None:
         os.sched_setaffinity(0, {cores[(os.getppid() + number) % len(cores)]})
 
 
-async def follow_tokens(tokens: Tokens, broker: Broker) -> None:
-    """Keeps up with renewed tokens; never returns."""
-    while True:
-        with contextlib.suppress(Exception):
-            flat = await broker.execute("HGETALL", keys.TOKENS)
-            tokens.use(dict(zip(flat[::2], flat[1::2], strict=True)))
-        await asyncio.sleep(HEARTBEAT_S)
-
-
-async def serve(config: settings.Settings, sockets: dict[str, socket.socket]) -> None:
+async def serve(config: Settings, sockets: dict[str, socket.socket]) -> None:
     """Runs both applications until SIGTERM, then finishes what is in flight."""
-    broker, routes = Broker(config.redis_url), Routes(config.redis_url)
-    tokens = Tokens(required=not config.disable_token_auth)
+    broker, routes = Broker(config.redis_url), Routes(config.redis_url, config.max_queued_jobs)
+    tokens = Tokens(not config.disable_token_auth, os.environ.get(LOCAL_TOKEN_VARIABLE, ""))
     await broker.start()
     await routes.refresh()
+    follow_tokens = TokenFollower(tokens, broker, config.redis_url, writes_file=_number() == 0)
+    await follow_tokens()
     jobs, hot = Jobs(broker), Predictions(routes, broker, tokens, config.max_request_size)
     PredictionProtocol.predictions = hot
-    servers = {
-        "inference": server(application.inference(config, routes, hot, jobs, tokens)),
-        "management": server(application.management_application(config, routes, tokens)),
-    }
+    other = Inference(routes, broker, tokens, config.max_request_size)
+    made = application.Applications(config, routes, tokens, hot, other, jobs)
+    front, meter, endpoint = Front(config), RequestMeter(), MetricsEndpoint(config.redis_url)
+    measuring = Measuring(config, meter, routes, broker)
+    PredictionProtocol.meter = meter
+
+    def served(plane: str, app: ASGIApp) -> ASGIApp:
+        app = WithMetrics(app, endpoint) if config.metrics_plane == plane else app
+        return front.wrap(Metered(app, meter, routes))
+
+    app = served("inference", made.inference() if "management" in sockets else made.shared())
+    servers = {"inference": server(app, front.protocol, config.inference_address, config)}
+    if "management" in sockets:
+        app = served("management", made.management())
+        servers["management"] = server(app, ManagementProtocol, config.management_address, config)
+    if "metrics" in sockets:
+        app = front.wrap(Metered(endpoint, meter, routes))
+        servers["metrics"] = server(app, ManagementProtocol, config.metrics_address, config)
 
     def stop() -> None:
         for each in servers.values():
             each.should_exit = True
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
-    following = [
-        asyncio.create_task(routes.follow()),
-        asyncio.create_task(follow_tokens(tokens, broker)),
-    ]
+    tasks = routes.follow(follow_tokens), front.follow(), measuring.follow(), routes.backlogs.follow(broker)
+    following = [asyncio.create_task(each) for each in tasks]
     await asyncio.gather(*(servers[name].serve([sock]) for name, sock in sockets.items()))
     for task in following:
         task.cancel()
+    with contextlib.suppress(ServiceError, ConnectionError, hiredis.ReplyError):
+        await measuring.flush()
     jobs.stop()
     await broker.stop()
 
 
+def _number() -> int:
+    """Of this process among the host's gateways."""
+    return int(os.environ.get(NUMBER_VARIABLE, "0"))
+
+
 def main() -> None:
     die_with_parent()
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s [%(levelname)s] gateway: %(message)s"
-    )
     config = settings.load()
+    logs.configure("gateway", config.log_dir)
     connection.check(config.redis_url)
-    stay_on_one_core(int(os.environ.get(NUMBER_VARIABLE, "0")))
+    stay_on_one_core(_number())
     gc.freeze()  # what start-up has left lives as long as the process: collections need not look at it
     gc.set_threshold(*GC_THRESHOLD)
     uvloop.run(serve(config, inherited_sockets(os.environ)))

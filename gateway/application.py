@@ -1,12 +1,15 @@
-"""The two applications of a gateway process: inference and management."""
+"""The applications of a gateway process: inference, management, and both behind one address."""
 
+import logging
+from collections.abc import Callable
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+import redis
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from gateway import jobs, management, predictions
+from gateway import dead_letters, documents, inference, jobs, kserve, management, predictions, renewal
 from gateway.asgi import NO_CACHE, ASGIApp, Receive, Scope, Send
 from gateway.routes import Routes
 from gateway.tokens import INFERENCE, MANAGEMENT, Tokens
@@ -17,6 +20,7 @@ from marq.errors import (
     MethodNotAllowed,
     ResourceNotFound,
     ServiceError,
+    ServiceUnavailable,
     Unauthorized,
     pretty,
 )
@@ -24,64 +28,139 @@ from marq.identifiers import new_id
 from marq.jobs import Jobs
 from marq.settings import Settings
 
+log = logging.getLogger(__name__)
+
 OPEN_PATHS = frozenset(("/docs", "/openapi.json", "/api-description"))
+MANAGED = frozenset(("models", "workflows", "dead-letters"))  # first segments of the management API
+UNHEALTHY: dict[int | str, dict[str, Any]] = {
+    500: {"description": "A default version has been failing for too long."}
+}
+RENEWAL = "/token"  # takes a key of its own
 
 
-class InferenceApplication:
-    """The hot path first; everything else is FastAPI's."""
+class Application:
+    """The routes that run models first; everything else is FastAPI's. Trailing slashes do not count."""
 
-    def __init__(self, hot: predictions.Predictions, app: ASGIApp) -> None:
-        self._hot, self._app = hot, app
+    def __init__(
+        self,
+        app: ASGIApp,
+        hot: predictions.Predictions | None = None,
+        other: inference.Inference | None = None,
+    ) -> None:
+        self._app, self._hot, self._other = app, hot, other
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(predictions.PREFIX):
-            await self._hot(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+        segments = [segment for segment in scope.get("path", "").split("/") if segment]
+        if self._hot and self._other and scope.get("method") != "OPTIONS":
+            if segments[:1] == ["predictions"]:
+                await self._hot(scope, receive, send)
+                return
+            if target := inference.parse(segments):
+                await self._other(scope, receive, send, target)
+                return
+        await self._app({**scope, "path": "/" + "/".join(segments)}, receive, send)
 
 
-def inference(
-    settings: Settings, routes: Routes, hot: predictions.Predictions, waiting: Jobs, tokens: Tokens
-) -> ASGIApp:
-    """The application of the inference address."""
-    app = _application("marq inference API", INFERENCE, tokens)
-    app.include_router(jobs.router(routes, waiting, settings.max_request_size))
+class Applications:
+    """Makes the applications; they share what a gateway process has once."""
 
-    @app.api_route("/ping", methods=["GET", "POST", "PUT", "HEAD"], tags=["health"])
+    def __init__(
+        self, settings: Settings, routes: Routes, tokens: Tokens,
+        hot: predictions.Predictions, other: inference.Inference, waiting: Jobs,
+    ) -> None:  # fmt: skip
+        self._settings, self._routes, self._tokens = settings, routes, tokens
+        self._hot, self._other, self._jobs = hot, other, waiting
+
+    def inference(self) -> ASGIApp:
+        """The application of the inference address."""
+        app = _application("marq inference API", lambda _: INFERENCE, self._tokens)
+        self._add_inference(app)
+        app.include_router(kserve.readiness(self._routes))
+        return Application(app, self._hot, self._other)
+
+    def management(self) -> ASGIApp:
+        """The application of the management address."""
+        return management_application(self._settings, self._routes, self._tokens)
+
+    def shared(self) -> ASGIApp:
+        """The application of an address that serves both; each route takes its own plane's token."""
+        app = _application("marq API", _plane_of, self._tokens)
+        self._add_inference(app)
+        _add_management(app, self._settings, self._routes, self._tokens)
+        return Application(app, self._hot, self._other)
+
+    def _add_inference(self, app: documents.DocumentedAPI) -> None:
+        app.runs_models = True
+        app.include_router(documents.inference_router(self._routes))
+        app.include_router(kserve.router(self._routes))
+        app.include_router(jobs.router(self._routes, self._jobs, self._settings.max_request_size))
+        app.include_router(_health(self._routes))
+
+
+def management_application(settings: Settings, routes: Routes, tokens: Tokens) -> ASGIApp:
+    """The application of the management address."""
+    app = _application("marq management API", lambda _: MANAGEMENT, tokens)
+    _add_management(app, settings, routes, tokens)
+    return Application(app)
+
+
+def _add_management(app: FastAPI, settings: Settings, routes: Routes, tokens: Tokens) -> None:
+    app.include_router(management.router(settings, routes))
+    app.include_router(dead_letters.router(settings))
+    app.include_router(kserve.readiness(routes))
+    if tokens.required:
+        app.include_router(renewal.router(settings, tokens))
+
+
+def _plane_of(path: str) -> str:
+    return MANAGEMENT if path.split("/")[1] in MANAGED else INFERENCE
+
+
+def _health(routes: Routes) -> APIRouter:
+    api = APIRouter(tags=["health"])
+
+    @api.get("/ping", responses=UNHEALTHY)
+    @api.api_route("/ping", methods=documents.OTHER_METHODS, include_in_schema=False)
+    @api.api_route("/ping/{rest:path}", methods=["GET", *documents.OTHER_METHODS], include_in_schema=False)
     def ping() -> Response:
         """TorchServe's health check: whether each model's default version has its workers."""
         healthy = routes.healthy
         status = {"status": "Healthy" if healthy else "Unhealthy"}
         return Response(pretty(status), 200 if healthy else 500, media_type="application/json")
 
-    return InferenceApplication(hot, app)
+    return api
 
 
-def management_application(settings: Settings, routes: Routes, tokens: Tokens) -> ASGIApp:
-    """The application of the management address."""
-    app = _application("marq management API", MANAGEMENT, tokens)
-    app.include_router(management.router(settings, routes))
-    return app
-
-
-def _application(title: str, plane: str, tokens: Tokens) -> FastAPI:
-    app = FastAPI(title=title, version=__version__, redirect_slashes=False)
+def _application(title: str, plane_of: Callable[[str], str], tokens: Tokens) -> documents.DocumentedAPI:
+    app = documents.DocumentedAPI(title=title, version=__version__, redirect_slashes=False)
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(redis.RedisError, _on_redis_error)
+    app.include_router(documents.router())
 
     @app.middleware("http")
     async def finish(request: Request, call_next: Any) -> Response:
         """Checks the token before, adds the headers of every answer after."""
-        if tokens.required and request.url.path not in OPEN_PATHS:
+        if tokens.required and not _is_open(request):
             try:
-                tokens.check(plane, request.scope["headers"])
+                tokens.check(plane_of(request.scope["path"]), request.scope["headers"])
             except InvalidToken as error:
                 return _finished(await _on_service_error(request, _for_path(request, error)))
-        response: Response = await call_next(request)
+        try:
+            response: Response = await call_next(request)
+        except Exception:
+            log.exception("%s %s failed", request.method, request.scope["path"])
+            response = await _on_service_error(request, ServiceError("Internal server error."))
         return _finished(response)
 
     return app
+
+
+def _is_open(request: Request) -> bool:
+    """Whether a request needs no token of the address's plane."""
+    path = request.scope["path"]
+    return path in OPEN_PATHS or path == RENEWAL or (path == "/" and request.method == "OPTIONS")
 
 
 def _finished(response: Response) -> Response:
@@ -91,12 +170,18 @@ def _finished(response: Response) -> Response:
 
 def _for_path(request: Request, error: InvalidToken) -> ServiceError:
     """On marq's own routes a missing token is a 401."""
-    return Unauthorized(error.message) if request.url.path.startswith("/jobs") else error
+    return Unauthorized(error.message) if request.scope["path"].startswith(documents.OWN_ROUTES) else error
 
 
 async def _on_service_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - registered for this class
     return Response(error.body(), error.status, dict(error.headers), "application/json")
+
+
+async def _on_redis_error(request: Request, error: Exception) -> Response:
+    return await _on_service_error(
+        request, ServiceUnavailable(f"Redis does not answer as it should: {error}")
+    )
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
@@ -110,6 +195,6 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:])
-    status = 422 if request.url.path.startswith("/jobs") else None
+    status = 422 if request.scope["path"].startswith(documents.OWN_ROUTES) else None
     failure = BadRequest(f"Parameter {where}: {first['msg']}", status)
     return await _on_service_error(request, failure)

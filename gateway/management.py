@@ -4,24 +4,32 @@ Handlers are plain functions that talk to Redis; FastAPI runs them in threads.
 """
 
 import contextlib
-import json
-import time
-import uuid
-from typing import Annotated, Any
+from typing import Any
 
 import anyio.from_thread
 import anyio.to_thread
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from gateway import openapi
 from gateway.asgi import content_type, read_body
+from gateway.customized import ask_handler
 from gateway.dependencies import wait_for_dependencies
 from gateway.documents import model_document
-from gateway.openapi import Flag, ModelVersion, Seconds, Workers
+from gateway.openapi import (
+    PAGE,
+    Customized,
+    Limit,
+    MaxWorker,
+    MinWorker,
+    ModelVersion,
+    PageToken,
+    Synchronous,
+    Timeout,
+)
 from gateway.registration import model_store, resolve
 from gateway.routes import Routes
 from gateway.unregister import clear, remove_download, wait_for_workers, wait_until_stopped
-from marq import connection, gpus, keys
+from marq import connection, gpus
 from marq.errors import (
     BadRequest,
     Conflict,
@@ -30,63 +38,32 @@ from marq.errors import (
     ModelFailed,
     RequestTimeout,
     ServiceError,
-    ServiceUnavailable,
     pretty,
 )
-from marq.forms import FORM
-from marq.message import decode_replies
 from marq.registry import ModelSpec, Registry
 from marq.settings import Settings
 
 UNDO_S = 10.0
-PAGE = 100
-ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "A parameter is missing or wrong."},
-    404: {"description": "There is no such model or version."},
-    503: {"description": "Redis does not answer, or no replica can."},
-}
-STARTED: dict[int | str, dict[str, Any]] = {
-    202: {"description": "Replicas are started or stopped from now on."},
-    206: {"description": "Some replicas are ready, others are not yet."},
-    500: {"description": "No replica could be started; the reason is in the message."},
-    507: {"description": "No replica could be started, for want of memory."},
-}
-DISABLED = {"description": "`enable_model_api` is off."}
-REGISTERED: dict[int | str, dict[str, Any]] = {
-    **STARTED,
-    405: DISABLED,
-    409: {"description": "The version is registered already."},
-}
-UNREGISTERED: dict[int | str, dict[str, Any]] = {
-    403: {"description": "The default version cannot go while there are others."},
-    405: DISABLED,
-    408: {"description": "What runs has not ended in time; the version stays."},
-}
-
-Limit = Annotated[openapi.PageNumber, Query(description=f"Models on a page, {PAGE} at most.")]
-PageToken = Annotated[openapi.PageNumber, Query(description="`nextPageToken` of the page before.")]
-Customized = Annotated[Flag, Query(description="Whether to ask the handler, too.")]
-MinWorker = Annotated[Workers, Query(description="The fewest replicas. Default: 1.")]
-MaxWorker = Annotated[Workers, Query(description="The most replicas. Default: `min_worker`.")]
-Synchronous = Annotated[Flag, Query(description="Whether to answer only when it is done.")]
-Timeout = Annotated[Seconds, Query(description="Seconds to wait at most.")]
 
 
 def router(settings: Settings, routes: Routes) -> APIRouter:
     """All routes of the management API."""
-    api = APIRouter(tags=["management"], responses=ERRORS)
+    api = APIRouter(tags=["management"], responses=openapi.ERRORS)
     handlers = Management(settings, routes)
     restricted = [Depends(handlers.check_enabled)]
     model, version = "/models/{model_name}", "/models/{model_name}/{model_version}"
     api.get("/models")(handlers.list_models)
     api.post(
-        "/models", dependencies=restricted, responses=REGISTERED, openapi_extra=openapi.register_operation()
+        "/models",
+        dependencies=restricted,
+        responses=openapi.REGISTERED,
+        openapi_extra=openapi.register_operation(),
     )(handlers.register)
     for path in (model, version):
         api.get(path)(handlers.describe)
-        api.put(path, responses=STARTED)(handlers.scale)
-        api.post(f"{path}/reload", responses=STARTED)(handlers.reload)
-        api.delete(path, dependencies=restricted, responses=UNREGISTERED)(handlers.unregister)
+        api.put(path, responses=openapi.STARTED)(handlers.scale)
+        api.post(f"{path}/reload", responses=openapi.STARTED)(handlers.reload)
+        api.delete(path, dependencies=restricted, responses=openapi.UNREGISTERED)(handlers.unregister)
     api.put(f"{version}/set-default")(handlers.set_default)
     api.options(model)(handlers.document)
     return api
@@ -124,7 +101,7 @@ class Management:
             versions = models.versions(model_name)
             return _json([self._described(versions[version]) for version in sorted(versions)])
         spec = models.get(model_name, model_version)
-        metadata = {"customizedMetadata": self._ask_handler(spec)} if customized else {}
+        metadata = {"customizedMetadata": ask_handler(self._registry, spec)} if customized else {}
         return _json([self._described(spec) | metadata])
 
     async def register(self, request: Request) -> Response:
@@ -256,40 +233,6 @@ class Management:
     def _described(self, spec: ModelSpec) -> dict[str, Any]:
         reports = list(self._registry.live_reports(spec).values())
         return openapi.description(spec, reports, self._registry.waiting(spec), self._gpus)
-
-    def _ask_handler(self, spec: ModelSpec) -> dict[str, Any]:
-        """What the handler's `describe_handle` returns: a request to it with the header `describe`.
-
-        It goes to the front as if it had been tried before, because such a request gets a batch of its own.
-        An empty form is what becomes an empty row.
-        """
-        if not any(replica["state"] == "ready" for replica in self._registry.replicas(spec)):
-            raise ServiceUnavailable(
-                f'Model "{spec.name}" has no worker to serve describe request. '
-                "Please use scale workers API to add workers."
-            )
-        client, request_id = self._registry.redis, str(uuid.uuid4())
-        stream, deadline = keys.replies(request_id), time.time() + spec.response_timeout_s
-        entry = {
-            "id": request_id, "reply": stream, "headers": json.dumps({"describe": "True"}), "type": FORM,
-            "body": b"", "attempts": 1, "deadline": int(deadline * 1000),
-        }  # fmt: skip
-        client.xadd(keys.lane(spec.name, spec.version, keys.FRONT), entry)
-        while not (found := client.xread({stream: "0"}, block=1000)) and time.time() < deadline:
-            pass
-        client.delete(stream)
-        return _metadata(found[0][1][0][1] if found else {})
-
-
-def _metadata(fields: dict[bytes, bytes]) -> dict[str, Any]:
-    replies = decode_replies([part for pair in fields.items() for part in pair])
-    if not replies or replies[0].status >= 400:
-        reason = replies[0].body.decode(errors="replace") if replies else "no replica answered in time"
-        raise ServiceError(f"Failed to get customized model matadata.\n{reason}")
-    with contextlib.suppress(ValueError):
-        value = json.loads(replies[0].body)
-        return value if isinstance(value, dict) else {}
-    return {}
 
 
 def _start_failed(name: str, version: str, reason: str) -> ServiceError:

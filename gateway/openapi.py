@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
+from fastapi import Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
@@ -14,6 +15,29 @@ from marq.errors import BadRequest
 from marq.registry import ModelSpec
 
 LARGEST = 2**31 - 1
+PAGE = 100
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "A parameter is missing or wrong."},
+    404: {"description": "There is no such model or version."},
+    503: {"description": "Redis does not answer, or no replica can."},
+}
+STARTED: dict[int | str, dict[str, Any]] = {
+    202: {"description": "Replicas are started or stopped from now on."},
+    206: {"description": "Some replicas are ready, others are not yet."},
+    500: {"description": "No replica could be started; the reason is in the message."},
+    507: {"description": "No replica could be started, for want of memory."},
+}
+DISABLED = {"description": "`enable_model_api` is off."}
+REGISTERED: dict[int | str, dict[str, Any]] = {
+    **STARTED,
+    405: DISABLED,
+    409: {"description": "The version is registered already."},
+}
+UNREGISTERED: dict[int | str, dict[str, Any]] = {
+    403: {"description": "The default version cannot go while there are others."},
+    405: DISABLED,
+    408: {"description": "What runs has not ended in time; the version stays."},
+}
 NOT_OFFERED = {  # of what describe shows
     "continuousBatching": False, "useJobTicket": False, "useVenv": False, "stateful": False,
     "sequenceMaxIdleMSec": 0, "sequenceTimeoutMSec": 0, "maxNumSequence": 0, "maxSequenceJobQueueSize": 0,
@@ -52,6 +76,14 @@ Milliseconds = Annotated[int | None, BeforeValidator(_integer(0, unset=-100))]
 Seconds = Annotated[int | None, BeforeValidator(_integer(1, unset=-1))]
 ModelVersion = Annotated[str | None, Field(description="Default: the default version.")]
 Flag = Annotated[bool, BeforeValidator(_true)]
+
+Limit = Annotated[PageNumber, Query(description=f"Models on a page, {PAGE} at most.")]
+PageToken = Annotated[PageNumber, Query(description="`nextPageToken` of the page before.")]
+Customized = Annotated[Flag, Query(description="Whether to ask the handler, too.")]
+MinWorker = Annotated[Workers, Query(description="The fewest replicas. Default: 1.")]
+MaxWorker = Annotated[Workers, Query(description="The most replicas. Default: `min_worker`.")]
+Synchronous = Annotated[Flag, Query(description="Whether to answer only when it is done.")]
+Timeout = Annotated[Seconds, Query(description="Seconds to wait at most.")]
 
 
 class RegisterParameters(BaseModel):
@@ -124,30 +156,6 @@ def register_operation() -> dict[str, Any]:
     return {"parameters": parameters, "requestBody": {"content": {"application/json": {"schema": schema}}}}
 
 
-def model_document(document: dict[str, Any], model_name: str) -> dict[str, Any]:
-    """What `OPTIONS /models/{model_name}` answers: the part of the API that is about one model."""
-    prefix = "/models/{model_name}"
-    paths = {
-        path.replace("{model_name}", model_name): _without_model_name(operations)
-        for path, operations in document["paths"].items()
-        if path.startswith(prefix)
-    }
-    info = {"title": f"RESTful Management API for: {model_name}", "version": "1.0.0"}
-    return {**document, "info": info, "paths": paths}
-
-
-def _without_model_name(operations: dict[str, Any]) -> dict[str, Any]:
-    """The operations without the path parameter that is filled in."""
-
-    def stays(parameter: dict[str, Any]) -> bool:
-        return bool(parameter["name"] != "model_name")
-
-    return {
-        method: {**operation, "parameters": list(filter(stays, operation.get("parameters", ())))}
-        for method, operation in operations.items()
-    }
-
-
 def description(spec: ModelSpec, reports: list[dict[str, Any]], waiting: int, gpus: int) -> dict[str, Any]:
     """What describe answers for one version: TorchServe's keys in TorchServe's order."""
     workers = [_worker(report["node"], replica) for report in reports for replica in report["replicas"]]
@@ -197,4 +205,5 @@ def _worker(node: str, replica: dict[str, Any]) -> dict[str, Any]:
         "state": replica["state"],
         "requests": replica["requests"],
         "batches": replica["batches"],
+        **({"fittingBatchSize": replica["fitting"]} if replica.get("fitting") else {}),
     }

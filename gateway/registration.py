@@ -144,6 +144,7 @@ def _spec(
         log.warning("%s: %s", name, warning)
     defaults = settings.model_defaults(name, version)
     min_workers, max_workers = _workers(settings, registration, config, defaults, at_startup)
+    runtime = _runtime(registration, defaults, manifest)
     resolved = {
         "response_timeout_s": settings.default_response_timeout,
         "startup_timeout_s": settings.default_startup_timeout,
@@ -155,7 +156,9 @@ def _spec(
         "min_workers": min_workers,
         "max_workers": max_workers,
         "handler": _handler(settings, registration, manifest),
-        "runtime": _runtime(registration, defaults, manifest),
+        "runtime": runtime,
+        "requirements": (manifest.requirements_file or "") if settings.install_py_dep_per_model else "",
+        "use_venv": _use_venv(name, config, runtime),
     }
     return ModelSpec(
         name=name, version=version, url=registration.url, archive=str(description.path.absolute()),
@@ -199,6 +202,13 @@ def _runtime(registration: Registration, defaults: dict[str, Any], manifest: Man
     runtime = registration.runtime or defaults.get("runtimeType") or manifest.runtime
     _check_runtime(runtime)
     return str(runtime)
+
+
+def _use_venv(name: str, config: ModelConfig, runtime: str) -> bool:
+    """Other runtimes name their interpreter, so they get no environment of their own."""
+    if config.use_venv and runtime != "python":
+        log.warning("%s: useVenv has no effect with the runtime %s, only with python", name, runtime)
+    return bool(config.use_venv) and runtime == "python"
 
 
 def _workers(

@@ -7,6 +7,7 @@ parsed by hiredis, without redis-py's per-command response handling, which costs
 import logging
 import re
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -31,6 +32,7 @@ KEEPALIVE: dict[str, Any] = {
         if hasattr(socket, name)
     },
 }
+CERT_REQS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 PASSING_ERRORS = (  # what a restart, a failover or a full Redis answers: worth sending again
     redis.exceptions.NoScriptError,
     redis.exceptions.OutOfMemoryError,
@@ -67,6 +69,26 @@ def check(url: str) -> None:
         raise RedisUnavailable(f"Redis at {without_password(url)} cannot be used: {error}") from error
 
 
+def tls_context(options: dict[str, Any]) -> ssl.SSLContext:
+    """What the `ssl_...` options of a rediss:// URL ask for; they mean what they mean to redis-py.
+
+    Raises OSError or ValueError.
+    """
+    context = ssl.create_default_context()
+    authorities = options.get("ssl_ca_certs"), options.get("ssl_ca_path")
+    if any(authorities):
+        context.load_verify_locations(*authorities)
+    wanted = options.get("ssl_cert_reqs", "required")
+    if wanted not in CERT_REQS:
+        raise ValueError(f"ssl_cert_reqs must be one of {', '.join(CERT_REQS)}, not {wanted}")
+    context.check_hostname = options.get("ssl_check_hostname", True) and wanted != "none"
+    context.verify_mode = CERT_REQS[wanted]
+    if certificate := options.get("ssl_certfile"):
+        key, password = options.get("ssl_keyfile"), options.get("ssl_password")
+        context.load_cert_chain(certificate, key, password)
+    return context
+
+
 def pack(command: Command) -> bytes:
     return hiredis.pack_command(tuple(command))  # type: ignore[arg-type, no-any-return]
 
@@ -91,14 +113,14 @@ class Connection:
         self._confirm()
         return [self._read() for _ in commands]
 
-    def send(self, commands: Sequence[Command]) -> None:
+    def send(self, commands: Sequence[Command]) -> list[Any]:
         """Sends all commands in one write, and waits until these and all that was posted are confirmed.
 
-        What Redis refuses is treated as in `read`.
+        Returns their replies. What Redis refuses is treated as in `read`.
         """
         if commands:
             self._write(commands)
-        self._confirm(commands)
+        return self._confirm(commands)
 
     def read(self, commands: Sequence[Command], blocking: Command, on_blocked: Callable[[bool], None]) -> Any:
         """Sends `commands` and one blocking read in one write; returns the read's reply.
@@ -126,15 +148,19 @@ class Connection:
     def _write(self, commands: Sequence[Command]) -> None:
         self._connection.send_packed_command([b"".join(map(pack, commands))])
 
-    def _confirm(self, commands: Sequence[Command] = ()) -> None:
+    def _confirm(self, commands: Sequence[Command] = ()) -> list[Any]:
+        replies: list[Any] = []
         for command in (*self.unconfirmed, *commands):
             reply = self._read()
+            replies.append(reply)
             if isinstance(reply, PASSING_ERRORS):
                 self.close()
                 raise reply
             if isinstance(reply, redis.ResponseError):
                 log.error("Redis refused %s %s: %s", command[0], command[1], reply)
+        replies = replies[len(self.unconfirmed) :]
         self.unconfirmed = []
+        return replies
 
     def execute(self, *command: object) -> Any:
         """One command's reply; raises redis.ResponseError if Redis refuses it."""

@@ -9,6 +9,7 @@ from marq.errors import MarqError
 from marq.settings import SETTINGS_PREFIX, default_state_dir
 
 FILE_NAME = "server.json"
+LOCAL_TOKEN_VARIABLE = f"{SETTINGS_PREFIX}LOCAL_TOKEN"  # tells gateways the token of this host's commands
 REDIS_VARIABLE, STATE_VARIABLE = f"{SETTINGS_PREFIX}REDIS_URL", f"{SETTINGS_PREFIX}STATE_DIR"
 
 
@@ -24,8 +25,10 @@ class Server:
     redis_url: str
     inference_address: str
     management_address: str
-    inference_token: str = ""
-    management_token: str = ""
+    metrics_address: str = ""  # empty: there is none
+    token: str = ""  # good for all planes; empty: none is needed
+    certificate: str = ""  # the file of the certificate that https addresses answer with
+    log_dir: str = ""
 
 
 def state_dir(given: Path | None = None) -> Path:

@@ -44,6 +44,7 @@ class JobRecord:
     status: int | None = None  # the handler's HTTP status
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
+    replay_of: str | None = None  # the id that a replayed dead letter's request had in its first life
     parts: tuple[bytes, ...] = ()  # what was streamed so far, if the job is not finished
 
     @property
@@ -56,6 +57,7 @@ class JobRecord:
             "job_id": self.id, "state": self.state, "model": self.model, "version": self.version,
             "attempts": self.attempts, "device": self.device, "queued": self.queued,
             "started": self.started, "finished": self.finished, "status": self.status,
+            "replay_of": self.replay_of,
         }  # fmt: skip
         return {name: value for name, value in data.items() if value is not None}
 
@@ -91,6 +93,7 @@ def parse_record(
         status=int(text["status"]) if "status" in text else None,
         headers=json.loads(text.get("headers") or b"{}"),
         body=text.get("body"),
+        replay_of=text["replay_of"].decode() if "replay_of" in text else None,
     )
     return _with_parts(record, begin, parts) if begin else record
 

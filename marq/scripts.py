@@ -36,6 +36,5 @@ BURY = load("bury")
 LETTERS = load("letters")
 REPLAY = load("replay")
 ALL = {
-    script.sha: script
-    for script in (SUBMIT, PUBLISH, REQUEUE, PART, WITHDRAW, CANCEL, BURY, LETTERS, REPLAY)
+    script.sha: script for script in (SUBMIT, PUBLISH, REQUEUE, PART, WITHDRAW, CANCEL, BURY, LETTERS, REPLAY)
 }

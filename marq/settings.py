@@ -1,32 +1,27 @@
-"""All settings of a server: one class, one reader of the environment and of config.properties.
-
-Order, first wins: command line, environment (`MARQ_*`), config.properties, default.
-"""
+"""All settings of a server, with their types and defaults; `load` reads them from all sources."""
 
 import json
 import os
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
-import javaproperties
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from marq.errors import MarqError
+from marq import addresses, snapshot
+from marq.burial import Limits
+from marq.config_file import SettingsError
+from marq.config_keys import ENVIRONMENT_SWITCH, SNAPSHOT, URLS_SWITCH
+from marq.sources import SETTINGS_PREFIX, Collected, Given, collect
 
-SETTINGS_PREFIX = "MARQ_"
-# config.properties keys whose names differ here
-RENAMED = {
-    "disable_token_authorization": "disable_token_auth",
-    "load_models": "models",
-    "models": "model_settings",
-}
+__all__ = ["SETTINGS_PREFIX", "Resolved", "Settings", "SettingsError", "load", "resolve"]
 
 
-class SettingsError(MarqError):
-    """Raised for a setting that cannot be read; names it, its source and what is allowed."""
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+Port = Annotated[int, Field(gt=0, lt=65536)]
 
 
 def default_state_dir() -> Path:
@@ -35,48 +30,118 @@ def default_state_dir() -> Path:
     return Path(base) / "marq"
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """What every process of a server needs to know. Sizes are bytes, `_s` seconds, `_ms` milliseconds."""
 
-    model_config = SettingsConfigDict(env_prefix=SETTINGS_PREFIX, extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     redis_url: str = ""  # empty: start an embedded server
-    state_dir: Path = default_state_dir()
+    state_dir: Path = Field(default_factory=default_state_dir)
     model_store: Path | None = None
     models: str = ""  # what to load at start: "[name=]file,...", or "all"
     model_settings: str = "{}"  # TorchServe's `models` JSON: {name: {version: {minWorkers: ...}}}
+    model_snapshot: str = ""  # TorchServe's snapshot JSON: takes the place of the two before
+    forget_models: bool = False  # `--ncs`: models registered over HTTP do not outlive the server
+    enable_envvars_config: bool = False
+    use_env_allowed_urls: bool = False
 
     inference_address: str = "http://127.0.0.1:8080"
     management_address: str = "http://127.0.0.1:8081"
-    gateway_workers: int = max(1, min(4, (os.cpu_count() or 1) // 2))
+    metrics_address: str = "http://127.0.0.1:8082"
+    gateway_workers: Positive = max(1, min(4, (os.cpu_count() or 1) // 2))
     disable_token_auth: bool = False
-    token_expiration_min: float = 0.0  # 0: tokens last until the next start
+    token_expiration_min: Annotated[float, Field(ge=0)] = 60.0  # 0: until the next start
     enable_model_api: bool = False
+    ts_open_inference_protocol: bool = False
 
-    max_request_size: int = 6_553_500
-    max_response_size: int = 6_553_500
-    job_queue_size: int = 100
-    job_result_ttl_s: int = 3600
+    keystore: Path | None = None
+    keystore_pass: str = "changeit"  # noqa: S105 - Java's own default
+    keystore_type: str = "PKCS12"
+    private_key_file: Path | None = None
+    certificate_file: Path | None = None
+    cors_allowed_origin: str = ""
+    cors_allowed_methods: str = ""
+    cors_allowed_headers: str = ""
 
-    default_workers_per_model: int = 0
-    default_response_timeout: int = 120
-    default_startup_timeout: int = 120
-    unregister_model_timeout: int = 120
+    grpc_inference_address: str = "127.0.0.1"
+    grpc_management_address: str = "127.0.0.1"
+    grpc_inference_port: Port = 7070
+    grpc_management_port: Port = 7071
+    grpc_inference_max_connection_age_ms: Positive = 2**63 - 1
+    grpc_management_max_connection_age_ms: Positive = 2**63 - 1
+    grpc_inference_max_connection_age_grace_ms: NotNegative = 2**63 - 1
+    grpc_management_max_connection_age_grace_ms: NotNegative = 2**63 - 1
+    enable_grpc_ssl: bool = False
+
+    max_request_size: Positive = 6_553_500
+    max_response_size: Positive = 6_553_500
+    job_queue_size: Positive = 100
+    redis_max_memory: int = 0  # of the embedded server; 0: half of the machine's
+    max_queued_jobs: Positive = 100_000  # of one model version
+    job_result_ttl_s: Positive = 3600
+    dead_letter_ttl_s: Positive = Limits.ttl_s
+    dead_letter_max_bytes: Positive = Limits.max_bytes  # of one model
+
+    default_workers_per_model: NotNegative = 0
+    default_response_timeout: Positive = 120
+    default_startup_timeout: Positive = 120
+    unregister_model_timeout: Positive = 120
     default_service_handler: str = ""
     service_envelope: str = ""
+    install_py_dep_per_model: bool = False
     allowed_urls: str = ""
     decode_input_request: bool = True
     limit_max_image_pixels: bool = True
-    number_of_gpu: int | None = None  # None: all that are there
+    number_of_gpu: NotNegative | None = None  # None: all that are there
+    blacklist_env_vars: str = ""  # a regular expression of variables that replicas do not see
+    ts_header_key_sequence_id: str = "ts_request_sequence_id"
+    ts_header_key_sequence_start: str = "ts_request_sequence_start"
+    ts_header_key_sequence_end: str = "ts_request_sequence_end"
+
+    enable_metrics_api: bool = True
+    metrics_mode: Annotated[str, Field(pattern="^(log|prometheus|legacy)$")] = "log"
+    metrics_config: Path | None = None
+    model_metrics_auto_detect: bool = False
+    disable_system_metrics: bool = False
+    metric_time_interval: Positive = 60  # seconds
+    system_metrics_cmd: str = ""
+
+    log_location: Path | None = None  # None: in the state directory
+    metrics_location: Path | None = None  # None: where the other logs are
+    log_format: Annotated[str, Field(pattern="^(text|json)$")] = "text"
+    access_log: bool = True
 
     @property
     def log_dir(self) -> Path:
-        return self.state_dir / "logs"
+        return self.log_location or self.state_dir / "logs"
+
+    @property
+    def metrics_log_dir(self) -> Path:
+        return self.metrics_location or self.log_dir
+
+    @property
+    def metrics_plane(self) -> str:
+        """Whose address serves `/metrics`: "metrics", another API's where they are equal, or "" (none)."""
+        planes = ("inference", "management", "metrics") if self.enable_metrics_api else ()
+        where = {
+            plane: addresses.parse(getattr(self, f"{plane}_address"), f"{plane}_address") for plane in planes
+        }
+        return next((plane for plane in planes if where[plane] == where["metrics"]), "")
 
     @property
     def unpacked_dir(self) -> Path:
         """Where archives are unpacked, once for each host and content."""
         return self.state_dir / "models"
+
+    @property
+    def dependencies_dir(self) -> Path:
+        """Where the packages of models are installed, once for each host and requirements."""
+        return self.state_dir / "dependencies"
+
+    @property
+    def cors(self) -> bool:
+        """Whether browsers of other origins may use this server."""
+        return bool(self.cors_allowed_origin)
 
     def model_defaults(self, name: str, version: str) -> dict[str, Any]:
         """The `models` JSON's settings for one model version; values that are not positive are left out."""
@@ -85,67 +150,58 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """The same settings as environment variables, for the processes that this one starts."""
-        values = self.model_dump(mode="json", exclude_none=True)
+        resolved = {ENVIRONMENT_SWITCH, URLS_SWITCH}
+        values = self.model_dump(mode="json", exclude_none=True, exclude=resolved)
         return {f"{SETTINGS_PREFIX}{name.upper()}": str(value) for name, value in values.items()}
 
+    @field_validator("inference_address", "management_address", "metrics_address")
+    @classmethod
+    def _check_address(cls, value: str, info: Any) -> str:
+        addresses.parse(value, info.field_name)
+        return value
 
-def load(config: Path | None = None, **given: Any) -> Settings:
-    """Reads all sources. `given` are the command line's values; None counts as not given.
+    @field_validator("ts_open_inference_protocol", mode="before")
+    @classmethod
+    def _understand_oip(cls, value: Any) -> Any:
+        return True if value == "oip" else value
 
-    Raises SettingsError.
-    """
-    given = {name: value for name, value in given.items() if value is not None}
-    from_file = _without_environment(read_properties(config)) if config else {}
-    try:
-        settings = Settings(**{**from_file, **given})
-        _check(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        raise SettingsError(f"{name}: {first['msg']} (given: {first['input']!r})") from None
-    return settings
+    @field_validator("metrics_mode", mode="before")
+    @classmethod
+    def _ignore_case(cls, value: Any) -> Any:
+        return value.strip().lower() if isinstance(value, str) else value
 
+    @field_validator("metrics_config")
+    @classmethod
+    def _check_metrics_config(cls, value: Path | None) -> Path | None:
+        if value:
+            from marq import metrics_config  # reads YAML, which most commands do without
 
-def read_properties(path: Path) -> dict[str, str]:
-    """A config.properties under our names; `$$NAME$$` becomes the variable's value. Raises SettingsError."""
-    try:
-        stored: dict[str, str] = javaproperties.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"--ts-config file cannot be read: {path}: {error}") from error
-    return {RENAMED.get(name, name): _expand(value) for name, value in stored.items()}
+            try:
+                metrics_config.read(value)
+            except metrics_config.MetricsConfigError as error:
+                raise ValueError(str(error)) from None
+        return value
 
-
-def _expand(value: str) -> str:
-    parts = value.split("$$")
-    for i in range(1, len(parts) - 1, 2):
-        if parts[i] not in os.environ:
-            raise SettingsError(f"Invalid Environment Variable {parts[i]}")
-        parts[i] = os.environ[parts[i]]
-    return "".join(parts) if len(parts) % 2 else value
-
-
-def _without_environment(values: dict[str, str]) -> dict[str, str]:
-    """Drops what the environment sets: it wins over the file."""
-    return {name: v for name, v in values.items() if f"{SETTINGS_PREFIX}{name.upper()}" not in os.environ}
-
-
-def _check(settings: Settings) -> None:
-    for name in ("inference_address", "management_address"):
-        parse_address(getattr(settings, name), name)
-    try:
-        models = json.loads(settings.model_settings)
-    except ValueError:
-        models = None
-    if not _is_nested(models, 3):
-        raise SettingsError(
-            "models: must be a JSON object {name: {version: {...}}}, "
-            f"but is not (given: {settings.model_settings!r:.200})"
-        )
-    for pattern in settings.allowed_urls.split(","):
+    @field_validator("model_settings")
+    @classmethod
+    def _check_model_settings(cls, value: str) -> str:
         try:
-            re.compile(pattern)
-        except re.error as error:
-            raise SettingsError(f"allowed_urls: {pattern!r} is no regular expression: {error}") from None
+            models = json.loads(value)
+        except ValueError:
+            models = None
+        if not _is_nested(models, 3):
+            raise ValueError("must be a JSON object {name: {version: {...}}}, but is not")
+        return value
+
+    @field_validator("allowed_urls", "blacklist_env_vars")
+    @classmethod
+    def _check_patterns(cls, value: str) -> str:
+        for pattern in value.split(","):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        return value
 
 
 def _is_nested(value: Any, depth: int) -> bool:
@@ -155,14 +211,55 @@ def _is_nested(value: Any, depth: int) -> bool:
     )
 
 
-def parse_address(address: str, name: str) -> tuple[str, int]:
-    """(host, port) of an address. Raises SettingsError."""
-    parts = urlsplit(address)
+@dataclass(frozen=True)
+class Resolved:
+    """Settings, where each comes from, and what the user should hear of the sources."""
+
+    settings: Settings
+    sources: dict[str, str]  # of those that are not left at their defaults
+    ignored: list[str]  # keys of config.properties that mean nothing here
+    notices: list[str]
+
+
+def load(config: Path | None = None, **given: Any) -> Settings:
+    """Reads all sources. `given` are the command line's values; None counts as not given.
+
+    Raises SettingsError.
+    """
+    return resolve(config, given).settings
+
+
+def resolve(
+    config: Path | None, given: Mapping[str, Any], environ: Mapping[str, str] = os.environ
+) -> Resolved:
+    """The same, with where the values come from. Raises SettingsError, which names all that is wrong."""
+    found = collect(config, given, environ, Settings.model_fields)
+    _use_snapshot(found)
     try:
-        default = 8081 if name == "management_address" else 80
-        port = default if parts.port is None else parts.port
-    except ValueError:
-        port = 0
-    if parts.scheme != "http" or not parts.hostname or port == 0:
-        raise SettingsError(f"{name}: Invalid binding address: {address}. Write it as http://host:port")
-    return parts.hostname, port
+        settings = Settings(**{name: value.value for name, value in found.values.items()})
+    except ValidationError as error:
+        found.problems += [_problem(found, details) for details in error.errors()]
+    if found.problems:
+        raise SettingsError("\n".join(found.problems))
+    sources = {name: value.source for name, value in found.values.items()}
+    return Resolved(settings, sources, found.ignored, found.notices)
+
+
+def _use_snapshot(found: Collected) -> None:
+    """TorchServe's `model_snapshot` takes the place of what else names models."""
+    given = found.values.get(SNAPSHOT)
+    if given is None or not given.value:
+        return
+    try:
+        models, model_settings = snapshot.translate(given.value)
+    except ValueError as error:
+        found.problems.append(f"{given.label}: {error} (given: {given.value!r:.200})")
+    else:
+        found.values["models"] = Given(models, given.source, given.label)
+        found.values["model_settings"] = Given(model_settings, given.source, given.label)
+
+
+def _problem(found: Collected, details: Any) -> str:
+    given = found.values[str(details["loc"][0])]
+    message = details["msg"].removeprefix("Value error, ")
+    return f"{given.label}: {message} (given: {given.value!r:.200})"

@@ -1,26 +1,34 @@
 """`marq start`: sets up one host's whole server, then becomes the watcher of its processes.
 
+`marq gateway` does the same without a node, and without touching what other gateways have set up.
+
 Order of a stop: gateways finish what is in flight, the node drains its pools, Redis ends last.
 """
 
 import contextlib
 import fcntl
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from marq import connection, listen, locate
+from marq import addresses, connection, listen, locate, logs, snapshot, tls
 from marq.embedded import EmbeddedServer
 from marq.errors import MarqError
+from marq.locate import LOCAL_TOKEN_VARIABLE
 from marq.process import PARENT_VARIABLE
 from marq.registry import Registry
-from marq.settings import Settings
+from marq.settings import Resolved, Settings, SettingsError
+from marq.sources import GUIDE
 from marq.watcher import Plan, Program
+
+log = logging.getLogger(__name__)
 
 GATEWAY_STOP_S, NODE_STOP_S, REDIS_STOP_S = 15.0, 35.0, 20.0
 ADDRESSES = {"inference": "inference_address", "management": "management_address"}
+STARTED = "Model server started."  # as TorchServe says it: scripts wait for this line
 Announce = Callable[[str], None]
 
 
@@ -29,11 +37,15 @@ class AlreadyRunning(MarqError):
 
 
 class Supervisor:
-    """Sets up a server. `announce` gets lines for the user."""
+    """Sets up a server. `announce` gets lines for the user.
 
-    def __init__(self, settings: Settings, announce: Announce) -> None:
-        self._settings, self._announce = settings, announce
+    `joins`: gateways alone, next to those of other hosts, whose tokens and models they keep.
+    """
+
+    def __init__(self, settings: Settings, announce: Announce, joins: bool = False) -> None:
+        self._settings, self._announce, self._joins = settings, announce, joins
         self._embedded: EmbeddedServer | None = None
+        self._local_token = ""  # of this host's commands; empty without token authorization
 
     def run(self) -> NoReturn:
         """Never returns: this process becomes the watcher, and ends with its exit code.
@@ -42,10 +54,12 @@ class Supervisor:
         """
         state_dir = self._settings.state_dir
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._check_snapshot()
         with _locked(state_dir), contextlib.ExitStack() as stack:
+            self._settings = tls.prepare(self._settings)
             sockets = {
                 plane: stack.enter_context(listen.listen(getattr(self._settings, name), name))
-                for plane, name in ADDRESSES.items()
+                for plane, name in self._addresses().items()
             }
             try:
                 self._set_up()
@@ -56,44 +70,79 @@ class Supervisor:
                 locate.remove(state_dir)
                 raise
 
+    def _addresses(self) -> dict[str, str]:
+        """The settings that name the addresses; the inference API's may serve the management API, too."""
+        names = dict(ADDRESSES)
+        parsed = {
+            plane: addresses.parse(getattr(self._settings, name), name) for plane, name in names.items()
+        }
+        if parsed["management"] == parsed["inference"]:
+            del names["management"]
+        if self._settings.metrics_plane == "metrics":
+            names["metrics"] = "metrics_address"
+        return names
+
     def _set_up(self) -> None:
         self._connect()
+        from gateway.joining import JoinedRegistry
+
         client = connection.client(self._settings.redis_url)
         self._create_tokens(client)
-        self._load_models(Registry(client))
-        self._announce(f"Inference API   {self._settings.inference_address}")
-        self._announce(f"Management API  {self._settings.management_address}")
+        if self._settings.models or not self._joins:  # else these gateways serve what others load
+            self._load_models(JoinedRegistry(client) if self._joins else Registry(client))
+        for plane, name in ADDRESSES.items():
+            self._announce(f"{plane.capitalize() + ' API':<15} {getattr(self._settings, name)}")
+        if self._settings.metrics_plane:
+            self._announce(f"Metrics API     {self._settings.metrics_address}")
+        self._announce(STARTED)
+
+    def _check_snapshot(self) -> None:
+        """Raises SettingsError if a snapshot names an archive that is not there."""
+        given, store = self._settings.model_snapshot, self._settings.model_store
+        if given and (error := snapshot.missing(given, store)):
+            raise SettingsError(error)
 
     def _connect(self) -> None:
         if not self._settings.redis_url:
-            self._embedded = EmbeddedServer(self._settings.state_dir / "redis")
+            self._embedded = EmbeddedServer(
+                self._settings.state_dir / "redis", self._settings.redis_max_memory
+            )
             self._embedded.start()
             self._settings = self._settings.model_copy(update={"redis_url": self._embedded.url})
         connection.check(self._settings.redis_url)
         self._announce(f"Redis           {connection.without_password(self._settings.redis_url)}")
 
     def _create_tokens(self, client: Any) -> None:
-        """Tokens are new at each start; the server file lets this user's commands find them."""
-        from gateway import tokens
+        """Tokens are new at each start; the server file lets this user's commands find theirs."""
+        from gateway import joining, tokens
 
-        made: dict[str, str] = {}
         if not self._settings.disable_token_auth:
-            made = tokens.create(client, self._settings.token_expiration_min)
+            make = joining.ensure_tokens if self._joins else tokens.create
+            make(client, self._settings.token_expiration_min)
             tokens.write_key_file(Path.cwd(), client)
+            self._local_token = tokens.new_local_token()
             self._announce(f"Tokens          {Path.cwd() / tokens.KEY_FILE}")
+        settings = self._settings
         server = locate.Server(
             pid=os.getpid(),
-            redis_url=self._settings.redis_url,
-            inference_address=self._settings.inference_address,
-            management_address=self._settings.management_address,
-            inference_token=made.get(tokens.INFERENCE, ""),
-            management_token=made.get(tokens.MANAGEMENT, ""),
+            redis_url=settings.redis_url,
+            inference_address=settings.inference_address,
+            management_address=settings.management_address,
+            metrics_address=settings.metrics_address if settings.enable_metrics_api else "",
+            token=self._local_token,
+            certificate=tls.certificate(settings),
+            log_dir=str(settings.log_dir.resolve()),
         )
-        locate.write(self._settings.state_dir, server)
+        locate.write(settings.state_dir, server)
 
     def _load_models(self, registry: Registry) -> None:
         from gateway.startup import load_startup_models
+        from gateway.unregister import retire
 
+        if self._settings.forget_models and not self._joins:
+            for spec in registry.models():
+                if not spec.loaded_at_startup:
+                    retire(registry, spec)
         for item, error in load_startup_models(self._settings, registry):
             self._announce(
                 f"Model           {item}" if error is None else f"Failed to load model: {item}: {error}"
@@ -105,7 +154,9 @@ class Supervisor:
         descriptors = [sock.fileno() for sock in sockets.values()]
         for descriptor in descriptors:
             os.set_inheritable(descriptor, True)
-        gateway_environment = {**environment, **listen.environment(sockets)}
+        gateway_environment = {
+            **environment, **listen.environment(sockets), LOCAL_TOKEN_VARIABLE: self._local_token,
+        }  # fmt: skip
         gateways = [
             Program(
                 f"gateway {n}",
@@ -117,10 +168,23 @@ class Supervisor:
             for n in range(self._settings.gateway_workers)
         ]
         node = Program("node", [*python, "workers.node"], NODE_STOP_S, environment)
-        stages = [gateways, [node]]
+        stages = [gateways] if self._joins else [gateways, [node]]
         if self._embedded:
             stages.append([self._embedded.program("Redis server", REDIS_STOP_S)])
-        return Plan(stages, str(self._settings.state_dir / locate.FILE_NAME))
+        server_file = self._settings.state_dir / locate.FILE_NAME
+        return Plan(stages, str(server_file), str(self._settings.log_dir))
+
+
+def start(resolved: Resolved, announce: Announce, joins: bool = False) -> NoReturn:
+    """Sets up the log, tells what is odd about the settings, and runs. Raises as `Supervisor.run`."""
+    settings = resolved.settings
+    os.environ[logs.FORMAT_VARIABLE] = settings.log_format
+    logs.configure("supervisor", settings.log_dir)
+    if resolved.ignored:
+        log.warning("these keys have no effect here: %s (see %s)", ", ".join(resolved.ignored), GUIDE)
+    for notice in resolved.notices:
+        log.warning("%s", notice)
+    Supervisor(settings, announce, joins).run()
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from marq import logs
 from marq.process import end_with_parent
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Plan:
 
     stages: list[list[Program]]
     server_file: str  # removed at the end
+    log_dir: str
 
     def execute(self) -> NoReturn:
         """Turns this process into the watcher. Signals that come meanwhile are not lost."""
@@ -64,7 +66,7 @@ class Plan:
 def read_plan() -> Plan:
     data = json.loads(os.environ.pop(PLAN_VARIABLE))
     stages = [[Program(**program) for program in stage] for stage in data["stages"]]
-    return Plan(stages, data["server_file"])
+    return Plan(stages, data["server_file"], data["log_dir"])
 
 
 class Child:
@@ -151,10 +153,9 @@ class Watcher:
 
 
 def main() -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s [%(levelname)s] supervisor: %(message)s"
-    )
-    Watcher(read_plan()).run()
+    plan = read_plan()
+    logs.configure("supervisor", Path(plan.log_dir))
+    Watcher(plan).run()
 
 
 if __name__ == "__main__":

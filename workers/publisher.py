@@ -102,6 +102,7 @@ def _acknowledge(requests: Iterable[Request]) -> list[Command]:
         entries[request.lane].append(request.entry)
     commands: list[Command] = []
     for lane, ids in entries.items():
-        commands.append(("XACK", lane, keys.GROUP, *ids))
+        # In this order: an entry that is neither pending nor deleted would stay for ever, should we end here.
         commands.append(("XDEL", lane, *ids))
+        commands.append(("XACK", lane, keys.GROUP, *ids))
     return commands

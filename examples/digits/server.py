@@ -34,7 +34,8 @@ class Server:
     def __init__(self, directory: Path, model: str) -> None:
         self._directory, self._model = directory, model
         self.state_dir, self.store = directory / "state", directory / "store"
-        self.inference, self.management = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+        addresses = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
+        self.inference, self.management, self.metrics = addresses
         self._process: subprocess.Popen[bytes] | None = None
         self._seen: set[psutil.Process] = set()
 
@@ -49,6 +50,7 @@ class Server:
         config.write_text(
             f"inference_address={self.inference}\n"
             f"management_address={self.management}\n"
+            f"metrics_address={self.metrics}\n"
             "job_queue_size=20000\n"
         )
         with (self._directory / "server.log").open("wb") as log:

@@ -24,18 +24,20 @@ class RequestFailed(MarqError):
 
 
 class Api:
-    """Requests to one server; `local` servers are not asked through a proxy."""
+    """Requests to one address. `transport`: for a server on this host, which no proxy is asked for."""
 
-    def __init__(self, address: str, token: str, local: bool) -> None:
+    def __init__(self, address: str, token: str, transport: "httpx.HTTPTransport | None" = None) -> None:
         import httpx
 
-        self._host = urlsplit(address).netloc.rpartition("@")[2] or address
+        parts = urlsplit(address)
+        self._host = parts.netloc.rpartition("@")[2] or address
         try:
             self._client = httpx.Client(
-                base_url=address,
+                base_url="http://localhost" if parts.scheme == "unix" else address,
                 headers={"Authorization": f"Bearer {token}"} if token else {},
                 timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
-                trust_env=not local,
+                transport=transport,
+                trust_env=transport is None,
             )
         except (httpx.InvalidURL, ValueError) as error:
             raise RequestFailed(f"{self._host} cannot be asked: {error}") from error
@@ -57,25 +59,48 @@ class Api:
 
     def ask(self, method: str, path: str, key: str, **options: Any) -> dict[str, Any]:
         """The JSON object of the answer, which has this key. Raises RequestFailed."""
-        with self.send(method, path, **options) as response:
-            response.read()
-            try:
-                answer = dict(response.json())
-            except (ValueError, TypeError):
-                answer = {}
-        if key not in answer:
+        answer = self.json(method, path, **options)
+        if not isinstance(answer, dict) or key not in answer:
             raise RequestFailed(f"The server at {self._host} does not answer as marq does.")
         return answer
 
+    def json(self, method: str, path: str, **options: Any) -> Any:
+        """The JSON of the answer, None if it is none. Raises RequestFailed."""
+        with self.send(method, path, **options) as response:
+            response.read()
+            try:
+                return response.json()
+            except ValueError:
+                return None
 
-def connect(url: str | None, token: str | None, state_dir: Path | None) -> Api:
-    """The server at `url`, or the one that runs on this host, with its token. Raises ServerNotFound."""
+
+def connect(url: str | None, token: str | None, state_dir: Path | None, management: bool = False) -> Api:
+    """The server at `url`, or the one that runs on this host, with its token. Raises ServerNotFound.
+
+    `management`: its management address, else the one for inference.
+    """
     if url:
-        return Api(url if "://" in url else f"http://{url}", token or "", local=False)
+        return Api(url if "://" in url else f"http://{url}", token or "")
     from marq import locate
 
     server = locate.find(state_dir)
-    return Api(server.inference_address, token or server.inference_token, local=True)
+    address = server.management_address if management else server.inference_address
+    return Api(address, token or server.token, _transport(address, server.certificate))
+
+
+def _transport(address: str, certificate: str) -> "httpx.HTTPTransport":
+    """To a server on this host: a Unix socket, or TLS that trusts this server's own certificate alone."""
+    import httpx
+
+    if address.startswith("unix:"):
+        return httpx.HTTPTransport(uds=address.removeprefix("unix:"))
+    if not address.startswith("https:"):
+        return httpx.HTTPTransport()
+    import ssl
+
+    context = ssl.create_default_context(cafile=certificate)
+    context.check_hostname = False  # it is made for the name that other hosts use
+    return httpx.HTTPTransport(verify=context)
 
 
 def path(*segments: str | None) -> str:

@@ -5,7 +5,21 @@ from typing import Annotated
 import typer
 
 from marq import __version__
-from marq.cli import archiving, jobs, nodes, prediction, server, status
+from marq.cli import (
+    archiving,
+    config,
+    dead,
+    doctor,
+    gateway,
+    jobs,
+    logs,
+    models,
+    nodes,
+    prediction,
+    server,
+    status,
+    top,
+)
 from marq.cli.terminal import Commands
 
 SERVER, MODELS, REQUESTS = "Server", "Models", "Requests"
@@ -45,10 +59,31 @@ app.command(rich_help_panel=SERVER, epilog="Example: marq stop")(server.stop)
 app.command(rich_help_panel=SERVER, epilog="Example: marq status --json | jq '.models[].state'")(
     status.status
 )
+app.command(rich_help_panel=SERVER, epilog="Example: marq top --interval 2")(top.top)
+app.command(rich_help_panel=SERVER, epilog="Example: marq logs -f digits")(logs.logs)
+app.command(rich_help_panel=SERVER, epilog="Example: marq config --ts-config config.properties --changed")(
+    config.config
+)
+app.command(rich_help_panel=SERVER, epilog="Example: marq doctor --model-store models")(doctor.doctor)
+app.command(
+    cls=server.StartCommand,
+    rich_help_panel=SERVER,
+    epilog="Example: marq gateway --redis-url rediss://:$PASSWORD@queue.example.org:6379/0 --models all",
+)(gateway.gateway)
 app.command(
     rich_help_panel=SERVER,
     epilog="Example: marq node --redis-url rediss://:$PASSWORD@queue.example.org:6379/0",
 )(nodes.node)
+app.command(rich_help_panel=MODELS, epilog="Example: marq models --json | jq '.[].name'")(models.models)
+app.command(rich_help_panel=MODELS, epilog="Example: marq describe digits --json")(models.describe)
+app.command(
+    rich_help_panel=MODELS, epilog="Example: marq register digits.mar --batch-size 8 --max-batch-delay 50"
+)(models.register)
+app.command(rich_help_panel=MODELS, epilog="Example: marq scale digits 4")(models.scale)
+app.command("set-default", rich_help_panel=MODELS, epilog="Example: marq set-default digits 2.0")(
+    models.set_default
+)
+app.command(rich_help_panel=MODELS, epilog="Example: marq unregister digits --version 1.0")(models.unregister)
 app.command(
     rich_help_panel=MODELS,
     epilog="Example: marq archive --model-name digits -v 1.0 --handler image_classifier "
@@ -59,3 +94,10 @@ app.command(rich_help_panel=REQUESTS, epilog="Example: marq submit digits scans/
 app.command(
     rich_help_panel=REQUESTS, epilog="Example: marq job digits:3f9c0a12b4 --wait 30 --result > answer.json"
 )(jobs.job)
+app.add_typer(
+    dead.dead,
+    name="dead",
+    help="Inspect, replay and delete requests that were given up.",
+    rich_help_panel=REQUESTS,
+    epilog="Example: marq dead list",
+)

@@ -1,5 +1,6 @@
 """`marq archive`."""
 
+import json
 import tarfile
 import zipfile
 from pathlib import Path
@@ -90,6 +91,7 @@ def archive(
         typer.Option("-c", "--config-file", "--config_file", metavar="FILE", help="The model-config.yaml."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would go in; write nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     check: Annotated[
         bool,
         typer.Option(
@@ -124,13 +126,21 @@ def archive(
     if check:
         _check_handler(spec)
     if dry_run:
-        out().print(_table(listing))
-        typer.echo("Nothing was written.")
+        _print(listing, None, as_json)
         return
     path = write(spec)
-    out().print(_table(written(path)))
-    typer.echo(path)
+    _print(written(path), path, as_json)
     _check_archive(path)
+
+
+def _print(listing: Listing, path: Path | None, as_json: bool) -> None:
+    """What is, or without a path would be, in the archive."""
+    if as_json:
+        files = [{"name": name, "bytes": size} for name, size in listing]
+        typer.echo(json.dumps({"path": path and str(path), "files": files}, indent=2))
+    else:
+        out().print(_table(listing))
+        typer.echo(path or "Nothing was written.")
 
 
 def _handler(handler: str | None, model_file: str | None) -> str:

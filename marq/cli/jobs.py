@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +26,9 @@ def submit(
     ] = False,
     version: options.ModelVersion = None,
     content_type: options.ContentType = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON list of files and job ids; not with --wait.")
+    ] = False,
     url: options.Url = None,
     token: options.Token = None,
     state_dir: options.StateDir = None,
@@ -33,6 +37,8 @@ def submit(
 
     With --wait the results go to stdout in the order of the files, the ids to stderr.
     """
+    if wait and as_json:
+        raise typer.BadParameter("--wait and --json exclude each other")
     server, path = api.connect(url, token, state_dir), api.path("jobs", model, version)
     ids: list[str] = []
     try:
@@ -41,8 +47,7 @@ def submit(
                 ids.append(server.ask("POST", path, "job_id", **api.upload(file, content_type))["job_id"])
                 advance()
     finally:
-        for job_id in ids:
-            typer.echo(job_id, err=wait)
+        _print_ids(files, ids, as_json, to_stderr=wait)
     if wait:
         _print_results(server, ids)
 
@@ -75,6 +80,16 @@ def job(
         out().print(_table(record))
     if wait and record["state"] not in FINISHED:
         fail(f"Job {job_id} is still {record['state']} after {wait:g} s.")
+
+
+def _print_ids(files: list[Path], ids: list[str], as_json: bool, to_stderr: bool) -> None:
+    """Those that were queued before something failed, too."""
+    if as_json:
+        pairs = zip(files, ids, strict=False)
+        typer.echo(json.dumps([{"file": str(file), "job_id": job_id} for file, job_id in pairs], indent=2))
+        return
+    for job_id in ids:
+        typer.echo(job_id, err=to_stderr)
 
 
 def _wait_for(server: api.Api, job_id: str, wait_s: float) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from marq.errors import MarqError
+
 STDIN = Path("-")
 
 
@@ -14,6 +16,16 @@ def _existing(given: Path | list[Path]) -> Path | list[Path]:
         if file != STDIN and (not file.exists() or file.is_dir()):
             raise typer.BadParameter(f"There is no file {file}.")
     return given
+
+
+def model_names(incomplete: str) -> list[str]:
+    """What the shell offers: the models of the server on this host; nothing if it cannot be asked."""
+    from marq.cli.models import names
+
+    try:
+        return [name for name in names() if name.startswith(incomplete)]
+    except MarqError:
+        return []
 
 
 StateDir = Annotated[
@@ -37,10 +49,20 @@ Token = Annotated[
         "--token",
         metavar="TOKEN",
         envvar="MARQ_TOKEN",
-        help="Inference token. Default: that of the server on this host.",
+        help="Token of the address that is asked. Default: that of the server on this host.",
     ),
 ]
-ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a registered model.")]
+ManagementUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--url", metavar="URL", help="Management address of another server. Default: the one on this host."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ModelName = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="Name of a registered model.", autocompletion=model_names),
+]
 ModelVersion = Annotated[
     str | None, typer.Option("--version", metavar="V", help="Model version. Default: the default version.")
 ]

@@ -1,10 +1,8 @@
 """`marq start` and `marq stop`."""
 
-import logging
-import sys
-import time
+import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand
@@ -19,9 +17,7 @@ if TYPE_CHECKING:
     from marq.locate import Server
 
 STOP_TIMEOUT_S = 60.0
-POLL_S = 0.1
 CLOCK_SLACK_S = 5.0
-DEFAULT_CONFIG = Path("config.properties")
 
 
 class StopFailed(MarqError):
@@ -80,8 +76,7 @@ def start(
         typer.Option(
             "--ts-config",
             metavar="FILE",
-            envvar="TS_CONFIG_FILE",
-            help="TorchServe's config.properties. Default: ./config.properties if it exists.",
+            help="TorchServe's config.properties; TS_CONFIG_FILE wins. Default: ./config.properties.",
         ),
     ] = None,
     redis_url: Annotated[
@@ -103,27 +98,30 @@ def start(
 ) -> None:
     """Run a server in the foreground until Ctrl-C or `marq stop`.
 
-    What is not given here comes from MARQ_... variables, then from config.properties.
+    What is not given here comes from MARQ_... variables, then from config.properties;
+    `marq config` shows what comes from where.
     """
-    from marq import settings
-    from marq.supervisor import Supervisor
+    given = {
+        "model_store": model_store,
+        "models": ",".join(models) if models else None,
+        "redis_url": redis_url,
+        "gateway_workers": gateway_workers,
+        "state_dir": state_dir,
+        "disable_token_auth": disable_token_auth or None,
+        "enable_model_api": enable_model_api or None,
+    }
+    run(given, ts_config)
 
-    config = settings.load(
-        ts_config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None),
-        model_store=model_store,
-        models=",".join(models) if models else None,
-        redis_url=redis_url,
-        gateway_workers=gateway_workers,
-        state_dir=state_dir,
-        disable_token_auth=disable_token_auth or None,
-        enable_model_api=enable_model_api or None,
-    )
-    if config.model_store and not config.model_store.is_dir():
-        raise settings.SettingsError(f"--model-store directory not found: {config.model_store}")
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s [%(levelname)s] supervisor: %(message)s"
-    )
-    raise typer.Exit(Supervisor(config, typer.echo).run())
+
+def run(given: dict[str, Any], ts_config: Path | None, joins: bool = False) -> NoReturn:
+    """Becomes a server with these settings; `joins` as for `Supervisor`. Raises MarqError."""
+    from marq import config_file, settings, supervisor
+
+    resolved = settings.resolve(config_file.discover(ts_config), given)
+    store = resolved.settings.model_store
+    if store and not store.is_dir():
+        raise settings.SettingsError(f"--model-store directory not found: {store}")
+    supervisor.start(resolved, typer.echo, joins)
 
 
 def stop(state_dir: options.StateDir = None) -> None:
@@ -131,15 +129,18 @@ def stop(state_dir: options.StateDir = None) -> None:
 
     Exit code 0 also if none runs, 1 if it has not ended after 60 s.
     """
-    from marq import locate
+    import psutil
+
+    from marq import locate, stopping
 
     try:
         _, process = running(state_dir)
     except locate.ServerNotFound:
         typer.echo(f"No marq server runs with the state directory {locate.state_dir(state_dir)}.")
         return
-    with err().status(f"Stopping marq (pid {process.pid})"):
-        ended = _end(process)
+    ended = True
+    with err().status(f"Stopping marq (pid {process.pid})"), contextlib.suppress(psutil.NoSuchProcess):
+        ended = stopping.end(process, STOP_TIMEOUT_S)
     if not ended:
         raise StopFailed(f"marq (pid {process.pid}) has not stopped after {STOP_TIMEOUT_S:g} s.")
     typer.echo(f"marq (pid {process.pid}) has stopped.")
@@ -165,19 +166,3 @@ def running(state_dir: Path | None) -> "tuple[Server, psutil.Process]":
     raise locate.ServerNotFound(
         f"No marq server runs with the state directory {path.parent}. Process {server.pid} is another one."
     )
-
-
-def _end(process: "psutil.Process") -> bool:
-    """Asks the process to end; whether it has within the time-out."""
-    import psutil
-
-    deadline = time.monotonic() + STOP_TIMEOUT_S
-    try:
-        process.terminate()
-        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(POLL_S)
-    except psutil.NoSuchProcess:
-        pass
-    return True

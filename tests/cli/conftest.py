@@ -57,7 +57,7 @@ def note_server(state_dir: Path) -> Callable[..., None]:
 
     def note(**facts: Any) -> None:
         server = {
-            "pid": os.getpid(), "redis_url": "redis://127.0.0.1:1/0", "inference_token": "secret",
+            "pid": os.getpid(), "redis_url": "redis://127.0.0.1:1/0", "token": "secret",
             "inference_address": "http://127.0.0.1:1", "management_address": "http://127.0.0.1:2",
         }  # fmt: skip
         locate.write(state_dir, locate.Server(**{**server, **facts}))

@@ -93,3 +93,12 @@ def test_an_archive_that_the_server_would_refuse_is_warned_of(run, sources):
     result = run(*SMALL, "-c", "model-config.yaml")
     assert result.exit_code == 0
     assert result.stderr.startswith("Warning: marq will refuse this archive: ")
+
+
+def test_the_listing_is_json_on_request(run, sources):
+    planned = json.loads(run(*ALL, "--export-path", "store", "--dry-run", "--json").stdout)
+    assert planned["path"] is None
+    packed = json.loads(run(*ALL, "--export-path", "store", "--json").stdout)
+    assert packed["path"] == "store/m.mar"
+    assert {file["name"] for file in packed["files"]} == NAMES
+    assert {"name": "weights.pt", "bytes": 12_345} in packed["files"]

@@ -179,3 +179,14 @@ def test_the_content_type_is_guessed_by_the_files_name(name, kind):
 def test_paths_are_quoted_by_segment():
     assert path("predictions", "a/b c", None) == "/predictions/a%2Fb%20c"
     assert path("jobs", "m:1", "result") == "/jobs/m:1/result"
+
+
+def test_submit_tells_files_and_jobs_as_json(run, server, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(b"x")
+    server.answer("POST /jobs/m", {"job_id": "m:1"}, 202)
+    result = run("submit", "m", tmp_path / "a", tmp_path / "b", "--json")
+    assert json.loads(result.stdout) == [
+        {"file": str(tmp_path / "a"), "job_id": "m:1"}, {"file": str(tmp_path / "b"), "job_id": "m:1"},
+    ]  # fmt: skip
+    assert run("submit", "m", tmp_path / "a", "--json", "--wait").exit_code == 2

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from marq import supervisor
+from marq import logs, supervisor
 from marq.errors import MarqError
 
 
@@ -12,24 +12,26 @@ def started(monkeypatch, tmp_path):
     settings = []
 
     class Supervisor:
-        def __init__(self, config, announce):
+        def __init__(self, config, *_):
             settings.append(config)
 
         def run(self):
-            return 7
+            pass
 
     monkeypatch.setattr(supervisor, "Supervisor", Supervisor)
+    monkeypatch.setattr(logs, "configure", lambda *_: None)
+    monkeypatch.setenv("MARQ_LOG_FORMAT", "text")
     monkeypatch.chdir(tmp_path)
     return settings
 
 
-def test_options_become_settings_and_the_supervisors_exit_code_is_the_commands(run, started, tmp_path):
+def test_options_become_settings(run, started, tmp_path):
     (tmp_path / "store").mkdir()
     result = run(
         *("start", "--model-store", "store", "--models", "a.mar", "b=b.mar", "--redis-url", "redis://r"),
         *("--gateway-workers", 3, "--state-dir", "here", "--disable-token-auth", "--enable-model-api"),
     )
-    assert result.exit_code == 7
+    assert result.exit_code == 0
     (config,) = started
     assert config.models == "a.mar,b=b.mar"
     assert (config.model_store, config.state_dir) == (tmp_path / "store", tmp_path / "here")
@@ -74,7 +76,7 @@ def test_the_config_file_may_be_named_by_torchserves_variable(run, started, tmp_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--ts-config", "missing"], "Error: --ts-config file cannot be read: missing"),
+        (["--ts-config", "missing"], "Error: --ts-config file not found: missing"),
         (["--model-store", "missing"], "Error: --model-store directory not found: "),
     ],
 )
@@ -91,5 +93,15 @@ def test_what_the_supervisor_raises_is_told_in_one_line(run, monkeypatch):
         raise MarqError("The port is taken.\nBy someone else.")
 
     monkeypatch.setattr(supervisor.Supervisor, "run", run_into)
+    monkeypatch.setattr(logs, "configure", lambda *_: None)
+    monkeypatch.setenv("MARQ_LOG_FORMAT", "text")
     result = run("start")
     assert (result.exit_code, result.stderr) == (1, "Error: The port is taken. By someone else.\n")
+
+
+def test_what_is_odd_about_the_settings_is_logged_once(run, started, caplog):
+    Path("config.properties").write_text("vmargs=-Xmx4g\nio_ratio=3\n")
+    run("start")
+    assert [record.getMessage() for record in caplog.records] == [
+        "these keys have no effect here: vmargs, io_ratio (see docs/compatibility-configuration.md)"
+    ]

@@ -225,6 +225,7 @@ def test_a_server_uses_a_redis_behind_tls(run_marq, store, redis_url, pair):
         )
         assert (answer.status_code, answer.content) == (200, b"x")
         assert parts.password not in server.log.read_text()
+        assert "Traceback" not in server.log.read_text()
         server.process.terminate()
         assert server.process.wait(60) == 0
 

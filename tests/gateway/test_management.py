@@ -244,9 +244,10 @@ def test_readiness_tells_whether_a_replica_is_ready(api, register):
 def test_options_documents_one_model(api):
     document = api.options("/models/echo").json()
     assert document["info"] == {"title": "RESTful Management API for: echo", "version": "1.0.0"}
-    assert set(document["paths"]) == {
+    assert {
         "/models/echo", "/models/echo/{model_version}", "/models/echo/{model_version}/set-default",
-    }  # fmt: skip
+    } <= document["paths"].keys()  # fmt: skip
+    assert all(path.startswith("/models/echo") for path in document["paths"])
 
 
 def test_the_openapi_document_describes_every_parameter_of_register(api):

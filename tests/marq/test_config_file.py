@@ -44,7 +44,7 @@ def test_a_variable_that_is_not_set_is_named_with_its_line(path):
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a=\\u00"])
 def test_a_file_that_cannot_be_read_is_named(path, content):
     path.write_bytes(content)
-    with pytest.raises(SettingsError, match="--ts-config file cannot be read: .*config.properties"):
+    with pytest.raises(SettingsError, match=r"--ts-config file cannot be read: .*config\.properties"):
         config_file.read(path)
 
 

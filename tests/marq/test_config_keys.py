@@ -23,10 +23,11 @@ HONOURED = [
     ("grpc_inference_port", "TS_GRPC_INFERENCE_PORT", "9", "grpc_inference_port", 9),
     ("grpc_management_port", "TS_GRPC_MANAGEMENT_PORT", "9", "grpc_management_port", 9),
     *(
-        (f"grpc_{plane}_max_connection_age_{unit}", f"TS_GRPC_{plane.upper()}_MAX_CONNECTION_AGE_{unit.upper()}",
-         LONG_MAX, f"grpc_{plane}_max_connection_age_{unit}", 2**63 - 1)
-        for plane in ("inference", "management")
-        for unit in ("ms", "grace_ms")
+        (key, f"TS_{key.upper()}", LONG_MAX, key, 2**63 - 1)
+        for key in (
+            "grpc_inference_max_connection_age_ms", "grpc_inference_max_connection_age_grace_ms",
+            "grpc_management_max_connection_age_ms", "grpc_management_max_connection_age_grace_ms",
+        )
     ),
     ("enable_grpc_ssl", "TS_ENABLE_GRPC_SSL", "true", "enable_grpc_ssl", True),
     ("ts_open_inference_protocol", "TS_OPEN_INFERENCE_PROTOCOL", "oip", "ts_open_inference_protocol", True),
@@ -53,7 +54,8 @@ HONOURED = [
     ("disable_token_authorization", "TS_DISABLE_TOKEN_AUTHORIZATION", "true", "disable_token_auth", True),
     ("token_expiration_min", "TS_TOKEN_EXPIRATION_TIME_MIN", "0.5", "token_expiration_min", 0.5),
     ("ts_header_key_sequence_id", "TS_HEADER_KEY_SEQUENCE_ID", "x", "ts_header_key_sequence_id", "x"),
-    ("ts_header_key_sequence_start", "TS_HEADER_KEY_SEQUENCE_START", "x", "ts_header_key_sequence_start", "x"),
+    ("ts_header_key_sequence_start", "TS_HEADER_KEY_SEQUENCE_START", "x", "ts_header_key_sequence_start",
+     "x"),
     ("ts_header_key_sequence_end", "TS_HEADER_KEY_SEQUENCE_END", "x", "ts_header_key_sequence_end", "x"),
     ("enable_metrics_api", "TS_ENABLE_METRICS_API", "false", "enable_metrics_api", False),
     ("metrics_mode", "TS_METRICS_MODE", "prometheus", "metrics_mode", "prometheus"),

@@ -11,7 +11,8 @@ NUMBER = st.integers(0, 2**63).map(lambda number: b"%d" % number)
 BODY = st.binary(max_size=20)
 OPTIONAL = {
     "id": TEXT.filter(bool), "type": st.binary(max_size=8), "headers": TEXT,
-    "path": TEXT, "params": st.binary(max_size=8), "reply": st.binary(max_size=8), "replies": st.binary(max_size=8), "job": st.just(b"1"),
+    "path": TEXT, "params": st.binary(max_size=8),
+    "reply": st.binary(max_size=8), "replies": st.binary(max_size=8), "job": st.just(b"1"),
     "deadline": NUMBER, "attempts": NUMBER, "trace": st.binary(max_size=8),
 }  # fmt: skip
 

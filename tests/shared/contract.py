@@ -122,6 +122,20 @@ def pack(store: Path, name: str, source: str, config=None, version="1.0") -> Pat
     )  # fmt: skip
 
 
+def pack_with_requirements(store: Path, requirements: str) -> Path:
+    """Writes `needy.mar`, whose packages are installed before it starts."""
+    sources = store / ".needy"
+    sources.mkdir(exist_ok=True)
+    (sources / "needy_handler.py").write_text(TELL)
+    (sources / "requirements.txt").write_text(requirements)
+    return write(
+        ArchiveSpec(
+            model_name="needy", handler=str(sources / "needy_handler.py"), version="1.0", export_path=store,
+            requirements_file=str(sources / "requirements.txt"), force=True,
+        )
+    )  # fmt: skip
+
+
 def forget_models(server) -> None:
     """Leaves the server with `tell` 1.0 alone, as it was started."""
     with httpx.Client(base_url=server.management, timeout=60) as api:

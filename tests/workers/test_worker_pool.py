@@ -101,6 +101,7 @@ def test_a_handler_that_takes_too_long_is_killed_and_its_request_fails(pool, gat
     assert (reply.status, b"Worker died." in reply.body) == (500, True)
     [(_, letter)] = client.xrange(keys.dead_letters("m"))
     assert b"no answer within the response time-out of 0 s" in letter[b"reason"]
+    assert letter[b"ending"] == b"response time-out"
 
 
 def test_a_stop_waits_for_the_replicas_and_withdraws_the_report(pool, ready, registry, register):

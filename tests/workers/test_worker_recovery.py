@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import redis
 
 from marq import keys, results
 from marq.message import Reply, decode_replies
@@ -179,3 +180,21 @@ def test_a_script_that_redis_forgot_is_loaded(recovery, add, take, client, front
     add(b"bad", id="7", job=1, attempts=1)
     recovery.requeue("lost", named(take("lost")), "cpu", "killed")
     assert client.hget(keys.job("m", "7"), "state") == b"failed"
+
+
+def test_what_cannot_be_answered_now_is_not_buried_yet(recovery, add, take, client):
+    # Given a Redis that is too full for the answer to a request that is given up
+    add(b"bad", reply="answers", attempts=1)
+    ran = named(take("lost"))
+    client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(redis.RedisError):
+            recovery.requeue("lost", ran, "cpu", "killed")
+    finally:
+        client.config_set("maxmemory", 0)
+    # Then nothing is lost: when there is room, it is answered and buried, once
+    assert letters(client) == []
+    for _ in range(2):
+        recovery.requeue("lost", ran, "cpu", "killed")
+    assert [letter[b"body"] for letter in letters(client)] == [b"bad"]
+    assert [fields[b"status"] for _, fields in client.xrange("answers")] == [b"500"]

@@ -1,0 +1,41 @@
+"""Whether the gateway, or else the node, of this container works: its exit code is the container's health."""
+
+import os
+import socket
+import sys
+
+from marq import connection, keys, locate
+from marq.cli import api
+from marq.errors import MarqError
+from marq.registry import HEARTBEAT_LIMIT_S, Registry
+
+TIMEOUT_S = 5.0
+
+
+def gateway() -> str:
+    """What `/ping` answers. Raises MarqError unless that is a success."""
+    with api.connect(None, None, None).send("GET", "/ping", timeout=TIMEOUT_S) as response:
+        return response.read().decode()
+
+
+def node() -> str:
+    """How old the heartbeat of this container's node is."""
+    name = os.environ.get("MARQ_NODE") or socket.gethostname()
+    with connection.client(os.environ["MARQ_REDIS_URL"], socket_timeout=TIMEOUT_S) as client:
+        beat = client.zscore(keys.NODES, name)
+        age_s = Registry(client).now() - (beat or 0)
+    if age_s > HEARTBEAT_LIMIT_S:
+        raise MarqError(f"node {name} has not reported for {age_s:.0f} s")
+    return f"node {name} reported {age_s:.1f} s ago"
+
+
+def main() -> None:
+    has_gateway = (locate.state_dir() / locate.FILE_NAME).exists()
+    try:
+        sys.stdout.write(gateway() if has_gateway else node())
+    except Exception as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""The OpenAPI documents: FastAPI's own, with every error and the routes that it does not see."""
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request, Response
+
+from gateway.routes import Routes
+from marq.errors import pretty
+
+Document = dict[str, Any]
+OTHER_METHODS = ["POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]  # than GET, where any is answered
+# marq's: standard HTTP, where TorchServe's routes keep TorchServe's statuses
+OWN_ROUTES = ("/jobs", "/dead-letters")
+SCHEMAS: Document = {
+    "Error": {
+        "type": "object",
+        "required": ["code", "type"],
+        "properties": {
+            "code": {"type": "integer", "description": "The HTTP status."},
+            "type": {"type": "string"},
+            "message": {"type": "string"},
+        },
+    }
+}
+ERROR: Document = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+NOT_FOUND = "There is no such model, version, job or dead letter."
+TOO_LARGE = "The body is larger than `max_request_size`."
+TOKEN_ERROR = {400: "A parameter or the token is missing or wrong."}
+OWN_TOKEN_ERROR = {401: "The token is missing or wrong."}
+OWN_ERRORS = {
+    409: "The job is in another state, or the dead letter is no request.",
+    429: "Too many jobs wait; `Retry-After` says how long to.",
+}
+SERVER_ERRORS = {500: "The server failed.", 503: "Redis does not answer, or no replica can."}
+PREDICTION_ERRORS = {
+    **TOKEN_ERROR,
+    404: NOT_FOUND,
+    413: TOO_LARGE,
+    500: "The replica that ran the request ended, three times.",
+    503: "The model has no replica, or its handler failed.",
+    504: "No answer within the model's `clientTimeoutInMills`.",
+    507: "The handler ran out of memory.",
+}
+_MODEL = {"model_name": "The registered name."}
+_VERSION = {**_MODEL, "model_version": "Default: the default version."}
+_NAME = {"model_name": "Default: the model that the server was started with, if it is the only one."}
+# path -> (what it is, path parameters, query parameters)
+RAW_ROUTES: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
+    "/predictions/{model_name}": ("Run the default version", _MODEL, {}),
+    "/predictions/{model_name}/{model_version}": ("Run a version", _VERSION, {}),
+    "/explanations/{model_name}": ("Explain with the default version", _MODEL, {}),
+    "/explanations/{model_name}/{model_version}": ("Explain with a version", _VERSION, {}),
+    "/v1/models/{model_name}:predict": ("Run the default version (KServe v1)", _MODEL, {}),
+    "/v1/models/{model_name}:explain": ("Explain with the default version (KServe v1)", _MODEL, {}),
+    "/v2/models/{model_name}/infer": ("Run the default version (KServe v2)", _MODEL, {}),
+    "/v2/models/{model_name}/explain": ("Explain with the default version (KServe v2)", _MODEL, {}),
+    "/v2/models/{model_name}/versions/{model_version}/infer": ("Run a version (KServe v2)", _VERSION, {}),
+    "/v2/models/{model_name}/versions/{model_version}/explain": (
+        "Explain with a version (KServe v2)", _VERSION, {},
+    ),
+    "/invocations": ("Run a model (SageMaker)", {}, _NAME),
+    "/models/{model_name}/invoke": ("Run the default version", _MODEL, {}),
+    "/{model_name}/predict": ("Run the default version", _MODEL, {}),
+    "/{model_name}/{model_version}/predict": ("Run a version", _VERSION, {}),
+}  # fmt: skip
+
+
+class DocumentedAPI(FastAPI):
+    """A FastAPI application whose document is complete; `runs_models`: the raw routes are in front of it."""
+
+    runs_models = False
+
+    def openapi(self) -> Document:
+        if self.openapi_schema is None:
+            document = super().openapi()
+            for path, operations in document["paths"].items():
+                for method, operation in operations.items():
+                    _add_errors(operation, method, path)
+            if self.runs_models:
+                for path in RAW_ROUTES:
+                    document["paths"].setdefault(path, {}).update(_raw_item(path))
+            document.setdefault("components", {}).setdefault("schemas", {}).update(SCHEMAS)
+            self.openapi_schema = document
+        return self.openapi_schema or {}
+
+
+def router() -> APIRouter:
+    """Where TorchServe offers the document of an address."""
+    api = APIRouter(tags=["documents"])
+
+    @api.options("/")
+    @api.get("/api-description")
+    @api.api_route("/api-description", methods=OTHER_METHODS, include_in_schema=False)
+    def description(request: Request) -> Response:
+        """This document."""
+        return _json(request.app.openapi())
+
+    return api
+
+
+def inference_router(routes: Routes) -> APIRouter:
+    """Where TorchServe offers the document of one model on the inference address."""
+    api = APIRouter(tags=["documents"])
+
+    @api.options("/predictions/{model_name}")
+    @api.options("/predictions/{model_name}/{model_version}")
+    @api.options("/explanations/{model_name}")
+    @api.options("/explanations/{model_name}/{model_version}")
+    def model_description(request: Request, model_name: str, model_version: str | None = None) -> Response:
+        """The document of one model. Runs nothing."""
+        routes.find(model_name, model_version)
+        return _json(model_document(request.app.openapi(), model_name, f"RESTful API for: {model_name}"))
+
+    return api
+
+
+def model_document(document: Document, model_name: str, title: str, prefix: str = "/") -> Document:
+    """The part of a document that is about one model."""
+    paths = {
+        path.replace("{model_name}", model_name): _without_model_name(operations)
+        for path, operations in document["paths"].items()
+        if "{model_name}" in path and path.startswith(prefix)
+    }
+    return {**document, "info": {"title": title, "version": "1.0.0"}, "paths": paths}
+
+
+def _without_model_name(operations: Document) -> Document:
+    """The operations without the path parameter that is filled in."""
+
+    def stays(parameter: Document) -> bool:
+        return bool(parameter["name"] != "model_name")
+
+    return {
+        method: {**operation, "parameters": list(filter(stays, operation.get("parameters", ())))}
+        for method, operation in operations.items()
+    }
+
+
+def _add_errors(operation: Document, method: str, path: str) -> None:
+    own = path.startswith(OWN_ROUTES)
+    errors = (OWN_TOKEN_ERROR if own else TOKEN_ERROR) | SERVER_ERRORS
+    if "{" in path:
+        errors[404] = NOT_FOUND
+    if method == "post":
+        errors[413] = TOO_LARGE
+    if own:
+        errors |= OWN_ERRORS
+    if not own:
+        operation["responses"].pop("422", None)  # FastAPI's own; here a wrong parameter is a 400
+    for status, text in errors.items():
+        operation["responses"].setdefault(str(status), {"description": text})
+    for status, response in operation["responses"].items():
+        if int(status) >= 400 and "content" not in response:
+            response["content"] = ERROR
+
+
+def _raw_item(path: str) -> Document:
+    summary, in_path, in_query = RAW_ROUTES[path]
+    operation: Document = {
+        "tags": ["inference"],
+        "summary": summary,
+        "description": "Any method does the same. The answer is what the handler returned.",
+        "operationId": "run" + path.translate(str.maketrans("/:{}", "____")),
+        "parameters": [
+            *(_parameter(name, text, "path") for name, text in in_path.items()),
+            *(_parameter(name, text, "query") for name, text in in_query.items()),
+        ],
+        "requestBody": {"content": {kind: {"schema": {}} for kind in ("application/json", "*/*")}},
+        "responses": {
+            "200": {"description": "The handler's answer, of whatever content type it says."},
+            "default": {"description": "A status that the handler chose."},
+        },
+    }
+    for status, text in PREDICTION_ERRORS.items():
+        operation["responses"][str(status)] = {"description": text, "content": ERROR}
+    return {"post": operation}
+
+
+def _parameter(name: str, text: str, where: str) -> Document:
+    return {
+        "name": name, "in": where, "required": where == "path", "description": text,
+        "schema": {"type": "string"},
+    }  # fmt: skip
+
+
+def _json(value: Document) -> Response:
+    return Response(pretty(value), media_type="application/json")

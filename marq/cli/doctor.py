@@ -1,0 +1,53 @@
+"""`marq doctor`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from marq.cli import options
+from marq.cli.terminal import out
+
+MARKS = {"ok": ("ok", "green"), "warning": ("!!", "yellow"), "wrong": ("xx", "red")}
+
+
+def doctor(
+    model_store: Annotated[
+        Path | None,
+        typer.Option("--model-store", metavar="DIR", resolve_path=True, help="Where model archives are."),
+    ] = None,
+    ts_config: Annotated[
+        Path | None,
+        typer.Option("--ts-config", metavar="FILE", help="As for marq start."),
+    ] = None,
+    redis_url: Annotated[
+        str | None, typer.Option("--redis-url", metavar="URL", help="As for marq start.")
+    ] = None,
+    as_json: options.AsJson = False,
+    state_dir: options.StateDir = None,
+) -> None:
+    """Check Redis, ports, disk, torch, devices, model store and packages; say what to do.
+
+    Exit code 1 if something is wrong.
+    """
+    from marq import config_file, settings
+    from marq.doctor import WRONG, examine
+
+    given = {"model_store": model_store, "redis_url": redis_url, "state_dir": state_dir}
+    resolved = settings.resolve(config_file.discover(ts_config), given)
+    findings = []
+    for finding in examine(resolved):
+        findings.append(finding)
+        if not as_json:
+            mark, style = MARKS[finding.state]
+            line = Text.assemble((f"{mark}  ", style), (f"{finding.name}: ", "bold"), finding.text)
+            out().print(line, soft_wrap=True)
+            if finding.advice:
+                out().print(Text(f"    {finding.advice}"), soft_wrap=True)
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    if any(finding.state == WRONG for finding in findings):
+        raise typer.Exit(1)

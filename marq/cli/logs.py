@@ -1,0 +1,111 @@
+"""`marq logs`."""
+
+import json
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from marq.cli import options
+from marq.cli.terminal import fail
+from marq.logs import MODEL_LOG
+
+POLL_S = 0.2
+LINE = re.compile(
+    r"(?P<time>\S+(?: [\d:,]+)?) \[(?P<level>\w+) *\] .*?"
+    r"\[(?P<pool>[^\[\]]+)/(?P<slot>\d+) pid (?P<pid>\d+)\] (?P<message>.*)"
+)
+
+
+def logs(
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="Only this model.", autocompletion=options.model_names),
+    ] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what is written now.")] = False,
+    lines: Annotated[
+        int, typer.Option("-n", "--lines", metavar="N", min=0, help="Begin with the last N lines.")
+    ] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    state_dir: options.StateDir = None,
+) -> None:
+    """Print what handlers on this host have printed.
+
+    Ctrl-C ends --follow.
+    """
+    path = _directory(state_dir) / MODEL_LOG
+    if not path.is_file():
+        fail(f"There is no {path}: no model has run here yet.")
+    wanted = _filter(model, state_dir)
+    show = _as_json if as_json else str
+    with suppress(KeyboardInterrupt):
+        for line in _lines(path, wanted, lines, follow):
+            typer.echo(show(line))
+
+
+def _directory(state_dir: Path | None) -> Path:
+    """Where the server on this host logs, or did if it has ended."""
+    from marq import locate, settings
+
+    with suppress(locate.ServerNotFound):
+        return Path(locate.find(state_dir).log_dir)
+    given = {"state_dir": locate.state_dir(state_dir)}
+    return settings.load(**given).log_dir
+
+
+def _lines(path: Path, wanted: Callable[[str], bool], last: int, follow: bool) -> Iterator[str]:
+    """The last lines that are wanted, then those to come, also when the file is moved away meanwhile."""
+    file = path.open(encoding="utf-8", errors="replace")
+    yield from deque(filter(wanted, (line.rstrip("\n") for line in file)), maxlen=last)
+    part = ""
+    while follow:
+        for text in file:
+            part += text
+            if part.endswith("\n"):
+                if wanted(part):
+                    yield part.rstrip("\n")
+                part = ""
+        with suppress(FileNotFoundError):
+            if not path.samefile(f"/dev/fd/{file.fileno()}"):
+                file.close()
+                file = path.open(encoding="utf-8", errors="replace")
+                continue
+        time.sleep(POLL_S)
+
+
+def _filter(model: str | None, state_dir: Path | None) -> Callable[[str], bool]:
+    """Whether a line is of the model: its pools are called MODEL-VERSION@HOST."""
+    if model is None:
+        return lambda _: True
+    versions = _versions(model, state_dir)
+    which = "|".join(map(re.escape, versions)) if versions else "[^@/]+"
+    of_model = re.compile(rf"\[{re.escape(model)}-(?:{which})@[^\[\]]*/\d+ pid \d+\]")
+    return lambda line: bool(of_model.search(line))
+
+
+def _versions(model: str, state_dir: Path | None) -> list[str]:
+    """The registered ones; none if the server cannot be asked, or does not know the model any more."""
+    import redis
+
+    from marq import connection, locate
+    from marq.errors import MarqError
+    from marq.registry import Registry
+
+    try:
+        with connection.client(locate.find(state_dir).redis_url) as client:
+            return list(Registry(client).models().versions(model))
+    except (MarqError, redis.RedisError):
+        return []
+
+
+def _as_json(line: str) -> str:
+    if line.startswith("{"):
+        return line
+    match = LINE.match(line)
+    fields: dict[str, Any] = match.groupdict() if match else {"message": line}
+    return json.dumps(fields, ensure_ascii=False)

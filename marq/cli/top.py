@@ -1,0 +1,227 @@
+"""`marq top`."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from marq.cli import options
+from marq.cli.status import STYLES, summarize
+from marq.cli.terminal import out
+
+if TYPE_CHECKING:
+    from marq.registry import ModelSpec, Registry
+
+MEDIAN, SLOW = 0.5, 0.99
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is counted of one model version, since its replicas began, at one moment."""
+
+    state: str
+    ready: int
+    wanted: int
+    waiting: int
+    oldest_s: float | None  # the age of the oldest request that has no answer yet
+    requests: int
+    batches: int
+    latencies: dict[float, float] = field(default_factory=dict)  # upper bound in s -> how many
+
+
+@dataclass(frozen=True)
+class Activity:
+    """One line: a reading, and what happened since the one before."""
+
+    name: str
+    version: str
+    state: str
+    replicas_ready: int
+    replicas_wanted: int
+    waiting: int
+    oldest_s: float | None
+    requests_per_s: float | None
+    mean_batch_size: float | None
+    latency_p50_s: float | None
+    latency_p99_s: float | None
+
+
+def top(
+    once: Annotated[
+        bool, typer.Option("--once", help="Print one view of everything since the start, and end.")
+    ] = False,
+    interval: Annotated[
+        float, typer.Option("--interval", metavar="S", min=0.1, help="Seconds between two views.")
+    ] = 1.0,
+    as_json: options.AsJson = False,
+    state_dir: options.StateDir = None,
+) -> None:
+    """Watch queues, replicas, batches and latencies of all models.
+
+    Rates, batch sizes and latencies are those between two views. Ctrl-C ends it.
+    """
+    from marq.cli.server import running
+
+    views = _views(running(state_dir)[0].redis_url, interval)
+    console = out()
+    if as_json:
+        typer.echo(json.dumps([asdict(line) for line in next(views)], indent=2))
+    elif once or not console.is_terminal:
+        console.print(_table(next(views)))
+    else:
+        with Live(console=console, auto_refresh=False) as live, suppress(KeyboardInterrupt):
+            for lines in views:
+                live.update(_table(lines), refresh=True)
+
+
+def _views(redis_url: str, interval_s: float) -> Iterator[list[Activity]]:
+    """One view after the other; the first is of everything since the start. Raises RedisUnavailable."""
+    import redis
+
+    from marq import connection
+    from marq.errors import RedisUnavailable
+    from marq.registry import Registry
+
+    connection.check(redis_url)
+    before: dict[tuple[str, str], Reading] = {}
+    began = 0.0
+    with connection.client(redis_url) as client:
+        while True:
+            now = time.monotonic()
+            try:
+                readings = dict(_read(Registry(client)))
+            except redis.RedisError as error:
+                raise RedisUnavailable(f"Redis does not answer: {error}") from error
+            yield [
+                compare(name, version, reading, before.get((name, version)), now - began if before else None)
+                for (name, version), reading in sorted(readings.items())
+            ]
+            before, began = readings, now
+            time.sleep(interval_s)
+
+
+def _read(registry: "Registry") -> Iterator[tuple[tuple[str, str], Reading]]:
+    for spec in registry.models():
+        replicas = registry.replicas(spec)
+        reports = list(registry.live_reports(spec).values())
+        status = summarize(spec, False, replicas, reports, registry.waiting(spec))
+        yield (
+            (spec.name, spec.version),
+            Reading(
+                state=status.state,
+                ready=status.replicas_ready,
+                wanted=status.replicas_wanted,
+                waiting=status.waiting,
+                oldest_s=_oldest(registry, spec),
+                requests=status.requests,
+                batches=sum(replica["batches"] for replica in replicas),
+                latencies=_latencies(registry, spec),
+            ),
+        )
+
+
+def _oldest(registry: "Registry", spec: "ModelSpec") -> float | None:
+    """An entry's id begins with the millisecond in which it was queued."""
+    from marq import keys
+
+    with registry.redis.pipeline(transaction=False) as pipe:
+        for lane in keys.lanes(spec.name, spec.version):
+            pipe.xrange(lane, count=1)
+        first = [found[0][0] for found in pipe.execute() if found]
+    if not first:
+        return None
+    queued_s = min(int(entry.partition(b"-")[0]) for entry in first) / 1000
+    return max(0.0, float(registry.now()) - queued_s)
+
+
+def _latencies(registry: "Registry", spec: "ModelSpec") -> dict[float, float]:
+    """How many requests took how long, as the gateways have counted them."""
+    from marq import keys
+    from marq.metric_names import REQUEST
+    from marq.metrics import SUM, Series
+
+    found: dict[float, float] = {}
+    for name, value in registry.redis.hgetall(keys.model_metrics(spec.name)).items():
+        series = Series.read(name)
+        of_version = dict(zip(series.labels, series.values, strict=True)).get("version") == spec.version
+        if series.name == REQUEST.name and of_version and series.part != SUM:
+            bound = float(series.part)
+            found[bound] = found.get(bound, 0.0) + float(value)
+    return found
+
+
+def compare(
+    name: str, version: str, now: Reading, before: Reading | None, elapsed_s: float | None
+) -> Activity:
+    """A line of the view. Counts that went down belong to new replicas: they count from zero."""
+    earlier = before or Reading("", 0, 0, 0, None, 0, 0)
+    requests = now.requests - (earlier.requests if earlier.requests <= now.requests else 0)
+    batches = now.batches - (earlier.batches if earlier.batches <= now.batches else 0)
+    took = {
+        bound: max(0.0, count - earlier.latencies.get(bound, 0.0)) for bound, count in now.latencies.items()
+    }
+    return Activity(
+        name=name,
+        version=version,
+        state=now.state,
+        replicas_ready=now.ready,
+        replicas_wanted=now.wanted,
+        waiting=now.waiting,
+        oldest_s=now.oldest_s,
+        requests_per_s=requests / elapsed_s if elapsed_s else None,
+        mean_batch_size=requests / batches if batches else None,
+        latency_p50_s=quantile(took, MEDIAN),
+        latency_p99_s=quantile(took, SLOW),
+    )
+
+
+def quantile(counts: dict[float, float], share: float) -> float | None:
+    """The value below which this share of what was counted lies, None without any; linear within a bucket."""
+    rank, lower = share * sum(counts.values()), 0.0
+    for bound in sorted(counts):
+        count = counts[bound]
+        if count and rank <= count:
+            return lower if bound == float("inf") else lower + (bound - lower) * rank / count
+        rank -= count
+        lower = bound
+    return None
+
+
+def _table(lines: list[Activity]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("Model", "Version", "State"):
+        table.add_column(heading, no_wrap=True, overflow="fold")
+    for heading in ("Replicas", "Waiting", "Oldest", "Requests/s", "Mean batch", "p50", "p99"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for line in lines:
+        table.add_row(
+            escape(line.name),
+            escape(line.version),
+            f"[{STYLES[line.state]}]{line.state}[/]",
+            f"{line.replicas_ready}/{line.replicas_wanted}",
+            str(line.waiting),
+            _duration(line.oldest_s),
+            _number(line.requests_per_s),
+            _number(line.mean_batch_size),
+            _duration(line.latency_p50_s),
+            _duration(line.latency_p99_s),
+        )
+    return table
+
+
+def _number(value: Any) -> str:
+    return "-" if value is None else f"{value:,.1f}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"

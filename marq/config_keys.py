@@ -1,0 +1,74 @@
+"""The keys of TorchServe's config.properties as marq understands them; its own settings may stand there."""
+
+import difflib
+from collections.abc import Iterable
+
+# keys whose settings have another name
+RENAMED = {
+    "disable_token_authorization": "disable_token_auth",
+    "load_models": "models",
+    "models": "model_settings",
+}
+TORCHSERVE_PREFIX = "TS_"
+# variables of TorchServe that are not `TS_` and the key in capitals
+TORCHSERVE_VARIABLES = {
+    "TS_TOKEN_EXPIRATION_TIME_MIN": "token_expiration_min",
+    "TS_OPEN_INFERENCE_PROTOCOL": "ts_open_inference_protocol",
+    "TS_HEADER_KEY_SEQUENCE_ID": "ts_header_key_sequence_id",
+    "TS_HEADER_KEY_SEQUENCE_START": "ts_header_key_sequence_start",
+    "TS_HEADER_KEY_SEQUENCE_END": "ts_header_key_sequence_end",
+}
+# keys that TorchServe reads from the file only
+FILE_ONLY = frozenset(
+    (
+        *("models", "model_snapshot", "use_env_allowed_urls", "enable_envvars_config", "use_native_io"),
+        *("metric_time_interval", "system_metrics_cmd", "io_ratio", "python", "vmargs", "plugins_path"),
+    )
+)
+ENVIRONMENT_SWITCH = "enable_envvars_config"
+URLS_SWITCH = "use_env_allowed_urls"
+SNAPSHOT = "model_snapshot"
+
+# Keys that have no effect here, and why: docs/compatibility-configuration.md lists them, a start names those
+# that are given.
+_NETTY = "marq has no Netty; gateway_workers sets how many processes answer"
+_JAVA = "marq has no Java"
+MEANINGLESS = {
+    "number_of_netty_threads": _NETTY,
+    "netty_client_threads": _NETTY,
+    "prefer_direct_buffer": _NETTY,
+    "use_native_io": _NETTY,
+    "io_ratio": _NETTY,
+    "vmargs": _JAVA,
+    "plugins_path": f"{_JAVA} plugins",
+    "async_logging": "the access log is written in the background anyway",
+    "initial_worker_port": "replicas listen on no port: requests come through Redis",
+    "initial_distribution_port": "replicas are not started with torchrun",
+    "model_server_home": "marq is where it is installed",
+    "python": "replicas run with marq's own interpreter",
+    "debug": "there are no workers that are started by hand",
+    "workflow_store": "there are no workflows",
+    "cpp_log_config": "there is no C++ backend",
+    "cpu_launcher_enable": "replicas get their number of threads from marq, or from OMP_NUM_THREADS",
+    "cpu_launcher_args": "replicas get their number of threads from marq, or from OMP_NUM_THREADS",
+    "ipex_enable": "Intel's extension is part of PyTorch now; a handler can import it itself",
+    "ipex_gpu_enable": "Intel's extension is part of PyTorch now; a handler can import it itself",
+}
+
+
+def setting_name(key: str) -> str:
+    """The setting that a key of the file stands for."""
+    return RENAMED.get(key, key)
+
+
+def variable(key: str) -> str | None:
+    """The `TS_` variable of a key, None if it has none."""
+    if key in FILE_ONLY:
+        return None
+    special = (name for name, other in TORCHSERVE_VARIABLES.items() if other == key)
+    return next(special, f"{TORCHSERVE_PREFIX}{key.upper()}")
+
+
+def meant(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that is most like this one, None if none is."""
+    return next(iter(difflib.get_close_matches(name, list(known), 1, cutoff)), None)

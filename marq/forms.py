@@ -1,0 +1,66 @@
+"""Urlencoded and multipart forms, read as forgivingly as browsers write them."""
+
+from collections.abc import Iterator
+from email.message import Message
+from io import BytesIO
+from urllib.parse import unquote_to_bytes
+
+FORM, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
+
+
+def mime_type(content_type: bytes) -> str:
+    """The media type without its parameters, in the case in which it came."""
+    return content_type.partition(b";")[0].strip().decode("latin-1")
+
+
+def fields(encoded: bytes) -> Iterator[tuple[str, bytes]]:
+    """The names and values of an urlencoded form or query string; pairs without a name are left out."""
+    for pair in encoded.split(b"&"):
+        name, _, value = pair.replace(b"+", b" ").partition(b"=")
+        if name:
+            yield unquote_to_bytes(name).decode("utf-8", "replace"), unquote_to_bytes(value)
+
+
+def boundary(content_type: bytes) -> bytes:
+    """What separates the parts of a multipart body; empty if the type does not say."""
+    from python_multipart.multipart import parse_options_header
+
+    return parse_options_header(content_type)[1].get(b"boundary", b"")
+
+
+def parts(body: bytes, boundary: bytes) -> tuple[list[tuple[Message, bytes]], str]:
+    """The headers and contents of a multipart body's parts, and what stopped the reading (empty: nothing)."""
+    from python_multipart.multipart import MultipartParser
+
+    found: list[tuple[Message, bytes]] = []
+    headers, name, value, content = Message(), bytearray(), bytearray(), BytesIO()
+
+    def begin_part() -> None:
+        nonlocal headers, content
+        headers, content = Message(), BytesIO()
+        headers.set_default_type("application/octet-stream")
+
+    def end_header() -> None:
+        headers[name.decode("latin-1")] = value.decode("utf-8", "replace")
+        name.clear()
+        value.clear()
+
+    callbacks = {
+        "on_part_begin": begin_part,
+        "on_header_field": lambda data, start, end: name.extend(data[start:end]),
+        "on_header_value": lambda data, start, end: value.extend(data[start:end]),
+        "on_header_end": end_header,
+        "on_part_data": lambda data, start, end: content.write(data[start:end]),
+        "on_part_end": lambda: found.append((headers, content.getvalue())),
+    }
+    try:
+        MultipartParser(boundary, callbacks).write(body)  # type: ignore[arg-type]
+    except ValueError as error:
+        return found, str(error)
+    return found, ""
+
+
+def part_name(headers: Message) -> str | None:
+    """The name of a multipart body's part."""
+    name = headers.get_param("name", header="content-disposition")
+    return name if isinstance(name, str) else None

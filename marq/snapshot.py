@@ -1,0 +1,38 @@
+"""TorchServe's snapshots: what `model_snapshot` of a config.properties says, in marq's own settings.
+
+marq writes none: its registry is in Redis and outlives the server.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SHAPE = '{"models": {name: {version: {"marName": file, ...}}}}'
+
+
+def translate(text: str) -> tuple[str, str]:
+    """The settings `models` and `model_settings` that register what a snapshot names. Raises ValueError."""
+    versions = list(_versions(text))
+    settings: dict[str, dict[str, Any]] = {}
+    for name, version, stored in versions:
+        settings.setdefault(name, {})[version] = {k: v for k, v in stored.items() if k != "marName"}
+    return ",".join(f"{name}={stored['marName']}" for name, _, stored in versions), json.dumps(settings)
+
+
+def missing(text: str, store: Path | None) -> str | None:
+    """Which archive of a snapshot is not in the model store, in TorchServe's words."""
+    for name, version, stored in _versions(text):
+        if store is None or not (store / stored["marName"]).exists():
+            return f"Model archive file for model :{name}, version :{version} not found in model store"
+    return None
+
+
+def _versions(text: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    try:
+        for name, versions in json.loads(text)["models"].items():
+            for version, stored in versions.items():
+                stored["marName"]  # must be there
+                yield name, version, stored
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"must be a snapshot, a JSON object {SHAPE}, but is not") from None

@@ -1,0 +1,115 @@
+import json
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import certificates
+import pytest
+import redis
+from support import MARQ, free_port
+
+
+@pytest.fixture(autouse=True)
+def empty_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ("inference", "management", "metrics")
+    lines = [f"{name}_address=http://127.0.0.1:{free_port()}\n" for name in names]
+    Path("config.properties").write_text("".join(lines))
+    Path("store").mkdir()
+
+
+def doctor(*arguments, **environment):
+    return subprocess.run(
+        [MARQ, "doctor", *arguments], capture_output=True, text=True, timeout=100,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def findings(*arguments, **environment):
+    done = doctor(*arguments, "--json", **environment)
+    assert not done.stderr
+    return done.returncode, {finding["name"]: finding for finding in json.loads(done.stdout)}
+
+
+def test_where_all_is_well_each_check_says_so():
+    code, found = findings("--model-store", "store")
+    assert code == 0
+    assert {finding["state"] for finding in found.values()} == {"ok"}
+    assert found.keys() == {
+        *("settings", "redis", "inference_address", "management_address", "metrics_address"),
+        *("state directory", "logs", "model store", "torch", "devices", "packages"),
+    }
+    assert "Valkey" in found["redis"]["text"]
+    assert f"{Path('store').resolve()}: 0 archives" == found["model store"]["text"]
+
+
+def test_for_people_it_prints_a_line_for_each_and_what_to_do():
+    done = doctor()
+    assert done.returncode == 0
+    assert "!!  model store: none is given: no model can be registered" in done.stdout
+    assert "Give --model-store DIR" in done.stdout
+    assert "ok  torch: " in done.stdout
+
+
+def test_what_is_wrong_is_told_with_what_to_do(tmp_path):
+    # Given a Redis that does not answer, a taken port, a store that is not there, an expired certificate
+    pair = certificates.make(tmp_path, days=-3)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with Path("config.properties").open("a") as file:
+            file.write(f"management_address=https://127.0.0.1:{port}\nio_ratio=1\n")
+            file.write(f"private_key_file={pair.key}\ncertificate_file={pair.certificate}\n")
+        code, found = findings(
+            "--redis-url", f"redis://:secret@127.0.0.1:{free_port()}", "--model-store", "no"
+        )
+    # Then the command fails, and each of them has an advice
+    assert code == 1
+    wrong = {name for name, finding in found.items() if finding["state"] == "wrong"}
+    assert wrong == {"redis", "management_address", "certificate", "model store"}
+    assert all(found[name]["advice"] for name in wrong)
+    assert "secret" not in json.dumps(found)
+    assert f"Stop what uses port {port}" in found["management_address"]["text"]
+    assert "expired 3 days ago" in found["certificate"]["text"]
+    assert found["settings"]["state"] == "warning"
+
+
+def test_a_redis_that_may_lose_requests_is_told(redis_url):
+    with redis.Redis.from_url(redis_url) as client:
+        client.config_set("maxmemory", "1gb")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            code, found = findings("--redis-url", redis_url, "--model-store", "store")
+        finally:
+            client.config_set("maxmemory", "0")
+            client.config_set("maxmemory-policy", "noeviction")
+    assert code == 1
+    assert found["redis memory"]["advice"] == "CONFIG SET maxmemory-policy noeviction"
+
+
+def test_a_package_that_hides_one_of_marqs_is_told(tmp_path):
+    (tmp_path / "elsewhere" / "ts").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "ts" / "__init__.py").touch()
+    code, found = findings("--model-store", "store", PYTHONPATH=str(tmp_path / "elsewhere"))
+    assert code == 1
+    assert f"ts is {tmp_path / 'elsewhere' / 'ts' / '__init__.py'}" in found["packages"]["text"]
+
+
+def test_a_torch_that_cannot_be_imported_is_told(tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "torch.py").write_text("raise ImportError('libcudart.so is missing')")
+    code, found = findings("--model-store", "store", PYTHONPATH=str(tmp_path / "broken"))
+    assert code == 1
+    assert found["torch"]["text"] == "cannot be imported: ImportError: libcudart.so is missing"
+
+
+def test_what_the_server_on_this_host_uses_is_not_taken_for_a_conflict(start_server, tmp_path):
+    server = start_server(tmp_path / "store", models=[])
+    config = server.log.parent / "config.properties"
+    state = {"MARQ_STATE_DIR": str(server.state_dir)}
+    code, found = findings("--ts-config", str(config), "--model-store", "store", **state)
+    assert code == 0
+    assert f"used by the server that runs (pid {server.process.pid})" in found["inference_address"]["text"]
+    assert found["redis"]["text"].startswith("unix://:***@")
