@@ -34,6 +34,7 @@ format: $(VENV)/.test ## Format the code
 
 bench: $(VENV)/.bench ## Measure marq, and TorchServe 0.12.0 where Java is present, side by side
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.features
 
 bench-memory: $(VENV)/.bench ## Measure what 1 and 4 replicas of a 200 MB model take
 	$(BIN)/python -m benchmarks.memory

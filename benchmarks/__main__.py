@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import jobs, load, machine, options, plot, report, rounds, torchserve, workloads
-from benchmarks.servers import MARQ_VENV, Marq, ServerFailed
+from benchmarks.servers import MARQ_VENV, SERVERS, Marq, ServerFailed, TorchServe
 
 INTERRUPTED = 130
 PLAIN_WIDTH = 120  # columns where the output is not a terminal
@@ -101,10 +101,8 @@ def _describe(kind: str, row: dict[str, Any]) -> str:
 
 def make_plan(args: argparse.Namespace, console: Console) -> rounds.Plan:
     """Leaves TorchServe out where it cannot run; makes its environment where it can."""
-    venvs = dict.fromkeys(args.servers, args.torchserve_venv.absolute())
-    if Marq.name in venvs:
-        venvs[Marq.name] = MARQ_VENV
-    others = [name for name in venvs if name != Marq.name]
+    others = [name for name in args.servers if issubclass(SERVERS[name], TorchServe)]
+    venvs = {n: args.torchserve_venv.absolute() if n in others else MARQ_VENV for n in args.servers}
     if others and not torchserve.java():
         console.print("[yellow]No Java on PATH: TorchServe is left out.[/]")
         venvs = {name: venv for name, venv in venvs.items() if name not in others}

@@ -37,7 +37,7 @@ class Load:
         return self.good / self.seconds
 
 
-Generator = Callable[[str, int, float], Load]
+Generator = Callable[[str, int, float, str], Load]  # URL, connections, seconds, token or nothing
 
 
 def generator() -> tuple[str, Generator]:
@@ -47,9 +47,10 @@ def generator() -> tuple[str, Generator]:
     return "asyncio client", own_client
 
 
-def wrk(url: str, connections: int, seconds: float) -> Load:
+def wrk(url: str, connections: int, seconds: float, token: str) -> Load:
     """Raises LoadFailed."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
+    command += ["-H", f"Authorization: Bearer {token}"] if token else []
     command += ["--timeout", f"{REQUEST_TIMEOUT_S}s", "-s", str(POST_LUA), url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
     if done.returncode:
@@ -64,26 +65,27 @@ def wrk(url: str, connections: int, seconds: float) -> Load:
     )
 
 
-def own_client(url: str, connections: int, seconds: float) -> Load:
-    times, errors, took = sockets.run(url, b'{"x": 1}', connections, seconds)
+def own_client(url: str, connections: int, seconds: float, token: str) -> Load:
+    times, errors, took = sockets.run(url, b'{"x": 1}', connections, seconds, token)
     times.sort()
     p50, p99 = (times[int(len(times) * share)] * 1000 if times else 0.0 for share in (0.50, 0.99))
     return Load(len(times), errors, took, p50, p99)
 
 
-def verify(url: str, samples: list[Sample]) -> str:
+def verify(url: str, samples: list[Sample], token: str = "") -> str:
     """Sends different requests at once, so that they share batches; returns what is wrong, or nothing."""
     with ThreadPoolExecutor(len(samples)) as threads:
-        problems = list(threads.map(lambda sample: verify_one(url, sample), samples))
+        problems = list(threads.map(lambda sample: verify_one(url, sample, token), samples))
     return next(filter(None, problems), "")
 
 
-def verify_one(url: str, sample: Sample, timeout_s: float = REQUEST_TIMEOUT_S) -> str:
+def verify_one(url: str, sample: Sample, token: str = "", timeout_s: float = REQUEST_TIMEOUT_S) -> str:
     """What is wrong with the answer to one request; empty if nothing is."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     try:
-        connection.request("POST", parts.path, sample.body, JSON)
+        headers = {**JSON, "Authorization": f"Bearer {token}"} if token else JSON
+        connection.request("POST", parts.path, sample.body, headers)
         response = connection.getresponse()
         return sample.problem(response.status, response.read())
     except (OSError, http.client.HTTPException) as error:

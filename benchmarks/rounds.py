@@ -58,7 +58,7 @@ def _measure(plan: Plan, server: Server, generate: load.Generator) -> Iterator[t
         with server:
             start_s = round(time.monotonic() - began, 2)
             if warmup_s := plan.warmup_of(server.name):
-                generate(server.url, WARMUP_CONNECTIONS, warmup_s)
+                generate(server.url, WARMUP_CONNECTIONS, warmup_s, server.token)
             for connections in plan.concurrency:
                 yield (
                     "loads",
@@ -72,12 +72,12 @@ def _measure(plan: Plan, server: Server, generate: load.Generator) -> Iterator[t
 
 def _checked_load(plan: Plan, server: Server, generate: load.Generator, connections: int) -> Row:
     """One load. `problem` is set where an answer before or after it was wrong: such a load has no figures."""
-    if problem := load.verify(server.url, server.samples):
+    if problem := load.verify(server.url, server.samples, server.token):
         return {"problem": f"before the load: {problem}"}
     meter = Meter(server.tree)
-    result = generate(server.url, connections, plan.seconds)
+    result = generate(server.url, connections, plan.seconds, server.token)
     cpu_s, strangers = meter.read()
-    if problem := load.verify(server.url, server.samples):
+    if problem := load.verify(server.url, server.samples, server.token):
         return {"problem": f"after the load: {problem}"}
     return {
         "rps": round(result.rps, 1),

@@ -14,6 +14,7 @@ import psutil
 from benchmarks.load import verify_one
 from benchmarks.processes import Tree, free_port, pss_mb
 from benchmarks.workloads import VERSION, Archives, Sample, Workload
+from marq import locate
 
 MAX_DELAY_MS = 5
 START_TIMEOUT_S = 120.0
@@ -30,6 +31,8 @@ class Server:
     name: ClassVar[str]
     warmup_s: ClassVar[float]
     replica_marks: ClassVar[tuple[str, ...]]  # in the command line of a process that runs handlers
+    extra: ClassVar[dict[str, str]] = {}  # more lines of config.properties
+    token = ""  # for predictions, where it asks for one
 
     def __init__(
         self, venv: Path, archives: Archives, workload: Workload, job_queue_size: int = 1000
@@ -71,7 +74,7 @@ class Server:
         kind = self._workload.kind
         return [
             "--model-store", str(self._archives.store), "--ts-config", str(self._write_config()),
-            "--models", f"{kind}={kind}.mar", "--disable-token-auth",
+            "--models", f"{kind}={kind}.mar",
         ]  # fmt: skip
 
     def memory(self) -> dict[str, float]:
@@ -118,6 +121,7 @@ class Server:
             "default_workers_per_model": 1,
             "job_queue_size": self._job_queue_size,
             "models": json.dumps({self._workload.kind: {VERSION: model}}),
+            **self.extra,
         }
         path = self._directory / "config.properties"
         path.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
@@ -127,7 +131,7 @@ class Server:
         deadline = time.monotonic() + START_TIMEOUT_S
         problem = "no answer"
         while time.monotonic() < deadline and not self.tree.has_ended:
-            problem = verify_one(self.url, self.samples[0], timeout_s=10)
+            problem = verify_one(self.url, self.samples[0], self.token, timeout_s=10)
             if not problem:
                 return
             time.sleep(0.05)
@@ -141,6 +145,29 @@ class Marq(Server):
 
     def command(self) -> list[str]:
         return [str(self._venv / "bin/marq"), "start", *self.arguments()]
+
+
+class BareMarq(Marq):
+    """Without what can be turned off."""
+
+    name = "marq-bare"
+    extra: ClassVar[dict[str, str]] = {"enable_metrics_api": "false", "access_log": "false"}
+
+
+class FullMarq(Marq):
+    """With tokens, the access log, and all metrics on `/metrics`."""
+
+    name = "marq-full"
+    extra: ClassVar[dict[str, str]] = {
+        "disable_token_authorization": "false", "metrics_mode": "prometheus", "access_log": "true",
+    }  # fmt: skip
+
+    @property
+    def token(self) -> str:  # type: ignore[override]
+        try:
+            return locate.find(self.state_dir).token
+        except locate.ServerNotFound:
+            return ""
 
 
 class TorchServe(Server):
@@ -166,5 +193,7 @@ class QuietTorchServe(TorchServe):
         return [*super().command(), "--log-config", str(QUIET_LOG)]
 
 
-SERVERS: dict[str, type[Server]] = {server.name: server for server in (Marq, TorchServe, QuietTorchServe)}
+SERVERS: dict[str, type[Server]] = {
+    server.name: server for server in (Marq, BareMarq, FullMarq, TorchServe, QuietTorchServe)
+}
 MARQ_VENV = Path(sys.executable).parent.parent

@@ -57,16 +57,21 @@ class Loop(asyncio.Protocol):
         self._transport.write(self._request)
 
 
-def run(url: str, body: bytes, connections: int, seconds: float) -> tuple[list[float], int, float]:
+def run(
+    url: str, body: bytes, connections: int, seconds: float, token: str
+) -> tuple[list[float], int, float]:
     """(seconds of each good answer, errors, seconds that it took)."""
-    return asyncio.run(_run(url, body, connections, seconds))
+    return asyncio.run(_run(url, body, connections, seconds, token))
 
 
-async def _run(url: str, body: bytes, connections: int, seconds: float) -> tuple[list[float], int, float]:
+async def _run(
+    url: str, body: bytes, connections: int, seconds: float, token: str
+) -> tuple[list[float], int, float]:
     parts, times = urlsplit(url), []
     request = (
         f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        + (f"Authorization: Bearer {token}\r\n\r\n" if token else "\r\n")
     ).encode() + body
     began = time.perf_counter()
     clients = (

@@ -236,9 +236,11 @@ class Management:
 
 
 def _start_failed(name: str, version: str, reason: str) -> ServiceError:
-    """500, or 507 if the handler ran out of memory."""
+    """500, or 507 if the handler ran out of memory (of the device, too), as TorchServe judges it."""
     text = f"Failed to start workers for model {name} version: {version}\n{reason}"
-    return ServiceError(text, 507 if "MemoryError" in reason else None)
+    last = next((line for line in reversed(reason.splitlines()) if line.strip()), "")
+    memory = last.startswith("MemoryError") or (last.startswith("RuntimeError") and "CUDA" in last)
+    return ServiceError(text, 507 if memory else None)
 
 
 def _json(value: Any, status: int = 200) -> Response:

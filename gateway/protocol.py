@@ -35,8 +35,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "began", "body", "disconnected", "entry", "keep_alive", "more_body", "protocol", "request_id", "route",
-        "streaming",
+        "began", "body", "disconnected", "entry", "keep_alive", "more_body", "protocol", "request_id",
+        "route", "streaming",
     )  # fmt: skip
 
     def __init__(self, protocol: "PredictionProtocol", route: Route, keep_alive: bool) -> None:

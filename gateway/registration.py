@@ -80,11 +80,8 @@ def resolve(settings: Settings, registration: Registration, loaded_at_startup: b
 
 
 def model_store(settings: Settings) -> ModelStore:
-    """Raises ServiceError if `allowed_urls` is not a list of regular expressions."""
-    try:
-        return ModelStore(settings.model_store, settings.allowed_urls.split(","))
-    except ValueError as error:
-        raise errors.ServiceError(str(error)) from error
+    """The model store, and what may be downloaded into it."""
+    return ModelStore(settings.model_store, settings.allowed_urls.split(","))
 
 
 def _check_request(registration: Registration) -> None:

@@ -45,7 +45,8 @@ def _order(version: str) -> list[tuple[int, str]]:
 def wait_for_workers(registry: Registry, spec: ModelSpec, timeout_s: float | None = None) -> tuple[int, str]:
     """How many replicas are ready, and why not as many as there should be (empty: they are).
 
-    Those of an earlier generation do not count. Waits until they are, until one has failed, or until the time-out: by default the model's for starting.
+    Those of an earlier generation do not count. Waits until they are, until one has failed, or until the
+    time-out: by default the model's for starting.
     """
     timeout_s = timeout_s or spec.startup_timeout_s + START_S
     deadline = time.monotonic() + timeout_s

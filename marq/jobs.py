@@ -41,8 +41,8 @@ class Jobs:
     ) -> str:
         """Queues one job; returns its public id.
 
-        `key` makes it idempotent: while the record of a job that was submitted with this key exists, that job is
-        returned. Raises IdempotencyConflict where that was for something else.
+        `key` makes it idempotent: while the record of a job that was submitted with this key exists, that job
+        is returned. Raises IdempotencyConflict where that was for something else.
         """
         digest = b""
         if key:

@@ -17,7 +17,7 @@ MANAGEMENT = PREFIX + "management"  # stream: what was changed, by whom; wakes n
 NODES = PREFIX + "nodes"  # sorted set: node -> last heartbeat, unix s
 TOKENS = PREFIX + "tokens"  # hash: plane -> token, plane + ":expires" -> unix ms
 CELERY = PREFIX + "celery:"  # prefix of all that Celery and kombu write
-METRICS = PREFIX + "metrics"  # sorted set: key of a hash of metrics of no model -> when it was written, unix s
+METRICS = PREFIX + "metrics"  # sorted set: key of a hash of metrics of no model -> last written, unix s
 
 
 def lane(model: str, version: str, name: str = NORMAL) -> str:

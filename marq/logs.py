@@ -6,12 +6,10 @@ handler looks whether its file is still the one with that name.
 
 import contextlib
 import fcntl
-import gzip
 import json
 import logging
 import logging.handlers
 import os
-import shutil
 import sys
 import threading
 import time
@@ -61,6 +59,9 @@ def _free_name(path: Path, written: float) -> Path:
 
 def _pack(path: Path, moved: Path) -> None:
     """Compresses a file that nobody writes to any more, and deletes the oldest ones."""
+    import gzip  # a server's watcher, which has to be small, hardly ever needs them
+    import shutil
+
     time.sleep(SETTLE_S)
     packed, part = Path(f"{moved}.gz"), Path(f"{moved}.gz.part")
     with _PACKING, contextlib.suppress(OSError):

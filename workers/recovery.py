@@ -19,6 +19,7 @@ from workers.specs import PoolSpec, consumer_name, pool_of, scoreboard_path
 
 log = logging.getLogger(__name__)
 
+KILLED_FOR_MEMORY = "exit code 137"  # as containers tell it
 MOST_REFUSED = 100  # of each lane at a time
 
 
@@ -105,7 +106,8 @@ class Recovery:
         try:
             request = decode(lane, entry, fields)
             request.attempts = b"%d" % (attempts - 1)
-            reply: Reply = responses.failures([request], 500, "Worker died.")[0]
+            status = 507 if death.ending == KILLED_FOR_MEMORY else 500
+            reply: Reply = responses.failures([request], status, "Worker died.")[0]
             log.error("request %s %s\n%s", request.id.decode(), death.reason, death.log)
             publisher = Publisher(self._model, device, self._ttl_ms)
             commands += publisher.commands([(request, reply)], request.queued_ms)

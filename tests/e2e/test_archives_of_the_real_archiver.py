@@ -38,7 +38,8 @@ class Doubling(BaseHandler):
         return torch.tensor([row["body"]["x"] for row in data], dtype=torch.float32)
 
     def postprocess(self, output):
-        return [{"y": value, "unit": self.unit, "of": self.context.manifest["createdOn"]} for value in output.tolist()]
+        made = self.context.manifest["createdOn"]
+        return [{"y": value, "unit": self.unit, "of": made} for value in output.tolist()]
 """
 
 

@@ -120,7 +120,7 @@ def test_a_request_in_time_is_answered(server: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("given", ["soon", "0", "-1", "inf", "nan", ""])
-def test_a_time_out_that_is_none_is_a_400_that_says_what_is_allowed(server: RunningServer, given: str) -> None:
+def test_a_time_out_that_is_none_is_a_400_that_tells_what_is_one(server: RunningServer, given: str) -> None:
     for path in ("predictions", "jobs"):
         answer = httpx.post(f"{server.inference}/{path}/slow", headers={"X-Request-Timeout": given})
         assert answer.status_code == 400

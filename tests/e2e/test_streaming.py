@@ -127,7 +127,9 @@ def test_clients_of_the_queue_get_the_whole_answer(server: RunningServer) -> Non
 
 
 def test_a_stream_that_nobody_reads_any_more_is_stopped(server: RunningServer) -> None:
-    with httpx.stream("POST", f"{server.inference}/predictions/stream", content=b"200 slow", headers=TEXT) as r:
+    with httpx.stream(
+        "POST", f"{server.inference}/predictions/stream", content=b"200 slow", headers=TEXT
+    ) as r:
         next(r.iter_text())
     # The one replica would be busy for half a minute.
     began = time.monotonic()

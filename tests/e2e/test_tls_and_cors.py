@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 import certificates
 import httpx
 import pytest
-from support import MARQ, RunningServer, free_port, wait_for
+from support import MARQ, START_TIMEOUT_S, RunningServer, free_port, wait_for
 from tls_proxy import tls_proxy
 
 ECHO = """
@@ -55,7 +55,9 @@ def run_marq(tmp_path, monkeypatch):
         where = {name: given[f"{name}_address"] for name in where}
         server = RunningServer(process, tmp_path / "state", **where, log=output)
         wait_for(
-            lambda: process.poll() is not None or "Model server started." in output.read_text(), log=output
+            lambda: process.poll() is not None or "Model server started." in output.read_text(),
+            START_TIMEOUT_S,
+            log=output,
         )
         return server
 

@@ -295,11 +295,6 @@ def test_a_download_that_is_no_model_does_not_stay(settings, store, tmp_path):
     assert list(store.iterdir()) == []
 
 
-def test_allowed_urls_that_are_no_expressions_are_told(settings):
-    error = refusal(errors.ServiceError, settings(allowed_urls="(("), Registration("m.mar"))
-    assert "allowed_urls" in error.message
-
-
 def test_a_file_that_may_not_be_read_is_told(pack, settings, monkeypatch):
     def fail(path):
         raise PermissionError("not yours")
