@@ -45,15 +45,15 @@ class Backlog:
     def admit(self) -> None:
         """Counts a prediction that is about to be queued. Raises QueueFull with the time to wait."""
         if self.waiting >= self.limit:
-            raise QueueFull(self._why("jobQueueSize", self._limit), self._retry_after_s())
+            raise self._refusal(QueueFull, "jobQueueSize", self._limit)
         self.waiting += 1
 
     def admit_job(self) -> None:
         """The same for a job. Raises TooManyJobs, or QueueFull where no request at all is taken."""
         if self.reason:
-            raise QueueFull(self.reason, self._retry_after_s())
+            raise self._refusal(QueueFull, "maxmemory", 0)
         if self.waiting >= self._job_limit:
-            raise TooManyJobs(self._why("max_queued_jobs", self._job_limit), self._retry_after_s())
+            raise self._refusal(TooManyJobs, "max_queued_jobs", self._job_limit)
         self.waiting += 1
 
     def refuse(self, reason: str) -> None:
@@ -68,11 +68,13 @@ class Backlog:
             self.drained_per_s += (max(0, taken - self.taken) / seconds - self.drained_per_s) / 2
         self.taken = taken
 
-    def _why(self, name: str, limit: int) -> str:
-        return self.reason or (
+    def _refusal(self, kind: type[QueueFull], name: str, limit: int) -> QueueFull:
+        why = self.reason or (
             f'Model "{self.spec.name}": the queue of version {self.spec.version} is full: '
             f"{self.waiting} requests wait, and {name} allows {limit}."
         )
+        retry_after_s = self._retry_after_s()
+        return kind(f"{why} Try again in {retry_after_s} s.", retry_after_s)
 
     def _retry_after_s(self) -> int:
         """How long what waits will take, at the rate of the last seconds."""

@@ -140,8 +140,8 @@ class ServiceUnavailable(ServiceError):
 class QueueFull(ServiceUnavailable):
     """Raised when too much waits already; tells when to try again."""
 
-    def __init__(self, message: str, retry_after_s: int) -> None:
-        super().__init__(f"{message} Try again in {retry_after_s} s.")
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
         self.headers = {"Retry-After": str(retry_after_s)}
 
 

@@ -49,7 +49,11 @@ class Jobs:
             request_id = str(uuid.uuid5(IDEMPOTENCY, f"{model}:{key}")).encode()
             digest = _digest(version, fields)
         script_keys, arguments = submit_command(model, version, request_id, fields, keys.NORMAL, digest)
-        if await self._broker.run(scripts.SUBMIT, list(script_keys), *arguments) == OTHER_DIGEST:
+        try:
+            queued = await self._broker.run(scripts.SUBMIT, list(script_keys), *arguments)
+        except hiredis.ReplyError as error:  # it is full, or cannot write for another reason
+            raise ServiceUnavailable(f"Redis refused the request: {error}") from None
+        if queued == OTHER_DIGEST:
             raise IdempotencyConflict(f"Idempotency-Key {key!r:.100} was used for another request.")
         return results.job_id(model, request_id.decode())
 

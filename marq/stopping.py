@@ -8,7 +8,10 @@ POLL_S = 0.1
 
 
 def end(process: psutil.Process, timeout_s: float) -> bool:
-    """Asks a process to end; whether it has within the time-out. A zombie has. Raises psutil.NoSuchProcess."""
+    """Asks a process to end; whether it has within the time-out. A zombie has.
+
+    Raises psutil.NoSuchProcess.
+    """
     process.terminate()
     deadline = time.monotonic() + timeout_s
     while process.is_running():

@@ -3,11 +3,16 @@
 Celery runs and steers pools; predictions and jobs never pass through its messages.
 """
 
+import logging
 import os
+from pathlib import Path
+from typing import Any
 
 from celery import Celery
+from celery.signals import setup_logging
 
-from marq import keys
+from marq import keys, logs
+from workers.specs import PoolSpec
 
 
 def broker_url(url: str | None) -> str | None:
@@ -30,3 +35,11 @@ app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=False,
     control_queue_expires=60.0,
 )
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def configure_logging(**_: Any) -> None:
+    """In a pool: its log goes where the logs of gateways and nodes go."""
+    logs.configure("pool", Path(PoolSpec.from_environment().log_file).parent)
+    for library in ("celery", "kombu"):
+        logging.getLogger(library).setLevel(logging.WARNING)

@@ -8,14 +8,13 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import redis
 
-from marq import connection, gpus, keys, settings
+from marq import connection, gpus, keys, logs, settings
 from marq.process import die_with_parent
 from marq.registry import HEARTBEAT_S, ModelSpec, Registry
 from workers import devices
@@ -140,7 +139,7 @@ class Node:
             model_dir=str(prepared.model_dir),
             redis_url=config.redis_url,
             run_dir=str(config.state_dir / "run"),
-            log_file=str(config.log_dir / "model_log.log"),
+            log_file=str(config.log_dir / logs.MODEL_LOG),
             gpus=self._gpus,
             first_device=first,
             threads=devices.threads_per_replica(replicas),
@@ -207,10 +206,8 @@ class Node:
 
 def main() -> None:
     supervised = die_with_parent()
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s [%(levelname)s] node: %(message)s"
-    )
     config = settings.load()
+    logs.configure("node", config.log_dir)
     node = Node(config, os.environ.get("MARQ_NODE") or socket.gethostname())
     signal.signal(signal.SIGTERM, node.stop_soon)
     if not supervised:

@@ -15,11 +15,10 @@ import redis
 from celery.concurrency.base import BasePool
 from celery.worker.control import control_command
 
-from marq import connection, registry
+from marq import connection, logs, registry
 from marq.process import die_with_parent
 from marq.registry import HEARTBEAT_S, Registry
 from workers.handler_metrics import HandlerMetrics
-from workers.model_log import model_log
 from workers.recovery import Recovery
 from workers.replica_process import ReplicaProcess
 from workers.specs import PoolSpec
@@ -41,7 +40,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._spec = PoolSpec.from_environment()
         self._registry = Registry(connection.client(self._spec.redis_url))
         self._recovery = Recovery(self._spec, self._registry)
-        self._model_log = model_log(Path(self._spec.log_file))
+        self._model_log = logs.model_logger(Path(self._spec.log_file))
         self._metrics = HandlerMetrics(self._spec)
         self._replicas: list[ReplicaProcess] = []
         self._generation = self._spec.model.generation

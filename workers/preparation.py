@@ -12,10 +12,10 @@ from typing import Any
 
 from archive.errors import ArchiveError
 from archive.reader import extract, prune, unpacked_path
+from marq import logs
 from marq.registry import ModelSpec
 from marq.settings import Settings
 from workers.dependencies import Dependencies, Installed
-from workers.model_log import model_log
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class Preparations:
         self._config, self._on_done = config, on_done
         self._threads = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="prepare")
         self._dependencies = Dependencies(
-            config.dependencies_dir, model_log(config.log_dir / "model_log.log")
+            config.dependencies_dir, logs.model_logger(config.log_dir / logs.MODEL_LOG)
         )
 
     def begin(self, spec: ModelSpec, label: str) -> Preparation:

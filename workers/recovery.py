@@ -11,7 +11,7 @@ from marq.burial import Death, bury
 from marq.connection import Connection
 from marq.errors import MalformedEntry, ServiceUnavailable
 from marq.message import Reply, decode
-from marq.registry import Registry
+from marq.registry import HEARTBEAT_LIMIT_S, Registry
 from workers.publisher import Publisher
 from workers.runtime import responses
 from workers.scoreboard import Scoreboard
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 KILLED_FOR_MEMORY = "exit code 137"  # as containers tell it
 MOST_REFUSED = 100  # of each lane at a time
+SILENCE_S = HEARTBEAT_LIMIT_S / 2  # after so long without a look, Redis or this host was away
 
 
 class Recovery:
@@ -32,6 +33,7 @@ class Recovery:
         self._lanes = keys.lanes(self._model.name, self._model.version)
         self._ttl_ms = pool.job_result_ttl_ms
         self._run_dir = pool.run_dir
+        self._looked, self._judging_from = time.monotonic(), 0.0
 
     def requeue(self, consumer: str, running: list[str], device: str, reason: str) -> None:
         """Moves all that the consumer held to the front. Raises redis.RedisError.
@@ -50,9 +52,12 @@ class Recovery:
 
     def requeue_lost(self, alive: set[str]) -> None:
         """Does the same for consumers whose pool is not heard of any more, and for this pool's old ones."""
-        for consumer in self._consumers() - alive:
+        lost = self._consumers() - alive
+        heard = self._registry.live_reports(self._model) if lost else {}
+        may_judge = self._may_judge()
+        for consumer in lost:
             pool = pool_of(consumer)
-            if pool == self._pool_name or not self._is_alive(pool):
+            if pool == self._pool_name or (may_judge and pool not in heard):
                 log.warning("putting back what the lost replica %s held", consumer)
                 self.requeue(consumer, self._running(consumer), "unknown", "its host or pool was lost")
 
@@ -95,8 +100,13 @@ class Recovery:
             for item in self._registry.redis.xpending_range(lane, keys.GROUP, "-", "+", 10_000, consumer)
         ]
 
-    def _is_alive(self, pool: str) -> bool:
-        return pool in self._registry.live_reports(self._model)
+    def _may_judge(self) -> bool:
+        """Whether other pools have had the time to report: not while Redis was away."""
+        now = time.monotonic()
+        if now - self._looked > SILENCE_S:
+            self._judging_from = now + HEARTBEAT_LIMIT_S
+        self._looked = now
+        return now >= self._judging_from
 
     def _give_up(
         self, lane: str, entry: bytes, attempts: int, fields: list[bytes], device: str, reason: str

@@ -80,6 +80,7 @@ app.command(
     rich_help_panel=MODELS, epilog="Example: marq register digits.mar --batch-size 8 --max-batch-delay 50"
 )(models.register)
 app.command(rich_help_panel=MODELS, epilog="Example: marq scale digits 4")(models.scale)
+app.command(rich_help_panel=MODELS, epilog="Example: marq reload digits")(models.reload)
 app.command("set-default", rich_help_panel=MODELS, epilog="Example: marq set-default digits 2.0")(
     models.set_default
 )

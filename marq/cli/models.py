@@ -132,6 +132,21 @@ def scale(
     _tell(server, "PUT", api.path("models", model, version), as_json, given)
 
 
+def reload(
+    model: options.ModelName,
+    version: options.ModelVersion = None,
+    wait: Wait = True,
+    as_json: options.AsJson = False,
+    url: options.ManagementUrl = None,
+    token: options.Token = None,
+    state_dir: options.StateDir = None,
+) -> None:
+    """Replace all replicas, each when its successor is ready; no request fails."""
+    server = api.connect(url, token, state_dir, management=True)
+    given = {"synchronous": "true" if wait else "false"}
+    _tell(server, "POST", api.path("models", model, version, "reload"), as_json, given)
+
+
 def set_default(
     model: options.ModelName,
     version: Annotated[str, typer.Argument(metavar="VERSION", help="A registered version.")],

@@ -10,7 +10,7 @@ from marq import __version__
 MARQ = Path(sys.executable).with_name("marq")
 COMMANDS = [
     *("start", "stop", "status", "top", "logs", "config", "doctor", "node"),
-    *("models", "describe", "register", "scale", "set-default", "unregister", "archive"),
+    *("models", "describe", "register", "scale", "reload", "set-default", "unregister", "archive"),
     *("predict", "submit", "job"),
 ]
 HEAVY = {"torch", "celery", "fastapi", "redis", "httpx", "pydantic", "psutil"}

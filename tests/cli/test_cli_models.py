@@ -109,3 +109,10 @@ def test_where_no_server_runs_the_shell_completes_nothing(tmp_path):
     }  # fmt: skip
     done = subprocess.run([MARQ], capture_output=True, text=True, env=environment, timeout=30)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
+
+
+def test_replicas_are_replaced_by_one_command(told):
+    before = {worker["pid"] for worker in told("describe", "echo", "--json")[0]["workers"]}
+    assert told("reload", "echo") == "Workers reloaded for model: echo, version: 1.0\n"
+    after = {worker["pid"] for worker in told("describe", "echo", "--json")[0]["workers"]}
+    assert after and not after & before

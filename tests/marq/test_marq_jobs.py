@@ -205,3 +205,20 @@ async def test_while_redis_is_gone_a_submission_is_refused(tmp_path):
         with pytest.raises(ServiceUnavailable):
             await submit(jobs)
     await broker.stop()
+
+
+async def test_a_full_redis_refuses_a_submission_and_says_why(tmp_path):
+    server = EmbeddedServer(tmp_path)
+    server.start()
+    broker = Broker(server.url)
+    await broker.start()
+    jobs = Jobs(broker)
+    try:
+        with connection.client(server.url) as client:
+            client.config_set("maxmemory", 1)
+        with pytest.raises(ServiceUnavailable, match="maxmemory"):
+            await submit(jobs)
+    finally:
+        jobs.stop()
+        await broker.stop()
+        server.stop()
