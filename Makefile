@@ -8,7 +8,7 @@ TORCHVISION := .venv-torchvision
 SOURCES := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compose check format bench bench-memory clean
+.PHONY: help demo test test-chaos test-soak test-compose check format bench bench-memory clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,12 @@ test: $(VENV)/.test $(ARCHIVERS)/.installed $(TORCHVISION)/.installed ## Run the
 
 test-compose: $(VENV)/.test ## Bring the containers up with Docker, kill some, count the answers
 	$(BIN)/python -m pytest tests/compose --log-cli-level=INFO
+
+test-chaos: $(VENV)/.test ## Kill, stop, fill and cut everything under load; a table of what became of each request
+	$(BIN)/python tests/chaos
+
+test-soak: $(VENV)/.test ## Ten minutes of steady load: how much each process grows, what is left in Redis
+	$(BIN)/python tests/chaos soak --soak-s 600
 
 check: $(VENV)/.test ## Lint, check the format and the types
 	$(BIN)/ruff check .

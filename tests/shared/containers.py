@@ -113,11 +113,16 @@ class Project:
         )
 
     def containers(self, service: str) -> list[str]:
-        return self.compose("ps", "--quiet", service).split()
+        """Those of a service that run."""
+        listed = self.compose("ps", "--quiet", service).split()
+        return [each for each in listed if inspect(each)["State"]["Running"]]
+
+    def in_gateway(self, *command: str) -> str:
+        return docker("exec", self.containers("gateway")[0], *command)
 
     def tokens(self) -> dict[str, Any]:
         """As an operator reads them."""
-        read: dict[str, Any] = json.loads(self.compose("exec", "-T", "gateway", "cat", "key_file.json"))
+        read: dict[str, Any] = json.loads(self.in_gateway("cat", "key_file.json"))
         return read
 
     def down(self) -> None:
