@@ -2,7 +2,6 @@ import asyncio
 
 import hiredis
 import pytest
-from support import free_port
 
 from marq.connection import pack
 from marq.errors import RedisUnavailable, ServiceUnavailable
@@ -113,7 +112,7 @@ async def test_a_database_can_be_chosen(redis_url, client):
 @pytest.mark.parametrize(
     "url",
     [
-        f"redis://:secret@127.0.0.1:{free_port()}",
+        "redis://:secret@127.0.0.1:1",
         "redis://:secret@no-such-host.invalid",
         "unix://:secret@/no/such/socket",
         "http://:secret@h",
