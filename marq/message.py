@@ -6,10 +6,13 @@ required. A reply entry holds the fields of one reply, or of several in a row, e
 
 from dataclasses import dataclass
 
+from marq import keys
 from marq.errors import MalformedEntry
 
 VERSION = 1
 DEFAULT_TTL_MS = 3_600_000  # how long a finished job's record is kept
+MOST_DIGITS = 19  # of a number: longer ones are no times, and Python would not even read them
+OWN, REPLIES = keys.PREFIX.encode(), keys.replies("").encode()
 
 
 @dataclass(slots=True)
@@ -58,10 +61,13 @@ def decode(lane: str, entry: bytes, fields: list[bytes]) -> Request:
     if "body" not in known:
         raise MalformedEntry("the field `body` is missing", fields)
     for name in ("deadline", "attempts"):
-        if name in known and not known[name].isdigit():
+        if name in known and not (known[name].isdigit() and len(known[name]) <= MOST_DIGITS):
             raise MalformedEntry(
                 f"the field `{name}` must be a whole number, not {known[name]!r:.40}", fields
             )
+    for name in ("reply", "replies"):
+        if name in known and known[name].startswith(OWN) and not known[name].startswith(REPLIES):
+            raise MalformedEntry(f"the field `{name}` must not name a key of marq's own", fields)
     for name in ("id", "path"):
         if name in known and not _is_text(known[name]):
             raise MalformedEntry(f"the field `{name}` must be UTF-8, not {known[name]!r:.40}", fields)

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -55,10 +56,15 @@ class AsyncReplica:
         self._running: dict[tuple[str, bytes], float] = {}  # (lane, entry) -> last sign of life
         self._draining = threading.Event()
         self._ended = asyncio.Event()
+        self._failed = False
+        self._taken: list[Request] = []  # by the feeder, most recently
         call.outlet = Outlet(self._sender, self._publisher, self._renew)
 
     def run(self) -> None:
-        """Returns when drained: what ran is published; what was only fetched, the pool puts back."""
+        """Returns when drained: what ran is published; what was only fetched, the pool puts back.
+
+        Exits with code 1 if the feeder failed; to blame is what it took last.
+        """
         self._loop.add_signal_handler(signal.SIGTERM, self._draining.set)
         self._board.enter(scoreboard.READY)
         threading.Thread(target=self._feed, name="feeder", daemon=True).start()
@@ -66,6 +72,9 @@ class AsyncReplica:
         self._board.enter(scoreboard.DRAINING)
         self._sender.send(self._collector.flush())
         self._sender.settle()
+        if self._failed:
+            self._board.begin([b"%s %s" % (row.lane.encode(), row.entry) for row in self._taken])
+            sys.exit(1)
 
     async def _watch(self) -> None:
         """Until drained, keeps the scoreboard true: a loop that is stuck does not come here."""
@@ -86,13 +95,17 @@ class AsyncReplica:
                 log.warning("Redis does not answer as it should: %s", error)
                 self._room.release()
                 self._reconnect()
+            except Exception:  # nobody would take requests any more: another process may
+                log.exception("the replica ends when what runs has been answered")
+                self._failed = True
+                self._draining.set()
         self._loop.call_soon_threadsafe(self._ended.set)
 
     def _start_batch(self) -> None:
         if not self._batcher.held:
             self._batcher.fetch([])
         began = time.monotonic()
-        batch = self._batcher.take()
+        self._taken = batch = self._batcher.take()
         waited_s = time.monotonic() - began
         now_ms = int(time.time() * 1000)
         late = [request for request in batch if request.deadline and int(request.deadline) < now_ms]

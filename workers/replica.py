@@ -92,6 +92,8 @@ class Replica:
         began = time.monotonic()
         batch = self._batcher.take()
         waited_s = time.monotonic() - began
+        # Noted before anything is done with them: what ends replicas here would else do so for ever.
+        self._board.begin([b"%s %s" % (request.lane.encode(), request.entry) for request in batch])
         now_ms = int(time.time() * 1000)
         late = [request for request in batch if request.deadline and int(request.deadline) < now_ms]
         if late:
@@ -99,9 +101,10 @@ class Replica:
             batch = [request for request in batch if request not in late]
         if batch:
             self._run_batch(batch, now_ms, waited_s)
+        elif late:
+            self._board.begin([])
 
     def _run_batch(self, batch: list[Request], started_ms: int, waited_s: float) -> None:
-        self._board.begin([b"%s %s" % (request.lane.encode(), request.entry) for request in batch])
         replies = self._batcher.run(lambda: self._call.run(batch))
         self._sender.settle()
         if not self._outgoing:

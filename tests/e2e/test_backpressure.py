@@ -10,6 +10,8 @@ import pytest
 import redis
 from support import RunningServer, wait_for
 
+from marq import keys
+
 LIMIT, JOB_LIMIT = 10, 30
 
 
@@ -76,7 +78,8 @@ def test_when_redis_is_nearly_full_new_requests_are_refused_and_running_ones_ans
     with redis.Redis.from_url(server.redis_url) as client, ThreadPoolExecutor(1) as executor:
         used = client.info("memory")["used_memory"]
         running = executor.submit(server.predict, "slow", b"x")
-        time.sleep(0.2)
+        lane = keys.lane("slow", "1.0")
+        wait_for(lambda: client.xpending(lane, keys.GROUP)["pending"])
         client.config_set("maxmemory", int(used * 1.05))
         refused = wait_for(lambda: next((a for a in burst(server, 2) if a.status_code == 503), None))
         assert "maxmemory" in refused.json()["message"]

@@ -72,6 +72,8 @@ def load_example() -> Iterator[Callable[..., SimpleNamespace]]:
 
         def load(folder: str, *modules: str) -> SimpleNamespace:
             patch.syspath_prepend(str(EXAMPLES / folder))
+            for name in modules:  # whatever else in this process bears it
+                patch.delitem(sys.modules, name, raising=False)
             return SimpleNamespace(**{name: importlib.import_module(name) for name in modules})
 
         yield load

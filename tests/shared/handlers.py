@@ -72,7 +72,7 @@ BROKEN = """
 raise RuntimeError("this module cannot be imported")
 """
 
-STREAM = '''
+STREAM = """
 import os
 import signal
 import time
@@ -101,9 +101,9 @@ def handle(data, context):
     if ending == "unknown":
         send_intermediate_predict_response([object()], context.request_ids, "part", 200, context)
     return [f"{position}.end" for position in range(len(data))]
-'''
+"""
 
-ASYNC = '''
+ASYNC = """
 import asyncio
 
 from ts.handler_utils.utils import send_intermediate_predict_response
@@ -130,4 +130,4 @@ class Sleeper:
             return ["end"]
         await asyncio.sleep(0.5)
         return [f"{row['body']} {context.request_ids[index]}" for index, row in enumerate(data)]
-'''
+"""

@@ -1,0 +1,161 @@
+"""The handlers that are served while things break, packed as archives."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from archive.writer import ArchiveSpec, write
+
+STEPS = (
+    "before take", "after take", "before run", "after run", "before publish", "after publish",
+    "after acknowledge", "after all was sent",
+)  # fmt: skip
+
+# Answers with squares. Notes what it runs in a file; "poison" ends its replica.
+SQUARE = """
+import os
+import signal
+import time
+
+
+class Square:
+    def initialize(self, context):
+        config = context.model_yaml_config["handler"]
+        self.runs = os.open(config["runs"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self.seconds = config["seconds"]
+
+    def handle(self, data, context):
+        texts = [row.get("body") for row in data]
+        numbers = [number(text) for text in texts]
+        os.write(self.runs, "".join(f"{n}\\n" for n in numbers if n is not None).encode())
+        if any(isinstance(text, str) and text.endswith("poison") for text in texts):
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.seconds)
+        return ["none" if n is None else n ** 2 for n in numbers]
+
+
+def number(text):
+    try:
+        return int(text.split()[0])
+    except Exception:
+        return None
+"""
+
+# The same, in a replica that ends at one exact moment of its work, another one in each life.
+MORTAL = """
+import os
+import signal
+
+from marq import scripts
+from marq.connection import Connection
+
+BATCHES = 5  # that are answered before the end comes
+
+write, read = Connection._write, Connection.read
+
+
+def kind(command):
+    if command[0] in ("XACK", "XADD", "XREADGROUP"):
+        return command[0]
+    return "PUBLISH" if command[:2] == ("EVALSHA", scripts.PUBLISH.sha) else ""
+
+
+class Square:
+    def initialize(self, context):
+        config = context.model_yaml_config["handler"]
+        self.runs = os.open(config["runs"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self.batches, self.path = 0, config["ends"]
+        with open(self.path, "a+") as file:  # a line for each life so far, and one for each end
+            file.seek(0)
+            life = sum(line == "life\\n" for line in file)
+            self.step = config["steps"][life % len(config["steps"])]
+            file.write("life\\n")
+        self.patch()
+
+    def at(self, step):
+        if self.batches >= BATCHES and step == self.step:
+            with open(self.path, "a") as file:
+                file.write(step + "\\n")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def patch(self):
+        def dying_write(connection, commands):
+            kinds = [kind(command) for command in commands]
+            if kinds == ["XREADGROUP"]:
+                self.at("before take")
+            if "XACK" in kinds or "PUBLISH" in kinds:
+                self.at("before publish")
+                if "XADD" in kinds and self.step == "after publish":
+                    write(connection, commands[: kinds.index("XADD") + 1])
+                    self.at("after publish")
+                    return write(connection, commands[kinds.index("XADD") + 1 :])
+                if "XACK" in kinds and self.step == "after acknowledge":
+                    write(connection, commands[: kinds.index("XACK") + 1])
+                    self.at("after acknowledge")
+                    return write(connection, commands[kinds.index("XACK") + 1 :])
+                write(connection, commands)
+                return self.at("after all was sent")
+            write(connection, commands)
+
+        def dying_read(connection, *arguments):
+            reply = read(connection, *arguments)
+            if reply:
+                self.at("after take")
+            return reply
+
+        Connection._write, Connection.read = dying_write, dying_read
+
+    def handle(self, data, context):
+        self.at("before run")
+        numbers = [int(row["body"]) for row in data]
+        os.write(self.runs, "".join(f"{number}\\n" for number in numbers).encode())
+        self.at("after run")
+        self.batches += 1
+        return [number ** 2 for number in numbers]
+"""
+
+# Answers with the size and the digest of what it gets.
+DIGEST = """
+import hashlib
+
+
+def handle(data, context):
+    if data is None:
+        return None
+    return [f"{len(row['body'])} {hashlib.sha256(row['body']).hexdigest()}" for row in data]
+"""
+
+
+def pack_all(store: Path, sources: Path, runs: Path, ends: Path) -> None:
+    """`runs` will get a line for each row that is run, `ends` some for each life of a replica of `steps`."""
+    square = {"batchSize": 8, "maxBatchDelay": 5, "jobQueueSize": 100_000}
+    handler = {"runs": str(runs), "ends": str(ends), "steps": STEPS, "seconds": 0.005}
+    _pack(store, sources, "square", SQUARE, {**square, **_replicas(3), "handler": handler})
+    _pack(store, sources, "fragile", SQUARE, {**square, **_replicas(2), "batchSize": 32, "handler": handler})
+    _pack(store, sources, "steps", MORTAL, {**square, **_replicas(2), "handler": handler})
+    slow = {**square, **_replicas(1), "jobQueueSize": LIMIT, "handler": {**handler, "seconds": 0.05}}
+    _pack(store, sources, "limited", SQUARE, slow)
+    _pack(store, sources, "digest", DIGEST, _replicas(1))
+
+
+LIMIT = 100  # predictions that may wait for the model `limited`
+JOB_LIMIT = 500  # jobs that may wait for any model
+MODELS = {"square": 3, "fragile": 2, "steps": 2, "limited": 1, "digest": 1}  # and their replicas
+
+
+def _replicas(number: int) -> dict[str, int]:
+    return {"minWorkers": number, "maxWorkers": number}
+
+
+def _pack(store: Path, sources: Path, name: str, source: str, config: dict[str, Any]) -> None:
+    sources.mkdir(parents=True, exist_ok=True)
+    store.mkdir(parents=True, exist_ok=True)
+    handler, settings = sources / f"{name}_handler.py", sources / f"{name}.yaml"
+    handler.write_text(source)
+    settings.write_text(json.dumps(config))  # JSON is YAML
+    write(
+        ArchiveSpec(
+            model_name=name, handler=str(handler), version="1.0", export_path=store, force=True,
+            config_file=str(settings),
+        )
+    )  # fmt: skip

@@ -1,0 +1,150 @@
+"""Cases: processes of marq are killed or stopped."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import psutil
+from archives import STEPS
+from ledger import Ledger
+from load import BROKEN, Load
+from scale import Scale
+from stage import READY_S, Stage, lives
+
+GATEWAY_LIFE_S = 1.5  # the watcher does not start more often what ends at once
+
+
+async def replicas_killed(stage: Stage, scale: Scale) -> Ledger:
+    """SIGKILL of a random replica every second."""
+    await stage.until_ready("square")
+    kills = 0
+    async with Load(stage, scale.rate) as load:
+        end = time.monotonic() + scale.replicas_killed_s
+        while time.monotonic() < end:
+            await asyncio.sleep(1.0)
+            if ready := await stage.ready_replicas("square"):
+                kills += _kill(random.choice(ready))
+    load.ledger.notes.insert(0, f"{kills} kills")
+    return load.ledger
+
+
+async def pools_killed(stage: Stage, scale: Scale) -> Ledger:
+    """SIGKILL of the pool, with all its replicas, as often as it is up again."""
+    return await _killed_when_up(stage, scale, scale.pools_killed_s, lambda: stage.pools("square"))
+
+
+async def nodes_killed(stage: Stage, scale: Scale) -> Ledger:
+    """The same of the node, with all its pools."""
+    return await _killed_when_up(stage, scale, scale.nodes_killed_s, lambda: stage.nodes)
+
+
+async def _killed_when_up(
+    stage: Stage, scale: Scale, seconds: float, find: Callable[[], list[psutil.Process]]
+) -> Ledger:
+    await stage.until_ready("square")
+    kills, down_s = 0, 0.0
+    async with Load(stage, scale.rate) as load:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            await asyncio.sleep(1.0)
+            kills += _kill(random.choice(find()).pid)
+            began = time.monotonic()
+            await asyncio.sleep(0.5)
+            await stage.until_ready("square", 1)
+            down_s = max(down_s, time.monotonic() - began)
+    load.ledger.notes.insert(0, f"{kills} kills, {down_s:.1f} s away at most")
+    return load.ledger
+
+
+async def host_killed(stage: Stage, scale: Scale) -> Ledger:
+    """SIGKILL of a second node that nobody starts again: the first one takes over, by the heartbeat alone."""
+    with stage.second_node() as node:
+        await _until(lambda: stage.replicas_of(node, "square"), "replicas of the second node")
+        async with Load(stage, scale.rate) as load:
+            await asyncio.sleep(1.0)
+            lost = stage.replicas_of(node, "square")
+            node.kill()
+            await _until(lambda: not any(lives(replica.pid) for replica in lost), "the end of its replicas")
+            killed = time.monotonic()
+            await stage.until_ready("square")
+            away_s = time.monotonic() - killed
+    load.ledger.notes.insert(0, f"{len(lost)} replicas lost, replaced after {away_s:.1f} s")
+    return load.ledger
+
+
+async def gateways_killed(stage: Stage, scale: Scale) -> Ledger:
+    """SIGKILL of a random gateway: whoever waited there for a prediction sees the connection end."""
+    await stage.until_ready("square")
+    kills = 0
+    async with Load(stage, scale.rate, designed=frozenset({BROKEN})) as load:
+        end = time.monotonic() + scale.gateways_killed_s
+        while time.monotonic() < end:
+            await asyncio.sleep(GATEWAY_LIFE_S)
+            if gateways := stage.gateways:
+                kills += _kill(random.choice(gateways).pid)
+    load.ledger.notes.insert(0, f"{kills} kills")
+    return load.ledger
+
+
+async def replica_stopped(stage: Stage, scale: Scale) -> Ledger:
+    """SIGSTOP, later SIGCONT, of a replica: what it holds waits for it, nobody takes it away."""
+    victim = random.choice(await stage.until_ready("square"))
+    ledger = await _stopped(stage, scale, psutil.Process(victim))
+    if any("run again" in note for note in ledger.notes):
+        ledger.complain("rows were taken from a replica that was only slow")
+    return ledger
+
+
+async def gateway_stopped(stage: Stage, scale: Scale) -> Ledger:
+    """The same of a gateway: its clients wait, those of the other one do not notice."""
+    await stage.until_ready("square")
+    return await _stopped(stage, scale, random.choice(stage.gateways))
+
+
+async def _stopped(stage: Stage, scale: Scale, victim: psutil.Process) -> Ledger:
+    async with Load(stage, scale.rate) as load:
+        await asyncio.sleep(0.5)
+        victim.suspend()
+        try:
+            await asyncio.sleep(scale.stopped_s)
+        finally:
+            victim.resume()
+        await asyncio.sleep(0.5)
+    load.ledger.notes.insert(0, f"stopped for {scale.stopped_s:g} s")
+    return load.ledger
+
+
+async def steps_killed(stage: Stage, scale: Scale) -> Ledger:
+    """Replicas that end before and after each step of take, run, publish and acknowledge."""
+    ends = Counter[str]()
+    # What has been run but not published when its replica ends has no attempt behind it.
+    async with Load(stage, scale.rate, "steps", most_runs=len(STEPS)) as load:
+        deadline = time.monotonic() + 20 * scale.steps_times
+        while min(ends[step] for step in STEPS) < scale.steps_times and time.monotonic() < deadline:
+            await asyncio.sleep(0.2)
+            with contextlib.suppress(FileNotFoundError):
+                ends = Counter((stage.directory / "ends").read_text().splitlines())
+    if missing := [step for step in STEPS if ends[step] < scale.steps_times]:
+        load.ledger.complain(f"no replica ended {', '.join(missing)}: {dict(ends)}")
+    load.ledger.notes.insert(0, f"{ends.total() - ends['life']} ends at {len(STEPS)} moments")
+    return load.ledger
+
+
+def _kill(pid: int) -> int:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+        return 1
+    return 0
+
+
+async def _until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + READY_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited in vain for {what}")
+        await asyncio.sleep(0.1)

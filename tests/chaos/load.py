@@ -1,0 +1,201 @@
+"""Predictions and jobs with unique payloads at a steady rate, each followed to its end."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections import Counter
+from types import TracebackType
+from typing import Any, Self
+
+import redis.asyncio
+from http_client import TEXT, Broken, Client, Response
+from ledger import Ledger
+from stage import Stage
+
+from marq import keys
+
+MOST_IN_FLIGHT = 400
+ANSWER_S = 60.0  # whoever has no answer after so long has lost its request
+TRY_AGAIN_S = 0.5
+MOST_RUNS = 3  # of one row: maxAttempts counts those that a replica did not survive
+BROKEN = "connection"  # the outcome of a request whose connection ended
+
+
+class Load:
+    """`async with Load(...) as load:` sends until the block ends, then waits for all answers.
+
+    `designed`: outcomes that the case allows, a status or BROKEN. A job is submitted again, with its
+    idempotency key, until it is accepted. Every `poison_every`-th prediction must fail with `Worker died.`
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        rate: float,
+        model: str = "square",
+        designed: frozenset[str] = frozenset(),
+        poison_every: int = 0,
+        jobs: bool = True,
+        most: int | None = None,
+        letters: bool = False,
+        most_runs: int = MOST_RUNS,
+    ) -> None:
+        self.stage, self.model, self.ledger = stage, model, Ledger()
+        self._rate, self._designed, self._poison_every, self._jobs = rate, designed, poison_every, jobs
+        self._most = most  # requests; None: until the block ends
+        self._most_runs = most_runs
+        self._letters_allowed = letters  # whether others may fill the dead letters meanwhile
+        self.client = Client(stage.server.inference)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._submitting = True
+        self._told: Counter[str] = Counter()  # how often each job was told to have finished
+        self._accepted: list[str] = []  # ids of jobs, as they are told
+
+    async def __aenter__(self) -> Self:
+        self._letters_before = self.stage.dead_letters(self.model)
+        self._runs = len(self.stage.runs())
+        self._listener = asyncio.create_task(self._listen())
+        self._sender = asyncio.create_task(self._send())
+        self._began = time.monotonic()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._most is not None and kind is None:
+            await self._sender
+        self._submitting = False
+        self._sender.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._check_what_is_left()
+        self._listener.cancel()
+        self.client.close()
+        self.ledger.seconds = time.monotonic() - self._began
+
+    async def _send(self) -> None:
+        """Open loop: who is slow does not slow the others down."""
+        due, sent = time.monotonic(), 0
+        while sent != self._most:
+            if len(self._tasks) < MOST_IN_FLIGHT:
+                number = next(self.stage.numbers)
+                follow = self._job if self._jobs and sent % 2 else self._prediction
+                task = asyncio.create_task(follow(number, sent))
+                self._tasks.add(task)
+                task.add_done_callback(self._on_followed)
+                sent += 1
+            due = max(due + 1 / self._rate, time.monotonic() - 1.0)
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+    def _on_followed(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if error := task.exception():
+            self.ledger.lose(repr(error))
+
+    # one request
+
+    async def _prediction(self, number: int, sent: int) -> None:
+        poison = bool(self._poison_every) and sent % self._poison_every == self._poison_every // 2
+        body = f"{number} poison" if poison else str(number)
+        path = f"/predictions/{self.model}"
+        try:
+            response = await self.client.request("POST", path, body.encode(), timeout_s=ANSWER_S)
+        except Broken as error:
+            self._judge(number, BROKEN, str(error))
+        except TimeoutError:
+            self.ledger.accepted += 1
+            self.ledger.lose(f"prediction {number} has no answer after {ANSWER_S:g} s")
+        else:
+            self._judge_response(number, response, poison)
+
+    def _judge_response(self, number: int, response: Response, poison: bool = False) -> None:
+        if response.is_refusal:
+            self.ledger.refused += 1
+        elif poison:
+            died = response.status == 500 and b"Worker died." in response.body
+            self._judge(number, "poison", response.body.decode(), allowed=died)
+        elif response.status == 200 and response.body == str(number**2).encode():
+            self.ledger.accepted += 1
+            self.ledger.right += 1
+        else:
+            self._judge(number, str(response.status), response.body.decode("utf-8", "replace"))
+
+    def _judge(self, number: int, outcome: str, what: str, allowed: bool = False) -> None:
+        self.ledger.accepted += 1
+        if allowed or outcome in self._designed:
+            self.ledger.designed += 1
+        else:
+            self.ledger.lose(f"request {number}: {outcome}: {what}")
+
+    async def _job(self, number: int, _: int) -> None:
+        if job := await self._submit(number):
+            self.ledger.accepted += 1
+            self._accepted.append(job.removeprefix(f"{self.model}:"))
+            await self._fetch(number, job)
+
+    async def _submit(self, number: int) -> str | None:
+        headers = {**TEXT, "Idempotency-Key": f"{self.stage.directory}/{number}"}
+        body, path = str(number).encode(), f"/jobs/{self.model}"
+        deadline = time.monotonic() + ANSWER_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(Broken, TimeoutError):
+                response = await self.client.request("POST", path, body, headers, timeout_s=ANSWER_S / 2)
+                if response.status == 202:
+                    return str(json.loads(response.body)["job_id"])
+                self.ledger.refused += 1
+                if response.status not in (429, 503):
+                    self.ledger.complain(f"job {number}: {response.status}: {response.body.decode()}")
+                    return None
+            if not self._submitting:
+                return None
+            await asyncio.sleep(TRY_AGAIN_S)
+        return None
+
+    async def _fetch(self, number: int, job: str) -> None:
+        """The result, however often the way to it breaks."""
+        deadline, seen = time.monotonic() + ANSWER_S, "nothing"
+        while time.monotonic() < deadline:
+            try:
+                response = await self.client.request("GET", f"/jobs/{job}/result?wait=20", timeout_s=30)
+            except (Broken, TimeoutError) as error:
+                seen = repr(error)
+            else:
+                seen = f"{response.status} {response.body.decode('utf-8', 'replace')}"
+                if response.status == 200 and response.body == str(number**2).encode():
+                    self.ledger.right += 1
+                    return
+                if response.status not in (409, 503):  # not finished; Redis is away
+                    break
+            await asyncio.sleep(TRY_AGAIN_S)
+        self.ledger.lose(f"job {job} of {number}: {seen}")
+
+    # afterwards
+
+    async def _check_what_is_left(self) -> None:
+        ledger, model = self.ledger, self.model
+        if left := await self.stage.until_empty(model):
+            ledger.complain(f"left in the lanes (entries, pending): {left}")
+        ledger.duplicated += self.client.strays
+        ledger.duplicated += sum(max(0, self._told[job] - 1) for job in self._accepted)
+        letters = self.stage.dead_letters(model) - self._letters_before
+        poison = ledger.designed if self._poison_every else 0
+        if letters != poison and not self._letters_allowed:
+            ledger.complain(f"{letters} dead letters instead of {poison}")
+        runs = list(self.stage.runs().values())[self._runs :]
+        if again := sum(times > 1 for times in runs):
+            ledger.notes.append(f"{again} rows run again, one {max(runs)} times")
+        if max(runs, default=0) > self._most_runs:
+            ledger.complain(f"a row was run {max(runs)} times")
+
+    async def _listen(self) -> None:
+        """Counts the notifications of finished jobs; what is told while Redis is away is missed."""
+        channel = keys.finished(self.model)
+        while True:
+            client: Any = redis.asyncio.Redis.from_url(self.stage.redis_url, protocol=2)
+            with contextlib.suppress(redis.RedisError, OSError):
+                async with client, client.pubsub() as subscription:
+                    await subscription.subscribe(channel)
+                    async for message in subscription.listen():
+                        if message["type"] == "message":
+                            self._told.update(message["data"].decode().split(" "))
+            await asyncio.sleep(0.1)

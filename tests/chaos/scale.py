@@ -1,0 +1,45 @@
+"""How long and how hard each case tries."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scale:
+    """`_s` are seconds, rates are requests a second."""
+
+    rate: float  # of predictions and jobs together
+    replicas_killed_s: float
+    pools_killed_s: float
+    nodes_killed_s: float
+    gateways_killed_s: float
+    stopped_s: float  # how long a replica or a gateway is stopped
+    steps_times: int  # how often a replica dies at each step
+    redis_kills: int
+    redis_paused_s: float
+    redis_full_s: float
+    cuts_s: float
+    poison_requests: int
+    burst: int  # times the queue limit
+    job_burst: int
+    hostile_entries: int
+    large_bodies: int
+    idle_connections: int
+    slow_clients: int
+    slow_s: float
+    soak_s: float
+    soak_rate: float
+
+
+FULL = Scale(
+    rate=200, replicas_killed_s=60, pools_killed_s=40, nodes_killed_s=40, gateways_killed_s=40, stopped_s=20,
+    steps_times=4, redis_kills=10, redis_paused_s=15, redis_full_s=10, cuts_s=30, poison_requests=1000,
+    burst=10, job_burst=5000, hostile_entries=1000, large_bodies=20, idle_connections=10_000,
+    slow_clients=200, slow_s=15, soak_s=60, soak_rate=500,
+)  # fmt: skip
+
+SHORT = Scale(
+    rate=60, replicas_killed_s=1, pools_killed_s=1, nodes_killed_s=1, gateways_killed_s=1.5, stopped_s=0.5,
+    steps_times=1, redis_kills=1, redis_paused_s=0.5, redis_full_s=1, cuts_s=1, poison_requests=100,
+    burst=3, job_burst=0, hostile_entries=100, large_bodies=1, idle_connections=300,
+    slow_clients=20, slow_s=0.5, soak_s=1, soak_rate=100,
+)  # fmt: skip

@@ -1,0 +1,196 @@
+"""A server under test, its processes, its Redis, and what is left behind in it."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import archives
+import psutil
+import redis
+from http_client import Broken, Client
+from support import MARQ, RunningServer, start_server
+
+from marq import keys
+
+SINGLE = r"(job|parts|replies|process|host|slot|celery):.*"  # keys of one job, gateway, process ...
+MAX_REQUEST_SIZE = 60 << 20
+READY_S = 60.0
+SETTLE_S = 20.0  # within which nothing may be left in the lanes
+
+
+@dataclass
+class Stage:
+    """`redis_url` is how the cases themselves reach Redis."""
+
+    server: RunningServer
+    directory: Path
+    redis_url: str
+    numbers: "itertools.count[int]" = field(default_factory=itertools.count)  # unique payloads
+
+    @classmethod
+    def start(
+        cls,
+        directory: Path,
+        redis_url: str = "",
+        own_url: str = "",
+        models: Collection[str] = tuple(archives.MODELS),
+        **config: Any,
+    ) -> "Stage":
+        """Starts a server; `own_url`: where Redis is, if `redis_url` is a detour."""
+        store = directory / "store"
+        archives.pack_all(store, directory / "sources", directory / "runs", directory / "ends")
+        limits = {"max_queued_jobs": archives.JOB_LIMIT, "max_request_size": MAX_REQUEST_SIZE}
+        settings = {"gateway_workers": 2, **limits, **config}
+        arguments = ["--disable-token-auth", *(["--redis-url", redis_url] if redis_url else [])]
+        server = start_server(directory, store, [f"{model}.mar" for model in models], arguments, settings)
+        stage = cls(server, directory, own_url or server.redis_url)
+        try:
+            for model in models:
+                server.wait_until_ready(model, archives.MODELS[model])
+        except BaseException:
+            server.stop()
+            raise
+        return stage
+
+    def redis(self) -> Any:
+        return redis.Redis.from_url(self.redis_url, socket_timeout=60)
+
+    # processes
+
+    @property
+    def gateways(self) -> list[psutil.Process]:
+        return _children(self.server.process.pid, "gateway")
+
+    @property
+    def nodes(self) -> list[psutil.Process]:
+        return _children(self.server.process.pid, "workers.node")
+
+    @property
+    def redis_process(self) -> psutil.Process:
+        """Raises StopIteration while it is down."""
+        found = psutil.Process(self.server.process.pid).children()
+        return next(process for process in found if _is_valkey(process))
+
+    def pools(self, model: str) -> list[psutil.Process]:
+        return [pool for node in self.nodes for pool in _children(node.pid, "celery") if _is_of(pool, model)]
+
+    @contextlib.contextmanager
+    def second_node(self) -> Iterator[psutil.Process]:
+        """A node as on another host: nobody starts it again."""
+        command = [MARQ, "node", "--redis-url", self.redis_url, "--name", "second", "--state-dir"]
+        with (self.directory / "second.log").open("ab") as log:
+            process = subprocess.Popen(
+                [*command, self.directory / "second"], stdout=log, stderr=log, env=self.server.environment
+            )
+        try:
+            yield psutil.Process(process.pid)
+        finally:
+            process.kill()
+            process.wait()
+
+    def replicas_of(self, node: psutil.Process, model: str) -> list[psutil.Process]:
+        pools = (pool for pool in _children(node.pid, "celery") if _is_of(pool, model))
+        return [replica for pool in pools for replica in _children(pool.pid, "workers.replica")]
+
+    async def ready_replicas(self, model: str) -> list[int]:
+        """Process ids; empty also while the server cannot tell."""
+        client = Client(self.server.management)
+        try:
+            answer = await client.request("GET", f"/models/{model}", timeout_s=5)
+            workers = json.loads(answer.body)[0]["workers"] if answer.status == 200 else []
+        except (Broken, TimeoutError):
+            return []
+        finally:
+            client.close()
+        return [worker["pid"] for worker in workers if worker["status"] == "READY" and lives(worker["pid"])]
+
+    async def until_ready(
+        self, model: str, replicas: int | None = None, timeout_s: float = 60.0
+    ) -> list[int]:
+        wanted = archives.MODELS[model] if replicas is None else replicas
+        async with asyncio.timeout(READY_S):
+            while len(ready := await self.ready_replicas(model)) < wanted:
+                await asyncio.sleep(0.1)
+        return ready
+
+    # what is left
+
+    def dead_letters(self, model: str) -> int:
+        with self.redis() as client:
+            return int(client.xlen(keys.dead_letters(model)))
+
+    def left_in_lanes(self, model: str) -> dict[str, tuple[int, int]]:
+        """Lane -> (entries, pending ones), of those that have any."""
+        with self.redis() as client:
+            left = {
+                lane: (client.xlen(lane), client.xpending(lane, keys.GROUP)["pending"])
+                for lane in keys.lanes(model, "1.0")
+            }
+        return {lane: counts for lane, counts in left.items() if any(counts)}
+
+    async def until_empty(self, model: str) -> dict[str, tuple[int, int]]:
+        """What is still in the lanes after a while; empty as soon as nothing is."""
+        deadline = asyncio.get_running_loop().time() + SETTLE_S
+        while left := await asyncio.to_thread(self.left_in_lanes, model):
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(0.1)
+        return left
+
+    def redis_memory(self) -> int:
+        """Bytes in use."""
+        with self.redis() as client:
+            return int(client.info("memory")["used_memory"])
+
+    def kinds_of_keys(self) -> Counter[str]:
+        """What is in Redis, without the ids of single jobs, gateways and processes."""
+        with self.redis() as client:
+            names = [key.decode() for key in client.scan_iter(count=1000)]
+        return Counter(re.sub(SINGLE, r"\1:*", name) for name in names)
+
+    def runs(self) -> dict[int, int]:
+        """How often each row has been run so far."""
+        counts: dict[int, int] = {}
+        path = self.directory / "runs"
+        for line in path.read_text().splitlines() if path.exists() else ():
+            counts[int(line)] = counts.get(int(line), 0) + 1
+        return counts
+
+
+def _is_valkey(process: psutil.Process) -> bool:
+    return any("valkey-server" in word for word in _command(process)[:1])
+
+
+def _is_of(pool: psutil.Process, model: str) -> bool:
+    return any(word.startswith(f"{model}-1.0@") for word in _command(pool))
+
+
+def _children(pid: int, word: str) -> list[psutil.Process]:
+    return [process for process in psutil.Process(pid).children() if word in _command(process)]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def memory(processes: list[psutil.Process]) -> int:
+    """Resident bytes."""
+    return sum(process.memory_info().rss for process in processes)
