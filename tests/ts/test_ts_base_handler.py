@@ -151,7 +151,8 @@ def test_an_archive_without_any_model_is_an_error(make_context):
         initialized(make_context())
 
 
-def test_onnx_without_its_runtime_names_the_package(make_context, model_dir):
+def test_onnx_without_its_runtime_names_the_package(make_context, model_dir, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     (model_dir / "model.onnx").write_bytes(b"")
     with pytest.raises(ImportError, match="needs the package onnxruntime"):
         initialized(make_context(serializedFile="model.onnx"))
