@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from gateway.asgi import ASGIApp, Headers, Message, Receive, Scope, Send
+from gateway.asgi import ASGIApp, Message, Receive, Scope, Send
 from gateway.invalid_http import InferenceProtocol
 from gateway.protocol import Exchange
 from marq import logs
@@ -109,24 +109,16 @@ class LoggedProtocol(InferenceProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._asked: tuple[bytes, bytes] = b"", b""
-        self._request, self._status = "", 0
+        self._request = ""
 
-    def on_headers_complete(self) -> None:
-        before = self._exchange
-        super().on_headers_complete()
-        if self._exchange is not before:
-            asked = self.parser.get_method(), self.url
-            if asked != self._asked:  # most clients repeat theirs
-                method, uri = (part.decode("latin-1") for part in asked)
-                self._asked, self._request = asked, self.lines.describe(remote(self.client), method, uri)
-
-    def _head(self, exchange: Exchange, status: int, headers: Headers) -> list[bytes]:
-        self._status = status
-        return super()._head(exchange, status, headers)
-
-    def _finish(self, exchange: Exchange) -> None:
-        self.lines.add(self._request, self._status, time.monotonic() - exchange.began)
-        super()._finish(exchange)
+    def _note(self, exchange: Exchange, status: int, seconds: float) -> None:
+        self.meter.answered(exchange.route, status, seconds)
+        asked = exchange.method, exchange.url
+        if asked != self._asked:  # most clients repeat theirs
+            self._asked = asked
+            method, uri = (part.decode("latin-1") for part in asked)
+            self._request = self.lines.describe(remote(self.client), method, uri)
+        self.lines.add(self._request, status, seconds)
 
 
 def remote(client: Sequence[Any] | None) -> str:

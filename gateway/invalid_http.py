@@ -23,9 +23,6 @@ class ManagementProtocol(HttpToolsProtocol):
 
 
 class InferenceProtocol(PredictionProtocol):
-    """Runs models without an ASGI call for each request, except OPTIONS, which asks what a model takes."""
+    """Runs models without an ASGI call for each request."""
 
     send_400_response = ManagementProtocol.send_400_response
-
-    def _is_unusual(self) -> bool:
-        return super()._is_unusual() or self.parser.get_method() == b"OPTIONS"

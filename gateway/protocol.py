@@ -24,6 +24,8 @@ from marq.message import Reply
 from marq.streams import MOST_UNREAD
 
 UNUSUAL = (b"transfer-encoding", deadlines.HEADER)
+APART = (b"HEAD", b"OPTIONS")  # HEAD has no body; OPTIONS asks what a model takes
+LAST_CHUNK = b"0\r\n\r\n"
 COMMON = b"".join(b"%s: %s\r\n" % header for header in NO_CACHE)
 
 
@@ -35,18 +37,19 @@ class Exchange:
     """
 
     __slots__ = (
-        "began", "body", "disconnected", "entry", "keep_alive", "more_body", "protocol", "request_id",
-        "route", "streaming",
+        "began", "body", "chunked", "disconnected", "entry", "keep_alive", "method", "more_body", "protocol",
+        "request_id", "route", "status", "streaming", "url",
     )  # fmt: skip
 
-    def __init__(self, protocol: "PredictionProtocol", route: Route, keep_alive: bool) -> None:
+    def __init__(self, protocol: "PredictionProtocol", route: Route, method: bytes) -> None:
         self.protocol: PredictionProtocol | None = protocol
-        self.route, self.keep_alive = route, keep_alive
+        self.route, self.method, self.url = route, method, protocol.url
+        self.keep_alive: bool = protocol.parser.should_keep_alive()
         self.request_id = new_id()
         self.began = time.monotonic()
-        self.body: bytes = b""
-        self.entry: bytes = b""
-        self.streaming = False
+        self.body = self.entry = b""
+        self.streaming = self.chunked = False
+        self.status = 0
 
     @property
     def response_complete(self) -> bool:
@@ -85,13 +88,11 @@ class Exchange:
         if self.protocol is not None:
             protocol, self.protocol = self.protocol, None
             protocol.end_stream(self, body)
-            protocol.meter.answered(self.route, 200, time.monotonic() - self.began)
 
     def _respond(self, status: int, body: bytes, headers: Headers) -> None:
         if self.protocol is not None:
             protocol, self.protocol = self.protocol, None
             protocol.respond(self, status, body, headers)
-            protocol.meter.answered(self.route, status, time.monotonic() - self.began)
 
 
 class PredictionProtocol(HttpToolsProtocol):
@@ -103,7 +104,7 @@ class PredictionProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._exchange: Exchange | None = None
-        self._last_headers: Headers = []
+        self._usual: Headers | None = None  # the last headers that were, and what became of them
         self._encoded: tuple[bytes, bytes] = b"", b""
 
     # parser callbacks
@@ -115,21 +116,18 @@ class PredictionProtocol(HttpToolsProtocol):
         self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
-        route = self.predictions.hot_route(self.url)
-        if route is None or self._is_unusual():
+        method, route = self.parser.get_method(), self.predictions.hot_route(self.url)
+        if route is None or method in APART or self._is_unusual():
             self._begin_asgi()
             super().on_headers_complete()
         else:
-            self.cycle = self._exchange = Exchange(self, route, self.parser.should_keep_alive())  # type: ignore[assignment]
+            self.cycle = self._exchange = Exchange(self, route, method)  # type: ignore[assignment]
 
     def on_message_complete(self) -> None:
         exchange, current = self._exchange, cast(object, self.cycle)
         if exchange is None or exchange is not current:
             super().on_message_complete()
             return
-        if self.headers != self._last_headers:  # most clients repeat theirs
-            self._last_headers = self.headers
-            self._encoded = content_type(self.headers), encode_headers(self.headers)
         try:
             self.predictions.queue(exchange, self.headers, self._encoded, exchange.body)
         except ServiceError as error:
@@ -137,20 +135,19 @@ class PredictionProtocol(HttpToolsProtocol):
 
     def _is_unusual(self) -> bool:
         busy = self.cycle is not None and not self.cycle.response_complete
-        return (
-            busy
-            or self.expect_100_continue
-            or self._is_unusual_head()
-            or self.parser.get_http_version() == "1.0"  # which has no chunks, should the answer be streamed
-            or self.parser.get_method() == b"HEAD"
-        )
+        return busy or self.expect_100_continue or (self.headers != self._usual and not self._learn_headers())
 
-    def _is_unusual_head(self) -> bool:
-        """Of a chunked body nothing is known: it counts as large."""
+    def _learn_headers(self) -> bool:
+        """Whether these headers are usual; most clients repeat theirs, so that nobody looks twice.
+
+        Of a chunked body nothing is known: it counts as large.
+        """
         for name, value in self.headers:
             if name in UNUSUAL or (name == b"content-length" and int(value) > HIGH_WATER_LIMIT):
-                return True
-        return False
+                return False
+        self._usual = self.headers
+        self._encoded = content_type(self.headers), encode_headers(self.headers)
+        return True
 
     def _begin_asgi(self) -> None:
         url, headers, expects = self.url, self.headers, self.expect_100_continue
@@ -172,24 +169,30 @@ class PredictionProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if not exchange.streaming:
-            exchange.streaming = True
-            headers = reply_headers(orjson.loads(part.headers)) if part.headers else []
-            head = self._head(exchange, part.status, headers)
-            self.transport.write(b"".join((*head, b"transfer-encoding: chunked\r\n\r\n")))
-        self.transport.write(_chunk(part.body))
+            self._begin_stream(exchange, part)
+        self.transport.write(_chunk(part.body) if exchange.chunked else part.body)
         if self.transport.get_write_buffer_size() > MOST_UNREAD:
             self.predictions.abandon(exchange)
             exchange.set_exception(StreamBroken("The client does not read."))
+
+    def _begin_stream(self, exchange: Exchange, part: Reply) -> None:
+        """HTTP/1.0 has no chunks: there the end of the connection is the end of the answer."""
+        exchange.streaming, exchange.chunked = True, self.parser.get_http_version() != "1.0"
+        exchange.keep_alive = exchange.keep_alive and exchange.chunked
+        headers = reply_headers(orjson.loads(part.headers)) if part.headers else []
+        framing = b"transfer-encoding: chunked\r\n\r\n" if exchange.chunked else b"\r\n"
+        self.transport.write(b"".join((*self._head(exchange, part.status, headers), framing)))
 
     def end_stream(self, exchange: Exchange, body: bytes | None) -> None:
         """Writes the last part; None: the answer is cut off, and the connection ends without a last chunk."""
         if body is None:
             exchange.keep_alive = False
         elif not self.transport.is_closing():
-            self.transport.write(_chunk(body) + b"0\r\n\r\n")
+            self.transport.write(_chunk(body) + LAST_CHUNK if exchange.chunked else body)
         self._finish(exchange)
 
     def _head(self, exchange: Exchange, status: int, headers: Headers) -> list[bytes]:
+        exchange.status = status
         parts = [STATUS_LINE[status], b"x-request-id: ", exchange.request_id, b"\r\n", COMMON]
         for name, value in headers:
             parts += (name, b": ", value, b"\r\n")
@@ -198,6 +201,7 @@ class PredictionProtocol(HttpToolsProtocol):
         return parts
 
     def _finish(self, exchange: Exchange) -> None:
+        self._note(exchange, exchange.status or ABANDONED, time.monotonic() - exchange.began)
         self._exchange = None
         if self.transport.is_closing():
             return
@@ -206,12 +210,16 @@ class PredictionProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def _note(self, exchange: Exchange, status: int, seconds: float) -> None:
+        """Counts an answer."""
+        self.meter.answered(exchange.route, status, seconds)
+
     # connection
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._exchange is not None:
             self.predictions.abandon(self._exchange)
-            self.meter.answered(self._exchange.route, ABANDONED, time.monotonic() - self._exchange.began)
+            self._note(self._exchange, ABANDONED, time.monotonic() - self._exchange.began)
             self._exchange.protocol = None
             self._exchange = None
         super().connection_lost(exc)

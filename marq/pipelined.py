@@ -119,18 +119,15 @@ class PipelinedConnection(asyncio.Protocol):
                 continue
             waiter = self._waiters.popleft()
             if isinstance(waiter, bytes):
-                self._note_queued(waiter, reply)
+                if isinstance(reply, hiredis.ReplyError):
+                    self._fail(waiter, ServiceUnavailable(f"Redis refused the request: {reply}"))
+                elif waiting := self.pending.get(waiter):
+                    waiting.entry = reply
             elif not waiter.done():
                 if isinstance(reply, hiredis.ReplyError):
                     waiter.set_exception(reply)
                 else:
                     waiter.set_result(reply)
-
-    def _note_queued(self, request_id: bytes, entry: Any) -> None:
-        if isinstance(entry, hiredis.ReplyError):
-            self._fail(request_id, ServiceUnavailable(f"Redis refused the request: {entry}"))
-        elif waiting := self.pending.get(request_id):
-            waiting.entry = entry
 
     def _fail(self, request_id: bytes, error: Exception) -> None:
         future = self.pending.pop(request_id, None)
