@@ -1,6 +1,7 @@
 """Fixtures that start the real thing: a real Valkey, real servers, real archives."""
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from support import RunningServer
 
 from archive.writer import ArchiveSpec, write
 from marq.embedded import EmbeddedServer
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background jobs ignore Ctrl-C, and so would everything that the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
