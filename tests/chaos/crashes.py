@@ -124,7 +124,7 @@ async def steps_killed(stage: Stage, scale: Scale) -> Ledger:
     ends = Counter[str]()
     # What has been run but not published when its replica ends has no attempt behind it.
     async with Load(stage, scale.rate, "steps", most_runs=len(STEPS)) as load:
-        deadline = time.monotonic() + 20 * scale.steps_times
+        deadline = time.monotonic() + 40 * scale.steps_times
         while min(ends[step] for step in STEPS) < scale.steps_times and time.monotonic() < deadline:
             await asyncio.sleep(0.2)
             with contextlib.suppress(FileNotFoundError):
