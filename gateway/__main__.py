@@ -25,6 +25,7 @@ from gateway.metrics import MetricsEndpoint, WithMetrics
 from gateway.predictions import Predictions
 from gateway.protocol import PredictionProtocol
 from gateway.routes import Routes
+from gateway.slow_clients import SlowClients
 from gateway.tokens import TokenFollower, Tokens
 from marq import addresses, connection, logs, settings, tls
 from marq.broker import Broker
@@ -81,7 +82,7 @@ def stay_on_one_core(number: int) -> None:
 
 async def serve(config: Settings, sockets: dict[str, socket.socket]) -> None:
     """Runs both applications until SIGTERM, then finishes what is in flight."""
-    broker, routes = Broker(config.redis_url), Routes(config.redis_url, config.max_queued_jobs)
+    broker, routes = Broker(config.redis_url), Routes(config)
     tokens = Tokens(not config.disable_token_auth, os.environ.get(LOCAL_TOKEN_VARIABLE, ""))
     await broker.start()
     await routes.refresh()
@@ -113,7 +114,10 @@ async def serve(config: Settings, sockets: dict[str, socket.socket]) -> None:
             each.should_exit = True
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
-    tasks = routes.follow(follow_tokens), front.follow(), measuring.follow(), routes.backlogs.follow(broker)
+    tasks = (
+        routes.follow(follow_tokens), front.follow(), measuring.follow(), routes.backlogs.follow(broker),
+        SlowClients(servers.values()).follow(),
+    )  # fmt: skip
     following = [asyncio.create_task(each) for each in tasks]
     await asyncio.gather(*(servers[name].serve([sock]) for name, sock in sockets.items()))
     for task in following:

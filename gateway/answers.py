@@ -33,7 +33,7 @@ async def answer(
     try:
         timeout_s = deadlines.timeout_s(scope["headers"], route.client_timeout_ms)
         fields = (*deadlines.fields(timeout_s), *fields)
-        route.backlog.admit()
+        route.backlog.admit(sum(map(len, fields)))
         stream = broker.predict_in_parts(route.lane, request_id, fields)
         watching = asyncio.create_task(_watch(receive, stream))
         first = await _first_part(stream, timeout_s)
@@ -46,7 +46,7 @@ async def answer(
     finally:
         if watching:
             watching.cancel()
-        broker.withdraw(route.lane, request_id)
+        broker.withdraw(request_id)
 
 
 async def _first_part(stream: ReplyStream, timeout_s: float | None) -> Reply:

@@ -18,9 +18,9 @@ from marq.errors import (
     BadRequest,
     InvalidToken,
     MethodNotAllowed,
+    QueueUnavailable,
     ResourceNotFound,
     ServiceError,
-    ServiceUnavailable,
     Unauthorized,
     pretty,
 )
@@ -179,9 +179,7 @@ async def _on_service_error(_request: Request, error: Exception) -> Response:
 
 
 async def _on_redis_error(request: Request, error: Exception) -> Response:
-    return await _on_service_error(
-        request, ServiceUnavailable(f"Redis does not answer as it should: {error}")
-    )
+    return await _on_service_error(request, QueueUnavailable(f"Redis does not answer as it should: {error}"))
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:

@@ -1,28 +1,39 @@
 """The protocols of the two addresses, with TorchServe's answers to what is no HTTP and to OPTIONS."""
 
+import asyncio
+
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from gateway.asgi import JSON_TYPE, NO_CACHE
+from gateway import open_files
+from gateway.asgi import NO_CACHE, error_headers
 from gateway.protocol import PredictionProtocol
-from marq.errors import BadRequest
+from marq.errors import BadRequest, ServiceError, ServiceUnavailable
 from marq.identifiers import new_id
 
 
 class ManagementProtocol(HttpToolsProtocol):
     """Runs no models."""
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if open_files.are_short(transport):
+            refuse(transport, ServiceUnavailable("Too many connections are open."))
+
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002
-        body = BadRequest("Invalid HTTP message.").body()
-        headers = [
-            (b"x-request-id", new_id()), *NO_CACHE, JSON_TYPE,
-            (b"connection", b"close"), (b"content-length", b"%d" % len(body)),
-        ]  # fmt: skip
-        lines = b"".join(b"%s: %s\r\n" % header for header in headers)
-        self.transport.write(b"".join((STATUS_LINE[400], lines, b"\r\n", body)))
-        self.transport.close()
+        refuse(self.transport, BadRequest("Invalid HTTP message."))
 
 
-class InferenceProtocol(PredictionProtocol):
+class InferenceProtocol(PredictionProtocol, ManagementProtocol):
     """Runs models without an ASGI call for each request."""
 
-    send_400_response = ManagementProtocol.send_400_response
+
+def refuse(transport: asyncio.Transport, error: ServiceError) -> None:
+    """Answers what has not become a request, and ends the connection."""
+    body = error.body()
+    headers = [
+        (b"x-request-id", new_id()), *NO_CACHE, *error_headers(error),
+        (b"connection", b"close"), (b"content-length", b"%d" % len(body)),
+    ]  # fmt: skip
+    lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+    transport.write(b"".join((STATUS_LINE[error.status], lines, b"\r\n", body)))
+    transport.close()

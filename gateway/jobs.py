@@ -46,7 +46,7 @@ def router(routes: Routes, jobs: Jobs, max_request_size: int) -> APIRouter:
             b"type", content_type(headers), b"headers", encode_headers(headers), b"path", b"", b"body", body,
         )  # fmt: skip
         route.check_job()
-        route.backlog.admit_job()
+        route.backlog.admit_job(len(body))
         job_id = await jobs.submit(route.spec.name, route.spec.version, new_id(), fields, key or "")
         return JSONResponse({"job_id": job_id}, 202, {"Location": f"/jobs/{job_id}"})
 

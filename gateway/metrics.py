@@ -12,7 +12,7 @@ from gateway.asgi import ASGIApp, Receive, Scope, Send, respond, respond_error
 from gateway.exposition import CONTENT_TYPE, Families
 from marq import connection, keys, scripts
 from marq import metric_names as names
-from marq.errors import ResourceNotFound, ServiceUnavailable
+from marq.errors import QueueUnavailable, ResourceNotFound
 from marq.identifiers import new_id
 from marq.metrics import Series
 from marq.registry import HEARTBEAT_LIMIT_S, ModelSpec, Registry
@@ -91,7 +91,7 @@ class MetricsEndpoint:
         try:
             families = await asyncio.to_thread(self._scrape.read)
         except redis.RedisError as error:
-            failure = ServiceUnavailable(f"Redis does not answer as it should: {error}")
+            failure = QueueUnavailable(f"Redis does not answer as it should: {error}")
             await respond_error(send, failure, request_id)
             return
         text = await asyncio.to_thread(families.text, wanted)

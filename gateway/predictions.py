@@ -48,7 +48,7 @@ class Predictions:
 
     def abandon(self, exchange: Exchange) -> None:
         """The client is gone: what is still queued is not run."""
-        self._broker.withdraw(exchange.route.lane, exchange.request_id)
+        self._broker.withdraw(exchange.request_id)
 
     def queue(self, exchange: Exchange, headers: Headers, encoded: tuple[bytes, bytes], body: bytes) -> None:
         """Queues a hot request; `encoded`: its content type, its headers as JSON. Raises ServiceError."""
@@ -57,7 +57,7 @@ class Predictions:
         exchange.route.check()
         if len(body) > self._max_request_size:
             raise too_large(len(body), self._max_request_size)
-        exchange.route.backlog.admit()
+        exchange.route.backlog.admit(len(body))
         fields = (b"type", encoded[0], b"headers", encoded[1], b"path", b"", b"body", body)
         self._broker.queue(exchange.route.lane, exchange.request_id, fields, exchange)
 

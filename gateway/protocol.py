@@ -37,8 +37,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "began", "body", "chunked", "disconnected", "entry", "keep_alive", "method", "more_body", "protocol",
-        "request_id", "route", "status", "streaming", "url",
+        "began", "body", "chunked", "disconnected", "entry", "keep_alive", "lane", "method", "more_body",
+        "protocol", "request_id", "route", "status", "streaming", "url",
     )  # fmt: skip
 
     def __init__(self, protocol: "PredictionProtocol", route: Route, method: bytes) -> None:
@@ -47,8 +47,9 @@ class Exchange:
         self.keep_alive: bool = protocol.parser.should_keep_alive()
         self.request_id = new_id()
         self.began = time.monotonic()
-        self.body = self.entry = b""
+        self.body = self.lane = self.entry = b""
         self.streaming = self.chunked = False
+        self.more_body = True
         self.status = 0
 
     @property
@@ -128,6 +129,7 @@ class PredictionProtocol(HttpToolsProtocol):
         if exchange is None or exchange is not current:
             super().on_message_complete()
             return
+        exchange.more_body = False
         try:
             self.predictions.queue(exchange, self.headers, self._encoded, exchange.body)
         except ServiceError as error:

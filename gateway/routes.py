@@ -4,16 +4,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
 from urllib.parse import quote
 
 import hiredis
-import redis.asyncio
+import redis
 
-from gateway.backlog import Backlog, Backlogs
+from gateway.backlog import Backlog
+from gateway.backlogs import Backlogs
 from marq import connection, keys
 from marq.errors import ModelNotFound, ModelVersionNotFound, ResourceNotFound, ServiceUnavailable
 from marq.registry import HEARTBEAT_S, Models, ModelSpec, Registry, cannot_load
+from marq.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +53,9 @@ class Route:
 class Routes:
     """All routes; kept up to date with the registry."""
 
-    def __init__(self, url: str, max_queued_jobs: int = 100_000) -> None:
-        self._url = url
-        self.backlogs = Backlogs(max_queued_jobs)
+    def __init__(self, config: Settings) -> None:
+        self._url = url = config.redis_url
+        self.backlogs = Backlogs(config.max_queued_jobs, config.max_queued_bytes)
         self._registry = Registry(connection.client(url))
         self._by_name: dict[str, dict[str | None, Route]] = {}
         self.urls: dict[bytes, Route] = {}  # "/predictions/model[/version]" -> route
@@ -73,7 +74,7 @@ class Routes:
 
         `refreshed` is called each time, too: the management stream tells of more than models.
         """
-        client: Any = redis.asyncio.Redis.from_url(self._url, protocol=2)
+        client = connection.asynchronous_client(self._url)
         seen: bytes | str = "$"
         while True:
             try:

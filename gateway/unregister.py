@@ -9,9 +9,9 @@ from typing import Any
 
 from archive.store import ModelStore
 from marq import keys, metrics, results
-from marq.burial import Death, bury
+from marq.burial import refuse
 from marq.errors import MalformedEntry, RequestTimeout, ServiceUnavailable
-from marq.message import DEFAULT_TTL_MS, Reply, Request, decode
+from marq.message import JSON_HEADERS, Reply, Request, decode
 from marq.registry import ModelSpec, Registry
 
 log = logging.getLogger(__name__)
@@ -20,8 +20,6 @@ POLL_S = 0.05
 START_S = 10.0  # what unpacking and starting a pool may add to a start-up time-out
 SETTLE_S = 0.25  # every gateway has heard of the change by then and queues nothing more
 CHUNK = 100  # entries that are answered at a time: their bodies may be large
-LONGEST = 10_000  # entries of a reply stream that are kept
-JSON_HEADERS = b'{"content-type": "application/json"}'
 
 
 def retire(registry: Registry, spec: ModelSpec, preferred: Container[str] = ()) -> None:
@@ -110,15 +108,12 @@ def _answer(
     try:
         request = decode(lane, entry, [part for pair in fields.items() for part in pair])
     except MalformedEntry as malformed:
-        for command in bury(spec, lane, entry, Death(malformed.reason)):
+        for command in refuse(spec, lane, entry, malformed):
             pipe.execute_command(*command)
         return
     reply = Reply(request.id, int(error.status), error.body(), JSON_HEADERS)
-    if request.replies:
-        pipe.execute_command("XADD", request.replies, "NOMKSTREAM", "*", *reply.fields())
-    if request.reply:
-        pipe.execute_command("XADD", request.reply, "MAXLEN", "~", LONGEST, "*", *reply.fields())
-        pipe.pexpire(request.reply, DEFAULT_TTL_MS)
+    for command in reply.commands(request.reply, request.replies):
+        pipe.execute_command(*command)
     if request.job:
         _finish_job(pipe, spec, request, reply, ttl_ms)
 

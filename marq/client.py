@@ -112,7 +112,7 @@ class AsyncClient:
             async with asyncio.timeout(timeout):
                 reply = await self._broker.predict(lane, request_id, encode(data, content_type))
         finally:
-            self._broker.withdraw(lane, request_id)
+            self._broker.withdraw(request_id)
         return _result(reply).check()
 
     async def submit(

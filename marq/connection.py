@@ -1,5 +1,7 @@
 """Redis URLs, and the plain pipelined connection that replicas and pools use.
 
+Wherever a URL names sentinels, each new connection goes to what is the primary then.
+
 redis-py opens the connection (TCP, TLS or Unix socket, password, database); commands are packed and replies
 parsed by hiredis, without redis-py's per-command response handling, which costs more than the command.
 """
@@ -14,9 +16,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import hiredis
 import redis
+import redis.asyncio
 from redis.connection import ConnectionPool
 
-from marq import scripts
+from marq import primary, scripts, sentinel
 from marq.errors import RedisUnavailable
 
 log = logging.getLogger(__name__)
@@ -28,23 +31,32 @@ KEEPALIVE: dict[str, Any] = {
     "socket_keepalive": True,
     "socket_keepalive_options": {
         getattr(socket, name): value
-        for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+        for name, value in (
+            ("TCP_KEEPIDLE", 15),
+            ("TCP_KEEPINTVL", 5),
+            ("TCP_KEEPCNT", 3),
+            ("TCP_USER_TIMEOUT", 30_000),  # ms; there are no probes while something is on its way
+        )
         if hasattr(socket, name)
     },
 }
 CERT_REQS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
-PASSING_ERRORS = (  # what a restart, a failover or a full Redis answers: worth sending again
+PASSING_ERRORS = (  # what a restart or a full Redis answers: worth sending again
     redis.exceptions.NoScriptError,
     redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ReadOnlyError,
 )
+# The same for what redis-py has no classes for: `min-replicas-to-write` is not met, or the disk is full.
+PASSING_CODES = ("NOREPLICAS", "MISCONF")
 
 
 def without_password(url: str) -> str:
     """The URL as it may be logged."""
     parts = urlsplit(url)
-    if "password=" in parts.query:
-        parts = parts._replace(query=re.sub(r"(?<=password=)[^&]*", "***", parts.query))
+    if "@" in url and "@" not in parts.netloc and parts.scheme != "unix":
+        # A password with a "/", "?" or "#" that is not written as %2F, ...: nothing before the "@" is safe.
+        return f"{parts.scheme}://***@{url.rpartition('@')[2]}"
+    if "pas" in parts.query:  # `password`, `sentinel_password`, and how they are mistyped
+        parts = parts._replace(query=re.sub(r"(pas[^=&]*=)[^&]*", r"\1***", parts.query))
     if parts.password is not None:
         host = parts.netloc.rpartition("@")[2]
         parts = parts._replace(netloc=f"{parts.username or ''}:***@{host}")
@@ -57,7 +69,16 @@ def client(url: str, **options: Any) -> Any:
     (Untyped: redis-py's own hints cover both its synchronous and its asynchronous client.)
     """
     options = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "protocol": 2, **options}
+    if sentinel.is_url(url):
+        return redis.Redis.from_pool(primary.pool(url, **options))
     return redis.Redis.from_url(url, **options)
+
+
+def asynchronous_client(url: str) -> Any:
+    """The same for redis.asyncio."""
+    if sentinel.is_url(url):
+        return redis.asyncio.Redis.from_pool(primary.asynchronous_pool(url, protocol=2))
+    return redis.asyncio.Redis.from_url(url, protocol=2)
 
 
 def check(url: str) -> None:
@@ -100,7 +121,8 @@ class Connection:
     """
 
     def __init__(self, url: str) -> None:
-        pool = ConnectionPool.from_url(
+        make_pool = primary.pool if sentinel.is_url(url) else ConnectionPool.from_url
+        pool = make_pool(
             url, protocol=2, socket_connect_timeout=CONNECT_TIMEOUT_S,
             **({} if url.startswith("unix:") else KEEPALIVE),
         )  # fmt: skip
@@ -153,7 +175,7 @@ class Connection:
         for command in (*self.unconfirmed, *commands):
             reply = self._read()
             replies.append(reply)
-            if isinstance(reply, PASSING_ERRORS):
+            if isinstance(reply, redis.ResponseError) and _passes(reply):
                 self.close()
                 raise reply
             if isinstance(reply, redis.ResponseError):
@@ -184,8 +206,16 @@ class Connection:
     def _read(self) -> Any:
         try:
             return self._connection.read_response()
+        except redis.exceptions.ReadOnlyError as error:
+            # A primary that was demoted. Nothing was done; whoever connects anew may find its successor.
+            self.close()
+            raise redis.ConnectionError(f"Redis does not take writes: {error}") from error
         except redis.ResponseError as error:
             return error
+
+
+def _passes(error: redis.ResponseError) -> bool:
+    return isinstance(error, PASSING_ERRORS) or str(error).startswith(PASSING_CODES)
 
 
 def _checked(reply: Any) -> Any:

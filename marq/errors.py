@@ -137,6 +137,12 @@ class ServiceUnavailable(ServiceError):
     status, type = HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailableException"
 
 
+class QueueUnavailable(ServiceUnavailable):
+    """Raised while Redis is away or takes nothing: trying again soon may help."""
+
+    headers = {"Retry-After": "1"}  # noqa: RUF012 - never changed
+
+
 class QueueFull(ServiceUnavailable):
     """Raised when too much waits already; tells when to try again."""
 
@@ -157,7 +163,7 @@ class IdempotencyConflict(ServiceError):
     status, type = HTTPStatus.UNPROCESSABLE_ENTITY, "IdempotencyConflictException"
 
 
-class ConnectionLost(ServiceUnavailable, ConnectionError):
+class ConnectionLost(QueueUnavailable, ConnectionError):
     """Raised when Redis went away before it answered; it may have done what it was asked for, or not."""
 
 

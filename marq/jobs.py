@@ -3,22 +3,25 @@
 import asyncio
 import contextlib
 import hashlib
-import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import hiredis
 
 from marq import keys, results, scripts
 from marq.broker import Broker
-from marq.errors import IdempotencyConflict, JobNotFound, RedisUnavailable, ServiceUnavailable, StreamBroken
+from marq.errors import (
+    IdempotencyConflict,
+    JobNotFound,
+    QueueUnavailable,
+    ServiceUnavailable,
+    StreamBroken,
+)
+from marq.finished import Finished
 from marq.message import DEFAULT_TTL_MS
-from marq.pipelined import PipelinedConnection
 from marq.results import JobRecord
-
-log = logging.getLogger(__name__)
 
 RECHECK_S = 1.0  # a notification may be lost with its connection: waiting never relies on it alone
 IDEMPOTENCY = uuid.UUID("6f1b0a5e-5d0f-4b6e-9a57-3c1f6c1d9f42")  # ids of jobs that were submitted with a key
@@ -52,7 +55,7 @@ class Jobs:
         try:
             queued = await self._broker.run(scripts.SUBMIT, list(script_keys), *arguments)
         except hiredis.ReplyError as error:  # it is full, or cannot write for another reason
-            raise ServiceUnavailable(f"Redis refused the request: {error}") from None
+            raise QueueUnavailable(f"Redis refused the request: {error}") from None
         if queued == OTHER_DIGEST:
             raise IdempotencyConflict(f"Idempotency-Key {key!r:.100} was used for another request.")
         return results.job_id(model, request_id.decode())
@@ -190,67 +193,3 @@ def _digest(version: str, fields: tuple[bytes, ...]) -> bytes:
     given = dict(zip(fields[::2], fields[1::2], strict=True))
     parts = version.encode(), given.get(b"type", b""), given.get(b"path", b""), given[b"body"]
     return hashlib.sha256(b"\0".join(parts)).hexdigest().encode()
-
-
-class Finished:
-    """Hears which jobs have finished, over one connection that subscribes to the models waited for.
-
-    A lost connection is opened again for the next wait; until then those who wait look again by themselves.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._events: dict[tuple[str, str], list[asyncio.Event]] = {}
-        self._connection: PipelinedConnection | None = None
-        self._subscribed: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._lock = asyncio.Lock()
-
-    @contextlib.contextmanager
-    def watch(self, model: str, request_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set when the job finishes (or may have: look again)."""
-        event, key = asyncio.Event(), (model, request_id)
-        self._events.setdefault(key, []).append(event)
-        if model not in self._subscribed:
-            task = asyncio.create_task(self._subscribe(model))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        try:
-            yield event
-        finally:
-            self._events[key].remove(event)
-            if not self._events[key]:
-                del self._events[key]
-
-    def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        if self._connection:
-            self._connection.close()
-
-    async def _subscribe(self, model: str) -> None:
-        """Wakes those who wait once more afterwards: their jobs may have finished before."""
-        async with self._lock:
-            try:
-                if self._connection is None:
-                    self._connection = await PipelinedConnection.open(self._url, self._on_lost)
-                    self._connection.on_message = self._on_message
-                await self._connection.execute("SUBSCRIBE", keys.finished(model))
-            except (RedisUnavailable, ConnectionError) as error:
-                log.debug("no subscription for %s: %s", model, error)
-                return
-            self._subscribed.add(model)
-        for (name, _), events in self._events.items():
-            if name == model:
-                for event in events:
-                    event.set()
-
-    def _on_message(self, channel: bytes, data: bytes) -> None:
-        model = channel.decode().partition("{")[2].partition("}")[0]
-        for request_id in data.decode().split(" "):
-            for event in self._events.get((model, request_id), ()):
-                event.set()
-
-    def _on_lost(self, _: PipelinedConnection) -> None:
-        self._connection = None
-        self._subscribed.clear()

@@ -30,6 +30,12 @@ def lanes(model: str, version: str) -> tuple[str, ...]:
     return tuple(lane(model, version, name) for name in (FRONT, *LANES))
 
 
+def front_of(lane: bytes) -> bytes:
+    """The `FRONT` of the same model version as another of its lanes."""
+    head, _, tail = lane.partition(b"}:")
+    return b"%s}:%s:%s" % (head, FRONT.encode(), tail.partition(b":")[2])
+
+
 def job(model: str, request_id: str) -> str:
     """The record (hash) of one job."""
     return f"{PREFIX}{{{model}}}:job:{request_id}"

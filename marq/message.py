@@ -12,6 +12,8 @@ from marq.errors import MalformedEntry
 VERSION = 1
 DEFAULT_TTL_MS = 3_600_000  # how long a finished job's record is kept
 MOST_DIGITS = 19  # of a number: longer ones are no times, and Python would not even read them
+MOST_REPLIES = 10_000  # of a stream that a producer named and may never read
+JSON_HEADERS = b'{"content-type": "application/json"}'  # of replies, as those of errors
 OWN, REPLIES = keys.PREFIX.encode(), keys.replies("").encode()
 
 
@@ -66,7 +68,7 @@ def decode(lane: str, entry: bytes, fields: list[bytes]) -> Request:
                 f"the field `{name}` must be a whole number, not {known[name]!r:.40}", fields
             )
     for name in ("reply", "replies"):
-        if name in known and known[name].startswith(OWN) and not known[name].startswith(REPLIES):
+        if name in known and not may_take_replies(known[name]):
             raise MalformedEntry(f"the field `{name}` must not name a key of marq's own", fields)
     for name in ("id", "path"):
         if name in known and not _is_text(known[name]):
@@ -75,6 +77,11 @@ def decode(lane: str, entry: bytes, fields: list[bytes]) -> Request:
     if not request.id:
         request.id = entry
     return request
+
+
+def may_take_replies(stream: bytes) -> bool:
+    """Whether a producer may name this key as the place for replies: not what marq keeps elsewhere."""
+    return stream.startswith(REPLIES) or not stream.startswith(OWN)
 
 
 def _is_text(value: bytes) -> bool:
@@ -107,6 +114,16 @@ class Reply:
             flat += (b"more", b"%d" % self.more)
         flat += (b"body", self.body)
         return flat
+
+    def commands(self, reply: bytes, replies: bytes) -> list[tuple[object, ...]]:
+        """What sends it, alone, to the streams that these fields of its request name; either may be empty."""
+        sent: list[tuple[object, ...]] = []
+        if replies:
+            sent.append(("XADD", replies, "NOMKSTREAM", "*", *self.fields()))
+        if reply:
+            sent.append(("XADD", reply, "MAXLEN", "~", MOST_REPLIES, "*", *self.fields()))
+            sent.append(("PEXPIRE", reply, DEFAULT_TTL_MS))
+        return sent
 
 
 def decode_replies(fields: list[bytes]) -> list[Reply]:

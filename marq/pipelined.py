@@ -11,19 +11,22 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import hiredis
+import redis
 from redis.connection import parse_url
 
+from marq import primary, sentinel
 from marq.connection import CONNECT_TIMEOUT_S, pack, tls_context, without_password
-from marq.errors import ConnectionLost, RedisUnavailable, ServiceUnavailable
+from marq.errors import ConnectionLost, QueueUnavailable, RedisUnavailable
 from marq.message import Reply
 
 
 class Waiting(Protocol):
     """What waits for a reply: an asyncio.Future that also takes parts, or something cheaper.
 
-    `entry` is set to the request's entry as soon as that is queued.
+    `lane` and `entry` tell where the request is, as soon as it is queued.
     """
 
+    lane: bytes
     entry: bytes
 
     def done(self) -> bool: ...
@@ -55,9 +58,13 @@ class PipelinedConnection(asyncio.Protocol):
     async def open(cls, url: str, on_lost: Any) -> "PipelinedConnection":
         """Connects and authenticates. Raises RedisUnavailable."""
         loop, connection = asyncio.get_running_loop(), cls(on_lost)
+        connection._reader = primary.reader(connection.close)
+        server = url
         try:
-            options = parse_url(url)  # type: ignore[no-untyped-call]
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                if sentinel.is_url(url):
+                    server = await asyncio.to_thread(sentinel.primary_url, url)
+                options = parse_url(server)  # type: ignore[no-untyped-call]
                 if "path" in options:
                     await loop.create_unix_connection(lambda: connection, options["path"])
                 else:
@@ -65,12 +72,14 @@ class PipelinedConnection(asyncio.Protocol):
                         lambda: connection,
                         options.get("host", "localhost"),
                         options.get("port", 6379),
-                        ssl=tls_context(options) if url.startswith("rediss:") else None,
+                        ssl=tls_context(options) if server.startswith("rediss:") else None,
                     )
                 await connection._log_in(options)
-        except (OSError, TimeoutError, ValueError, hiredis.ReplyError) as error:
+        except (OSError, TimeoutError, ValueError, hiredis.ReplyError, redis.RedisError) as error:
             connection.close()
             raise RedisUnavailable(f"Redis at {without_password(url)} cannot be used: {error}") from error
+        if server != url:
+            primary.abort_when_demoted(connection._transport, url, server)
         return connection
 
     async def _log_in(self, options: dict[str, Any]) -> None:
@@ -120,7 +129,7 @@ class PipelinedConnection(asyncio.Protocol):
             waiter = self._waiters.popleft()
             if isinstance(waiter, bytes):
                 if isinstance(reply, hiredis.ReplyError):
-                    self._fail(waiter, ServiceUnavailable(f"Redis refused the request: {reply}"))
+                    self._fail(waiter, QueueUnavailable(f"Redis refused the request: {reply}"))
                 elif waiting := self.pending.get(waiter):
                     waiting.entry = reply
             elif not waiter.done():

@@ -1,7 +1,9 @@
 """What every process of marq does about its parent and its children."""
 
+import contextlib
 import ctypes
 import os
+import resource
 import signal
 import sys
 from collections.abc import Mapping
@@ -32,6 +34,16 @@ def die_with_parent() -> bool:
     if os.getppid() != int(parent):  # it ended before we asked
         os.kill(os.getpid(), signal.SIGKILL)
     return True
+
+
+def raise_open_files() -> None:
+    """Lets this process, and those that it starts, have as many files open as the system allows.
+
+    Each connection to a gateway is one; shells and service managers start programs with few.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS tells of no limit, and refuses to have none
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def end_with_parent(number: int = signal.SIGTERM) -> None:

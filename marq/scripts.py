@@ -35,6 +35,8 @@ CANCEL = load("cancel")
 BURY = load("bury")
 LETTERS = load("letters")
 REPLAY = load("replay")
+MISSING = load("missing")
 ALL = {
-    script.sha: script for script in (SUBMIT, PUBLISH, REQUEUE, PART, WITHDRAW, CANCEL, BURY, LETTERS, REPLAY)
+    script.sha: script
+    for script in (SUBMIT, PUBLISH, REQUEUE, PART, WITHDRAW, CANCEL, BURY, LETTERS, REPLAY, MISSING)
 }

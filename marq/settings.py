@@ -78,6 +78,7 @@ class Settings(BaseModel):
     job_queue_size: Positive = 100
     redis_max_memory: int = 0  # of the embedded server; 0: half of the machine's
     max_queued_jobs: Positive = 100_000  # of one model version
+    max_queued_bytes: Positive = 4 * 2**30  # of all models
     job_result_ttl_s: Positive = 3600
     dead_letter_ttl_s: Positive = Limits.ttl_s
     dead_letter_max_bytes: Positive = Limits.max_bytes  # of one model

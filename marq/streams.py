@@ -27,7 +27,7 @@ class StreamState:
 class WholeReply(asyncio.Future[Reply]):
     """Waits for the last part; its result has the bodies of all, with the first one's status and headers."""
 
-    entry = b""
+    lane = entry = b""
 
     def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
@@ -47,7 +47,7 @@ class WholeReply(asyncio.Future[Reply]):
 class ReplyStream:
     """Hands out the parts of one answer in order; an answer that is not streamed is its own last part."""
 
-    entry = b""
+    lane = entry = b""
 
     def __init__(self) -> None:
         self._arrived: asyncio.Queue[Reply | Exception] = asyncio.Queue()

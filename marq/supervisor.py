@@ -18,7 +18,7 @@ from marq import addresses, connection, listen, locate, logs, snapshot, tls
 from marq.embedded import EmbeddedServer
 from marq.errors import MarqError
 from marq.locate import LOCAL_TOKEN_VARIABLE
-from marq.process import PARENT_VARIABLE
+from marq.process import PARENT_VARIABLE, raise_open_files
 from marq.registry import Registry
 from marq.settings import Resolved, Settings, SettingsError
 from marq.sources import GUIDE
@@ -177,6 +177,7 @@ class Supervisor:
 
 def start(resolved: Resolved, announce: Announce, joins: bool = False) -> NoReturn:
     """Sets up the log, tells what is odd about the settings, and runs. Raises as `Supervisor.run`."""
+    raise_open_files()
     settings = resolved.settings
     os.environ[logs.FORMAT_VARIABLE] = settings.log_format
     logs.configure("supervisor", settings.log_dir)

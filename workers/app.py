@@ -11,20 +11,37 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging
 
-from marq import keys, logs
+from marq import connection, keys, logs, primary, sentinel
 from workers.specs import PoolSpec
 
 
-def broker_url(url: str | None) -> str | None:
-    """The Redis URL as kombu spells it: it has its own scheme for Unix sockets."""
+def broker_settings(url: str | None) -> dict[str, Any]:
+    """The Redis URL as kombu spells it: it has its own schemes for Unix sockets, and for sentinels."""
+    if url and sentinel.is_url(url):
+        return _sentinel_settings(sentinel.of(url))
     if url and url.startswith("unix:"):
-        return "redis+socket:" + url.removeprefix("unix:").partition("?")[0]
-    return url
+        url = "redis+socket:" + url.removeprefix("unix:").partition("?")[0]
+    return {"broker_url": url, "broker_transport_options": {"global_keyprefix": keys.CELERY}}
 
 
-app = Celery("marq", broker=broker_url(os.environ.get("MARQ_REDIS_URL")))
+def _sentinel_settings(found: sentinel.Sentinels) -> dict[str, Any]:
+    urls = [
+        f"sentinel://{found.login}{sentinel.netloc(address)}/{found.database}" for address in found.addresses
+    ]
+    options = {
+        "master_name": found.service, "sentinel_kwargs": found.options,
+        "socket_timeout": primary.REPLY_TIMEOUT_S, **connection.KEEPALIVE,
+    }  # fmt: skip
+    return {
+        "broker_url": ";".join(urls),
+        "broker_transport_options": {"global_keyprefix": keys.CELERY, **options},
+        "broker_use_ssl": found.tls_options(),
+    }
+
+
+app = Celery("marq")
 app.conf.update(
-    broker_transport_options={"global_keyprefix": keys.CELERY},
+    **broker_settings(os.environ.get("MARQ_REDIS_URL")),
     broker_connection_retry_on_startup=True,
     accept_content=["json"],
     task_serializer="json",

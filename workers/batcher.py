@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from marq import keys
-from marq.burial import Death, bury
+from marq.burial import refuse
 from marq.connection import Command, Connection
 from marq.errors import MalformedEntry
 from marq.message import Request, decode
@@ -227,4 +227,4 @@ class Batcher:
             self._held[name].append(decode(lane, entry, fields or []))
         except MalformedEntry as error:
             log.warning("entry %s of %s is not a request: %s", entry.decode(), lane, error.reason)
-            self._connection.pipeline(bury(self._spec, lane, entry, Death(error.reason)))
+            self._connection.pipeline(refuse(self._spec, lane, entry, error))

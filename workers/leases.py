@@ -4,20 +4,27 @@ from typing import Any
 
 from marq import keys
 from marq.registry import HEARTBEAT_LIMIT_S, ModelSpec
+from workers.patience import Patience
 
 LEASE_MS = int(HEARTBEAT_LIMIT_S * 1000)
 
 
 class Leases:
-    """This node's slots. There is no leader: a lost node's leases run out and others take them."""
+    """This node's slots. There is no leader: a lost node's leases run out and others take them.
+
+    While Redis is away all leases run out: afterwards each node first takes what it had before.
+    """
 
     def __init__(self, client: Any, node: str) -> None:
         self._redis, self._node = client, node
+        self._patience, self._may_judge = Patience(), True
+        self._held: dict[str, set[int]] = {}  # by model version
 
     def heartbeat(self) -> int:
         """Tells that this node lives; returns how many nodes do."""
         seconds, _ = self._redis.time()
         now = float(seconds)
+        self._may_judge = self._patience.look()
         self._redis.zadd(keys.NODES, {self._node: now})
         self._redis.zremrangebyscore(keys.NODES, 0, now - HEARTBEAT_LIMIT_S)
         return int(self._redis.zcard(keys.NODES))
@@ -30,13 +37,16 @@ class Leases:
         share = -(-spec.min_workers // max(1, nodes))
         owners = self._owners(spec, range(spec.min_workers))
         own = [number for number, owner in enumerate(owners) if owner == self._node]
-        held = sum(self._renew(spec, number) for number in own[:share])
+        held = {number for number in own[:share] if self._renew(spec, number)}
         for number in own[share:]:
             self._redis.delete(keys.slot(spec.name, spec.version, number))
+        before = self._held.get(spec.key, set())
         for number, owner in enumerate(owners):
-            if owner is None and held < share:
-                held += self._take(spec, number)
-        return held
+            free = owner is None and (self._may_judge or number in before)
+            if free and len(held) < share and self._take(spec, number):
+                held.add(number)
+        self._held[spec.key] = held
+        return len(held)
 
     def release(self, spec: ModelSpec, keep: int = 0) -> None:
         """Gives back this node's slots from number `keep` on."""

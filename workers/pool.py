@@ -20,7 +20,7 @@ from marq.process import die_with_parent
 from marq.registry import HEARTBEAT_S, Registry
 from workers.handler_metrics import HandlerMetrics
 from workers.recovery import Recovery
-from workers.replica_process import ReplicaProcess
+from workers.replica_process import Ending, ReplicaProcess
 from workers.specs import PoolSpec
 
 log = logging.getLogger(__name__)
@@ -130,39 +130,32 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
 
     def _bury_ended(self) -> None:
         for replica in [r for r in self._replicas if r.exit_code is not None]:
-            replica.wait_for_output()
-            reason = self._why_ended(replica)
-            self._recovery.requeue(replica.consumer, replica.board.running, replica.spec.device, reason)
+            ending = replica.ending()
+            self._recovery.requeue(replica.consumer, replica.board.running, replica.spec.device, ending)
             self._replicas.remove(replica)
             if not replica.stopping:
-                self._note_failure(replica, reason)
+                self._note_failure(replica, ending)
 
-    def _why_ended(self, replica: ReplicaProcess) -> str:
-        code = replica.exit_code or 0
-        ending = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return "\n".join((f"replica {replica.slot} (pid {replica.pid}) ended with {ending}", *replica.tail))
-
-    def _note_failure(self, replica: ReplicaProcess, reason: str) -> None:
+    def _note_failure(self, replica: ReplicaProcess, ending: Ending) -> None:
         """A replica that served is replaced at once; one that never became ready, after a pause."""
         self._metrics.restarted()
         if replica.was_ready:
-            log.error("%s; starting another", reason.partition("\n")[0])
+            log.error("%s; starting another", ending.line)
             self._failures = 0
             return
         self._failing_since = self._failing_since or time.time()
         pause = BACK_OFF_S[min(self._failures, len(BACK_OFF_S) - 1)]
         self._failures += 1
-        self._reason = reason
+        self._reason = ending.report
         self._not_before = time.monotonic() + pause
-        ending, _, output = reason.partition("\n")
-        log.error("%s before it was ready; starting another in %d s:\n%s", ending, pause, output)
+        told = "\n".join(ending.details)
+        log.error("%s before it was ready; starting another in %d s:\n%s", ending.line, pause, told)
 
     def _kill_overdue(self) -> None:
         for replica in self._replicas:
             if reason := replica.overdue():
                 log.error("killing replica %d (pid %d): %s", replica.slot, replica.pid, reason)
-                replica.tail.append(reason)
-                replica.kill()
+                replica.kill(reason)
             elif replica.state == "ready" and not replica.was_ready:
                 replica.was_ready = True
                 self._metrics.loaded(replica.slot, time.time() - replica.started)

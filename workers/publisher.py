@@ -8,12 +8,10 @@ from collections.abc import Iterable, Sequence
 from marq import keys, results, scripts
 from marq.connection import Command
 from marq.errors import DeadlineExceeded
-from marq.message import DEFAULT_TTL_MS, Reply, Request
+from marq.message import DEFAULT_TTL_MS, JSON_HEADERS, Reply, Request
 from marq.registry import ModelSpec
-from workers.runtime import responses
 
 Answer = tuple[Request, Reply]
-REPLIES_LENGTH = 10_000  # of a stream that a producer named and may never read
 
 
 class Publisher:
@@ -54,7 +52,7 @@ class Publisher:
     def expire(self, requests: Sequence[Request]) -> list[Command]:
         """Answers requests that passed their deadline before they ran."""
         error = DeadlineExceeded("The request passed its deadline before it ran.")
-        replies = [Reply(r.id, error.status, error.body(), responses.JSON_HEADERS) for r in requests]
+        replies = [Reply(r.id, error.status, error.body(), JSON_HEADERS) for r in requests]
         return self.commands(list(zip(requests, replies, strict=True)), 0)
 
     def _publish(self, jobs: list[Answer], started_ms: int) -> Command:
@@ -88,12 +86,7 @@ def _packed(answers: Sequence[Answer]) -> list[Command]:
 
 
 def _single(answers: Sequence[Answer]) -> list[Command]:
-    commands: list[Command] = []
-    for request, reply in answers:
-        if request.reply:
-            commands.append(("XADD", request.reply, "MAXLEN", "~", REPLIES_LENGTH, "*", *reply.fields()))
-            commands.append(("PEXPIRE", request.reply, DEFAULT_TTL_MS))
-    return commands
+    return [command for request, reply in answers for command in reply.commands(request.reply, b"")]
 
 
 def _acknowledge(requests: Iterable[Request]) -> list[Command]:

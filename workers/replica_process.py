@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import IO, Any
 
 import psutil
@@ -29,7 +30,27 @@ log = logging.getLogger(__name__)
 TAIL_LINES = 20
 ASYNC_GRACE_S = 5.0  # a replica of coroutines ends those that take too long itself, unless its loop is stuck
 METRIC_LINE = "[METRICS]"
+RESPONSE_TIMEOUT = "response time-out"
 AcceptMetric = Callable[[str], bool]  # takes such a line; False: it is none, and is logged
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a replica ended; what is not known is empty."""
+
+    line: str  # for people: which replica, and how
+    cause: str = ""  # "signal 9", "exit code 3", RESPONSE_TIMEOUT
+    printed: tuple[str, ...] = ()  # its last lines
+    overdue: str = ""  # the time-out that it was killed for
+
+    @property
+    def details(self) -> list[str]:
+        return [*self.printed, self.overdue] if self.overdue else list(self.printed)
+
+    @property
+    def report(self) -> str:
+        """All of it, as `describe` and `status` show it."""
+        return "\n".join((self.line, *self.details))
 
 
 class ReplicaProcess:
@@ -52,6 +73,7 @@ class ReplicaProcess:
         self.started = time.time()
         self.was_ready = False
         self.stopping = False
+        self._overdue = ""
         self._process = subprocess.Popen(
             [pool.python, "-P", "-m", "workers.replica"],
             env=_visible(
@@ -103,8 +125,20 @@ class ReplicaProcess:
             signal.SIGTERM if self.board.state != scoreboard.LOADING else signal.SIGKILL
         )
 
-    def kill(self) -> None:
+    def kill(self, overdue: str = "") -> None:
+        """`overdue`: the time-out that has passed, if that is why."""
+        self._overdue = self._overdue or overdue
         self._process.kill()
+
+    def ending(self) -> Ending:
+        """How it ended, with the last lines that it printed; for a process that has."""
+        self.wait_for_output()
+        code = self.exit_code or 0
+        cause = f"signal {-code}" if code < 0 else f"exit code {code}"
+        line = f"replica {self.slot} (pid {self.pid}) ended with {cause}"
+        if self._overdue and self.board.state != scoreboard.LOADING:
+            cause = RESPONSE_TIMEOUT
+        return Ending(line, cause, tuple(self.tail), self._overdue)
 
     def wait_for_output(self) -> None:
         """Waits for the last lines of a process that has ended."""

@@ -1,10 +1,13 @@
 -- Moves an entry that is given up to its model's dead letters, and keeps these within their bounds.
 -- KEYS  1 dead letters (stream)   2 lane (stream)
 -- ARGV  1 group   2 entry   3 1: acknowledge it; 0: the caller's transaction does so, with the answer
---       4 how long letters are kept (ms)   5 most bytes   6.. what is known of its end: name, value, ...
+--       4 how long letters are kept (ms)   5 most bytes   6 key prefix of the model's job records
+--       7 how long a finished job is kept (ms)   8 channel of finished jobs   9 status   10 headers   11 body
+--       12.. what is known of its end: name, value, ...
+-- With the acknowledgement a job that waits in the entry fails, with this status, headers and body.
 -- A letter is that, then the entry's fields but `attempts`, which is known better. The newest letter stays,
 -- however large it is. Returns the letter's id; nil if the entry is gone: somebody else has settled it.
-local FIRST = 6
+local FIRST = 12
 local MOST_VALUES = 7000 -- of one entry: Lua passes no more than about 8000 to a command
 local SHARE = 256 -- measuring costs time with the number of letters: it is done for each such part of the limit
 local MEANT = {}
@@ -47,6 +50,25 @@ local function drop(excess)
   end
 end
 
+-- Only the job that was queued with this very entry: anybody can write the id of another one into his own.
+local function fail_job(fields, now)
+  local id
+  for i = 1, #fields, 2 do
+    id = fields[i] == "id" and fields[i + 1] or id
+  end
+  if not id then
+    return
+  end
+  local record = ARGV[6] .. id
+  local state, lane, entry = unpack(redis.call("HMGET", record, "state", "lane", "entry"))
+  if state == "queued" and lane == KEYS[2] and entry == ARGV[2] then
+    redis.call("HSET", record, "state", "failed", "finished", string.format("%d", now),
+      "status", ARGV[9], "headers", ARGV[10], "body", ARGV[11])
+    redis.call("PEXPIRE", record, ARGV[7])
+    redis.call("PUBLISH", ARGV[8], id)
+  end
+end
+
 local found = redis.call("XRANGE", KEYS[2], ARGV[2], ARGV[2])[1]
 if not found then
   redis.call("XACK", KEYS[2], ARGV[1], ARGV[2])
@@ -63,6 +85,7 @@ redis.call("PEXPIRE", KEYS[1], ARGV[4])
 if ARGV[3] == "1" then
   redis.call("XACK", KEYS[2], ARGV[1], ARGV[2])
   redis.call("XDEL", KEYS[2], ARGV[2])
+  fail_job(found[2], now)
 end
 local most = tonumber(ARGV[5])
 if tonumber(time[2]) % 1000 < 1000 * SHARE * size_of(letter) / most then

@@ -124,7 +124,7 @@ def test_408_RequestTimeoutException(server, inference, management):  # noqa: N8
 
 async def test_400_InvalidKeyException(redis_url):  # noqa: N802
     settings = Settings(redis_url=redis_url)
-    app = management_application(settings, Routes(redis_url), Tokens(required=True))
+    app = management_application(settings, Routes(settings), Tokens(required=True))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://marq") as client:
         error(await client.get("/models"), 400, "InvalidKeyException")
 

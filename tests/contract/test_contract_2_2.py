@@ -271,7 +271,8 @@ def test_outcome_pip_install_failed(management, store):
 
 
 async def test_outcome_api_disabled(redis_url):
-    app = management_application(Settings(redis_url=redis_url), Routes(redis_url), Tokens(required=False))
+    settings = Settings(redis_url=redis_url)
+    app = management_application(settings, Routes(settings), Tokens(required=False))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://marq") as client:
         answer = await client.post("/models?url=plain.mar")
     assert error(answer, 405, "MethodNotAllowedException") == NOT_ALLOWED

@@ -71,6 +71,38 @@ def test_jobs_have_a_limit_of_their_own_and_are_refused_with_429(server: Running
     assert server.result(accepted[-1]).text == "done"
 
 
+def test_the_bytes_that_wait_for_all_models_together_are_limited(
+    start_server, make_archive, tmp_path_factory
+) -> None:
+    # Given two models, room for 2 MB, and bodies of 300 KB for one of them
+    store, body = tmp_path_factory.mktemp("store"), b"x" * 300_000
+    config = {"minWorkers": 1, "maxWorkers": 1, "batchSize": 1, "maxBatchDelay": 1}
+    for name in ("slow", "other"):
+        make_archive(store, name, handlers.SLOW, config)
+    server = start_server(store, max_queued_bytes=2_000_000, gateway_workers=2)
+    for name in ("slow", "other"):
+        server.wait_until_ready(name)
+    with httpx.Client(base_url=server.inference) as client:
+        answers = []
+        for _ in range(10):
+            answers.append(client.post("/jobs/slow", content=body))
+            time.sleep(0.05)
+    accepted = [answer.json()["job_id"] for answer in answers if answer.status_code == 202]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    # Then what does not fit is refused, and tells why and when to try again
+    assert len(accepted) + len(refused) == 10
+    assert 6 <= len(accepted) <= 9
+    assert "max_queued_bytes: 2000000" in refused[0].json()["message"]
+    assert int(refused[0].headers["retry-after"]) >= 1
+    # And the other model has no room either, on no gateway, while small requests still fit
+    too_large = [server.predict("other", b"x" * 1_900_000) for _ in range(4)]
+    assert {answer.status_code for answer in too_large} == {503}
+    assert server.predict("other", b"x").text == "done"
+    # And all that was accepted is answered, whereupon there is room again
+    assert {server.result(job).text for job in accepted} == {"done"}
+    wait_for(lambda: server.predict("other", b"x" * 1_900_000).status_code == 200)
+
+
 def test_when_redis_is_nearly_full_new_requests_are_refused_and_running_ones_answered(
     server: RunningServer,
 ) -> None:

@@ -37,9 +37,8 @@ def spec(client):
 
 @contextlib.asynccontextmanager
 async def application(redis_url, tokens=None, **settings):
-    app = management_application(
-        Settings(redis_url=redis_url, **settings), Routes(redis_url), tokens or Tokens(required=False)
-    )
+    config = Settings(redis_url=redis_url, **settings)
+    app = management_application(config, Routes(config), tokens or Tokens(required=False))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://marq") as api:
         yield api
 

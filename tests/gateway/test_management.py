@@ -503,7 +503,7 @@ def test_a_model_that_does_not_end_in_time_stays(api, server, register):
 
 @contextlib.asynccontextmanager
 async def application(settings):
-    routes = Routes(settings.redis_url)
+    routes = Routes(settings)
     app = management_application(settings, routes, Tokens(required=False))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://marq") as client:
         yield client

@@ -22,8 +22,8 @@ class Gateway:
     """What a gateway process has for measuring, without its servers."""
 
     def __init__(self, url: str, directory: Path, mode: str) -> None:
-        self.routes, self.broker, self.meter = Routes(url), Broker(url), RequestMeter()
-        config = load(state_dir=directory, metrics_mode=mode)
+        config = load(state_dir=directory, metrics_mode=mode, redis_url=url)
+        self.routes, self.broker, self.meter = Routes(config), Broker(url), RequestMeter()
         self.log = config.log_dir / "ts_metrics.log"
         self.measuring = Measuring(config, self.meter, self.routes, self.broker)
 

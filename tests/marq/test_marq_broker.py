@@ -8,6 +8,7 @@ from thread_replica import echo
 
 from marq import broker as broker_module
 from marq import keys, scripts
+from marq import replies as replies_module
 from marq.broker import Broker
 from marq.embedded import EmbeddedServer
 from marq.errors import RedisUnavailable, ServiceUnavailable
@@ -195,9 +196,9 @@ async def test_while_redis_is_gone_nothing_is_accepted_and_afterwards_everything
 
 async def test_what_was_read_is_trimmed_while_replies_come(broker, client, start_replica):
     start_replica(echo)
-    for number in range(3 * broker_module.TRIM_EVERY):
+    for number in range(3 * replies_module.TRIM_EVERY):
         await answered(predict(broker, b"%d" % number))
-    assert client.xlen(broker.stream) <= broker_module.TRIM_EVERY + 1
+    assert client.xlen(broker.stream) <= replies_module.TRIM_EVERY + 1
     assert client.xlen(LANE) == 0
 
 

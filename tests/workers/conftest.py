@@ -13,7 +13,7 @@ from marq.connection import Connection
 from marq.message import Reply, decode_replies
 from marq.registry import ModelSpec, Registry
 from workers.recovery import Recovery
-from workers.replica_process import ReplicaProcess
+from workers.replica_process import Ending, ReplicaProcess
 from workers.specs import PoolSpec
 
 
@@ -132,7 +132,7 @@ class Started:
 
     def put_back(self) -> None:
         """What a pool does when a replica has ended."""
-        self._recovery.requeue(self.process.consumer, self.process.board.running, "cpu", "ended")
+        self._recovery.requeue(self.process.consumer, self.process.board.running, "cpu", Ending("ended"))
 
 
 class Gateway:

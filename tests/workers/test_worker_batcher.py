@@ -275,6 +275,15 @@ def test_what_is_no_request_goes_to_the_dead_letters_and_stops_nothing(make_batc
     assert malformed.decode() in caplog.text
 
 
+def test_whoever_waits_for_what_is_no_request_is_answered_with_400(make_batcher, client):
+    batcher = make_batcher()
+    client.xadd(NORMAL, {"id": "7", "data": "x", "reply": "my-answers"})
+    assert next_batch(batcher) == []
+    [(_, reply)] = client.xrange("my-answers")
+    assert (reply[b"id"], reply[b"status"]) == (b"7", b"400")
+    assert b"the field `body` is missing" in reply[b"body"]
+
+
 def test_a_batch_of_nothing_but_malformed_entries_is_empty(make_batcher, client):
     batcher = make_batcher(batch_size=2)
     for _ in range(2):

@@ -6,6 +6,7 @@ from marq import keys
 from marq.message import Reply, decode
 from workers.publisher import Publisher
 from workers.recovery import Recovery
+from workers.replica_process import Ending
 
 LANE, CONSUMER = keys.lane("m", "1.0"), "m-1.0@here/0/1"
 
@@ -26,7 +27,7 @@ def test_wherever_an_answer_breaks_off_the_request_is_run_again_or_gone(
     if sent:
         plain.pipeline(commands[:sent])
     # When its pool puts back what it held
-    Recovery(make_pool(spec, node="here"), registry).requeue(CONSUMER, [], "cpu", "killed")
+    Recovery(make_pool(spec, node="here"), registry).requeue(CONSUMER, [], "cpu", Ending("killed"))
     # Then the request waits in the front, or is answered; the lane is empty in any case
     assert client.xlen(LANE) == client.xpending(LANE, keys.GROUP)["pending"] == 0
     waits, answered = client.xlen(keys.lane("m", "1.0", keys.FRONT)), client.xlen(reader)

@@ -5,6 +5,7 @@ import pytest
 from marq import keys
 from marq.registry import HEARTBEAT_LIMIT_S
 from workers import leases as leases_module
+from workers import patience as patience_module
 from workers.leases import Leases
 
 
@@ -113,3 +114,25 @@ def test_hosts_whose_clocks_differ_hear_of_each_other(node, client, monkeypatch)
     monkeypatch.setattr("time.time", lambda: 1001.0 + HEARTBEAT_LIMIT_S)
     assert node("fast").heartbeat() == 2
     assert client.zscore(keys.NODES, "slow") == pytest.approx(client.time()[0], abs=2)
+
+
+def test_after_a_silence_each_node_first_takes_what_it_had(node, spec, client, monkeypatch):
+    # Given two nodes that share the slots, and a Redis that is away until all leases have run out
+    monkeypatch.setattr(patience_module, "SILENCE_S", 0.05)
+    monkeypatch.setattr(patience_module, "HEARTBEAT_LIMIT_S", 0.3)
+    first, second = node("a"), node("b")
+    assert (first.hold(spec(4), 2), second.hold(spec(4), 2)) == (2, 2)
+    before = owners(client, 4)
+    client.delete(keys.NODES, *(keys.slot("m", "1.0", number) for number in range(4)))
+    time.sleep(0.1)
+    # When one node comes before the other, it takes nothing of that one's
+    assert first.hold(spec(4), first.heartbeat()) == 2
+    assert second.hold(spec(4), second.heartbeat()) == 2
+    assert owners(client, 4) == before
+    # And if the other does not come it takes all, after the time that a heartbeat may take
+    client.delete(keys.NODES, *(keys.slot("m", "1.0", n) for n, owner in enumerate(before) if owner == "b"))
+    assert first.hold(spec(4), first.heartbeat()) == 2
+    for _ in range(20):
+        time.sleep(0.02)
+        held = first.hold(spec(4), first.heartbeat())
+    assert held == 4

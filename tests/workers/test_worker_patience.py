@@ -7,7 +7,7 @@ from support import wait_for
 
 from marq import keys
 from marq.registry import HEARTBEAT_LIMIT_S
-from workers import recovery as recovery_module
+from workers import patience as patience_module
 from workers.recovery import Recovery
 
 LANE, FRONT = keys.lane("m", "1.0"), keys.lane("m", "1.0", keys.FRONT)
@@ -28,8 +28,8 @@ def recovery(register, make_pool, registry, add, client, monkeypatch):
 
 
 def test_after_a_silence_others_get_the_time_to_report(recovery, client, monkeypatch):
-    monkeypatch.setattr(recovery_module, "SILENCE_S", 1.0)
-    monkeypatch.setattr(recovery_module, "HEARTBEAT_LIMIT_S", 0.5)
+    monkeypatch.setattr(patience_module, "SILENCE_S", 1.0)
+    monkeypatch.setattr(patience_module, "HEARTBEAT_LIMIT_S", 0.5)
     # Given that Redis did not answer for a while
     time.sleep(1.1)
     # When the pool looks again, the other one keeps what it holds

@@ -146,7 +146,7 @@ def test_what_expired_is_answered_and_never_started(publisher, add, take, plain,
 
 
 def test_a_stream_that_nobody_reads_is_bounded(publisher, add, take, plain, client, monkeypatch):
-    monkeypatch.setattr("workers.publisher.REPLIES_LENGTH", 100)
+    monkeypatch.setattr("marq.message.MOST_REPLIES", 100)
     add(*[b"x"] * 500, reply="s")
     plain.pipeline(publisher.commands(answers(take()), STARTED_MS))
     assert client.xlen("s") < 300

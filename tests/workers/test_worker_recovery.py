@@ -3,13 +3,16 @@ import json
 import pytest
 import redis
 
-from marq import keys, results
+from marq import keys, results, scripts
+from marq.jobs import submit_command
 from marq.message import Reply, decode_replies
 from marq.registry import HEARTBEAT_LIMIT_S
 from workers.recovery import Recovery
+from workers.replica_process import Ending
 from workers.scoreboard import Scoreboard
 from workers.specs import consumer_name, scoreboard_path
 
+KILLED = Ending("killed")
 LANE, FRONT = keys.lane("m", "1.0"), keys.lane("m", "1.0", keys.FRONT)
 
 
@@ -52,7 +55,7 @@ def letters(client) -> list[dict[bytes, bytes]]:
 def test_what_a_replica_held_is_put_back_and_only_what_ran_is_suspect(recovery, add, take, front):
     add(b"ran", b"waited")
     ran, _ = take("me-1.0@here/0/1")
-    recovery.requeue("me-1.0@here/0/1", named([ran]), "cpu", "killed")
+    recovery.requeue("me-1.0@here/0/1", named([ran]), "cpu", KILLED)
     assert front() == [(b"ran", b"1"), (b"waited", b"0")]
 
 
@@ -61,7 +64,8 @@ def test_after_the_last_attempt_a_job_has_failed(recovery, add, take, client, fr
     add(b"bad", id="7", job=1, attempts=1, lane=keys.FRONT)
     ran = take("lost", FRONT)
     # When it brings down another
-    recovery.requeue("lost", named(ran, FRONT), "cuda:0", "replica 0 ended with exit code 3\nTraceback")
+    ending = Ending("replica 0 ended with exit code 3", "exit code 3", ("Traceback",))
+    recovery.requeue("lost", named(ran, FRONT), "cuda:0", ending)
     # Then it has failed
     record = results.parse_record("m:7", client.hgetall(keys.job("m", "7")), None)
     assert (record.state, record.status, record.attempts, record.device) == ("failed", 500, 2, "cuda:0")
@@ -83,7 +87,7 @@ def test_after_the_last_attempt_a_client_gets_500(recovery, add, take, client, p
     stream = keys.replies("gateway")
     client.xgroup_create(stream, keys.GROUP, mkstream=True)
     add(b"bad", id="7", replies=stream, attempts=1)
-    recovery.requeue("lost", named(take("lost")), "cpu", "killed")
+    recovery.requeue("lost", named(take("lost")), "cpu", KILLED)
     [(_, fields)] = plain.execute("XRANGE", stream, "-", "+")
     [reply] = decode_replies(fields)
     assert (reply.id, reply.status) == (b"7", 500)
@@ -94,7 +98,7 @@ def test_after_the_last_attempt_a_client_gets_500(recovery, add, take, client, p
 def test_neighbours_of_what_is_given_up_go_on(recovery, add, take, front, client):
     add(b"bad", attempts=1)
     add(b"good")
-    recovery.requeue("lost", named(take("lost")), "cpu", "killed")
+    recovery.requeue("lost", named(take("lost")), "cpu", KILLED)
     assert front() == [(b"good", b"1")]
     assert [letter[b"body"] for letter in letters(client)] == [b"bad"]
     assert len(client.xpending_range(LANE, keys.GROUP, "-", "+", 9)) == 0
@@ -105,10 +109,25 @@ def test_neighbours_of_what_is_given_up_go_on(recovery, add, take, front, client
 )
 def test_what_is_no_request_is_buried_where_it_was_held(recovery, client, take, fields):
     client.xadd(LANE, fields)
-    recovery.requeue("lost", named(take("lost")), "cpu", "killed")
+    recovery.requeue("lost", named(take("lost")), "cpu", KILLED)
     [letter] = letters(client)
     assert b"the field `" in letter[b"reason"]
     assert client.xlen(LANE) == client.xpending(LANE, keys.GROUP)["pending"] == 0
+
+
+def test_a_producer_and_a_job_that_wait_for_what_is_no_request_are_told(recovery, plain, client, take):
+    # Given a job and an entry of a producer that are malformed, and that a lost replica was running
+    fields = (b"body", b"x", b"deadline", b"soon", b"attempts", b"1", b"reply", b"answers")
+    script_keys, arguments = submit_command("m", "1.0", b"7", fields, keys.NORMAL)
+    plain.run(scripts.SUBMIT, list(script_keys), *arguments)
+    # When they are given up
+    recovery.requeue("lost", named(take("lost")), "cpu", KILLED)
+    # Then both are told what was wrong
+    record = results.parse_record("m:7", client.hgetall(keys.job("m", "7")))
+    assert (record.state, record.status) == ("failed", 400)
+    assert "the field `deadline`" in json.loads(record.body or b"")["message"]
+    [(_, answered)] = plain.execute("XRANGE", "answers", "-", "+")
+    assert decode_replies(answered)[0].body == record.body
 
 
 def test_lost_pools_are_taken_over_and_live_ones_are_not(
@@ -178,7 +197,7 @@ def test_lanes_without_consumers_need_nothing(recovery, client, front):
 def test_a_script_that_redis_forgot_is_loaded(recovery, add, take, client, front):
     client.script_flush()
     add(b"bad", id="7", job=1, attempts=1)
-    recovery.requeue("lost", named(take("lost")), "cpu", "killed")
+    recovery.requeue("lost", named(take("lost")), "cpu", KILLED)
     assert client.hget(keys.job("m", "7"), "state") == b"failed"
 
 
@@ -189,12 +208,12 @@ def test_what_cannot_be_answered_now_is_not_buried_yet(recovery, add, take, clie
     client.config_set("maxmemory", 1)
     try:
         with pytest.raises(redis.RedisError):
-            recovery.requeue("lost", ran, "cpu", "killed")
+            recovery.requeue("lost", ran, "cpu", KILLED)
     finally:
         client.config_set("maxmemory", 0)
     # Then nothing is lost: when there is room, it is answered and buried, once
     assert letters(client) == []
     for _ in range(2):
-        recovery.requeue("lost", ran, "cpu", "killed")
+        recovery.requeue("lost", ran, "cpu", KILLED)
     assert [letter[b"body"] for letter in letters(client)] == [b"bad"]
     assert [fields[b"status"] for _, fields in client.xrange("answers")] == [b"500"]

@@ -5,9 +5,10 @@ import time
 import pytest
 from support import wait_for
 
-from marq import connection, keys, results
+from marq import connection, keys, results, scripts
 from marq.connection import Connection
 from marq.embedded import EmbeddedServer
+from marq.jobs import submit_command
 from marq.registry import ModelSpec, Registry
 
 LANE, FRONT = keys.lane("m", "1.0"), keys.lane("m", "1.0", keys.FRONT)
@@ -73,6 +74,18 @@ def test_malformed_entries_do_not_stop_a_replica(start, register, gateway, clien
     start(register())
     assert gateway.wait(1)[0].body == b"after"
     assert client.xlen(keys.dead_letters("m")) == 2
+
+
+def test_a_job_whose_entry_is_malformed_has_failed_and_says_why(start, register, plain, client):
+    fields = (b"body", b"x", b"deadline", b"soon")
+    script_keys, arguments = submit_command("m", "1.0", b"7", fields, keys.NORMAL)
+    spec = register()
+    plain.run(scripts.SUBMIT, list(script_keys), *arguments)
+    start(spec)
+    wait_for(lambda: client.hget(keys.job("m", "7"), "state") == b"failed", 10, "its failure")
+    record = results.parse_record("m:7", client.hgetall(keys.job("m", "7")))
+    assert (record.status, json.loads(record.body)["type"]) == (400, "BadRequestException")
+    assert "the field `deadline` must be a whole number" in json.loads(record.body)["message"]
 
 
 # results are published in time

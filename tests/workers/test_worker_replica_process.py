@@ -46,13 +46,30 @@ def test_a_handler_that_cannot_be_loaded_ends_its_replica_and_says_why(start, re
     assert replica.process.state == "stopped"
 
 
+def test_what_a_handler_prints_is_not_taken_for_what_ended_it(start, register, gateway):
+    replica = start(register())
+    gateway.send(b"print no answer within the response time-out", b"die")
+    replica.wait_for_exit()
+    ending = replica.process.ending()
+    assert (ending.cause, ending.overdue) == ("exit code 3", "")
+    assert ending.printed[-1] == "no answer within the response time-out"
+    assert ending.report.startswith(f"replica 0 (pid {replica.process.pid}) ended with exit code 3\n")
+
+
 def test_time_outs_of_the_model_are_noticed(start, register, gateway):
     slow = start(register(response_timeout_s=0))
     assert slow.process.overdue() is None
     gateway.send(b"sleep 5")
     slow.wait_until_running()
     assert "no answer within the response time-out of 0 s" in (slow.process.overdue() or "")
+    slow.process.kill("it took too long")
     slow.process.kill()
     assert slow.wait_for_exit() == -signal.SIGKILL
+    ending = slow.process.ending()
+    assert (ending.cause, ending.overdue) == ("response time-out", "it took too long")
+    assert ending.report.splitlines()[-1] == "it took too long"
     loading = start(register(startup_timeout_s=0), wait=False, handler="import time\ntime.sleep(60)\n")
     assert "not ready within the start-up time-out of 0 s" in (loading.process.overdue() or "")
+    loading.process.kill("it took too long")
+    loading.wait_for_exit()
+    assert loading.process.ending().cause == "signal 9"

@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from marq.errors import WorkerFailed, error_body
-from marq.message import Reply, Request
+from marq.message import JSON_HEADERS, Reply, Request
 
 log = logging.getLogger(__name__)
-
-JSON_HEADERS = b'{"content-type": "application/json"}'
 
 
 class BatchFailed(WorkerFailed):

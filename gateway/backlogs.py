@@ -1,0 +1,121 @@
+"""Keeps the backlogs true: several times a second Redis is asked what really waits, and how much room it has.
+
+Other gateways and producers queue, too.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+import hiredis
+
+from gateway.backlog import Backlog, Room
+from marq import keys
+from marq.broker import Broker
+from marq.errors import ServiceUnavailable
+from marq.registry import ModelSpec
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 0.2
+IDLE_EVERY = 10  # looks: so often those are read that nothing is known to wait for
+FULL_AT = 0.9  # of Redis's `maxmemory`: what is left is for replies and acknowledgements
+LOW_ON_MEMORY = "Redis has used {used} of {limit} bytes of memory (maxmemory); new requests would not fit."
+MEASURED = 100  # nodes of a lane, from which Redis estimates its size
+
+
+class Backlogs:
+    """The backlogs of all model versions."""
+
+    def __init__(self, job_limit: int, byte_limit: int) -> None:
+        self._job_limit = job_limit
+        self._room = Room(byte_limit, byte_limit)
+        self._known: dict[str, Backlog] = {}
+        self._sizes: dict[str, int] = {}  # bytes in the lanes, by the same keys
+        self._looked = time.monotonic()
+        self._looks = 0
+        self._reason = ""
+
+    def of(self, spec: ModelSpec) -> Backlog:
+        """The one backlog of a model version, with the limits of its spec."""
+        if known := self._known.get(spec.key):
+            known.configure(spec, self._job_limit)
+            return known
+        made = self._known[spec.key] = Backlog(spec, self._job_limit, self._room)
+        made.refuse(self._reason)
+        return made
+
+    def keep(self, model_keys: set[str]) -> None:
+        """Forgets the versions that are not registered any more."""
+        for key in self._known.keys() - model_keys:
+            del self._known[key]
+            self._sizes.pop(key, None)
+
+    async def follow(self, broker: Broker) -> None:
+        """Looks again and again; never returns. What cannot be asked stays as it was."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            try:
+                await self._look(broker)
+            except (hiredis.ReplyError, ConnectionError, ServiceUnavailable) as error:
+                log.debug("the backlog cannot be read: %s", error)
+
+    async def _look(self, broker: Broker) -> None:
+        now = time.monotonic()
+        seconds, self._looked = now - self._looked, now
+        read = [backlog for backlog in self._known.values() if self._is_due(backlog)]
+        self._looks += 1
+        memory, *lanes = await asyncio.gather(
+            broker.execute("INFO", "memory"), *(_read(broker, backlog.spec) for backlog in read)
+        )
+        for backlog, (waiting, taken, size) in zip(read, lanes, strict=True):
+            backlog.note(waiting, taken, seconds)
+            self._sizes[backlog.spec.key] = size
+        self._room.note(sum(self._sizes.values()))
+        self._judge_memory(memory)
+
+    def _is_due(self, backlog: Backlog) -> bool:
+        busy = backlog.waiting or backlog.drained_per_s > 0.1 or self._sizes.get(backlog.spec.key)
+        return bool(busy) or self._looks % IDLE_EVERY == 0
+
+    def _judge_memory(self, info: bytes) -> None:
+        stored = dict(line.split(":", 1) for line in info.decode().split() if ":" in line)
+        used, limit = int(stored.get("used_memory", 0)), int(stored.get("maxmemory", 0))
+        reason = LOW_ON_MEMORY.format(used=used, limit=limit) if limit and used > FULL_AT * limit else ""
+        if bool(reason) != bool(self._reason):
+            log.warning("%s", reason or "Redis has room again.")
+        if reason or self._reason:
+            for backlog in self._known.values():
+                backlog.refuse(reason)
+        self._reason = reason
+
+
+async def _read(broker: Broker, spec: ModelSpec) -> tuple[int, int | None, int]:
+    """(rows that wait, rows that replicas have taken so far; None before Redis 7, bytes of all)."""
+    names = keys.lanes(spec.name, spec.version)
+    lanes = await asyncio.gather(*(_read_lane(broker, name) for name in names))
+    taken = [number for _, number, _ in lanes if number is not None]
+    waiting, sizes = sum(waiting for waiting, _, _ in lanes), sum(size for _, _, size in lanes)
+    return waiting, sum(taken) if taken else None, sizes
+
+
+async def _read_lane(broker: Broker, lane: str) -> tuple[int, int | None, int]:
+    length = broker.execute("XLEN", lane)
+    size = broker.execute("MEMORY", "USAGE", lane, "SAMPLES", MEASURED)
+    try:
+        group = _group(await broker.execute("XINFO", "GROUPS", lane))
+    except hiredis.ReplyError:  # unregistered at this moment
+        return 0, None, 0
+    entries = await length
+    # An empty stream takes some bytes as well, and many models have many.
+    return max(0, entries - group.get("pending", 0)), group.get("entries-read"), await size if entries else 0
+
+
+def _group(found: list[list[Any]]) -> dict[str, int]:
+    """The numbers of XINFO GROUPS for marq's one group."""
+    for flat in found:
+        pairs = dict(zip(flat[::2], flat[1::2], strict=True))
+        if pairs.get(b"name") == keys.GROUP.encode():
+            return {name.decode(): value for name, value in pairs.items() if isinstance(value, int)}
+    return {}

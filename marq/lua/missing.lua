@@ -1,0 +1,34 @@
+-- Tells which requests are neither where they were queued nor at the front. Changes nothing.
+-- KEYS  1 lane (stream)   2 front (stream)
+-- ARGV  entry, id of the request, for each request
+-- Returns the ids of those that are missing.
+local PAGE = 100
+local missing, some = {}, false
+for i = 1, #ARGV, 2 do
+  if #redis.call("XRANGE", KEYS[1], ARGV[i], ARGV[i]) == 0 then
+    missing[ARGV[i + 1]], some = true, true
+  end
+end
+
+local function forget_those_in(entries)
+  for _, entry in ipairs(entries) do
+    for i = 1, #entry[2], 2 do
+      if entry[2][i] == "id" then
+        missing[entry[2][i + 1]] = nil
+      end
+    end
+  end
+end
+
+local from = some and "-"
+while from do
+  local entries = redis.call("XRANGE", KEYS[2], from, "+", "COUNT", PAGE)
+  forget_those_in(entries)
+  from = #entries == PAGE and "(" .. entries[PAGE][1]
+end
+
+local ids = {}
+for id in pairs(missing) do
+  ids[#ids + 1] = id
+end
+return ids
