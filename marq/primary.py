@@ -14,8 +14,6 @@ from marq.sentinel import Sentinels
 
 LOOK_EVERY_S = 1.0
 REPLY_TIMEOUT_S = 5.0  # a server that hangs or has vanished is left; nothing here blocks for longer than 1 s
-# Answers of a server that is not the primary (any more), or is cut off from the others.
-DEMOTED = ("READONLY", "NOREPLICAS")
 
 
 class PrimaryConnection(Connection):
@@ -42,7 +40,9 @@ class PrimaryConnection(Connection):
         try:
             return super().read_response(*args, **options)
         except redis.ResponseError as error:
-            if not isinstance(error, redis.exceptions.ReadOnlyError) and not str(error).startswith(DEMOTED):
+            is_demoted = isinstance(error, redis.exceptions.ReadOnlyError)
+            is_cut_off = str(error).startswith("NOREPLICAS")
+            if not (is_demoted or is_cut_off):
                 raise
             self.disconnect()  # type: ignore[no-untyped-call]
             raise redis.ConnectionError(f"the server takes no writes: {error}") from error
