@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from marq.errors import RequestTooLarge, ServiceError
+from marq.errors import ClientGone, RequestTooLarge, ServiceError
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -24,23 +24,29 @@ JSON_TYPE = (b"content-type", b"application/json")
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body. Raises RequestTooLarge, before reading where Content-Length tells."""
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body"):
+    """The whole body. Raises RequestTooLarge, before reading where Content-Length tells, and ClientGone."""
+    body, more = await _part(receive)
+    if not more:
         if len(body) > limit:
             raise too_large(len(body), limit)
         return body
     _check_announced(scope, limit)
     parts, size = [body], len(body)
-    while message.get("more_body"):
-        message = await receive()
-        part = message.get("body", b"")
+    while more:
+        part, more = await _part(receive)
         size += len(part)
         if size > limit:
             raise too_large(size, limit)
         parts.append(part)
     return b"".join(parts)
+
+
+async def _part(receive: Receive) -> tuple[bytes, bool]:
+    """(a part of the body, whether more follow)."""
+    message = await receive()
+    if message["type"] == "http.disconnect":  # what came before is not what the client meant to send
+        raise ClientGone
+    return message.get("body", b""), message.get("more_body", False)
 
 
 def _check_announced(scope: Scope, limit: int) -> None:

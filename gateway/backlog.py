@@ -10,6 +10,7 @@ from marq.errors import QueueFull, TooManyJobs
 from marq.registry import ModelSpec
 
 LONGEST_RETRY_S = 60
+REMEMBERED_S = 10.0  # the rate of a longer time ago counts for less and less
 
 
 @dataclass(slots=True)
@@ -24,18 +25,36 @@ class Room:
         self.left = self.limit - queued
 
 
+class DrainRate:
+    """How fast replicas take what waits; times when nothing waited do not count."""
+
+    def __init__(self) -> None:
+        self._seconds = self._rows = 0.0  # while something waited; what is older weighs less
+        self._taken, self._noted, self._waited = 0, 0.0, False
+
+    def note(self, waiting: int, taken: int, now: float) -> None:
+        if self._waited:
+            seconds = now - self._noted
+            kept = math.exp(-seconds / REMEMBERED_S)
+            self._seconds = self._seconds * kept + seconds
+            self._rows = self._rows * kept + max(0, taken - self._taken)
+        self._taken, self._noted, self._waited = taken, now, waiting > 0
+
+    @property
+    def seconds_for_each(self) -> float:
+        """If none has been taken yet, as if the first one was taken now."""
+        return self._seconds / max(1.0, self._rows)
+
+
 class Backlog:
     """What no replica has taken yet: as Redis said at the last look, and what this gateway has queued and
     seen answered since."""
 
-    __slots__ = (
-        "_job_limit", "_limit", "drained_per_s", "limit", "reason", "room", "spec", "taken", "waiting",
-    )  # fmt: skip
+    __slots__ = ("_job_limit", "_limit", "_rate", "limit", "reason", "room", "spec", "waiting")
 
     def __init__(self, spec: ModelSpec, job_limit: int, room: Room) -> None:
         self.waiting = 0
-        self.taken: int | None = None  # by replicas, since the lanes exist
-        self.drained_per_s = 0.0
+        self._rate = DrainRate()
         self.reason = ""  # why everything is refused
         self.room = room
         self.configure(spec, job_limit)
@@ -70,12 +89,11 @@ class Backlog:
         self.reason = reason
         self.limit = 0 if reason else self._limit
 
-    def note(self, waiting: int, taken: int | None, seconds: float) -> None:
-        """What Redis says, so long after the last time."""
+    def note(self, waiting: int, taken: int | None, now: float) -> None:
+        """What Redis says, at a time in seconds; `taken` by replicas since the lanes exist, None: unknown."""
         self.waiting = waiting
-        if taken is not None and self.taken is not None:
-            self.drained_per_s += (max(0, taken - self.taken) / seconds - self.drained_per_s) / 2
-        self.taken = taken
+        if taken is not None:
+            self._rate.note(waiting, taken, now)
 
     def _too_many(self, name: str, limit: int) -> str:
         return self.reason or (
@@ -92,6 +110,5 @@ class Backlog:
         return kind(f"{why} Try again in {retry_after_s} s.", retry_after_s)
 
     def _retry_after_s(self) -> int:
-        """How long what waits will take, at the rate of the last seconds."""
-        rate = self.drained_per_s
-        return min(LONGEST_RETRY_S, max(1, math.ceil(self.waiting / rate))) if rate > 0 else 1
+        """How long what waits will take, at the rate of late."""
+        return min(LONGEST_RETRY_S, max(1, math.ceil(self.waiting * self._rate.seconds_for_each)))

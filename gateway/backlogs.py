@@ -33,7 +33,6 @@ class Backlogs:
         self._room = Room(byte_limit, byte_limit)
         self._known: dict[str, Backlog] = {}
         self._sizes: dict[str, int] = {}  # bytes in the lanes, by the same keys
-        self._looked = time.monotonic()
         self._looks = 0
         self._reason = ""
 
@@ -62,22 +61,21 @@ class Backlogs:
                 log.debug("the backlog cannot be read: %s", error)
 
     async def _look(self, broker: Broker) -> None:
-        now = time.monotonic()
-        seconds, self._looked = now - self._looked, now
         read = [backlog for backlog in self._known.values() if self._is_due(backlog)]
         self._looks += 1
         memory, *lanes = await asyncio.gather(
             broker.execute("INFO", "memory"), *(_read(broker, backlog.spec) for backlog in read)
         )
+        now = time.monotonic()
         for backlog, (waiting, taken, size) in zip(read, lanes, strict=True):
-            backlog.note(waiting, taken, seconds)
+            backlog.note(waiting, taken, now)
             self._sizes[backlog.spec.key] = size
         self._room.note(sum(self._sizes.values()))
         self._judge_memory(memory)
 
     def _is_due(self, backlog: Backlog) -> bool:
-        busy = backlog.waiting or backlog.drained_per_s > 0.1 or self._sizes.get(backlog.spec.key)
-        return bool(busy) or self._looks % IDLE_EVERY == 0
+        busy = backlog.waiting > 0 or self._sizes.get(backlog.spec.key, 0) > 0
+        return busy or self._looks % IDLE_EVERY == 0
 
     def _judge_memory(self, info: bytes) -> None:
         stored = dict(line.split(":", 1) for line in info.decode().split() if ":" in line)

@@ -7,6 +7,7 @@ from gateway.asgi import Headers
 from marq.errors import BadRequest
 
 HEADER = b"x-request-timeout"  # seconds
+LONGEST_S = 366 * 86_400
 
 
 def timeout_s(headers: Headers, limit_ms: int = 0) -> float | None:
@@ -31,6 +32,8 @@ def _seconds(value: bytes) -> float:
         seconds = float(value)
     except ValueError:
         seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise BadRequest(f"X-Request-Timeout must be a number of seconds above 0, not {value[:40]!r}.")
+    if not 0 < seconds <= LONGEST_S:
+        raise BadRequest(
+            f"X-Request-Timeout must be a number of seconds above 0, up to {LONGEST_S}, not {value[:40]!r}."
+        )
     return seconds

@@ -19,7 +19,7 @@ from marq.lost import LOST, LostRequests
 from marq.message import Reply
 from marq.pipelined import PipelinedConnection, Waiting
 from marq.replies import ReplyReader, log_failure
-from marq.streams import ReplyStream, WholeReply
+from marq.streams import ReplyStream, WholeReply, Withdrawn
 
 log = logging.getLogger(__name__)
 
@@ -109,11 +109,21 @@ class Broker:
 
     def withdraw(self, request_id: bytes) -> None:
         """Drops interest in a reply; what is queued is not run any more, and what streams is stopped."""
-        waiting, streams = self.pending.get(request_id), self._reader.streams(request_id)
+        waiting = self.pending.get(request_id)
+        if waiting is None:
+            return
         self.forget(request_id)
-        if waiting is not None and waiting.entry and self._commands is not None:
-            command = scripts.WITHDRAW.call([waiting.lane], keys.GROUP, waiting.entry, int(streams))
-            self._commands.execute(*command).add_done_callback(log_failure)
+        if waiting.entry:
+            self._take_out(request_id, waiting.lane, waiting.entry)
+        else:  # Redis has not told yet where it is
+            self.pending[request_id] = Withdrawn(request_id, waiting.lane, self._take_out)
+
+    def _take_out(self, request_id: bytes, lane: bytes, entry: bytes) -> None:
+        """What runs goes on, but is not run again if its replica ends."""
+        self.forget(request_id)
+        if self._commands is not None:
+            for command in (("XDEL", lane, entry), ("XACK", lane, keys.GROUP, entry)):
+                self._commands.execute(*command).add_done_callback(log_failure)
 
     def execute(self, *command: object) -> asyncio.Future[Any]:
         """The raw reply of any command. Raises hiredis.ReplyError, ConnectionError or QueueUnavailable."""

@@ -30,6 +30,13 @@ class BadRequest(ServiceError):
     status, type = HTTPStatus.BAD_REQUEST, "BadRequestException"
 
 
+class ClientGone(BadRequest):
+    """Raised when a connection ends before the request that it carries is complete."""
+
+    def __init__(self, message: str = "The connection ended before the request was complete.") -> None:
+        super().__init__(message)
+
+
 class InvalidModel(ServiceError):
     """Raised when a file is not a readable model archive."""
 

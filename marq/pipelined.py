@@ -15,7 +15,7 @@ import redis
 from redis.connection import parse_url
 
 from marq import primary, sentinel
-from marq.connection import CONNECT_TIMEOUT_S, pack, tls_context, without_password
+from marq.connection import CONNECT_TIMEOUT_S, KEEPALIVE, pack, tls_context, without_password
 from marq.errors import ConnectionLost, QueueUnavailable, RedisUnavailable
 from marq.message import Reply
 
@@ -119,6 +119,9 @@ class PipelinedConnection(asyncio.Protocol):
         connected = transport.get_extra_info("socket")
         if connected.family in (socket.AF_INET, socket.AF_INET6):
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in KEEPALIVE["socket_keepalive_options"].items():
+                connected.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)

@@ -25,10 +25,6 @@ class ReplyReader:
         self._streams: dict[bytes, StreamState] = {}  # of those in `pending` that have got parts
         self._untrimmed = 0
 
-    def streams(self, request_id: bytes) -> bool:
-        """Whether a part of the request's answer has come."""
-        return request_id in self._streams
-
     def forget(self, request_id: bytes) -> None:
         """Ignores what comes for this request from now on."""
         self._pending.pop(request_id, None)

@@ -30,13 +30,11 @@ SUBMIT = load("submit")
 PUBLISH = load("publish")
 REQUEUE = load("requeue")
 PART = load("part")
-WITHDRAW = load("withdraw")
 CANCEL = load("cancel")
 BURY = load("bury")
 LETTERS = load("letters")
 REPLAY = load("replay")
 MISSING = load("missing")
 ALL = {
-    script.sha: script
-    for script in (SUBMIT, PUBLISH, REQUEUE, PART, WITHDRAW, CANCEL, BURY, LETTERS, REPLAY, MISSING)
+    script.sha: script for script in (SUBMIT, PUBLISH, REQUEUE, PART, CANCEL, BURY, LETTERS, REPLAY, MISSING)
 }

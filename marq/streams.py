@@ -1,6 +1,7 @@
 """Answers that come in parts."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from marq.errors import StreamBroken
@@ -22,6 +23,39 @@ class StreamState:
             return reply.status == self.status or reply.status < 400
         self.parts += 1
         return reply.more == self.parts
+
+
+class Withdrawn:
+    """Stands for a request that was given up before Redis told where it is; then it is taken out.
+
+    `take_out` is called with the request's id, its lane and its entry.
+    """
+
+    def __init__(
+        self, request_id: bytes, lane: bytes, take_out: Callable[[bytes, bytes, bytes], None]
+    ) -> None:
+        self.lane = lane
+        self._request_id, self._take_out = request_id, take_out
+
+    @property
+    def entry(self) -> bytes:
+        return b""
+
+    @entry.setter
+    def entry(self, entry: bytes) -> None:
+        self._take_out(self._request_id, self.lane, entry)
+
+    def done(self) -> bool:
+        return True
+
+    def set_part(self, part: Reply, /) -> None:
+        """Nobody waits for it."""
+
+    def set_result(self, reply: Reply, /) -> None:
+        """Nobody waits for it."""
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Nobody waits for it."""
 
 
 class WholeReply(asyncio.Future[Reply]):

@@ -59,6 +59,7 @@ class AsyncReplica:
         self._failed = False
         self._taken: list[Request] = []  # by the feeder, most recently
         call.outlet = Outlet(self._sender, self._publisher, self._renew)
+        call.fitting.on_change = board.fit
 
     def run(self) -> None:
         """Returns when drained: what ran is published; what was only fetched, the pool puts back.

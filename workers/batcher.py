@@ -16,6 +16,7 @@ from marq.connection import Command, Connection
 from marq.errors import MalformedEntry
 from marq.message import Request, decode
 from marq.registry import ModelSpec
+from workers.overrun import Overrun, put_back, still_wanted
 from workers.prefetcher import Prefetcher
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ LINGER = 0.05  # of the handler's time: how long rows whose delay has passed may
 MIN_PAUSE_S, MOST_LOOKS = 0.0005, 10  # between two looks for company, and how many there are
 MOST_ADOPTED = 10_000
 AHEAD_S, MOST_AHEAD = 0.001, 32  # what is fetched ahead: so much work, so many batches
+TRUSTED_S = 0.05  # rows that were held for longer may have been cancelled: it is looked whether they were
 
 
 class Batcher:
@@ -40,7 +42,7 @@ class Batcher:
 
     def __init__(self, connection: Connection, spec: ModelSpec, consumer: str) -> None:
         self._connection = connection
-        self._spec = spec
+        self._spec, self._consumer = spec, consumer
         self._lanes = {name: keys.lane(spec.name, spec.version, name) for name in (keys.FRONT, *keys.LANES)}
         self._names = {lane.encode(): name for name, lane in self._lanes.items()}
         self._group = ("XREADGROUP", "GROUP", keys.GROUP, consumer)
@@ -48,8 +50,10 @@ class Batcher:
         self._company: deque[int] = deque(maxlen=COMPANY_MEMORY)
         self._batches = 0
         self._clock_offset_s = self._measure_clock()
-        self._prefetcher = Prefetcher(lambda: self._read(spec.batch_size))
+        self._overrun = Overrun(self._give_back)
+        self._prefetcher = Prefetcher(lambda: self._overrun.fetch(lambda: self._read(spec.batch_size)))
         self._failure: Exception | None = None
+        self._fetched = 0.0  # when the oldest row that is held was
         self.prefetched = False  # whether rows were fetched during the last run
         self.handler_s = 0.0  # how long the handler takes for a batch, smoothed
         self.on_blocked: Callable[[bool], None] = lambda _: None
@@ -69,11 +73,15 @@ class Batcher:
         ahead = not self.held and self.handler_s > SLOW_S
         if ahead:
             self._prefetcher.schedule(max(self.handler_s / 2, self.handler_s - LEAD_S))
+        self._overrun.begin(self.handler_s, self.held > 0)
         began = time.monotonic()
-        result = handler()
-        self.ran(time.monotonic() - began)
-        if ahead:
-            self._failure = self._prefetcher.settle()
+        try:
+            result = handler()
+            self.ran(time.monotonic() - began)
+        finally:
+            if ahead:
+                self._failure = self._prefetcher.settle()
+            self._overrun.end()
         self.prefetched = ahead and self.held > 0
         return result
 
@@ -82,8 +90,9 @@ class Batcher:
         self.handler_s += (seconds - self.handler_s) * 0.2 if self.handler_s else seconds
 
     def check(self) -> None:
-        """Raises what went wrong when the next batch was fetched during the last run."""
-        failure, self._failure = self._failure, None
+        """Raises what went wrong when the next batch was fetched, or given back, during the last run."""
+        failure = self._failure or self._overrun.failure
+        self._failure = self._overrun.failure = None
         if failure:
             raise failure
 
@@ -105,12 +114,16 @@ class Batcher:
         front = self._held[keys.FRONT]
         if suspect := next((request for request in front if request.attempts != b"0"), None):
             front.remove(suspect)
-            return [suspect]
-        if self.held:
-            self._batches += 1
-            self._wait_for_company()
-            self._company.append(min(self.held, self._spec.batch_size))
-        return self._take()
+            batch = [suspect]
+        else:
+            if self.held:
+                self._batches += 1
+                self._wait_for_company()
+                self._company.append(min(self.held, self._spec.batch_size))
+            batch = self._take()
+        if batch and time.monotonic() - self._fetched > TRUSTED_S:
+            return still_wanted(self._connection, self._consumer, batch)
+        return batch
 
     def reset(self) -> None:
         """Forgets what was fetched: on a new connection, after that has been put back."""
@@ -135,6 +148,14 @@ class Batcher:
     def held(self) -> int:
         """Rows that were fetched and not yet run."""
         return sum(map(len, self._held.values()))
+
+    def _give_back(self) -> None:
+        """Leaves what is held to others, as this handler does not come to its end."""
+        rows = [row for queue in self._held.values() for row in queue]
+        for queue in self._held.values():
+            queue.clear()
+        log.info("the handler takes long: %d rows go back to the queue", len(rows))
+        put_back(self._connection, self._spec, self._consumer, rows)
 
     # waiting
 
@@ -216,6 +237,8 @@ class Batcher:
         return (*self._group, "COUNT", count, *block, "STREAMS", *streams, *(">" for _ in streams))
 
     def _keep_all(self, reply: Any) -> None:
+        if reply and not self.held:
+            self._fetched = time.monotonic()
         for lane, entries in reply or ():
             name = self._names[lane]
             for entry, fields in entries:

@@ -91,6 +91,11 @@ def consumer_name(pool: str, slot: int, pid: int) -> str:
     return f"{pool}/{slot}/{pid}"
 
 
+def aside_name(consumer: str) -> str:
+    """Another consumer of the same slot: what a replica gives back is this one's for a moment."""
+    return f"{consumer.rpartition('/')[0]}/0"
+
+
 def scoreboard_path(run_dir: str, pool: str, slot: int) -> Path:
     return Path(run_dir) / f"{pool}.{slot}.board"
 

@@ -1,5 +1,6 @@
 -- Publishes the results of jobs, each only if its entry is still pending: whoever was presumed lost and
--- replaced has no entry any more, and what it brings is dropped.
+-- replaced has no entry any more, and what it brings is dropped. A job that has finished keeps its result: a
+-- producer may have queued the same id twice.
 -- KEYS  lane (stream), job record (hash), for each job
 -- ARGV  1 group   2 time to live (ms)   3 channel of finished jobs   4 version   5 device   6 finished (unix ms)
 --       then, for each job: entry, id, state, attempts, queued, started, status, headers, body
@@ -10,12 +11,14 @@ for i = 1, #KEYS / 2 do
   local lane, record, at = KEYS[2 * i - 1], KEYS[2 * i], FIRST + (i - 1) * WIDTH
   if redis.call("XACK", lane, ARGV[1], ARGV[at]) == 1 then
     redis.call("XDEL", lane, ARGV[at])
-    redis.call("HSETNX", record, "queued", ARGV[at + 4])
-    redis.call("HSET", record, "state", ARGV[at + 2], "version", ARGV[4], "device", ARGV[5],
-      "attempts", ARGV[at + 3], "started", ARGV[at + 5], "finished", ARGV[6],
-      "status", ARGV[at + 6], "headers", ARGV[at + 7], "body", ARGV[at + 8])
-    redis.call("PEXPIRE", record, ARGV[2])
-    done[#done + 1] = ARGV[at + 1]
+    if (redis.call("HGET", record, "state") or "queued") == "queued" then
+      redis.call("HSETNX", record, "queued", ARGV[at + 4])
+      redis.call("HSET", record, "state", ARGV[at + 2], "version", ARGV[4], "device", ARGV[5],
+        "attempts", ARGV[at + 3], "started", ARGV[at + 5], "finished", ARGV[6],
+        "status", ARGV[at + 6], "headers", ARGV[at + 7], "body", ARGV[at + 8])
+      redis.call("PEXPIRE", record, ARGV[2])
+      done[#done + 1] = ARGV[at + 1]
+    end
   end
 end
 if #done > 0 then

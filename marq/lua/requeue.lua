@@ -2,9 +2,10 @@
 -- KEYS  1 front (stream)   2.. lanes to look through (streams, front included)
 -- ARGV  1 group   2 consumer   3 most attempts   4 key prefix of the model's job records
 --       5.. "LANE ENTRY" of what was being run when it was lost
--- An entry that was being run has one more attempt behind it; one that has had them all, or has too many
+-- An entry that was being run has one more attempt behind it; one that has now had them all, or has too many
 -- fields to be moved, stays pending and is returned, for the caller to answer. Returns a list of
--- {lane, entry, attempts, fields}.
+-- {lane, entry, attempts, fields}. What was not being run is moved whatever its attempts: fewer may have been
+-- allowed since it was put back.
 local MOST = 10000
 local MOST_VALUES = 7000 -- of one entry: Lua passes no more than about 8000 to a command
 local running, spent = {}, {}
@@ -47,15 +48,16 @@ local function requeue(lane, entry)
     return
   end
   local fields = found[1][2]
-  local attempts = attempts_of(fields) + (running[lane .. " " .. entry] and 1 or 0)
-  if attempts >= tonumber(ARGV[3]) or #fields > MOST_VALUES then
+  local ran = running[lane .. " " .. entry]
+  local attempts = attempts_of(fields) + (ran and 1 or 0)
+  if (ran and attempts >= tonumber(ARGV[3])) or #fields > MOST_VALUES then
     spent[#spent + 1] = {lane, entry, attempts, fields}
     return
   end
   local copy, id = with_attempts(fields, entry, attempts)
   local moved, record = redis.call("XADD", KEYS[1], "*", unpack(copy)), ARGV[4] .. id
   if redis.call("EXISTS", record) == 1 then
-    redis.call("HSET", record, "lane", KEYS[1], "entry", moved)
+    redis.call("HSET", record, "lane", KEYS[1], "entry", moved, "attempts", attempts)
   end
   redis.call("XACK", lane, ARGV[1], entry)
   redis.call("XDEL", lane, entry)

@@ -1,6 +1,7 @@
 """Who does not want an answer any more: clients that disconnect, jobs that are cancelled, time-outs."""
 
 import socket
+import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -55,6 +56,57 @@ def test_a_client_that_disconnects_takes_back_what_is_queued(server: RunningServ
     assert server.predict("slow", f"last{name}".encode()).text == "done"
     wait_for(lambda: f"ran last{name}." in server.model_log)
     assert f"unwanted{name}" not in server.model_log
+
+
+def test_a_client_that_disconnects_at_once_takes_back_what_it_sent(server: RunningServer) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        running = executor.submit(server.predict, "slow", b"occupied 1")
+        wait_for(lambda: "ran occupied 1." in server.model_log)
+        for number in range(20):
+            unwanted = connect(server, b"hasty%d" % number, ("1.1", "1.0")[number % 2])
+            if number % 4 > 1:  # with a reset
+                unwanted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            unwanted.close()
+        assert running.result().text == "done"
+    assert server.predict("slow", b"afterwards").text == "done"
+    assert "hasty" not in server.model_log
+
+
+@pytest.mark.parametrize("path", ["/predictions/slow", "/jobs/slow", "/v2/models/slow/infer"])
+@pytest.mark.parametrize("framing", ["Content-Length: 200000", "Transfer-Encoding: chunked"])
+def test_a_request_that_is_cut_off_is_not_run(server: RunningServer, path: str, framing: str) -> None:
+    host, port = server.inference.removeprefix("http://").split(":")
+    name = f"half {framing[:3]}{path}".encode().replace(b" ", b"_")
+    with socket.create_connection((host, int(port))) as connection:
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nIdempotency-Key: {name.decode()}\r\n{framing}\r\n\r\n"
+        chunked = b"%x\r\n%s\r\n" % (len(name), name)
+        connection.sendall(head.encode() + (chunked if "chunked" in framing else name + b"_" * 100_000))
+        time.sleep(0.2)
+    # Nothing runs, and the whole request can be sent with the same key
+    if path == "/jobs/slow":
+        whole = server.submit("slow", b"whole", headers={"Idempotency-Key": name.decode()})
+        assert server.result(whole).text == "done"
+    assert server.predict("slow", b"next").text == "done"
+    assert name.decode() not in server.model_log
+
+
+def test_what_was_fetched_ahead_and_cancelled_is_not_run(server: RunningServer) -> None:
+    # Given a job that is fetched a moment before a row ends that takes longer than usual
+    for number in range(12):
+        server.predict("slow", f"usual{number} 0.1".encode())
+    with ThreadPoolExecutor(2) as executor:
+        running = [executor.submit(server.predict, "slow", b"unusual 1.5")]
+        wait_for(lambda: "ran unusual 1.5." in server.model_log)
+        time.sleep(0.05)
+        job = server.submit("slow", b"fetched")
+        time.sleep(0.7)
+        # When it is cancelled meanwhile
+        assert httpx.get(f"{server.inference}/jobs/{job}").json()["state"] == "queued"
+        assert httpx.delete(f"{server.inference}/jobs/{job}").json()["state"] == "cancelled"
+        assert running[0].result().text == "done"
+    # Then it never runs
+    assert server.predict("slow", b"end").text == "done"
+    assert "ran fetched" not in server.model_log
 
 
 def test_a_queued_job_that_is_cancelled_never_runs(server: RunningServer) -> None:
@@ -119,7 +171,7 @@ def test_a_request_in_time_is_answered(server: RunningServer) -> None:
     assert server.predict("slow", b"prompt", headers={"X-Request-Timeout": "20"}).text == "done"
 
 
-@pytest.mark.parametrize("given", ["soon", "0", "-1", "inf", "nan", ""])
+@pytest.mark.parametrize("given", ["soon", "0", "-1", "inf", "nan", "", "1e17", "1e308"])
 def test_a_time_out_that_is_none_is_a_400_that_tells_what_is_one(server: RunningServer, given: str) -> None:
     for path in ("predictions", "jobs"):
         answer = httpx.post(f"{server.inference}/{path}/slow", headers={"X-Request-Timeout": given})

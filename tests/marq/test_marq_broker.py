@@ -75,6 +75,34 @@ async def test_one_entry_may_answer_several_predictions(broker, client):
     assert broker.in_flight == 1
 
 
+async def test_what_is_withdrawn_is_not_run_any_more(broker, client):
+    future = predict(broker, b"1")
+    await soon(lambda: future.entry)
+    broker.withdraw(b"1")
+    await soon(lambda: client.xlen(LANE) == 0)
+    assert broker.in_flight == 0
+
+
+async def test_what_is_withdrawn_at_once_is_taken_out_as_soon_as_it_is_in(broker, client):
+    # Given one that is not even sent
+    kept = predict(broker, b"1")
+    predict(broker, b"2")
+    broker.withdraw(b"2")
+    # Then it does not stay in the queue, and the other one does
+    await soon(lambda: broker.in_flight == 1)
+    await soon(lambda: client.xlen(LANE) == 1)
+    assert client.xrange(LANE)[0][0] == kept.entry
+
+
+async def test_what_runs_when_it_is_withdrawn_is_not_run_again(broker, client):
+    future = predict(broker, b"1")
+    await soon(lambda: future.entry)
+    client.xreadgroup(keys.GROUP, "replica", {LANE.decode(): ">"})
+    broker.withdraw(b"1")
+    await soon(lambda: client.xpending(LANE.decode(), keys.GROUP)["pending"] == 0)
+    assert client.xlen(LANE) == 0
+
+
 async def test_replies_that_nobody_waits_for_are_ignored(broker, client):
     # Given a prediction that was given up, and one that is not this broker's
     future = predict(broker, b"1")

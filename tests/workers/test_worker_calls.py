@@ -179,6 +179,19 @@ def test_a_batch_that_does_not_fit_into_memory_is_run_in_halves(context):
     assert noted == [4, 2]
 
 
+async def test_a_batch_of_a_coroutine_handler_is_run_in_halves_as_well(context):
+    device = Device(3)
+
+    async def handle(data, context):
+        return device.handle(data, context)
+
+    replies = await HandlerCall(handle, context, True, 1000).run_async(
+        requests(*(b"%d " % n for n in range(8))), 5.0
+    )
+    assert [reply.body for reply in replies] == [b"%d id%d" % (n, n) for n in range(8)]
+    assert device.batches == [8, 4, 2, 2, 2, 2]
+
+
 def test_the_size_that_fits_is_remembered_for_a_while(context, monkeypatch):
     device = Device(4)
     call = HandlerCall(device.handle, context, True, 1000)

@@ -145,6 +145,14 @@ def test_what_expired_is_answered_and_never_started(publisher, add, take, plain,
     assert client.xlen(LANES[2]) == 0
 
 
+def test_a_job_that_was_queued_twice_keeps_its_first_result(publisher, add, take, plain, client):
+    add(b"first", b"second", id="1", job="1")
+    for request, body in zip(take(), (b"one", b"two"), strict=True):
+        plain.pipeline(publisher.commands([(request, Reply(request.id, 200, body))], STARTED_MS))
+    assert client.hget(keys.job("m", "1"), "body") == b"one"
+    assert client.xlen(LANES[2]) == 0
+
+
 def test_a_stream_that_nobody_reads_is_bounded(publisher, add, take, plain, client, monkeypatch):
     monkeypatch.setattr("marq.message.MOST_REPLIES", 100)
     add(*[b"x"] * 500, reply="s")

@@ -39,8 +39,6 @@ class HandlerCall:
 
         A batch that does not fit into the device's memory is run again in halves.
         """
-        if self.fitting.of(len(requests)) == len(requests):
-            return self._run(requests)
         replies: list[Reply] = []
         while rest := requests[len(replies) :]:
             replies += self._run(rest[: self.fitting.of(len(rest))])
@@ -51,8 +49,7 @@ class HandlerCall:
         try:
             returned = responses.check(self._handle(data, self._context), len(requests))
         except (Exception, SystemExit) as error:
-            if is_out_of_memory(error) and len(requests) > 1 and not self._context.cl_socket.used:
-                self.fitting.shrink(len(requests))
+            if self._may_fit_in_halves(error, requests, self._context):
                 return self.run(requests)
             return self._failed(requests, error)
         return responses.build(requests, returned, processors, self._max_response_size)
@@ -62,6 +59,12 @@ class HandlerCall:
 
         It is cancelled when nothing has come from it, neither parts nor the result, for `timeout_s`.
         """
+        replies: list[Reply] = []
+        while rest := requests[len(replies) :]:
+            replies += await self._run_async(rest[: self.fitting.of(len(rest))], timeout_s)
+        return replies
+
+    async def _run_async(self, requests: Sequence[Request], timeout_s: float) -> list[Reply]:
         context = copy.copy(self._context)
         context.metrics = copy.copy(context.metrics)
         data, processors = self._prepare(requests, context)
@@ -70,8 +73,17 @@ class HandlerCall:
             await self._finish(running, context.cl_socket, timeout_s)
             returned = responses.check(running.result(), len(requests))
         except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if self._may_fit_in_halves(error, requests, context):
+                return await self.run_async(requests, timeout_s)
             return self._failed(requests, error)
         return responses.build(requests, returned, processors, self._max_response_size)
+
+    def _may_fit_in_halves(self, error: BaseException, requests: Sequence[Request], context: Any) -> bool:
+        """Whether to run them again: not if parts of the answers have been sent."""
+        if not is_out_of_memory(error) or len(requests) == 1 or context.cl_socket.used:
+            return False
+        self.fitting.shrink(len(requests))
+        return True
 
     async def _finish(self, running: asyncio.Future[Any], stream: PartStream, timeout_s: float) -> None:
         """Waits for as long as there are signs of life. Raises DeadlineExceeded."""
