@@ -84,6 +84,11 @@ class Backlog:
         self.waiting += 1
         self.room.left -= size
 
+    def forgo(self, size: int) -> None:
+        """Takes back what was counted for a request that was not queued."""
+        self.waiting = max(0, self.waiting - 1)
+        self.room.left += size
+
     def refuse(self, reason: str) -> None:
         """Refuses everything for this reason; an empty one ends that."""
         self.reason = reason

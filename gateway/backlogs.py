@@ -6,12 +6,11 @@ Other gateways and producers queue, too.
 import asyncio
 import logging
 import time
-from typing import Any
 
 import hiredis
 
 from gateway.backlog import Backlog, Room
-from marq import keys
+from marq import keys, scripts
 from marq.broker import Broker
 from marq.errors import ServiceUnavailable
 from marq.registry import ModelSpec
@@ -19,7 +18,7 @@ from marq.registry import ModelSpec
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.2
-IDLE_EVERY = 10  # looks: so often those are read that nothing is known to wait for
+IDLE_AT_ONCE = 100  # of the models that nothing is known to wait for, at one look
 FULL_AT = 0.9  # of Redis's `maxmemory`: what is left is for replies and acknowledgements
 LOW_ON_MEMORY = "Redis has used {used} of {limit} bytes of memory (maxmemory); new requests would not fit."
 MEASURED = 100  # nodes of a lane, from which Redis estimates its size
@@ -61,21 +60,25 @@ class Backlogs:
                 log.debug("the backlog cannot be read: %s", error)
 
     async def _look(self, broker: Broker) -> None:
-        read = [backlog for backlog in self._known.values() if self._is_due(backlog)]
+        every = 1 + len(self._known) // IDLE_AT_ONCE
+        read = [
+            backlog
+            for number, backlog in enumerate(self._known.values(), self._looks)
+            if self._is_busy(backlog) or number % every == 0
+        ]
         self._looks += 1
-        memory, *lanes = await asyncio.gather(
+        memory, *found = await asyncio.gather(
             broker.execute("INFO", "memory"), *(_read(broker, backlog.spec) for backlog in read)
         )
         now = time.monotonic()
-        for backlog, (waiting, taken, size) in zip(read, lanes, strict=True):
-            backlog.note(waiting, taken, now)
+        for backlog, (waiting, taken, size) in zip(read, found, strict=True):
+            backlog.note(waiting, taken if taken >= 0 else None, now)
             self._sizes[backlog.spec.key] = size
         self._room.note(sum(self._sizes.values()))
         self._judge_memory(memory)
 
-    def _is_due(self, backlog: Backlog) -> bool:
-        busy = backlog.waiting > 0 or self._sizes.get(backlog.spec.key, 0) > 0
-        return busy or self._looks % IDLE_EVERY == 0
+    def _is_busy(self, backlog: Backlog) -> bool:
+        return backlog.waiting > 0 or self._sizes.get(backlog.spec.key, 0) > 0
 
     def _judge_memory(self, info: bytes) -> None:
         stored = dict(line.split(":", 1) for line in info.decode().split() if ":" in line)
@@ -89,31 +92,12 @@ class Backlogs:
         self._reason = reason
 
 
-async def _read(broker: Broker, spec: ModelSpec) -> tuple[int, int | None, int]:
-    """(rows that wait, rows that replicas have taken so far; None before Redis 7, bytes of all)."""
-    names = keys.lanes(spec.name, spec.version)
-    lanes = await asyncio.gather(*(_read_lane(broker, name) for name in names))
-    taken = [number for _, number, _ in lanes if number is not None]
-    waiting, sizes = sum(waiting for waiting, _, _ in lanes), sum(size for _, _, size in lanes)
-    return waiting, sum(taken) if taken else None, sizes
-
-
-async def _read_lane(broker: Broker, lane: str) -> tuple[int, int | None, int]:
-    length = broker.execute("XLEN", lane)
-    size = broker.execute("MEMORY", "USAGE", lane, "SAMPLES", MEASURED)
+async def _read(broker: Broker, spec: ModelSpec) -> list[int]:
+    """What `backlog.lua` returns; nothing of lanes that cannot be read: the other models' still can."""
+    lanes = keys.lanes(spec.name, spec.version)
     try:
-        group = _group(await broker.execute("XINFO", "GROUPS", lane))
-    except hiredis.ReplyError:  # unregistered at this moment
-        return 0, None, 0
-    entries = await length
-    # An empty stream takes some bytes as well, and many models have many.
-    return max(0, entries - group.get("pending", 0)), group.get("entries-read"), await size if entries else 0
-
-
-def _group(found: list[list[Any]]) -> dict[str, int]:
-    """The numbers of XINFO GROUPS for marq's one group."""
-    for flat in found:
-        pairs = dict(zip(flat[::2], flat[1::2], strict=True))
-        if pairs.get(b"name") == keys.GROUP.encode():
-            return {name.decode(): value for name, value in pairs.items() if isinstance(value, int)}
-    return {}
+        found: list[int] = await broker.run(scripts.BACKLOG, lanes, keys.GROUP, MEASURED)
+    except hiredis.ReplyError as error:
+        log.warning("the lanes of %s cannot be read: %s", spec.key, error)
+        return [0, -1, 0]
+    return found

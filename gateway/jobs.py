@@ -7,11 +7,11 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from gateway import deadlines
 from gateway.asgi import content_type, encode_headers, read_body
-from gateway.routes import Routes
+from gateway.routes import Route, Routes
 from marq import results
-from marq.errors import Conflict
+from marq.errors import Conflict, ServiceUnavailable
 from marq.identifiers import new_id
-from marq.jobs import Jobs
+from marq.jobs import Jobs, KeyedRequest
 from marq.results import JobRecord
 
 LONGEST_WAIT_S = 60.0
@@ -20,7 +20,8 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key", min_length=1, max_length=255,
-        description="The same key returns the same job while its record is kept; with another request: 422.",
+        description="The same key returns the same job while its record is kept, however full the queue is; "
+        "with another body, content type or version: 422.",
     ),
 ]  # fmt: skip
 Wait = Annotated[
@@ -45,9 +46,11 @@ def router(routes: Routes, jobs: Jobs, max_request_size: int) -> APIRouter:
             *deadlines.fields(deadlines.timeout_s(headers)),
             b"type", content_type(headers), b"headers", encode_headers(headers), b"path", b"", b"body", body,
         )  # fmt: skip
-        route.check_job()
-        route.backlog.admit_job(len(body))
-        job_id = await jobs.submit(route.spec.name, route.spec.version, new_id(), fields, key or "")
+        if key:
+            job_id = await _submit_once(jobs, route, KeyedRequest(model, version, key, fields), len(body))
+        else:
+            _admit(route, len(body))
+            job_id = await jobs.submit(route.spec.name, route.spec.version, new_id(), fields)
         return JSONResponse({"job_id": job_id}, 202, {"Location": f"/jobs/{job_id}"})
 
     @api.get("/jobs/{job_id}")
@@ -86,6 +89,33 @@ def router(routes: Routes, jobs: Jobs, max_request_size: int) -> APIRouter:
         return describe(await jobs.get(job_id))
 
     return api
+
+
+def _admit(route: Route, size: int) -> None:
+    """Counts a job. Raises ServiceUnavailable, or one of its kinds, where it cannot be taken."""
+    route.check_job()
+    route.backlog.admit_job(size)
+
+
+async def _submit_once(jobs: Jobs, route: Route, request: KeyedRequest, size: int) -> str:
+    """The id of the job with this key; one that exists is told also where no new one can be taken."""
+    try:
+        return await _queue_once(jobs, route, request, size)
+    except ServiceUnavailable:
+        if (job_id := await jobs.find(request)) is None:
+            raise
+        return job_id
+
+
+async def _queue_once(jobs: Jobs, route: Route, request: KeyedRequest, size: int) -> str:
+    _admit(route, size)
+    is_new = False
+    try:
+        job_id, is_new = await jobs.submit_once(route.spec.version, request)
+    finally:
+        if not is_new:
+            route.backlog.forgo(size)
+    return job_id
 
 
 def describe(record: JobRecord) -> dict[str, Any]:

@@ -1,9 +1,8 @@
-"""The shapes of the management API: parameters in, descriptions out, and the documents about them."""
+"""The parameters of the management API, and the documents about them."""
 
 import json
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Query
@@ -12,7 +11,6 @@ from pydantic_core import PydanticCustomError
 
 from gateway.registration import MOST_ROWS, MOST_WORKERS, Registration
 from marq.errors import BadRequest
-from marq.registry import ModelSpec
 
 LARGEST = 2**31 - 1
 PAGE = 100
@@ -38,10 +36,6 @@ UNREGISTERED: dict[int | str, dict[str, Any]] = {
     405: DISABLED,
     408: {"description": "What runs has not ended in time; the version stays."},
 }
-NOT_OFFERED = {  # of what describe shows
-    "continuousBatching": False, "useJobTicket": False, "useVenv": False, "stateful": False,
-    "sequenceMaxIdleMSec": 0, "sequenceTimeoutMSec": 0, "maxNumSequence": 0, "maxSequenceJobQueueSize": 0,
-}  # fmt: skip
 _INTEGER = re.compile(r"[+-]?[0-9]{1,10}")
 
 
@@ -74,6 +68,7 @@ Workers = Annotated[int | None, BeforeValidator(_integer(0, MOST_WORKERS))]
 Rows = Annotated[int | None, BeforeValidator(_integer(1, MOST_ROWS, unset=-1))]
 Milliseconds = Annotated[int | None, BeforeValidator(_integer(0, unset=-100))]
 Seconds = Annotated[int | None, BeforeValidator(_integer(1, unset=-1))]
+Number = Annotated[int | None, BeforeValidator(_integer(1))]
 ModelVersion = Annotated[str | None, Field(description="Default: the default version.")]
 Flag = Annotated[bool, BeforeValidator(_true)]
 
@@ -82,6 +77,13 @@ PageToken = Annotated[PageNumber, Query(description="`nextPageToken` of the page
 Customized = Annotated[Flag, Query(description="Whether to ask the handler, too.")]
 MinWorker = Annotated[Workers, Query(description="The fewest replicas. Default: 1.")]
 MaxWorker = Annotated[Workers, Query(description="The most replicas. Default: `min_worker`.")]
+Attempts = Annotated[
+    Number,
+    Query(
+        description="How often a request may be tried whose replicas end while they run it. Given without "
+        "`min_worker` and `max_worker`, it leaves the replicas as they are. Default: unchanged."
+    ),
+]
 Synchronous = Annotated[Flag, Query(description="Whether to answer only when it is done.")]
 Timeout = Annotated[Seconds, Query(description="Seconds to wait at most.")]
 
@@ -105,6 +107,9 @@ class RegisterParameters(BaseModel):
     synchronous: Flag = Field(True, description="Whether to answer only when the replicas are ready.")
     response_timeout: Seconds = Field(None, description="Seconds that one batch may take.")
     startup_timeout: Seconds = Field(None, description="Seconds that a replica may take to be ready.")
+    max_attempts: Number = Field(
+        None, description="How often a request may be tried whose replicas end while they run it. Default: 3."
+    )
     s3_sse_kms: Flag = Field(False, description="Not supported: use a presigned URL.")
 
     def registration(self) -> Registration:
@@ -121,6 +126,7 @@ class RegisterParameters(BaseModel):
             initial_workers=self.initial_workers,
             response_timeout_s=self.response_timeout,
             startup_timeout_s=self.startup_timeout,
+            max_attempts=self.max_attempts,
             s3_sse_kms=self.s3_sse_kms,
         )
 
@@ -154,56 +160,3 @@ def register_operation() -> dict[str, Any]:
         for name, property_ in schema["properties"].items()
     ]
     return {"parameters": parameters, "requestBody": {"content": {"application/json": {"schema": schema}}}}
-
-
-def description(spec: ModelSpec, reports: list[dict[str, Any]], waiting: int, gpus: int) -> dict[str, Any]:
-    """What describe answers for one version: TorchServe's keys in TorchServe's order."""
-    workers = [_worker(report["node"], replica) for report in reports for replica in report["replicas"]]
-    has_gpu = any(worker["gpu"] for worker in workers) if workers else gpus > 0
-    described = {
-        "modelName": spec.name,
-        "modelVersion": spec.version,
-        "modelUrl": spec.url,
-        "runtime": spec.runtime,
-        "minWorkers": spec.min_workers,
-        "maxWorkers": spec.max_workers,
-        "batchSize": spec.batch_size,
-        "maxBatchDelay": spec.max_batch_delay_ms,
-        "responseTimeout": spec.response_timeout_s,
-        "startupTimeout": spec.startup_timeout_s,
-        "maxRetryTimeoutInSec": spec.max_retry_timeout_s,
-        "clientTimeoutInMills": spec.client_timeout_ms,
-        "parallelType": spec.parallel_type,
-        "parallelLevel": spec.parallel_level,
-        "deviceType": "gpu" if has_gpu and spec.device_type != "cpu" else "cpu",
-        "deviceIds": spec.device_ids or None,
-        **NOT_OFFERED,
-        "loadedAtStartup": spec.loaded_at_startup,
-        "workers": workers,
-        "jobQueueStatus": {
-            "remainingCapacity": max(0, spec.job_queue_size - waiting),
-            "pendingRequests": waiting,
-        },
-    }
-    return {key: value for key, value in described.items() if value is not None}
-
-
-def _worker(node: str, replica: dict[str, Any]) -> dict[str, Any]:
-    """One replica: TorchServe's keys, then our own."""
-    started = datetime.fromtimestamp(replica["started"], UTC).isoformat(timespec="milliseconds")
-    device = replica["device"]
-    return {
-        "id": str(replica["id"]),
-        "startTime": started.replace("+00:00", "Z"),
-        "status": "READY" if replica["state"] == "ready" else "UNLOADING",
-        "memoryUsage": replica["memory"],
-        "pid": replica["pid"],
-        "gpu": device != "cpu",
-        "gpuUsage": "N/A" if device == "cpu" else f"gpuId::{device.partition(':')[2]}",
-        "node": node,
-        "device": device,
-        "state": replica["state"],
-        "requests": replica["requests"],
-        "batches": replica["batches"],
-        **({"fittingBatchSize": replica["fitting"]} if replica.get("fitting") else {}),
-    }

@@ -55,6 +55,7 @@ class Registration:
     initial_workers: int | None = None
     response_timeout_s: int | None = None
     startup_timeout_s: int | None = None
+    max_attempts: int | None = None
     s3_sse_kms: bool = False
 
 

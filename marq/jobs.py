@@ -6,6 +6,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import hiredis
@@ -25,8 +26,38 @@ from marq.results import JobRecord
 
 RECHECK_S = 1.0  # a notification may be lost with its connection: waiting never relies on it alone
 IDEMPOTENCY = uuid.UUID("6f1b0a5e-5d0f-4b6e-9a57-3c1f6c1d9f42")  # ids of jobs that were submitted with a key
-OTHER_DIGEST = -1  # of submit.lua
+EXISTS, OTHER_DIGEST = 0, -1  # of submit.lua
 CHUNK = 1000  # jobs that are queued before their replies are awaited
+
+
+@dataclass(frozen=True)
+class KeyedRequest:
+    """A job with an idempotency key: while the record of the job exists that was submitted with this key for
+    this model, no other is queued."""
+
+    model: str
+    version: str | None  # that was asked for; which one is the default may have changed since the first time
+    key: str
+    fields: tuple[bytes, ...]
+
+    @property
+    def id(self) -> bytes:
+        return str(uuid.uuid5(IDEMPOTENCY, f"{self.model}:{self.key}")).encode()
+
+    @property
+    def job_id(self) -> str:
+        return results.job_id(self.model, self.id.decode())
+
+    @property
+    def digest(self) -> bytes:
+        """Of what the handler gets to see; a new deadline makes no new request."""
+        given = dict(zip(self.fields[::2], self.fields[1::2], strict=True))
+        version = (self.version or "").encode()
+        parts = version, given.get(b"type", b""), given.get(b"path", b""), given[b"body"]
+        return hashlib.sha256(b"\0".join(parts)).hexdigest().encode()
+
+    def conflict(self) -> IdempotencyConflict:
+        return IdempotencyConflict(f"Idempotency-Key {self.key!r:.100} was used for another request.")
 
 
 class Jobs:
@@ -39,26 +70,40 @@ class Jobs:
     def stop(self) -> None:
         self._finished.stop()
 
-    async def submit(
-        self, model: str, version: str, request_id: bytes, fields: tuple[bytes, ...], key: str = ""
-    ) -> str:
-        """Queues one job; returns its public id.
+    async def submit(self, model: str, version: str, request_id: bytes, fields: tuple[bytes, ...]) -> str:
+        """Queues one job; returns its public id."""
+        await self._queue(model, version, request_id, fields)
+        return results.job_id(model, request_id.decode())
 
-        `key` makes it idempotent: while the record of a job that was submitted with this key exists, that job
-        is returned. Raises IdempotencyConflict where that was for something else.
+    async def submit_once(self, version: str, request: KeyedRequest) -> tuple[str, bool]:
+        """Queues a job for a version, unless it was submitted before: (its public id, whether it is new).
+
+        Raises IdempotencyConflict where the key was used for something else.
         """
-        digest = b""
-        if key:
-            request_id = str(uuid.uuid5(IDEMPOTENCY, f"{model}:{key}")).encode()
-            digest = _digest(version, fields)
+        queued = await self._queue(request.model, version, request.id, request.fields, request.digest)
+        if queued == OTHER_DIGEST:
+            raise request.conflict()
+        return request.job_id, queued != EXISTS
+
+    async def find(self, request: KeyedRequest) -> str | None:
+        """The public id of the job that was submitted with the key, while its record is kept.
+
+        Raises IdempotencyConflict where that was for something else.
+        """
+        record = keys.job(request.model, request.id.decode())
+        state, digest = await self._broker.execute("HMGET", record, "state", "digest")
+        if state is not None and digest != request.digest:
+            raise request.conflict()
+        return None if state is None else request.job_id
+
+    async def _queue(
+        self, model: str, version: str, request_id: bytes, fields: tuple[bytes, ...], digest: bytes = b""
+    ) -> Any:
         script_keys, arguments = submit_command(model, version, request_id, fields, keys.NORMAL, digest)
         try:
-            queued = await self._broker.run(scripts.SUBMIT, list(script_keys), *arguments)
+            return await self._broker.run(scripts.SUBMIT, list(script_keys), *arguments)
         except hiredis.ReplyError as error:  # it is full, or cannot write for another reason
             raise QueueUnavailable(f"Redis refused the request: {error}") from None
-        if queued == OTHER_DIGEST:
-            raise IdempotencyConflict(f"Idempotency-Key {key!r:.100} was used for another request.")
-        return results.job_id(model, request_id.decode())
 
     async def submit_many(
         self, model: str, version: str, rows: Iterable[tuple[bytes, tuple[bytes, ...]]]
@@ -186,10 +231,3 @@ def submit_command(
     """(keys, arguments) of the script that queues one job."""
     script_keys = keys.job(model, request_id.decode()), keys.lane(model, version, lane)
     return script_keys, (int(time.time() * 1000), version, digest, b"id", request_id, b"job", b"1", *fields)
-
-
-def _digest(version: str, fields: tuple[bytes, ...]) -> bytes:
-    """Of what the handler gets to see; a new deadline makes no new request."""
-    given = dict(zip(fields[::2], fields[1::2], strict=True))
-    parts = version.encode(), given.get(b"type", b""), given.get(b"path", b""), given[b"body"]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest().encode()

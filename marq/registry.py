@@ -116,6 +116,11 @@ class Registry:
             specs.setdefault(spec.name, {})[spec.version] = spec
         return Models(specs, {k.decode(): v.decode() for k, v in defaults.items()})
 
+    def current(self, spec: ModelSpec) -> ModelSpec:
+        """The version as it is now; as it is given where it is not registered any more."""
+        stored = self.redis.hget(keys.REGISTRY, spec.key)
+        return ModelSpec.from_json(stored) if stored else spec
+
     def register(self, spec: ModelSpec) -> None:
         """Adds a version and its lanes; the first version of a model is its default. Raises Conflict."""
         self._create_lanes(spec)
@@ -142,6 +147,10 @@ class Registry:
             return replace(stored, min_workers=min_workers, max_workers=max_workers, generation=generation)
 
         return self._change("scale", spec, scaled)
+
+    def allow_attempts(self, spec: ModelSpec, most: int) -> ModelSpec:
+        """Changes how often a request may be tried; no replica is replaced. Raises ModelVersionNotFound."""
+        return self._change("scale", spec, lambda stored: replace(stored, max_attempts=most))
 
     def reload(self, spec: ModelSpec) -> ModelSpec:
         """Has all replicas of a version replaced, each when its successor is ready.

@@ -35,6 +35,6 @@ BURY = load("bury")
 LETTERS = load("letters")
 REPLAY = load("replay")
 MISSING = load("missing")
-ALL = {
-    script.sha: script for script in (SUBMIT, PUBLISH, REQUEUE, PART, CANCEL, BURY, LETTERS, REPLAY, MISSING)
-}
+BACKLOG = load("backlog")
+_EVERY = (SUBMIT, PUBLISH, REQUEUE, PART, CANCEL, BURY, LETTERS, REPLAY, MISSING, BACKLOG)
+ALL = {script.sha: script for script in _EVERY}

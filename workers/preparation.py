@@ -150,8 +150,9 @@ class Preparations:
 def sizeless(spec: ModelSpec) -> ModelSpec:
     """The settings whose change needs new replicas."""
     return replace(
-        spec, min_workers=0, max_workers=0, job_queue_size=0, loaded_at_startup=False, generation=0
-    )
+        spec, min_workers=0, max_workers=0, job_queue_size=0, max_attempts=0, loaded_at_startup=False,
+        generation=0,
+    )  # fmt: skip
 
 
 def _log_failure(future: Future[None]) -> None:

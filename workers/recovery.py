@@ -40,12 +40,13 @@ class Recovery:
 
         `running` are `LANE ENTRY`, as a scoreboard tells them.
 
-        What was being run has one more attempt behind it; after the last it is answered with 500
-        `Worker died.` and goes to the dead letters with what is known of the replica's end.
+        What was being run has one more attempt behind it; after the last that the registry now allows it is
+        answered with 500 `Worker died.` and goes to the dead letters with what is known of the replica's end.
         """
+        most_attempts = self._registry.current(self._model).max_attempts
         spent = self._connection.run(
             scripts.REQUEUE, [self._lanes[0], *self._lanes], keys.GROUP, consumer,
-            self._model.max_attempts, keys.job(self._model.name, ""), *running,
+            most_attempts, keys.job(self._model.name, ""), *running,
         )  # fmt: skip
         for lane, entry, attempts, fields in spent:
             self._give_up(lane.decode(), entry, attempts, fields, device, ending)

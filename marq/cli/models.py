@@ -4,14 +4,17 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
-from marq.cli import api, options
+from marq.cli import api, model_tables, options
 from marq.cli.terminal import out
 
 PAGE = 100
+Attempts = Annotated[
+    int | None,
+    typer.Option(
+        "--max-attempts", metavar="N", min=1, help="How often to try a request that ends its replicas."
+    ),
+]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the replicas are ready.")]
 
 
@@ -25,9 +28,9 @@ def models(
     server = api.connect(url, token, state_dir, management=True)
     versions = [version for name in listed(server) for version in _describe(server, name, "all")]
     if as_json:
-        typer.echo(json.dumps([_summary(version) for version in versions], indent=2))
+        typer.echo(json.dumps([model_tables.summary(version) for version in versions], indent=2))
     elif versions:
-        out().print(_table(versions))
+        out().print(model_tables.overview(versions))
     else:
         typer.echo("No models are registered.")
 
@@ -43,7 +46,7 @@ def describe(
     token: options.Token = None,
     state_dir: options.StateDir = None,
 ) -> None:
-    """Show a model version's settings and replicas.
+    """Show a model version's settings and replicas, and why these cannot be loaded.
 
     The version all shows all of them.
     """
@@ -53,10 +56,7 @@ def describe(
         typer.echo(json.dumps(described, indent=2))
         return
     for each in described:
-        replicas = each.pop("workers", [])
-        out().print(_facts(each))
-        if replicas:
-            out().print(_replicas(replicas))
+        out().print(model_tables.details(each))
 
 
 def register(
@@ -84,6 +84,7 @@ def register(
     startup_timeout: Annotated[
         int | None, typer.Option("--startup-timeout", metavar="S", min=1, help="The longest start.")
     ] = None,
+    max_attempts: Attempts = None,
     wait: Wait = True,
     as_json: options.AsJson = False,
     url: options.ManagementUrl = None,
@@ -103,6 +104,7 @@ def register(
         "handler": handler,
         "response_timeout": response_timeout,
         "startup_timeout": startup_timeout,
+        "max_attempts": max_attempts,
         "synchronous": "true" if wait else "false",
     }
     server = api.connect(url, token, state_dir, management=True)
@@ -111,10 +113,14 @@ def register(
 
 def scale(
     model: options.ModelName,
-    workers: Annotated[int, typer.Argument(metavar="N", min=0, help="How many replicas.")],
+    workers: Annotated[
+        int | None,
+        typer.Argument(metavar="N", min=0, help="How many replicas. May be left out with --max-attempts."),
+    ] = None,
     most: Annotated[
         int | None, typer.Option("--max", metavar="N", min=0, help="How many at most. Default: N.")
     ] = None,
+    max_attempts: Attempts = None,
     version: options.ModelVersion = None,
     wait: Wait = True,
     as_json: options.AsJson = False,
@@ -122,10 +128,13 @@ def scale(
     token: options.Token = None,
     state_dir: options.StateDir = None,
 ) -> None:
-    """Set how many replicas a model version has."""
+    """Set how many replicas a model version has, or how often its requests may be tried."""
+    if workers is None and (max_attempts is None or most is not None):
+        raise typer.BadParameter("Say how many replicas.", param_hint="N")
     given = {
         "min_worker": workers,
         "max_worker": workers if most is None else most,
+        "max_attempts": max_attempts,
         "synchronous": "true" if wait else "false",
     }
     server = api.connect(url, token, state_dir, management=True)
@@ -206,48 +215,3 @@ def _tell(
     given = {name: value for name, value in (params or {}).items() if value is not None}
     answer = server.ask(method, path, "status", params=given)
     typer.echo(json.dumps(answer, indent=2) if as_json else answer["status"])
-
-
-def _summary(version: dict[str, Any]) -> dict[str, Any]:
-    ready = sum(worker["status"] == "READY" for worker in version["workers"])
-    return {
-        "name": version["modelName"],
-        "version": version["modelVersion"],
-        "url": version["modelUrl"],
-        "replicas_ready": ready,
-        "replicas_wanted": version["minWorkers"],
-        "batch_size": version["batchSize"],
-        "max_batch_delay_ms": version["maxBatchDelay"],
-        "loaded_at_startup": version["loadedAtStartup"],
-    }
-
-
-def _table(versions: list[dict[str, Any]]) -> Table:
-    table = Table("Model", "Version", "Archive", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("Replicas", "Batch", "Delay"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for version in map(_summary, versions):
-        table.add_row(
-            *(escape(str(version[key])) for key in ("name", "version", "url")),
-            f"{version['replicas_ready']}/{version['replicas_wanted']}",
-            str(version["batch_size"]),
-            f"{version['max_batch_delay_ms']} ms",
-        )
-    return table
-
-
-def _facts(described: dict[str, Any]) -> Table:
-    table = Table.grid(padding=(0, 2))
-    for name, value in described.items():
-        shown = json.dumps(value) if isinstance(value, dict | list) else str(value)
-        table.add_row(name, escape(shown))
-    return table
-
-
-def _replicas(replicas: list[dict[str, Any]]) -> Table:
-    """One line for each, with the columns that the server tells of."""
-    columns = [key for key, value in replicas[0].items() if not isinstance(value, dict | list)]
-    table = Table(*columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for replica in replicas:
-        table.add_row(*(escape(str(replica.get(column, ""))) for column in columns))
-    return table

@@ -19,7 +19,7 @@ from stage import Stage
 
 
 def parse() -> argparse.Namespace:
-    names = [*suite.CASES, *suite.LONG, suite.CUT, suite.SOAK]
+    names = [*suite.CASES, *suite.LONG, *suite.ALONE]
     parser = argparse.ArgumentParser(prog="python tests/chaos", description=f"Cases: {', '.join(names)}.")
     parser.add_argument("cases", nargs="*", metavar="CASE", help="all if none is named")
     parser.add_argument("--short", action="store_true", help="a few seconds for each case")
@@ -45,10 +45,9 @@ async def run_all(wanted: list[str], scale: Scale, directory: Path) -> list[Ledg
                 note(await suite.run(name, case, stage, scale))
         finally:
             await asyncio.to_thread(stage.server.stop)
-    if suite.CUT in wanted:
-        note(await suite.run_cut(_made(directory / "cut"), scale))
-    if suite.SOAK in wanted:
-        note(await suite.run_soak(_made(directory / "soak"), scale))
+    for name, run in suite.ALONE.items():
+        if name in wanted:
+            note(await run(_made(directory / name.replace(" ", "-")), scale))
     return ledgers
 
 

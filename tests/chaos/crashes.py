@@ -17,6 +17,7 @@ from scale import Scale
 from stage import READY_S, Stage, lives
 
 GATEWAY_LIFE_S = 1.5  # the watcher does not start more often what ends at once
+GATEWAY_ANSWERS_S = 0.2  # what was sent so long before the end of a gateway may still wait there
 
 
 async def replicas_killed(stage: Stage, scale: Scale) -> Ledger:
@@ -87,6 +88,7 @@ async def gateways_killed(stage: Stage, scale: Scale) -> Ledger:
             await asyncio.sleep(GATEWAY_LIFE_S)
             if gateways := stage.gateways:
                 kills += _kill(random.choice(gateways).pid)
+            load.excused_s = kills * GATEWAY_ANSWERS_S
     load.ledger.notes.insert(0, f"{kills} kills")
     return load.ledger
 
@@ -123,7 +125,7 @@ async def steps_killed(stage: Stage, scale: Scale) -> Ledger:
     """Replicas that end before and after each step of take, run, publish and acknowledge."""
     ends = Counter[str]()
     # What has been run but not published when its replica ends has no attempt behind it.
-    async with Load(stage, scale.rate, "steps", most_runs=len(STEPS)) as load:
+    async with Load(stage, scale.steps_rate, "steps", most_runs=len(STEPS)) as load:
         deadline = time.monotonic() + 40 * scale.steps_times
         while min(ends[step] for step in STEPS) < scale.steps_times and time.monotonic() < deadline:
             await asyncio.sleep(0.2)

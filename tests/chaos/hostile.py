@@ -3,16 +3,12 @@
 import asyncio
 import contextlib
 import hashlib
-import json
 import os
-import resource
 from collections.abc import Iterator
 from itertools import cycle, islice
-from typing import Any
+from typing import Any, cast
 
-import archives
-import psutil
-from http_client import Broken, Client
+from http_client import Broken, Client, many_open_files
 from ledger import Ledger
 from load import Load
 from scale import Scale
@@ -21,9 +17,7 @@ from stage import MAX_REQUEST_SIZE, Stage, memory
 from marq import keys
 
 BODY_BYTES = 50 << 20
-BURST_BODY_BYTES = 10_000
-BOUND_BYTES = 64 << 20  # what a burst may add to the memory of Redis, and of each gateway
-SPARE_FILES = 500
+SPARE_FILES = 400  # for the usual clients
 
 
 async def poison(stage: Stage, scale: Scale) -> Ledger:
@@ -38,53 +32,6 @@ async def poison(stage: Stage, scale: Scale) -> Ledger:
             f"{load.ledger.designed} of {scale.poison_requests // 100} poison requests failed"
         )
     return load.ledger
-
-
-async def burst(stage: Stage, scale: Scale) -> Ledger:
-    """Many times the queue limit at once: what is over it is refused, the rest is answered."""
-    await stage.until_ready("limited")
-    ledger, client = Ledger(), Client(stage.server.inference)
-    room, padding = asyncio.Semaphore(scale.burst * archives.LIMIT), " " * BURST_BODY_BYTES
-    before = peak = stage.redis_memory(), _largest(stage.gateways)
-
-    async def send(path: str, number: int) -> None:
-        try:
-            async with room:
-                response = await client.request("POST", path, f"{number}{padding}".encode())
-            if response.is_refusal:
-                ledger.refused += 1
-                return
-            ledger.accepted += 1
-            if response.status == 202:
-                job = json.loads(response.body)["job_id"]
-                response = await client.request("GET", f"/jobs/{job}/result?wait=50")
-        except (Broken, TimeoutError) as error:
-            ledger.lose(f"{path} {number}: {error!r}")
-            return
-        if (response.status, response.body) == (200, str(number**2).encode()):
-            ledger.right += 1
-        else:
-            ledger.lose(f"{path} {number}: {response.status} {response.body.decode()}")
-
-    paths = ["/predictions/limited"] * (scale.burst * archives.LIMIT) + ["/jobs/limited"] * scale.job_burst
-    requests = asyncio.gather(*(send(path, next(stage.numbers)) for path in paths))
-    while not requests.done():
-        peak = max(peak[0], stage.redis_memory()), max(peak[1], _largest(stage.gateways))
-        await asyncio.sleep(0.1)
-    await requests
-    ledger.duplicated += client.strays
-    client.close()
-    grown = [most - first for first, most in zip(before, peak, strict=True)]
-    ledger.notes.append(f"Redis +{grown[0] / 2**20:.1f} MiB, a gateway +{grown[1] / 2**20:.1f} MiB")
-    if max(grown) > BOUND_BYTES:
-        ledger.complain(f"a process grew by more than {BOUND_BYTES >> 20} MiB")
-    if not ledger.refused:
-        ledger.complain("nothing was refused")
-    return ledger
-
-
-def _largest(processes: list[psutil.Process]) -> int:
-    return max((memory([process]) for process in processes), default=0)
 
 
 async def hostile_entries(stage: Stage, scale: Scale) -> Ledger:
@@ -155,13 +102,13 @@ async def large_bodies(stage: Stage, scale: Scale) -> Ledger:
             with contextlib.suppress(Broken, TimeoutError):
                 answer = await client.request("POST", "/predictions/digest", body, {}, timeout_s=120)
                 if answer.is_refusal:
-                    ledger.refused += 1
+                    ledger.refuse(answer.told)
                     return
                 ledger.accepted += 1
                 if answer.body.decode() == wanted:
                     ledger.right += 1
                     return
-                ledger.lose(f"body {number}: {answer.status} {answer.body[:200].decode()}")
+                ledger.lose(f"body {number}: {answer.told}")
                 return
         ledger.accepted += 1
         ledger.lose(f"body {number}: no answer")
@@ -169,6 +116,7 @@ async def large_bodies(stage: Stage, scale: Scale) -> Ledger:
     await asyncio.gather(*(send(number) for number in range(scale.large_bodies)))
     ledger.duplicated += client.strays
     client.close()
+    ledger.check_refusals()
     if (status := await _announce(stage, MAX_REQUEST_SIZE + 1)) != 413:
         ledger.complain(f"a body that is too large was answered with {status}")
     if left := await stage.until_empty("digest"):
@@ -188,27 +136,49 @@ async def _announce(stage: Stage, size: int) -> int:
     return status
 
 
+class _Silent(asyncio.Protocol):
+    """A connection that asks for nothing: alive until something comes, or it ends."""
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.is_alive = True
+
+    @classmethod
+    async def open(cls, stage: Stage) -> "_Silent":
+        host, port = stage.server.inference.removeprefix("http://").split(":")
+        return (await asyncio.get_running_loop().create_connection(cls, host, int(port)))[1]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.is_alive = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_alive = False
+
+
 async def idle_connections(stage: Stage, scale: Scale) -> Ledger:
     """Thousands of connections that say nothing, and the usual clients beside them."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    wanted = min(scale.idle_connections, hard - SPARE_FILES)
-    host, port = stage.server.inference.removeprefix("http://").split(":")
     before = memory(stage.gateways)
-    opened = []
-    try:
-        for start in range(0, wanted, 200):
-            some = (asyncio.open_connection(host, int(port)) for _ in range(start, min(wanted, start + 200)))
-            opened += await asyncio.gather(*some)
-        async with Load(stage, scale.rate) as load:
-            await asyncio.sleep(scale.slow_s)
-        alive = sum(not reader.at_eof() for reader, _ in opened)
-        grown = memory(stage.gateways) - before
-    finally:
-        for _, writer in opened:
-            writer.transport.abort()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with many_open_files() as room:
+        wanted = min(scale.idle_connections, room - SPARE_FILES)
+        opened: list[_Silent] = []
+        try:
+            for start in range(0, wanted, 200):
+                some = (_Silent.open(stage) for _ in range(start, min(wanted, start + 200)))
+                opened += await asyncio.gather(*some)
+            async with Load(stage, scale.rate) as load:
+                await asyncio.sleep(scale.slow_s)
+            alive = sum(each.is_alive for each in opened)
+            grown = memory(stage.gateways) - before
+        finally:
+            for each in opened:
+                each.transport.abort()
     load.ledger.notes.append(f"{alive:,} idle connections, gateways +{grown / 2**20:.0f} MiB")
+    if alive < wanted:
+        load.ledger.complain(f"{wanted - alive:,} of {wanted:,} idle connections were ended")
     if wanted < scale.idle_connections:
         load.ledger.notes.append(f"{scale.idle_connections:,} are more than RLIMIT_NOFILE allows")
     return load.ledger
@@ -216,18 +186,18 @@ async def idle_connections(stage: Stage, scale: Scale) -> Ledger:
 
 async def slow_clients(stage: Stage, scale: Scale) -> Ledger:
     """Clients that send a byte now and then, before and after their headers end."""
-    host, port = stage.server.inference.removeprefix("http://").split(":")
     head = b"POST /predictions/square HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n"
     stopped = asyncio.Event()
 
-    async def dribble(number: int) -> None:
-        _, writer = await asyncio.open_connection(host, int(port))
-        writer.write(head + (b"\r\n" if number % 2 else b"X: "))
-        while not stopped.is_set():
-            with contextlib.suppress(OSError):
-                writer.write(b"1")
+    async def dribble(number: int) -> bool:
+        connection = await _Silent.open(stage)
+        connection.transport.write(head + (b"\r\n" if number % 2 else b"X: "))
+        while not stopped.is_set() and connection.is_alive:
+            connection.transport.write(b"1")
             await asyncio.sleep(0.2)
-        writer.transport.abort()
+        is_alive = connection.is_alive
+        connection.transport.abort()
+        return is_alive
 
     slow = [asyncio.create_task(dribble(number)) for number in range(scale.slow_clients)]
     try:
@@ -235,6 +205,6 @@ async def slow_clients(stage: Stage, scale: Scale) -> Ledger:
             await asyncio.sleep(scale.slow_s)
     finally:
         stopped.set()
-        await asyncio.gather(*slow)
-    load.ledger.notes.insert(0, f"{scale.slow_clients} slow clients")
+        alive = await asyncio.gather(*slow)
+    load.ledger.notes.insert(0, f"{sum(alive)} of {scale.slow_clients} slow clients still connected")
     return load.ledger

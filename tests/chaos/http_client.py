@@ -1,12 +1,28 @@
 """A light HTTP/1.1 client that notices what ordinary ones hide: responses that nobody asked for."""
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+import resource
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
+
+SPARE_FILES = 100
 TEXT = {"Content-Type": "text/plain"}
+
+
+@contextlib.contextmanager
+def many_open_files() -> Iterator[int]:
+    """As many as the hard limit allows; yields how many connections can still be opened."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        yield hard - psutil.Process().num_fds() - SPARE_FILES
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class Broken(Exception):
@@ -23,6 +39,10 @@ class Response:
     def is_refusal(self) -> bool:
         """Whether the request was turned away at once, with a hint when to come again."""
         return self.status in (429, 503) and "retry-after" in self.headers
+
+    @property
+    def told(self) -> str:
+        return f"{self.status} {self.body[:500].decode('utf-8', 'replace')}"
 
 
 class Client:

@@ -10,19 +10,33 @@ TITLES = ("accepted", "answered right", "failed as designed", "refused", "lost",
 
 @dataclass
 class Ledger:
-    """Counts of one case. What was refused with a hint when to come again was never accepted."""
+    """Counts of one case. What is refused with a hint when to come again is not accepted by that.
+
+    A job is submitted again until it is accepted: it may be in both columns, but in each only once.
+    """
 
     case: str = ""
     accepted: int = 0
     right: int = 0
     designed: int = 0  # failed as the case says they may
-    refused: int = 0
+    refused: int = 0  # requests, however often
     lost: int = 0  # no answer, a wrong one, or one that the case does not allow
     duplicated: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
     details: list[str] = field(default_factory=list)  # told below the table
     problems: list[str] = field(default_factory=list)
+    first_refusal: str = ""
+
+    def refuse(self, what: str) -> None:
+        self.refused += 1
+        self.first_refusal = self.first_refusal or what
+
+    def check_refusals(self, most: int = 0, broken: int = 0) -> None:
+        """Complains if more requests than `most` were refused, or broken in a way that the case allows."""
+        if self.refused + broken > most:
+            told = f"the first one: {self.first_refusal}" if self.refused else "without a refusal"
+            self.complain(f"{self.refused + broken} were refused or broken, {most} may be; {told}")
 
     def lose(self, what: str) -> None:
         self.lost += 1

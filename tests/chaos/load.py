@@ -3,21 +3,26 @@
 import asyncio
 import contextlib
 import json
+import math
 import time
 from collections import Counter
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
 import redis.asyncio
-from http_client import TEXT, Broken, Client, Response
+from http_client import TEXT, Broken, Client, Response, many_open_files
 from ledger import Ledger
 from stage import Stage
 
 from marq import keys
 
-MOST_IN_FLIGHT = 400
+MOST_IN_FLIGHT = 5000  # far above what any case needs: fewer would stop an open loop
+LEAST_SENT = 0.95  # of what the rate asks for
+CATCH_UP_S = 1.0  # who is further behind than that does not catch up
 ANSWER_S = 60.0  # whoever has no answer after so long has lost its request
 TRY_AGAIN_S = 0.5
+RECOVERY_S = 1.0  # within which everything must be accepted again
 MOST_RUNS = 3  # of one row: maxAttempts counts those that a replica did not survive
 BROKEN = "connection"  # the outcome of a request whose connection ended
 
@@ -27,6 +32,8 @@ class Load:
 
     `designed`: outcomes that the case allows, a status or BROKEN. A job is submitted again, with its
     idempotency key, until it is accepted. Every `poison_every`-th prediction must fail with `Worker died.`
+
+    Nothing may be refused, or fail as designed, but as many requests as are sent in `excused_s`.
     """
 
     def __init__(
@@ -40,19 +47,24 @@ class Load:
         most: int | None = None,
         letters: bool = False,
         most_runs: int = MOST_RUNS,
+        answer_s: float = ANSWER_S,
     ) -> None:
         self.stage, self.model, self.ledger = stage, model, Ledger()
         self._rate, self._designed, self._poison_every, self._jobs = rate, designed, poison_every, jobs
         self._most = most  # requests; None: until the block ends
-        self._most_runs = most_runs
+        self._most_runs, self._answer_s = most_runs, answer_s
+        self.excused_s = 0.0  # to be added to by the case
         self._letters_allowed = letters  # whether others may fill the dead letters meanwhile
         self.client = Client(stage.server.inference)
         self._tasks: set[asyncio.Task[None]] = set()
         self._submitting = True
+        self._sent = self._held_back = 0
         self._told: Counter[str] = Counter()  # how often each job was told to have finished
         self._accepted: list[str] = []  # ids of jobs, as they are told
 
     async def __aenter__(self) -> Self:
+        self._files = contextlib.ExitStack()
+        self._room = self._files.enter_context(many_open_files())
         self._letters_before = self.stage.dead_letters(self.model)
         self._runs = len(self.stage.runs())
         self._listener = asyncio.create_task(self._listen())
@@ -67,24 +79,35 @@ class Load:
             await self._sender
         self._submitting = False
         self._sender.cancel()
+        self._check_rate(time.monotonic() - self._began)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._check_what_is_left()
+        self._check_refusals()
         self._listener.cancel()
         self.client.close()
-        self.ledger.seconds = time.monotonic() - self._began
+        self._files.close()
+
+    @contextlib.contextmanager
+    def excused(self) -> Iterator[None]:
+        """What is sent meanwhile, and until marq has recovered, may be refused."""
+        began = time.monotonic()
+        yield
+        self.excused_s += time.monotonic() - began + RECOVERY_S
 
     async def _send(self) -> None:
         """Open loop: who is slow does not slow the others down."""
-        due, sent = time.monotonic(), 0
-        while sent != self._most:
-            if len(self._tasks) < MOST_IN_FLIGHT:
+        due = time.monotonic()
+        while self._sent != self._most:
+            if len(self._tasks) < min(MOST_IN_FLIGHT, self._room):
                 number = next(self.stage.numbers)
-                follow = self._job if self._jobs and sent % 2 else self._prediction
-                task = asyncio.create_task(follow(number, sent))
+                follow = self._job if self._jobs and self._sent % 2 else self._prediction
+                task = asyncio.create_task(follow(number, self._sent))
                 self._tasks.add(task)
                 task.add_done_callback(self._on_followed)
-                sent += 1
-            due = max(due + 1 / self._rate, time.monotonic() - 1.0)
+                self._sent += 1
+            else:
+                self._held_back += 1
+            due = max(due + 1 / self._rate, time.monotonic() - CATCH_UP_S)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     def _on_followed(self, task: asyncio.Task[None]) -> None:
@@ -99,18 +122,18 @@ class Load:
         body = f"{number} poison" if poison else str(number)
         path = f"/predictions/{self.model}"
         try:
-            response = await self.client.request("POST", path, body.encode(), timeout_s=ANSWER_S)
+            response = await self.client.request("POST", path, body.encode(), timeout_s=self._answer_s)
         except Broken as error:
             self._judge(number, BROKEN, str(error))
         except TimeoutError:
             self.ledger.accepted += 1
-            self.ledger.lose(f"prediction {number} has no answer after {ANSWER_S:g} s")
+            self.ledger.lose(f"prediction {number} has no answer after {self._answer_s:g} s")
         else:
             self._judge_response(number, response, poison)
 
     def _judge_response(self, number: int, response: Response, poison: bool = False) -> None:
         if response.is_refusal:
-            self.ledger.refused += 1
+            self.ledger.refuse(response.told)
         elif poison:
             died = response.status == 500 and b"Worker died." in response.body
             self._judge(number, "poison", response.body.decode(), allowed=died)
@@ -118,7 +141,7 @@ class Load:
             self.ledger.accepted += 1
             self.ledger.right += 1
         else:
-            self._judge(number, str(response.status), response.body.decode("utf-8", "replace"))
+            self._judge(number, str(response.status), response.told)
 
     def _judge(self, number: int, outcome: str, what: str, allowed: bool = False) -> None:
         self.ledger.accepted += 1
@@ -134,33 +157,43 @@ class Load:
             await self._fetch(number, job)
 
     async def _submit(self, number: int) -> str | None:
+        """Its id; None if it was refused to the end, or is lost."""
         headers = {**TEXT, "Idempotency-Key": f"{self.stage.directory}/{number}"}
-        body, path = str(number).encode(), f"/jobs/{self.model}"
-        deadline = time.monotonic() + ANSWER_S
-        while time.monotonic() < deadline:
-            with contextlib.suppress(Broken, TimeoutError):
-                response = await self.client.request("POST", path, body, headers, timeout_s=ANSWER_S / 2)
+        body, path, deadline = str(number).encode(), f"/jobs/{self.model}", time.monotonic() + self._answer_s
+        heard, is_refusal, refusals, is_unsure = "nothing", False, 0, False
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                response = await self.client.request(
+                    "POST", path, body, headers, min(left, self._answer_s / 2)
+                )
+            except (Broken, TimeoutError) as error:
+                heard, is_refusal, is_unsure = repr(error), False, True
+            else:
                 if response.status == 202:
                     return str(json.loads(response.body)["job_id"])
-                self.ledger.refused += 1
-                if response.status not in (429, 503):
-                    self.ledger.complain(f"job {number}: {response.status}: {response.body.decode()}")
-                    return None
-            if not self._submitting:
-                return None
+                heard, is_refusal, refusals = response.told, response.is_refusal, refusals + 1
+                if not is_refusal:
+                    break
+                if refusals == 1:
+                    self.ledger.refuse(heard)
+                if not (self._submitting or is_unsure):
+                    break
             await asyncio.sleep(TRY_AGAIN_S)
+        if not is_refusal:  # it may have been accepted
+            self.ledger.accepted += 1
+            self.ledger.lose(f"job {number} was not taken: {heard}")
         return None
 
     async def _fetch(self, number: int, job: str) -> None:
         """The result, however often the way to it breaks."""
-        deadline, seen = time.monotonic() + ANSWER_S, "nothing"
+        deadline, seen = time.monotonic() + self._answer_s, "nothing"
         while time.monotonic() < deadline:
             try:
                 response = await self.client.request("GET", f"/jobs/{job}/result?wait=20", timeout_s=30)
             except (Broken, TimeoutError) as error:
                 seen = repr(error)
             else:
-                seen = f"{response.status} {response.body.decode('utf-8', 'replace')}"
+                seen = response.told
                 if response.status == 200 and response.body == str(number**2).encode():
                     self.ledger.right += 1
                     return
@@ -170,6 +203,21 @@ class Load:
         self.ledger.lose(f"job {job} of {number}: {seen}")
 
     # afterwards
+
+    def _check_rate(self, seconds: float) -> None:
+        wanted = LEAST_SENT * self._rate * (seconds - CATCH_UP_S)
+        if self._most is None and self._sent < wanted:
+            told = f"{self._sent:,} requests were sent in {seconds:.1f} s instead of {wanted:,.0f} at least"
+            if self._held_back:
+                self.ledger.complain(f"{told}: too many were in flight")
+            else:
+                self.ledger.notes.append(f"{told}: the machine is too slow")
+
+    def _check_refusals(self) -> None:
+        most = math.ceil(self._rate * self.excused_s)
+        self.ledger.check_refusals(most, 0 if self._poison_every else self.ledger.designed)
+        if most:
+            self.ledger.notes.append(f"{most:,} may be refused or broken, sent in {self.excused_s:.1f} s")
 
     async def _check_what_is_left(self) -> None:
         ledger, model = self.ledger, self.model

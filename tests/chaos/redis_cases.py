@@ -7,13 +7,15 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import psutil
 import redis
 from ledger import Ledger
 from load import Load
 from scale import Scale
-from stage import Stage
+from stage import Stage, lives
 
 REFUSED = frozenset({"503"})  # what a gateway answers while it has no Redis
+CUT_S = 0.1  # of the load that one cut may break
 
 
 async def redis_killed(stage: Stage, scale: Scale) -> Ledger:
@@ -26,10 +28,10 @@ async def redis_killed(stage: Stage, scale: Scale) -> Ledger:
     async with Load(stage, scale.rate, designed=REFUSED) as load:
         while kills < scale.redis_kills:
             await asyncio.sleep(2.0 if scale.redis_kills > 1 else 0.5)
-            stage.redis_process.kill()
-            kills += 1
-            await asyncio.sleep(0.5)
-            await _until_back(stage)
+            with load.excused():
+                await _kill(stage.redis_process)
+                kills += 1
+                await _until_back(stage)
         await asyncio.sleep(0.5)
     with stage.redis() as client:
         client.config_set("appendfsync", "everysec")
@@ -44,12 +46,13 @@ async def redis_paused(stage: Stage, scale: Scale) -> Ledger:
     async with Load(stage, scale.rate) as load:
         await asyncio.sleep(0.5)
         victim = stage.redis_process
-        victim.suspend()
-        try:
-            await asyncio.sleep(scale.redis_paused_s)
-        finally:
-            victim.resume()
-        await asyncio.sleep(0.5)
+        with load.excused():
+            victim.suspend()
+            try:
+                await asyncio.sleep(scale.redis_paused_s)
+            finally:
+                victim.resume()
+        await asyncio.sleep(scale.redis_paused_s / 3)
     load.ledger.notes.insert(0, f"paused for {scale.redis_paused_s:g} s")
     return load.ledger
 
@@ -61,13 +64,14 @@ async def redis_full(stage: Stage, scale: Scale) -> Ledger:
         limit = client.config_get("maxmemory")["maxmemory"]
         async with Load(stage, scale.rate, designed=REFUSED) as load:
             await asyncio.sleep(0.3)
-            try:
-                for share in (1.05, 0.9):
-                    client.config_set("maxmemory", int(client.info("memory")["used_memory"] * share))
-                    await asyncio.sleep(scale.redis_full_s / 2)
-            finally:
-                client.config_set("maxmemory", limit)
-            await asyncio.sleep(0.5)
+            with load.excused():
+                try:
+                    for share in (1.05, 0.9):
+                        client.config_set("maxmemory", int(client.info("memory")["used_memory"] * share))
+                        await asyncio.sleep(scale.redis_full_s / 2)
+                finally:
+                    client.config_set("maxmemory", limit)
+            await asyncio.sleep(scale.redis_full_s / 2)
     if not load.ledger.refused:
         load.ledger.complain("nothing was refused")
     return load.ledger
@@ -82,9 +86,16 @@ async def connections_cut(stage: Stage, scale: Scale, proxy: "CuttingProxy") -> 
             await asyncio.sleep(0.3)
             proxy.cut_next = True
         proxy.cut_next = False
+        load.excused_s = proxy.cuts * CUT_S
         await asyncio.sleep(0.5)
     load.ledger.notes.insert(0, f"{proxy.cuts} cuts")
     return load.ledger
+
+
+async def _kill(process: psutil.Process) -> None:
+    process.kill()
+    while lives(process.pid):
+        await asyncio.sleep(0.01)
 
 
 async def _until_back(stage: Stage, timeout_s: float = 30.0) -> None:

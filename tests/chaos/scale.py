@@ -13,6 +13,7 @@ class Scale:
     nodes_killed_s: float
     gateways_killed_s: float
     stopped_s: float  # how long a replica or a gateway is stopped
+    steps_rate: float  # what two replicas that end all the time can answer
     steps_times: int  # how often a replica dies at each step
     redis_kills: int
     redis_paused_s: float
@@ -28,18 +29,19 @@ class Scale:
     slow_s: float
     soak_s: float
     soak_rate: float
+    job_ttl_s: int  # of the soak: so that job records come and go while it lasts
 
 
 FULL = Scale(
-    rate=200, replicas_killed_s=60, pools_killed_s=40, nodes_killed_s=40, gateways_killed_s=40, stopped_s=20,
-    steps_times=4, redis_kills=10, redis_paused_s=15, redis_full_s=10, cuts_s=30, poison_requests=1000,
-    burst=10, job_burst=5000, hostile_entries=1000, large_bodies=20, idle_connections=10_000,
-    slow_clients=200, slow_s=15, soak_s=60, soak_rate=500,
+    rate=200, replicas_killed_s=60, pools_killed_s=60, nodes_killed_s=60, gateways_killed_s=60, stopped_s=20,
+    steps_rate=100, steps_times=8, redis_kills=10, redis_paused_s=15, redis_full_s=10, cuts_s=30,
+    poison_requests=1000, burst=10, job_burst=5000, hostile_entries=1000, large_bodies=20,
+    idle_connections=10_000, slow_clients=200, slow_s=15, soak_s=60, soak_rate=500, job_ttl_s=30,
 )  # fmt: skip
 
 SHORT = Scale(
     rate=60, replicas_killed_s=1, pools_killed_s=1, nodes_killed_s=1, gateways_killed_s=1.5, stopped_s=0.5,
-    steps_times=1, redis_kills=1, redis_paused_s=0.5, redis_full_s=1, cuts_s=1, poison_requests=100,
-    burst=3, job_burst=0, hostile_entries=100, large_bodies=1, idle_connections=300,
-    slow_clients=20, slow_s=0.5, soak_s=1, soak_rate=100,
+    steps_rate=50, steps_times=1, redis_kills=1, redis_paused_s=0.5, redis_full_s=1, cuts_s=1,
+    poison_requests=100, burst=3, job_burst=800, hostile_entries=100, large_bodies=1, idle_connections=300,
+    slow_clients=20, slow_s=0.5, soak_s=1, soak_rate=100, job_ttl_s=2,
 )  # fmt: skip

@@ -10,7 +10,6 @@ from load import Load
 from scale import Scale
 from stage import Stage
 
-JOB_TTL_S = 30  # so that job records come and go while the load lasts
 WARM_UP = 1 / 3  # of the time
 LONG_S = 300  # a slope over less says little
 MOST_KB_PER_MIN = 1024
@@ -26,19 +25,21 @@ async def soak(stage: Stage, scale: Scale) -> Ledger:
             if elapsed > scale.soak_s * WARM_UP:
                 samples.append((elapsed / 60, {name: _kb(each) for name, each in processes.items()}))
             await asyncio.sleep(min(1.0, scale.soak_s / 20))
-    ledger = load.ledger
+    ledger, slopes = load.ledger, dict[str, float]()
     for name in processes:
         minutes, kilobytes = [minute for minute, _ in samples], [sizes[name] for _, sizes in samples]
-        slope = statistics.linear_regression(minutes, kilobytes).slope
+        slopes[name] = slope = statistics.linear_regression(minutes, kilobytes).slope
         ledger.details.append(f"{name}: {kilobytes[-1] / 1024:.0f} MB, {slope:+.0f} KB/min")
         if slope > MOST_KB_PER_MIN and scale.soak_s >= LONG_S:
             ledger.complain(f"{name} grows by {slope:.0f} KB a minute")
+    steepest = max(slopes, key=lambda name: slopes[name])
+    ledger.notes.append(f"largest slope: {slopes[steepest]:+.0f} KB/min ({steepest})")
     return ledger
 
 
-async def what_is_left(stage: Stage) -> list[str]:
+async def what_is_left(stage: Stage, scale: Scale) -> list[str]:
     """Lines about what a load whose job records have expired has left in Redis."""
-    await asyncio.sleep(JOB_TTL_S + 1)
+    await asyncio.sleep(scale.job_ttl_s + 1)
     kinds = stage.kinds_of_keys()
     return [f"{number} x {kind}" for kind, number in sorted(kinds.items())]
 

@@ -47,8 +47,7 @@ class Stage:
         """Starts a server; `own_url`: where Redis is, if `redis_url` is a detour."""
         store = directory / "store"
         archives.pack_all(store, directory / "sources", directory / "runs", directory / "ends")
-        limits = {"max_queued_jobs": archives.JOB_LIMIT, "max_request_size": MAX_REQUEST_SIZE}
-        settings = {"gateway_workers": 2, **limits, **config}
+        settings = {"gateway_workers": 2, "max_request_size": MAX_REQUEST_SIZE, **config}
         arguments = ["--disable-token-auth", *(["--redis-url", redis_url] if redis_url else [])]
         server = start_server(directory, store, [f"{model}.mar" for model in models], arguments, settings)
         stage = cls(server, directory, own_url or server.redis_url)

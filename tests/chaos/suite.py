@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from urllib.parse import unquote
 
+import archives
+import burst
 import crashes
 import hostile
 import redis_cases
@@ -32,7 +34,6 @@ CASES: dict[str, Case] = {
     "Redis paused": redis_cases.redis_paused,
     "Redis full": redis_cases.redis_full,
     "poison, batch size 32": hostile.poison,
-    "burst": hostile.burst,
     "hostile entries": hostile.hostile_entries,
     "50 MB bodies": hostile.large_bodies,
     "idle connections": hostile.idle_connections,
@@ -42,7 +43,7 @@ LONGEST_S = 1200.0
 LONG: dict[str, Case] = {
     "host killed": crashes.host_killed
 }  # without a short version: a heartbeat takes 10 s
-CUT, SOAK = "connections to Redis cut", "soak"  # each with a server of its own
+CUT, BURST, SOAK = "connections to Redis cut", "burst", "soak"
 
 
 async def run(name: str, case: Case, stage: Stage, scale: Scale) -> Ledger:
@@ -82,16 +83,30 @@ async def _proxied(directory: Path) -> AsyncIterator[tuple[Stage, redis_cases.Cu
         valkey.stop()
 
 
+async def run_burst(directory: Path, scale: Scale) -> Ledger:
+    """The burst, with a limit of jobs that others must not come to."""
+    stage = await asyncio.to_thread(
+        Stage.start, directory, models=["limited"], max_queued_jobs=archives.JOB_LIMIT
+    )
+    try:
+        return await run(BURST, burst.burst, stage, scale)
+    finally:
+        await asyncio.to_thread(stage.server.stop)
+
+
 async def run_soak(directory: Path, scale: Scale) -> Ledger:
     """The soak, and what it leaves in Redis."""
     stage = await asyncio.to_thread(
-        Stage.start, directory, models=["square"], job_result_ttl_s=soak.JOB_TTL_S
+        Stage.start, directory, models=["square"], job_result_ttl_s=scale.job_ttl_s
     )
     try:
         ledger = await run(SOAK, soak.soak, stage, scale)
-        ledger.details += [f"left in Redis: {line}" for line in await soak.what_is_left(stage)]
+        ledger.details += [f"left in Redis: {line}" for line in await soak.what_is_left(stage, scale)]
         if leaked := soak.leaks(stage):
             ledger.complain(f"leaked keys: {leaked}")
         return ledger
     finally:
         await asyncio.to_thread(stage.server.stop)
+
+
+ALONE = {CUT: run_cut, BURST: run_burst, SOAK: run_soak}  # each with a server of its own

@@ -5,7 +5,7 @@ import os
 import subprocess
 
 import pytest
-from support import MARQ
+from support import MARQ, wait_for
 
 ECHO = """
 def handle(data, context):
@@ -16,6 +16,7 @@ def handle(data, context):
 @pytest.fixture(scope="module")
 def server(start_server, make_archive, tmp_path_factory):
     store = tmp_path_factory.mktemp("store")
+    make_archive(store, "broken", "raise RuntimeError('[this] cannot be imported')")
     for name, version in (("echo", "1.0"), ("echo", "2.0"), ("other", "1.0")):
         path = make_archive(store, name, ECHO, {"minWorkers": 1, "maxWorkers": 1}, version)
         path.rename(store / f"{name}-{version}.mar")
@@ -48,6 +49,32 @@ def test_the_life_of_a_version_needs_no_curl(told):
     assert (described["minWorkers"], described["maxBatchDelay"], len(described["workers"])) == (2, 50, 2)
     assert told("unregister", "other") == 'Model "other" unregistered\n'
     assert [model["name"] for model in told("models", "--json")] == ["echo"]
+
+
+def test_attempts_are_set_with_the_model_or_later(told, server):
+    told("register", "other-1.0.mar", "--workers", "0", "--max-attempts", "1")
+    assert told("describe", "other", "--json")[0]["maxAttempts"] == 1
+    assert told("scale", "other", "--max-attempts", "5") == "maxAttempts set to 5 for model: other\n"
+    assert told("scale", "other", "0", "--max-attempts", "2") == "Workers scaled to 0 for model: other\n"
+    assert told("describe", "other", "--json")[0]["maxAttempts"] == 2
+    told("unregister", "other")
+    for arguments in ((), ("--max", "2"), ("--max", "2", "--max-attempts", "2")):
+        refused = server.marq("scale", "echo", *arguments)
+        assert refused.returncode == 2
+        assert "Say how many replicas." in refused.stderr
+
+
+def test_describe_shows_why_replicas_cannot_be_loaded(told):
+    told("register", "broken.mar", "--no-wait")
+
+    def shown():
+        text = told("describe", "broken")
+        return text if "failed to load" in text else None
+
+    text = wait_for(shown)
+    assert "\nReplicas have failed to load since 20" in text
+    assert "RuntimeError: [this] cannot be imported\n" in text
+    told("unregister", "broken")
 
 
 def test_versions_are_told_apart(told):

@@ -95,6 +95,7 @@ def test_the_bytes_that_wait_for_all_models_together_are_limited(
     assert "max_queued_bytes: 2000000" in refused[0].json()["message"]
     assert int(refused[0].headers["retry-after"]) >= 1
     # And the other model has no room either, on no gateway, while small requests still fit
+    time.sleep(0.5)  # until both gateways have looked
     too_large = [server.predict("other", b"x" * 1_900_000) for _ in range(4)]
     assert {answer.status_code for answer in too_large} == {503}
     assert server.predict("other", b"x").text == "done"

@@ -172,22 +172,6 @@ def test_a_request_past_its_deadline_is_answered_and_never_run(server: RunningSe
     assert fields[b"status"] == b"504"
 
 
-def test_the_same_idempotency_key_is_the_same_job(server: RunningServer) -> None:
-    headers = {**JSON, "Idempotency-Key": "order 17"}
-    first, second = (server.submit("echo", b"17", headers=headers) for _ in range(2))
-    again = server.submit("echo", b"17", headers={**headers, "X-Request-Timeout": "60"})
-    assert first == second == again
-    assert server.result(first).json() == 17
-    assert server.submit("echo", b"17", headers={**headers, "Idempotency-Key": "order 18"}) != first
-
-
-def test_an_idempotency_key_for_another_request_is_refused(server: RunningServer) -> None:
-    url, headers = f"{server.inference}/jobs/echo", {**JSON, "Idempotency-Key": "order 19"}
-    assert httpx.post(url, content=b"19", headers=headers).status_code == 202
-    refused = httpx.post(url, content=b"20", headers=headers)
-    assert (refused.status_code, refused.json()["type"]) == (422, "IdempotencyConflictException")
-
-
 def test_clients_can_submit_with_a_key_and_cancel(client, server: RunningServer) -> None:
     first, second = (client.submit("echo", {"n": 1}, key="mine") for _ in range(2))
     assert first.id == second.id
@@ -197,3 +181,26 @@ def test_clients_can_submit_with_a_key_and_cancel(client, server: RunningServer)
     waiting = client.submit("slow", b"x")
     assert client.cancel(waiting) is True
     assert waiting.status().state == "cancelled"
+
+
+def test_a_job_that_cannot_be_started_in_time_expires(client: marq.Client, server: RunningServer) -> None:
+    # Given a replica that is busy for a while
+    busy = [client.submit("slow", b"x") for _ in range(2)]
+    # When jobs must be started before it is free, or have time
+    late, *more = [
+        client.submit("slow", b"x", start_within=0.2),
+        *client.submit_many("slow", [b"x"], start_within=0.2),
+    ]
+    prompt = client.submit("slow", b"x", start_within=20)
+    # Then only those that came too late were not run
+    with pytest.raises(marq.client.PredictionFailed, match="504"):
+        late.result(timeout=20)
+    assert [job.status().state for job in (late, *more)] == ["expired"] * 2
+    assert prompt.result(timeout=20).text == "done"
+    assert [job.result(timeout=20).text for job in busy] == ["done"] * 2
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e17])
+def test_a_time_that_is_none_is_refused_by_the_client(client: marq.Client, seconds: float) -> None:
+    with pytest.raises(ValueError, match="start_within must be above 0"):
+        client.submit("echo", b"x", start_within=seconds)

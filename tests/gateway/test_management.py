@@ -5,6 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import jsonschema_rs  # schemathesis's own
 import pytest
 import redis
 from support import wait_for
@@ -39,6 +40,15 @@ def handle(data, context):
 """
 BROKEN = "raise RuntimeError('this module cannot be imported')"
 HUNGRY = "raise MemoryError('too large a model')"
+MOODY = """
+from pathlib import Path
+
+if Path({ill!r}).exists():
+    raise RuntimeError("not in the mood")
+
+def handle(data, context):
+    return data and ["well"] * len(data)
+"""
 ONLY_ONE = """
 import os, time
 
@@ -151,7 +161,7 @@ def test_describe_has_torchserves_keys_in_torchserves_order(api):
         "maxBatchDelay", "responseTimeout", "startupTimeout", "maxRetryTimeoutInSec", "clientTimeoutInMills",
         "parallelType", "parallelLevel", "deviceType", "deviceIds", "continuousBatching", "useJobTicket",
         "useVenv", "stateful", "sequenceMaxIdleMSec", "sequenceTimeoutMSec", "maxNumSequence",
-        "maxSequenceJobQueueSize", "loadedAtStartup", "workers", "jobQueueStatus",
+        "maxSequenceJobQueueSize", "loadedAtStartup", "workers", "jobQueueStatus", "maxAttempts",
     ]  # fmt: skip
     assert (described["modelName"], described["modelVersion"], described["modelUrl"]) == (
         "echo", "1.0", "echo.mar",
@@ -252,8 +262,29 @@ def test_options_documents_one_model(api):
 
 def test_the_openapi_document_describes_every_parameter_of_register(api):
     operation = api.get("/openapi.json").json()["paths"]["/models"]["post"]
-    assert {"url", "batch_size", "synchronous"} <= {p["name"] for p in operation["parameters"]}
+    assert {"url", "batch_size", "max_attempts", "synchronous"} <= {
+        p["name"] for p in operation["parameters"]
+    }
     assert "application/json" in operation["requestBody"]["content"]
+
+
+def test_the_openapi_document_describes_what_describe_answers(api, register):
+    register("broken.mar", synchronous="false")
+    wait_for(lambda: load_failure(api, "broken"))
+    paths = api.get("/openapi.json").json()["paths"]
+    answer = paths["/models/{model_name}"]["get"]["responses"]["200"]["content"]["application/json"]
+    for url in ("/models/echo?customized=true", "/models/broken"):
+        jsonschema_rs.validate(closed(answer["schema"]), api.get(url).json())
+    parameters = paths["/models/{model_name}"]["put"]["parameters"]
+    assert "max_attempts" in {parameter["name"] for parameter in parameters}
+
+
+def closed(schema):
+    """The schema without room for what it does not name."""
+    if not isinstance(schema, dict):
+        return schema
+    more = {"additionalProperties": False} if "properties" in schema else {}
+    return {key: closed(value) for key, value in schema.items()} | more
 
 
 # register
@@ -315,6 +346,10 @@ def test_torchserves_marks_for_not_given_are_understood(api, register):
             "Parameter initial_workers: '-1' was given; allowed is a whole number from 0 to 10000.",
         ),
         (
+            {"url": "plain.mar", "max_attempts": "0"},
+            "Parameter max_attempts: '0' was given; allowed is a whole number from 1 to 2147483647.",
+        ),
+        (
             {"url": "plain.mar", "model_name": "a b"},
             "Invalid model name: 'a b'. It must match ^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$",
         ),
@@ -371,10 +406,39 @@ def test_a_model_that_does_not_fit_into_memory_is_a_507(api):
     error(api.post("/models?url=hungry.mar"), 507, "InternalServerException")
 
 
-def test_a_failed_asynchronous_registration_stays(api, register):
+def test_a_failed_asynchronous_registration_stays_and_describe_tells_why(api, register):
     register("broken.mar", synchronous="false")
     (described,) = api.get("/models/broken").json()
     assert all(worker["status"] == "UNLOADING" for worker in described["workers"])
+    # When it has failed twice
+    failure = wait_for(lambda: load_failure(api, "broken", least=2))
+    # Then there is how often, since when, and the last lines of the log
+    assert list(failure) == ["failures", "failingSince", "reason"]
+    assert 0 < time.time() - _unix(failure["failingSince"]) < 60
+    assert "ended with exit code 1" in failure["reason"].splitlines()[0]
+    assert failure["reason"].splitlines()[-1] == "RuntimeError: this module cannot be imported"
+    assert "loadFailure" not in api.get("/models/echo").json()[0]
+
+
+def load_failure(api, model, least=1):
+    failure = api.get(f"/models/{model}").json()[0].get("loadFailure")
+    return failure if failure and failure["failures"] >= least else None
+
+
+def test_describe_tells_no_failure_any_more_when_the_model_is_well(
+    api, server, register, store, make_archive
+):
+    # Given a model whose replicas cannot be loaded
+    ill = store / "ill"
+    ill.touch()
+    make_archive(store, "moody", MOODY.format(ill=str(ill)))
+    register("moody.mar", synchronous="false")
+    wait_for(lambda: load_failure(api, "moody"))
+    # When what was wrong is put right
+    ill.unlink()
+    server.wait_until_ready("moody")
+    # Then describe tells of it no more, once a replica has lasted
+    wait_for(lambda: load_failure(api, "moody") is None)
 
 
 def test_some_but_not_all_workers_are_a_206(api, register):
@@ -406,6 +470,32 @@ def test_scale_has_torchserves_defaults(api, register):
     assert (described["minWorkers"], described["maxWorkers"]) == (2, 2)
 
 
+def test_attempts_are_set_without_a_change_of_the_replicas(api, server, register):
+    # Given a model that was registered with one attempt, and two replicas
+    register("plain.mar", initial_workers=2, max_attempts=1)
+    (described,) = api.get("/models/plain").json()
+    assert described["maxAttempts"] == 1
+    pids = {worker["pid"] for worker in server.workers("plain")}
+    # When more are allowed
+    answer = api.put("/models/plain?max_attempts=5&synchronous=true")
+    # Then that alone is changed
+    assert status(answer, 200) == "maxAttempts set to 5 for model: plain"
+    answer = api.put("/models/plain/1.0?max_attempts=4&min_worker=")
+    assert status(answer, 200) == "maxAttempts set to 4 for model: plain, version: 1.0"
+    (described,) = api.get("/models/plain").json()
+    assert (described["maxAttempts"], described["minWorkers"], described["maxWorkers"]) == (4, 2, 2)
+    time.sleep(1.5)  # a node looks every second
+    assert {worker["pid"] for worker in server.workers("plain")} == pids
+    # And with a size it comes along
+    answer = api.put("/models/plain?max_attempts=2&min_worker=1&synchronous=true")
+    assert status(answer, 200) == "Workers scaled to 1 for model: plain"
+    (described,) = api.get("/models/plain").json()
+    assert (described["maxAttempts"], described["minWorkers"]) == (2, 1)
+    # And stays when the size is changed alone
+    api.put("/models/plain?min_worker=2")
+    assert api.get("/models/plain").json()[0]["maxAttempts"] == 2
+
+
 def test_scaling_a_model_that_cannot_start_tells_why(api, register):
     register("broken.mar", initial_workers=0)
     answer = api.put("/models/broken?min_worker=1&synchronous=true")
@@ -424,6 +514,10 @@ def test_scaling_a_model_that_cannot_start_tells_why(api, register):
         (
             "max_worker=many",
             "Parameter max_worker: 'many' was given; allowed is a whole number from 0 to 10000.",
+        ),
+        (
+            "max_attempts=1.5",
+            "Parameter max_attempts: '1.5' was given; allowed is a whole number from 1 to 2147483647.",
         ),
     ],
 )

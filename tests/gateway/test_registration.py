@@ -75,6 +75,7 @@ def refusal(kind, settings, item, **options):
         ("max_batch_delay_ms", "maxBatchDelay", "maxBatchDelay", {}, 100),
         ("response_timeout_s", "responseTimeout", "responseTimeout", {"default_response_timeout": 9}, 120),
         ("startup_timeout_s", "startupTimeout", "startupTimeout", {"default_startup_timeout": 9}, 120),
+        ("max_attempts", "maxAttempts", "maxAttempts", {}, 3),
     ],
 )
 def test_the_request_wins_over_the_yaml_over_the_models_json_over_the_default(
@@ -98,7 +99,6 @@ def test_the_request_wins_over_the_yaml_over_the_models_json_over_the_default(
         ("max_retry_timeout_s", "maxRetryTimeoutInSec", {}, 300),
         ("client_timeout_ms", "clientTimeoutInMills", {}, 0),
         ("job_queue_size", "jobQueueSize", {"job_queue_size": 9}, 100),
-        ("max_attempts", "maxAttempts", {}, 3),
     ],
 )
 def test_what_no_request_sets_comes_from_the_yaml_the_models_json_or_the_default(

@@ -264,6 +264,13 @@ def test_one_that_is_spent_does_not_hold_back_its_neighbours(client, take, reque
     assert [(request.id, request.attempts) for request in front(client)] == [(b"good", b"1")]
 
 
+def test_what_was_not_being_run_is_not_given_up_when_fewer_attempts_are_allowed(client, take, requeue):
+    client.xadd(LANE, {"id": "7", "attempts": "2", "body": "x"})
+    take()
+    assert requeue(most=1) == []
+    assert [request.attempts for request in front(client)] == [b"2"]
+
+
 def test_an_entry_that_was_deleted_is_forgotten(client, take, requeue):
     client.xadd(LANE, {"body": "x"})
     [entry] = take()

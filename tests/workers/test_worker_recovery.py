@@ -52,6 +52,22 @@ def letters(client) -> list[dict[bytes, bytes]]:
     return [fields for _, fields in client.xrange(keys.dead_letters("m"))]
 
 
+def test_the_attempts_that_count_are_those_which_the_registry_allows_now(
+    recovery, pool, registry, add, take, front, client
+):
+    # Given a pool that was started with two attempts, and a request that has ended three replicas
+    add(b"bad", attempts=2)
+    # When five are allowed meanwhile, it is tried again
+    registry.allow_attempts(pool.model, 5)
+    recovery.requeue("lost", named(take("lost")), "cpu", KILLED)
+    assert front() == [(b"bad", b"3")]
+    # And when there is only one, no more
+    registry.allow_attempts(pool.model, 1)
+    recovery.requeue("lost", named(take("lost", FRONT), FRONT), "cpu", KILLED)
+    assert front() == []
+    assert [(letter[b"body"], letter[b"attempts"]) for letter in letters(client)] == [(b"bad", b"4")]
+
+
 def test_what_a_replica_held_is_put_back_and_only_what_ran_is_suspect(recovery, add, take, front):
     add(b"ran", b"waited")
     ran, _ = take("me-1.0@here/0/1")

@@ -1,0 +1,74 @@
+"""How `marq models` and `marq describe` show what the management API tells."""
+
+import json
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+
+def summary(version: dict[str, Any]) -> dict[str, Any]:
+    """What the list tells of a version."""
+    ready = sum(worker["status"] == "READY" for worker in version["workers"])
+    return {
+        "name": version["modelName"],
+        "version": version["modelVersion"],
+        "url": version["modelUrl"],
+        "replicas_ready": ready,
+        "replicas_wanted": version["minWorkers"],
+        "batch_size": version["batchSize"],
+        "max_batch_delay_ms": version["maxBatchDelay"],
+        "loaded_at_startup": version["loadedAtStartup"],
+    }
+
+
+def overview(versions: list[dict[str, Any]]) -> Table:
+    """One line for each version."""
+    table = Table("Model", "Version", "Archive", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("Replicas", "Batch", "Delay"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for version in map(summary, versions):
+        table.add_row(
+            *(escape(str(version[key])) for key in ("name", "version", "url")),
+            f"{version['replicas_ready']}/{version['replicas_wanted']}",
+            str(version["batch_size"]),
+            f"{version['max_batch_delay_ms']} ms",
+        )
+    return table
+
+
+def details(version: dict[str, Any]) -> RenderableType:
+    """All that is told of one version: settings, replicas, and why these cannot be loaded."""
+    shown: list[RenderableType] = [
+        _facts({name: value for name, value in version.items() if name not in ("workers", "loadFailure")})
+    ]
+    if replicas := version.get("workers"):
+        shown.append(_replicas(replicas))
+    if failure := version.get("loadFailure"):
+        shown.append(_failure(failure))
+    return Group(*shown)
+
+
+def _facts(described: dict[str, Any]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for name, value in described.items():
+        shown = json.dumps(value) if isinstance(value, dict | list) else str(value)
+        table.add_row(name, escape(shown))
+    return table
+
+
+def _replicas(replicas: list[dict[str, Any]]) -> Table:
+    """One line for each, with the columns that the server tells of."""
+    columns = [key for key, value in replicas[0].items() if not isinstance(value, dict | list)]
+    table = Table(*columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for replica in replicas:
+        table.add_row(*(escape(str(replica.get(column, ""))) for column in columns))
+    return table
+
+
+def _failure(failure: dict[str, Any]) -> str:
+    since = f" since {failure['failingSince']}" if "failingSince" in failure else ""
+    times = "once" if failure["failures"] == 1 else f"{failure['failures']} times"
+    return f"\nReplicas have failed to load{since}, {times}:\n{escape(failure['reason'])}"
