@@ -119,10 +119,13 @@ class Routes:
         now, hopeless = time.time(), {}
         for spec in models:
             reports = self._registry.live_reports(spec).values()
-            since = [report["failing_since"] for report in reports if report.get("failing_since")]
+            failing = [report for report in reports if report.get("failing_since")]
             ready = any(replica["state"] == "ready" for report in reports for replica in report["replicas"])
-            if since and not ready and now - min(since) > spec.max_retry_timeout_s:
-                hopeless[spec.key] = cannot_load(spec, next(r["reason"] for r in reports if r["reason"]))
+            if not failing or ready:
+                continue
+            longest = min(failing, key=lambda report: float(report["failing_since"]))
+            if now - longest["failing_since"] > spec.max_retry_timeout_s:
+                hopeless[spec.key] = cannot_load(spec, longest["reason"])
         return hopeless
 
     def _use(self, models: Models, hopeless: dict[str, str]) -> None:

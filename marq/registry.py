@@ -69,7 +69,7 @@ class ModelSpec:
 
 
 def cannot_load(spec: ModelSpec, reason: str) -> str:
-    """What clients are told of a model whose replicas end before they are ready."""
+    """What clients are told of a model whose replicas end before, or soon after, they are ready."""
     lines = [line for line in reason.splitlines() if line.strip()]
     return f'Model "{spec.name}" Version {spec.version} cannot be loaded: {lines[-1] if lines else "unknown"}'
 

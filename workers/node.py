@@ -4,11 +4,13 @@ It keeps no state of its own: it compares the registry with what runs here, leas
 grows, shrinks and stops pools. The management stream wakes it; it looks every second anyway.
 """
 
+import contextlib
 import logging
 import os
 import signal
 import socket
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import redis
 
 from marq import connection, gpus, keys, logs, settings
 from marq.process import die_with_parent
-from marq.registry import HEARTBEAT_S, ModelSpec, Registry
+from marq.registry import AUDIT_LENGTH, HEARTBEAT_S, ModelSpec, Registry
 from workers import devices
 from workers.leases import Leases
 from workers.pool_process import PoolProcess
@@ -27,6 +29,7 @@ from workers.system_metrics import SystemMetrics
 log = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 30.0
+RESTART_EVERY_S = 2.0  # a pool that ends as soon as it has started is not started again at once
 TIDY_EVERY_S = 3600.0
 
 
@@ -42,10 +45,10 @@ class Node:
         self._metrics = SystemMetrics(config, len(self._gpus))
         self._pools: dict[str, PoolProcess] = {}
         self._leaving: list[PoolProcess] = []
-        self._preparations = Preparations(config, on_done=self._wake)
+        self._preparations = Preparations(config, on_done=partial(self._wake, "unpacked"))
         self._preparing: dict[str, Preparation] = {}  # and what is ready for a pool that does not run
         self._tidy_at = 0.0
-        self._seen = "$"
+        self._seen = b""
         self._devices_given = 0
         self._stopping = False
 
@@ -63,6 +66,8 @@ class Node:
 
     def reconcile(self) -> None:
         """One comparison of the registry with what runs here. Raises redis.RedisError."""
+        self._seen = self._seen or self._last_change()
+        self._leaving = [pool for pool in self._leaving if not pool.has_ended]
         models, nodes = self._registry.models(), self._leases.heartbeat()
         wanted = {spec.key: spec for spec in models}
         for key in self._pools.keys() - wanted.keys():
@@ -73,7 +78,6 @@ class Node:
         for key, spec in wanted.items():
             self._leases.release(spec, keep=spec.min_workers)
             self._ensure(spec, sizes[key], sum(sizes.values()))
-        self._leaving = [pool for pool in self._leaving if not pool.has_ended]
         self._tidy(wanted)
 
     def _ensure(self, spec: ModelSpec, size: int, replicas: int) -> None:
@@ -81,23 +85,26 @@ class Node:
         if pool and sizeless(pool.spec.model) != sizeless(spec):
             self._retire(spec.key)
             return  # the new pool starts when the old one is gone
-        if pool and pool.has_ended:
-            log.error("pool %s has ended; starting it again", pool.spec.name)
-            del self._pools[spec.key]
-            return
-        if pool:
+        if pool and not pool.has_ended:
             report = self._registry.reports(spec).get(pool.spec.name)
             pool.resize(size, report)
             pool.reload(spec.generation, report)
             pool.tell_ready(size, report)
-        elif not any(leaving.spec.model.key == spec.key for leaving in self._leaving):
+            return
+        if pool:
+            if time.monotonic() - pool.started < RESTART_EVERY_S:
+                return
+            log.error("pool %s has ended; starting it again", pool.spec.name)
+            del self._pools[spec.key]
+        if not any(leaving.spec.model.key == spec.key for leaving in self._leaving):
             self._start(spec, size, replicas)
 
     def _start(self, spec: ModelSpec, size: int, replicas: int) -> None:
         """Starts a pool if replicas are wanted here, and once all is there that they need."""
         if (size or spec.has_dependencies) and (prepared := self._prepare(spec, size)) and size:
             del self._preparing[spec.key]
-            self._pools[spec.key] = PoolProcess(self._pool_spec(spec, prepared, replicas), size)
+            pool_spec = self._pool_spec(spec, prepared, replicas)
+            self._pools[spec.key] = PoolProcess(pool_spec, size, on_end=partial(self._wake, "ended"))
 
     def _prepare(self, spec: ModelSpec, size: int) -> Prepared | None:
         """What the model's replicas need, once it is there. Until then the registry hears how it goes.
@@ -162,6 +169,11 @@ class Node:
         self._leaving.append(pool)
         self._leases.release(pool.spec.model)
 
+    def _last_change(self) -> bytes:
+        """What comes after it is noticed even if it comes while nobody waits for it."""
+        found = self._redis.xrevrange(keys.MANAGEMENT, count=1)
+        return found[0][0] if found else b"0-0"
+
     def _sleep(self) -> None:
         """Until something changes in the registry, at most a heartbeat."""
         found = self._redis.xread({keys.MANAGEMENT: self._seen}, block=int(HEARTBEAT_S * 1000))
@@ -179,8 +191,10 @@ class Node:
         if preparation and preparation.settled:
             self._forget(preparation.spec.key)
 
-    def _wake(self) -> None:
-        self._redis.xadd(keys.MANAGEMENT, {"action": "unpacked", "node": self._name}, maxlen=1000)
+    def _wake(self, what: str) -> None:
+        """Has a comparison made now; for other threads."""
+        with contextlib.suppress(redis.RedisError):  # then it is made when Redis answers again
+            self._redis.xadd(keys.MANAGEMENT, {"action": what, "node": self._name}, maxlen=AUDIT_LENGTH)
 
     def stop_soon(self, *_: Any) -> None:
         """A signal handler: ends `run` after the current comparison."""

@@ -18,16 +18,16 @@ from celery.worker.control import control_command
 from marq import connection, logs, registry
 from marq.process import die_with_parent
 from marq.registry import HEARTBEAT_S, Registry
+from workers.failures import Failures
 from workers.handler_metrics import HandlerMetrics
 from workers.recovery import Recovery
-from workers.replica_process import Ending, ReplicaProcess
+from workers.replica_process import LAST_WORDS_S, Ending, ReplicaProcess
 from workers.specs import PoolSpec
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.05
 RECOVERY_EVERY_S = 2.0
-BACK_OFF_S = (1, 1, 2, 3, 5, 8, 13, 21, 34, 55)  # between starts that failed before the replica was ready
 
 
 class ReplicaPool(BasePool):  # type: ignore[misc]
@@ -44,10 +44,9 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._metrics = HandlerMetrics(self._spec)
         self._replicas: list[ReplicaProcess] = []
         self._generation = self._spec.model.generation
-        self._failures = 0
-        self._reason = ""
-        self._failing_since: float | None = None
-        self._not_before = self._reported = self._recovered = 0.0
+        self._failures = Failures()
+        self._oversize = ""  # why replicas are replaced again and again, if they are
+        self._reported = self._recovered = 0.0
         self._last_report: Any = None
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="pool-watcher", daemon=True)
@@ -66,7 +65,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
     def grow(self, n: int) -> None:
         """Called by `celery control pool_grow`."""
         self.limit += n
-        self._not_before = 0.0
+        self._failures.end_pause()
 
     def shrink(self, n: int) -> None:
         """Called by `celery control pool_shrink`."""
@@ -75,7 +74,8 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
     def replace(self, generation: int) -> None:
         """Called by `celery control replace_replicas`: a new replica for each, ready before that drains."""
         self._generation = generation
-        self._not_before, self._failures, self._failing_since = 0.0, 0, None
+        self._failures.forget()
+        self._failures.end_pause()
 
     def on_apply(self, *_args: Any, **_options: Any) -> None:
         raise NotImplementedError("pools run no Celery tasks: submit requests through marq.Client or HTTP")
@@ -101,7 +101,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
             replica.drain()
         while self._replicas:
             self._guarded(self._bury_ended)
-            self._kill_overdue()
+            self._look_after_replicas()
             time.sleep(TICK_S)
         self._guarded(lambda: self._metrics.flush(self._registry.redis))
         self._guarded(lambda: self._registry.withdraw(self._spec.model, self._spec.name))
@@ -117,7 +117,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
     def _tick(self) -> None:
         self._recover()
         self._bury_ended()
-        self._kill_overdue()
+        self._look_after_replicas()
         self._resize()
         self._refuse_if_hopeless()
         self._report()
@@ -129,37 +129,55 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
             self._recovered = time.monotonic()
 
     def _bury_ended(self) -> None:
-        for replica in [r for r in self._replicas if r.exit_code is not None]:
-            ending = replica.ending()
+        """Puts back what those held that have ended, however many, within a second."""
+        ended = [replica for replica in self._replicas if replica.exit_code is not None]
+        deadline = time.monotonic() + LAST_WORDS_S
+        for replica in ended:
+            ending = replica.ending(deadline)
             self._recovery.requeue(replica.consumer, replica.board.running, replica.spec.device, ending)
             self._replicas.remove(replica)
             if not replica.stopping:
-                self._note_failure(replica, ending)
+                self._note_end(replica, ending)
 
-    def _note_failure(self, replica: ReplicaProcess, ending: Ending) -> None:
-        """A replica that served is replaced at once; one that never became ready, after a pause."""
+    def _note_end(self, replica: ReplicaProcess, ending: Ending) -> None:
+        """One that a request may have ended is replaced at once; one that the model has, after a pause."""
         self._metrics.restarted()
-        if replica.was_ready:
+        if not replica.failed:
             log.error("%s; starting another", ending.line)
-            self._failures = 0
             return
-        self._failing_since = self._failing_since or time.time()
-        pause = BACK_OFF_S[min(self._failures, len(BACK_OFF_S) - 1)]
-        self._failures += 1
-        self._reason = ending.report
-        self._not_before = time.monotonic() + pause
-        told = "\n".join(ending.details)
-        log.error("%s before it was ready; starting another in %d s:\n%s", ending.line, pause, told)
+        told, reason = "\n".join(ending.details), ending.report
+        line = f"{ending.line} before it was ready"
+        if replica.came_up:  # clients are told the last line, which otherwise is an error's
+            line = f"{ending.line} soon after it was ready"
+            reason = "\n".join((*ending.details, line))
+        log.error("%s; starting another in %d s:\n%s", line, self._failures.add(reason), told)
 
-    def _kill_overdue(self) -> None:
+    def _look_after_replicas(self) -> None:
         for replica in self._replicas:
-            if reason := replica.overdue():
-                log.error("killing replica %d (pid %d): %s", replica.slot, replica.pid, reason)
-                replica.kill(reason)
+            if late := replica.overdue():
+                log.error("killing replica %d (pid %d): %s", replica.slot, replica.pid, late)
+                replica.kill(late)
+            elif lingering := replica.lingering():
+                log.error("killing replica %d (pid %d): %s", replica.slot, replica.pid, lingering)
+                replica.kill()
             elif replica.state == "ready" and not replica.was_ready:
-                replica.was_ready = True
-                self._metrics.loaded(replica.slot, time.time() - replica.started)
-                self._failures, self._reason, self._failing_since = 0, "", None
+                self._note_ready(replica)
+            if replica.has_lasted and not replica.counted and replica.generation == self._generation:
+                replica.counted = True
+                self._failures.forget()
+
+    def _note_ready(self, replica: ReplicaProcess) -> None:
+        replica.note_ready()
+        self._metrics.loaded(replica.slot, time.time() - replica.started)
+        if not replica.is_oversize:
+            self._oversize = ""
+        elif not self._oversize:
+            takes_mb, limit_mb = replica.memory >> 20, self._spec.model.max_replica_memory_mb
+            self._oversize = (
+                f"a fresh replica takes {takes_mb} MB, maxReplicaMemoryMB is {limit_mb}: "
+                "each is replaced after its first batch"
+            )
+            log.error("%s: %s", self._spec.name, self._oversize)
 
     def _resize(self) -> None:
         """As many replicas as wanted; while some are to be replaced, one more. Those drain when as many new
@@ -171,17 +189,17 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         for replica in (*new[self.limit :], *old[max(0, self.limit - successors) :]):
             replica.drain()
         missing = min(self.limit - len(new), self.limit + bool(old) - len(running))
-        if time.monotonic() >= self._not_before:
+        if not self._failures.pausing:
             for slot, _ in zip(self._free_slots(), range(missing), strict=False):
                 self._replicas.append(self._start_replica(slot))
 
     def _refuse_if_hopeless(self) -> None:
-        """A model that has failed to load for longer than it may keeps nobody waiting for it."""
-        model, since = self._spec.model, self._failing_since
-        if since is None or time.time() - since < model.max_retry_timeout_s:
+        """A model that has been failing for longer than it may keeps nobody waiting for it."""
+        model = self._spec.model
+        if not self._failures.last_for(model.max_retry_timeout_s):
             return
         if not any(replica["state"] == "ready" for replica in self._registry.replicas(model)):
-            self._recovery.refuse_waiting(registry.cannot_load(model, self._reason))
+            self._recovery.refuse_waiting(registry.cannot_load(model, self._failures.reason))
 
     def _start_replica(self, slot: int) -> ReplicaProcess:
         return ReplicaProcess(
@@ -198,16 +216,18 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
     def _report(self) -> None:
         """Tells the registry at once when something changed, and as a heartbeat."""
         now = time.monotonic()
-        states = [self.limit, self._generation, *((replica.pid, replica.state) for replica in self._replicas)]
+        failures, reason = self._failures, self._failures.reason or self._oversize
+        states = [self.limit, self._generation, failures.count, reason]
+        states += [(replica.pid, replica.state) for replica in self._replicas]
         if states == self._last_report and now - self._reported < HEARTBEAT_S:
             return
         report = {
             "node": self._spec.node,
             "wanted": self.limit,
             "generation": self._generation,
-            "failures": self._failures,
-            "failing_since": self._failing_since,
-            "reason": self._reason,
+            "failures": failures.count,
+            "failing_since": failures.since,
+            "reason": reason,
             "replicas": [replica.report() for replica in self._replicas],
         }
         self._registry.report(self._spec.model, self._spec.name, report)

@@ -4,7 +4,9 @@ import logging
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from marq.process import child_environment
@@ -22,8 +24,9 @@ TELL_EVERY_S = 2 * HEARTBEAT_S  # a command is not repeated before its effect ca
 class PoolProcess:
     """The Celery worker of one model version on this host."""
 
-    def __init__(self, spec: PoolSpec, size: int) -> None:
-        self.spec = spec
+    def __init__(self, spec: PoolSpec, size: int, on_end: Callable[[], None]) -> None:
+        """`on_end` is called, in a thread, when it has ended."""
+        self.spec, self._on_end = spec, on_end
         self.started = self._told = time.monotonic()
         self._told_ready = 0
         self._process = subprocess.Popen(
@@ -37,6 +40,7 @@ class PoolProcess:
             env=child_environment({"CELERY_CUSTOM_WORKER_POOL": POOL_CLASS}, spec.to_environment()),
             stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
+        threading.Thread(target=self._watch, name="pool-end", daemon=True).start()
 
     @property
     def has_ended(self) -> bool:
@@ -83,6 +87,10 @@ class PoolProcess:
 
     def kill(self) -> None:
         self._process.kill()
+
+    def _watch(self) -> None:
+        self._process.wait()
+        self._on_end()
 
     def wait(self, timeout_s: float) -> bool:
         """Whether it ended within the time-out."""

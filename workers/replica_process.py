@@ -16,6 +16,7 @@ import psutil
 
 from marq.process import PARENT_VARIABLE, child_environment
 from workers import devices, scoreboard
+from workers.departure import Departure
 from workers.specs import (
     REPLICA_VARIABLE,
     PoolSpec,
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 TAIL_LINES = 20
 ASYNC_GRACE_S = 5.0  # a replica of coroutines ends those that take too long itself, unless its loop is stuck
+LASTING_S = 10.0  # a replica that has been ready for so long shows that its model works
+LAST_WORDS_S = 0.3  # what a replica printed before its end is waited for; its children may keep the pipe
 METRIC_LINE = "[METRICS]"
 RESPONSE_TIMEOUT = "response time-out"
 AcceptMetric = Callable[[str], bool]  # takes such a line; False: it is none, and is logged
@@ -71,8 +74,10 @@ class ReplicaProcess:
         self.spec = ReplicaSpec(pool, slot, gpu, str(path))
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self.started = time.time()
-        self.was_ready = False
         self.stopping = False
+        self.counted = False  # whether its pool has noted that it has lasted
+        self._ready_at = 0.0  # when its pool saw that (monotonic s)
+        self._departure = Departure(self.board, self._patience_s)
         self._overdue = ""
         self._process = subprocess.Popen(
             [pool.python, "-P", "-m", "workers.replica"],
@@ -108,63 +113,101 @@ class ReplicaProcess:
         """None while it runs; negative: the signal that ended it."""
         return self._process.poll()
 
+    @property
+    def was_ready(self) -> bool:
+        """Whether its pool has seen it ready."""
+        return self._ready_at > 0
+
+    def note_ready(self) -> None:
+        self._ready_at = time.monotonic()
+
+    @property
+    def came_up(self) -> bool:
+        """Whether it was ready, even if it ended before its pool saw that."""
+        return self.board.state != scoreboard.LOADING
+
+    @property
+    def has_lasted(self) -> bool:
+        """Whether it has shown that its model works: by a batch, or by having been ready for a while."""
+        return self.board.counts[1] > 0 or (self.was_ready and time.monotonic() - self._ready_at >= LASTING_S)
+
+    @property
+    def failed(self) -> bool:
+        """Whether its end tells against the model, and against no request that it ran."""
+        return not self.board.running and not self.has_lasted
+
     def overdue(self) -> str | None:
         """Why the replica must be killed, if a time-out of its model has passed."""
         model = self.spec.pool.model
-        patience_s = model.response_timeout_s + (ASYNC_GRACE_S if model.async_communication else 0)
-        if self.board.state == scoreboard.READY and self.board.busy_s > patience_s:
+        if self.board.state == scoreboard.READY and self.board.busy_s > self._patience_s:
             return f"no answer within the response time-out of {model.response_timeout_s} s"
         if self.board.state == scoreboard.LOADING and time.time() - self.started > model.startup_timeout_s:
             return f"not ready within the start-up time-out of {model.startup_timeout_s} s"
         return None
 
+    @property
+    def _patience_s(self) -> float:
+        model = self.spec.pool.model
+        return model.response_timeout_s + (ASYNC_GRACE_S if model.async_communication else 0)
+
+    def lingering(self) -> str | None:
+        """Why the replica must be killed, if it was to end and should have done so by now."""
+        return self._departure.overdue()
+
     def drain(self) -> None:
-        """Asks it to finish what it runs and end. While it loads there is nothing to finish."""
+        """Asks it, once, to finish what it runs and end. While it loads there is nothing to finish."""
+        if self.stopping:
+            return
         self.stopping = True
-        self._process.send_signal(
-            signal.SIGTERM if self.board.state != scoreboard.LOADING else signal.SIGKILL
-        )
+        self._departure.ask()
+        self._process.send_signal(signal.SIGTERM if self.came_up else signal.SIGKILL)
 
     def kill(self, overdue: str = "") -> None:
         """`overdue`: the time-out that has passed, if that is why."""
         self._overdue = self._overdue or overdue
         self._process.kill()
 
-    def ending(self) -> Ending:
+    def ending(self, deadline: float | None = None) -> Ending:
         """How it ended, with the last lines that it printed; for a process that has."""
-        self.wait_for_output()
+        self.wait_for_output(deadline)
         code = self.exit_code or 0
         cause = f"signal {-code}" if code < 0 else f"exit code {code}"
         line = f"replica {self.slot} (pid {self.pid}) ended with {cause}"
-        if self._overdue and self.board.state != scoreboard.LOADING:
+        if self._overdue and self.came_up:
             cause = RESPONSE_TIMEOUT
         return Ending(line, cause, tuple(self.tail), self._overdue)
 
-    def wait_for_output(self) -> None:
-        """Waits for the last lines of a process that has ended."""
+    def wait_for_output(self, deadline: float | None = None) -> None:
+        """Waits, until a deadline (monotonic s), for the last lines of a process that has ended."""
+        deadline = time.monotonic() + LAST_WORDS_S if deadline is None else deadline
         for reader in self._readers:
-            reader.join(timeout=1)
+            reader.join(max(0.0, deadline - time.monotonic()))
 
     @property
     def is_worn(self) -> bool:
         """Whether it has had all the requests, or taken all the memory, that one replica may have."""
-        model = self.spec.pool.model
-        most_requests, most_mb = model.max_requests_per_replica, model.max_replica_memory_mb
-        return bool(
-            (most_requests and self.board.counts[0] >= most_requests)
-            or (most_mb and self._memory() > most_mb << 20)
-        )
+        most_requests = self.spec.pool.model.max_requests_per_replica
+        requests, batches = self.board.counts
+        # Where a fresh one is too large, replacing it before it has done anything would never end.
+        return bool((most_requests and requests >= most_requests) or (batches and self.is_oversize))
+
+    @property
+    def is_oversize(self) -> bool:
+        most_mb = self.spec.pool.model.max_replica_memory_mb
+        return bool(most_mb and self.memory > most_mb << 20)
 
     def report(self) -> dict[str, Any]:
         """What `describe` shows of a replica."""
         requests, batches = self.board.counts
         return {
             "id": self.slot, "pid": self.pid, "device": self.spec.device, "state": self.state,
-            "started": self.started, "memory": self._memory(), "requests": requests, "batches": batches,
+            "started": self.started, "memory": self.memory, "requests": requests, "batches": batches,
             "fitting": self.board.fitting, "generation": self.generation,
         }  # fmt: skip
 
-    def _memory(self) -> int:
+    @property
+    def memory(self) -> int:
+        """In bytes; 0 where it has ended."""
         try:
             return int(psutil.Process(self.pid).memory_info().rss)
         except psutil.Error:

@@ -1,10 +1,14 @@
 """Replicas that are replaced while clients go on: reloads, and models that could not be loaded."""
 
+import os
+import signal
 import threading
+import time
 from pathlib import Path
 
 import handlers
 import httpx
+import psutil
 import pytest
 from support import RunningServer, wait_for
 
@@ -96,3 +100,35 @@ def test_a_reload_that_fails_leaves_the_old_replicas_at_work(server: RunningServ
 
 def test_an_unknown_model_cannot_be_reloaded(server: RunningServer) -> None:
     assert httpx.post(f"{server.management}/models/nobody/reload").status_code == 404
+
+
+def pool_of(server: RunningServer, model: str) -> int | None:
+    """The process id of the model's pool, if it runs."""
+    for process in psutil.Process(server.process.pid).children(recursive=True):
+        try:
+            if any(word.startswith(f"{model}-1.0@") for word in process.cmdline()):
+                return process.pid
+        except psutil.Error:
+            continue  # it has just ended
+    return None
+
+
+def test_a_pool_that_has_ended_is_started_again_at_once_but_not_in_a_busy_loop(
+    server: RunningServer,
+) -> None:
+    def successor(ended: int) -> int:
+        began = time.monotonic()
+        os.kill(ended, signal.SIGKILL)
+        pid = wait_for(lambda: pid if (pid := pool_of(server, "square")) not in (None, ended) else None)
+        pauses.append(time.monotonic() - began)
+        return int(pid)
+
+    pauses: list[float] = []
+    server.wait_until_ready("square", 2)
+    first = pool_of(server, "square")
+    assert first
+    second = successor(first)  # which is killed while it starts
+    successor(second)
+    assert pauses[0] < 1 < 1.2 < pauses[1]
+    text = {"content-type": "text/plain"}
+    assert server.predict("square", b"12", headers=text).text == "144"

@@ -12,6 +12,7 @@ from marq import connection, keys
 from marq.connection import Connection
 from marq.message import Reply, decode_replies
 from marq.registry import ModelSpec, Registry
+from workers.pool import ReplicaPool
 from workers.recovery import Recovery
 from workers.replica_process import Ending, ReplicaProcess
 from workers.specs import PoolSpec
@@ -187,3 +188,49 @@ def start(make_pool: Any, registry: Registry, tmp_path: Path) -> Iterator[StartR
         if replica.process.exit_code is None:
             replica.process.kill()
             replica.wait_for_exit()
+
+
+# a pool, in this process
+
+SERVING = "def handle(data, context): return data and [b'served'] * len(data)\n"
+
+StartPool = Callable[..., ReplicaPool]
+
+
+@pytest.fixture
+def pool(
+    make_pool: Any, register: Register, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[StartPool]:
+    """Runs the pool of a model in this process: pool(2, handler=source) -> what Celery would call."""
+    started: list[ReplicaPool] = []
+
+    def start(limit: int = 1, handler: str = SERVING, **settings: Any) -> ReplicaPool:
+        directory = tmp_path / "model"
+        directory.mkdir()
+        (directory / "handler.py").write_text(handler)
+        spec: PoolSpec = make_pool(register(**settings), model_dir=str(directory))
+        for name, value in spec.to_environment().items():
+            monkeypatch.setenv(name, value)
+        pool = ReplicaPool(limit=limit)
+        pool.start()
+        started.append(pool)
+        return pool
+
+    yield start
+    for pool in started:
+        pool.stop()
+
+
+@pytest.fixture
+def ready(registry: Registry, register: Register) -> Callable[..., list[int]]:
+    """Waits until so many replicas are ready: their process ids."""
+    spec = register()
+
+    def wait(count: int, other_than: tuple[int, ...] = ()) -> list[int]:
+        def pids() -> list[int]:
+            return [r["pid"] for r in registry.replicas(spec) if r["state"] == "ready"]
+
+        wait_for(lambda: len(pids()) == count and not set(pids()) & set(other_than), 20, f"{count} replicas")
+        return pids()
+
+    return wait

@@ -1,52 +1,18 @@
 import os
 import signal
+import time
 
 import pytest
 from support import wait_for
 
 from marq import keys
-from workers.pool import ReplicaPool
 
-SERVING = "def handle(data, context): return data and [b'served'] * len(data)\n"
 FAILING = "raise ValueError('no weights')\n"
+WITH_CHILD = (
+    "import subprocess, time\nsubprocess.Popen(['sleep', '15'])\n"
+    "def handle(data, context): return data and (time.sleep(1.5) or [b'served'])\n"
+)
 SLOW = "import time\ndef handle(data, context): return data and time.sleep(60)\n"
-
-
-@pytest.fixture
-def pool(make_pool, register, tmp_path, monkeypatch):
-    """Runs the pool of a model in this process: pool(2, handler=source) -> what Celery would call."""
-    started = []
-
-    def start(limit: int = 1, handler: str = SERVING, **settings) -> ReplicaPool:
-        directory = tmp_path / "model"
-        directory.mkdir()
-        (directory / "handler.py").write_text(handler)
-        spec = make_pool(register(**settings), model_dir=str(directory))
-        for name, value in spec.to_environment().items():
-            monkeypatch.setenv(name, value)
-        pool = ReplicaPool(limit=limit)
-        pool.start()
-        started.append(pool)
-        return pool
-
-    yield start
-    for pool in started:
-        pool.stop()
-
-
-@pytest.fixture
-def ready(registry, register):
-    """Waits until so many replicas are ready: their process ids."""
-    spec = register()
-
-    def wait(count: int, other_than: tuple[int, ...] = ()) -> list[int]:
-        def pids() -> list[int]:
-            return [r["pid"] for r in registry.replicas(spec) if r["state"] == "ready"]
-
-        wait_for(lambda: len(pids()) == count and not set(pids()) & set(other_than), 20, f"{count} replicas")
-        return pids()
-
-    return wait
 
 
 def test_a_pool_runs_its_replicas_and_reports_them(pool, ready, registry, register):
@@ -183,3 +149,41 @@ def test_what_waits_for_a_model_that_cannot_be_loaded_is_answered_with_the_reaso
     assert b"cannot be loaded: " in replies[0].body
     assert b"ValueError: no weights" in replies[0].body
     wait_for(lambda: client.hget(keys.job("m", "j"), "state") == b"failed")
+
+
+def test_what_replicas_held_is_put_back_within_a_second_even_if_their_children_live_on(
+    pool, ready, gateway, client
+):
+    # Given replicas that have started programs, which keep their output open
+    pool(3, handler=WITH_CHILD)
+    pids = ready(3)
+    gateway.send(b"x", b"x", b"x")
+    lane = keys.lane("m", "1.0")
+    wait_for(lambda: client.xpending(lane, keys.GROUP)["pending"] == 3, 10, "three running requests")
+    time.sleep(0.2)  # they have been noted as running
+    # When all are killed
+    began = time.monotonic()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    # Then what they held waits for others
+    wait_for(lambda: client.xlen(lane) == 0, 20, "redelivery")
+    assert time.monotonic() - began < 1
+    assert {reply.body for reply in gateway.wait(3)} == {b"served"}
+
+
+def test_a_memory_limit_below_what_a_fresh_replica_takes_is_told_and_does_not_replace_it_for_ever(
+    pool, ready, gateway, registry, register, caplog
+):
+    pool(max_replica_memory_mb=5)
+    [first] = ready(1)
+    time.sleep(2)
+    # It stays, and the reason is there
+    assert ready(1) == [first]
+    [report] = registry.reports(register()).values()
+    assert (report["failures"], report["failing_since"]) == (0, None)
+    assert "MB, maxReplicaMemoryMB is 5: each is replaced after its first batch" in report["reason"]
+    assert caplog.text.count("a fresh replica takes") == 1
+    # Until it has done something
+    gateway.send(b"x")
+    assert gateway.wait(1)[0].body == b"served"
+    ready(1, other_than=(first,))
