@@ -122,8 +122,8 @@ class Broker:
         """What runs goes on, but is not run again if its replica ends."""
         self.forget(request_id)
         if self._commands is not None:
-            for command in (("XDEL", lane, entry), ("XACK", lane, keys.GROUP, entry)):
-                self._commands.execute(*command).add_done_callback(log_failure)
+            command = scripts.WITHDRAW.call([lane, keys.front_of(lane)], keys.GROUP, entry, request_id)
+            self._commands.execute(*command).add_done_callback(log_failure)
 
     def execute(self, *command: object) -> asyncio.Future[Any]:
         """The raw reply of any command. Raises hiredis.ReplyError, ConnectionError or QueueUnavailable."""

@@ -14,7 +14,7 @@ def handle(data, context):
         return None
     bodies = [row["body"] for row in data]
     if b"slow" in bodies:
-        time.sleep(1)
+        time.sleep(3)
     return [f"{type(body).__name__}: {bytes(body).decode()}" for body in bodies]
 """
 BROKEN = """

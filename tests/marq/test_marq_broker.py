@@ -103,6 +103,17 @@ async def test_what_runs_when_it_is_withdrawn_is_not_run_again(broker, client):
     assert client.xlen(LANE) == 0
 
 
+async def test_what_was_put_back_to_the_front_can_be_withdrawn(broker, client):
+    future, front = predict(broker, b"1"), keys.front_of(LANE)
+    await soon(lambda: future.entry)
+    client.xdel(LANE, future.entry)
+    others = [client.xadd(front, {"id": f"other {number}", "body": "x"}) for number in range(150)]
+    client.xadd(front, {"body": "x", "id": "1"})
+    broker.withdraw(b"1")
+    await soon(lambda: client.xlen(front) == len(others))
+    assert [entry for entry, _ in client.xrange(front)] == others
+
+
 async def test_replies_that_nobody_waits_for_are_ignored(broker, client):
     # Given a prediction that was given up, and one that is not this broker's
     future = predict(broker, b"1")

@@ -9,7 +9,7 @@ import redis
 from workers.batcher import Batcher
 from workers.prefetcher import Prefetcher
 
-SLOW_S = 0.05
+SLOW_S = 0.3
 
 
 @pytest.fixture
