@@ -33,8 +33,7 @@ async def answer(
     try:
         timeout_s = deadlines.timeout_s(scope["headers"], route.client_timeout_ms)
         fields = (*deadlines.fields(timeout_s), *fields)
-        route.backlog.admit(sum(map(len, fields)))
-        stream = broker.predict_in_parts(route.lane, request_id, fields)
+        stream = _queue(broker, route, request_id, fields)
         watching = asyncio.create_task(_watch(receive, stream))
         first = await _first_part(stream, timeout_s)
         route.backlog.waiting -= 1
@@ -47,6 +46,16 @@ async def answer(
         if watching:
             watching.cancel()
         broker.withdraw(request_id)
+
+
+def _queue(broker: Broker, route: Route, request_id: bytes, fields: tuple[bytes, ...]) -> ReplyStream:
+    size = sum(map(len, fields))
+    route.backlog.admit(size)
+    try:
+        return broker.predict_in_parts(route.lane, request_id, fields)
+    except ServiceError:
+        route.backlog.forgo(size)
+        raise
 
 
 async def _first_part(stream: ReplyStream, timeout_s: float | None) -> Reply:

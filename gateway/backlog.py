@@ -25,25 +25,41 @@ class Room:
         self.left = self.limit - queued
 
 
-class DrainRate:
-    """How fast replicas take what waits; times when nothing waited do not count."""
+class Flow:
+    """Rows in a time; what is older weighs less."""
 
     def __init__(self) -> None:
-        self._seconds = self._rows = 0.0  # while something waited; what is older weighs less
-        self._taken, self._noted, self._waited = 0, 0.0, False
+        self._seconds = self._rows = 0.0
 
-    def note(self, waiting: int, taken: int, now: float) -> None:
-        if self._waited:
-            seconds = now - self._noted
-            kept = math.exp(-seconds / REMEMBERED_S)
-            self._seconds = self._seconds * kept + seconds
-            self._rows = self._rows * kept + max(0, taken - self._taken)
-        self._taken, self._noted, self._waited = taken, now, waiting > 0
+    def add(self, seconds: float, rows: int) -> None:
+        kept = math.exp(-seconds / REMEMBERED_S)
+        self._seconds = self._seconds * kept + seconds
+        self._rows = self._rows * kept + rows
 
     @property
     def seconds_for_each(self) -> float:
-        """If none has been taken yet, as if the first one was taken now."""
+        """If there was none yet, as if the first one came now."""
         return self._seconds / max(1.0, self._rows)
+
+
+class DrainRate:
+    """How fast replicas take what waits."""
+
+    def __init__(self) -> None:
+        self._always, self._busy = Flow(), Flow()  # `_busy`: while something waited
+        self._last: tuple[float, int, bool] | None = None  # when, taken, whether something waited
+
+    def note(self, waiting: int, taken: int, now: float) -> None:
+        if self._last:
+            noted, before, waited = self._last
+            for flow in (self._always, *([self._busy] if waited else [])):
+                flow.add(now - noted, max(0, taken - before))
+        self._last = now, taken, waiting > 0
+
+    @property
+    def seconds_for_each(self) -> float:
+        """Not longer than it has been on the whole of late: a stall may be over at once."""
+        return min(self._busy.seconds_for_each, self._always.seconds_for_each)
 
 
 class Backlog:

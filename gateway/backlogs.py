@@ -34,6 +34,7 @@ class Backlogs:
         self._sizes: dict[str, int] = {}  # bytes in the lanes, by the same keys
         self._looks = 0
         self._reason = ""
+        self._warned = False
 
     def of(self, spec: ModelSpec) -> Backlog:
         """The one backlog of a model version, with the limits of its spec."""
@@ -67,18 +68,28 @@ class Backlogs:
             if self._is_busy(backlog) or number % every == 0
         ]
         self._looks += 1
-        memory, *found = await asyncio.gather(
-            broker.execute("INFO", "memory"), *(_read(broker, backlog.spec) for backlog in read)
-        )
+        found = await asyncio.gather(*(_read(broker, backlog.spec) for backlog in read))
         now = time.monotonic()
         for backlog, (waiting, taken, size) in zip(read, found, strict=True):
             backlog.note(waiting, taken if taken >= 0 else None, now)
-            self._sizes[backlog.spec.key] = size
+            if self._known.get(backlog.spec.key) is backlog:  # it may have been unregistered meanwhile
+                self._sizes[backlog.spec.key] = size
         self._room.note(sum(self._sizes.values()))
-        self._judge_memory(memory)
+        self._judge_memory(await self._read_memory(broker))
 
     def _is_busy(self, backlog: Backlog) -> bool:
         return backlog.waiting > 0 or self._sizes.get(backlog.spec.key, 0) > 0
+
+    async def _read_memory(self, broker: Broker) -> bytes:
+        """What Redis says of its memory; nothing where a user must not ask."""
+        try:
+            info: bytes = await broker.execute("INFO", "memory")
+        except hiredis.ReplyError as error:
+            if not self._warned:
+                log.warning("nothing is refused for want of memory: Redis does not tell (INFO): %s", error)
+            self._warned = True
+            return b""
+        return info
 
     def _judge_memory(self, info: bytes) -> None:
         stored = dict(line.split(":", 1) for line in info.decode().split() if ":" in line)

@@ -49,8 +49,7 @@ def router(routes: Routes, jobs: Jobs, max_request_size: int) -> APIRouter:
         if key:
             job_id = await _submit_once(jobs, route, KeyedRequest(model, version, key, fields), len(body))
         else:
-            _admit(route, len(body))
-            job_id = await jobs.submit(route.spec.name, route.spec.version, new_id(), fields)
+            job_id = await _submit(jobs, route, fields, len(body))
         return JSONResponse({"job_id": job_id}, 202, {"Location": f"/jobs/{job_id}"})
 
     @api.get("/jobs/{job_id}")
@@ -95,6 +94,15 @@ def _admit(route: Route, size: int) -> None:
     """Counts a job. Raises ServiceUnavailable, or one of its kinds, where it cannot be taken."""
     route.check_job()
     route.backlog.admit_job(size)
+
+
+async def _submit(jobs: Jobs, route: Route, fields: tuple[bytes, ...], size: int) -> str:
+    _admit(route, size)
+    try:
+        return await jobs.submit(route.spec.name, route.spec.version, new_id(), fields)
+    except ServiceUnavailable:
+        route.backlog.forgo(size)
+        raise
 
 
 async def _submit_once(jobs: Jobs, route: Route, request: KeyedRequest, size: int) -> str:

@@ -59,7 +59,11 @@ class Predictions:
             raise too_large(len(body), self._max_request_size)
         exchange.route.backlog.admit(len(body))
         fields = (b"type", encoded[0], b"headers", encoded[1], b"path", b"", b"body", body)
-        self._broker.queue(exchange.route.lane, exchange.request_id, fields, exchange)
+        try:
+            self._broker.queue(exchange.route.lane, exchange.request_id, fields, exchange)
+        except ServiceError:
+            exchange.route.backlog.forgo(len(body))
+            raise
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The same for every other request, as an ASGI endpoint."""

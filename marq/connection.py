@@ -68,7 +68,10 @@ def client(url: str, **options: Any) -> Any:
 
     (Untyped: redis-py's own hints cover both its synchronous and its asynchronous client.)
     """
-    options = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "protocol": 2, **options}
+    options = {
+        "socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": primary.REPLY_TIMEOUT_S, "protocol": 2,
+        **options,
+    }  # fmt: skip
     if sentinel.is_url(url):
         return redis.Redis.from_pool(primary.pool(url, **options))
     return redis.Redis.from_url(url, **options)
@@ -121,9 +124,11 @@ class Connection:
     """
 
     def __init__(self, url: str) -> None:
-        make_pool = primary.pool if sentinel.is_url(url) else ConnectionPool.from_url
-        pool = make_pool(
+        watched = sentinel.is_url(url)
+        pool = (primary.pool if watched else ConnectionPool.from_url)(
             url, protocol=2, socket_connect_timeout=CONNECT_TIMEOUT_S,
+            # A Redis that is stopped for a while is waited for, unless another one may take its place.
+            socket_timeout=primary.REPLY_TIMEOUT_S if watched else None,
             **({} if url.startswith("unix:") else KEEPALIVE),
         )  # fmt: skip
         self._connection: Any = pool.make_connection()

@@ -40,7 +40,8 @@ class LostRequests:
             for request_id in missing & broker.pending.keys():
                 waiting = broker.pending[request_id]
                 broker.forget(request_id)
-                waiting.set_exception(QueueUnavailable(LOST))
+                if not waiting.done():
+                    waiting.set_exception(QueueUnavailable(LOST))
 
 
 async def _missing(broker: "Broker", requests: dict[bytes, Waiting]) -> set[bytes]:

@@ -83,6 +83,8 @@ class ReplyReader:
         if waiting is None:
             return
         state = self._streams.setdefault(reply.id, StreamState(reply.status))
+        if state.is_repeated(reply):
+            return
         if not state.follows(reply):
             self.forget(reply.id)
             waiting.set_exception(StreamBroken("The answer was cut off: its replica was lost, or failed."))

@@ -17,6 +17,11 @@ class StreamState:
     status: int  # of the first part: the one that the client has seen
     parts: int = 0
 
+    def is_repeated(self, reply: Reply) -> bool:
+        """Whether this part was passed on before. The first one never counts as such: with it a second
+        replica may begin anew."""
+        return 1 < reply.more <= self.parts
+
     def follows(self, reply: Reply) -> bool:
         """Whether this is the next part, or a proper end; counts it."""
         if not reply.more:

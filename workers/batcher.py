@@ -16,7 +16,7 @@ from marq.connection import Command, Connection
 from marq.errors import MalformedEntry
 from marq.message import Request, decode
 from marq.registry import ModelSpec
-from workers.overrun import Overrun, put_back, still_wanted
+from workers.overrun import HELD_S, Overrun, put_back, still_wanted
 from workers.prefetcher import Prefetcher
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Batcher:
         self._batches = 0
         self._clock_offset_s = self._measure_clock()
         self._overrun = Overrun(self._give_back)
-        self._prefetcher = Prefetcher(lambda: self._overrun.fetch(lambda: self._read(spec.batch_size)))
+        self._prefetcher = Prefetcher(lambda: self._overrun.fetch(self._read_ahead))
         self._failure: Exception | None = None
         self._fetched = 0.0  # when the oldest row that is held was
         self.prefetched = False  # whether rows were fetched during the last run
@@ -60,6 +60,12 @@ class Batcher:
 
     def fetch(self, outgoing: list[Command]) -> None:
         """Sends `outgoing` and waits up to a second for rows; a fast handler gets some batches ahead."""
+        if self.handler_s > HELD_S:
+            self._connection.send(outgoing)
+            outgoing = []
+            self._read_in_order()
+            if self.held:
+                return
         rows = self._spec.batch_size * self._batches_ahead()
         self._read(rows, outgoing, IDLE_BLOCK_MS)
         if 0 < self.held < max(self._company, default=0) / 2:
@@ -208,16 +214,33 @@ class Batcher:
     # taking
 
     def _take(self) -> list[Request]:
-        order = [keys.FRONT, *keys.LANES]
-        rounds, others = divmod(self._batches, LOW_LANES_FIRST_EVERY)
-        if others == 0:
-            order.insert(1, (keys.NORMAL, keys.LOW)[rounds % 2])
         batch: list[Request] = []
-        for name in order:
+        for name in self._order(self._batches):
             queue = self._held[name]
             while queue and len(batch) < self._spec.batch_size:
                 batch.append(queue.popleft())
         return batch
+
+    def _order(self, batches: int) -> list[str]:
+        """In which lanes have their turn after so many batches; the first place counts."""
+        order = [keys.FRONT, *keys.LANES]
+        rounds, others = divmod(batches, LOW_LANES_FIRST_EVERY)
+        if others == 0:
+            order.insert(1, (keys.NORMAL, keys.LOW)[rounds % 2])
+        return order
+
+    def _read_ahead(self) -> None:
+        if self.handler_s > HELD_S:
+            self._read_in_order()
+        else:
+            self._read(self._spec.batch_size)
+
+    def _read_in_order(self) -> None:
+        """One batch, from the lanes whose turn it is: Redis would give as many rows of each, and with a slow
+        handler those of the others would wait here for long."""
+        for name in self._order(self._batches + 1):
+            if (missing := self._spec.batch_size - self.held) > 0:
+                self._read(missing, lanes=[name])
 
     def _read(
         self,

@@ -40,6 +40,14 @@ def test_times_when_nothing_waited_do_not_count():
     assert rate.seconds_for_each == pytest.approx(EVERY_S / 10, rel=0.01)
 
 
+def test_a_stall_does_not_make_a_fast_model_slow():
+    # Given one that has taken 200 rows a second without anything waiting, and then none for a second
+    rate = watched(30, 200, waiting=0)
+    for look in range(6):
+        rate.note(100, 6000, 30 + look * EVERY_S)
+    assert rate.seconds_for_each < 0.01
+
+
 def test_a_refusal_tells_how_long_what_waits_will_take():
     full = backlog(limit=5)
     for look in range(50):

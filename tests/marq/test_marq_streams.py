@@ -60,6 +60,13 @@ async def test_parts_come_in_order_and_end_with_the_last(broker, client):
     assert broker.in_flight == 0
 
 
+async def test_parts_that_were_sent_twice_are_passed_on_once(broker, client):
+    stream = in_parts(broker)
+    reply_to(client, part(1, b"a"), part(2, b"b"), part(3, b"c"))
+    reply_to(client, part(2, b"b"), part(3, b"c"), part(4, b"d"), Reply(b"1", 200, b"end"))
+    assert await read(stream) == [b"a", b"b", b"c", b"d", b"end"]
+
+
 async def test_who_asks_for_the_whole_gets_all_parts_with_the_first_ones_headers(broker, client):
     future = broker.predict(LANE.encode(), b"1", (b"body", b"x"))
     reply_to(client, part(1, b"a", 201), part(2, b"b", 201), Reply(b"1", 200, b"end"))

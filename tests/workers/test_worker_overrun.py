@@ -80,3 +80,33 @@ def test_a_failure_to_give_back_is_told_after_the_run(batcher, add, client):
     # Then the replica hears of it, and connects anew
     with pytest.raises(redis.ConnectionError):
         batcher.check()
+
+
+def test_lanes_keep_their_order_when_the_handler_is_slow(plain, register, add, client):
+    # Given a handler that takes half a second, and rows in all lanes
+    batcher = Batcher(plain, register(batch_size=2), "pool/0/1")
+    batcher.ran(0.5)
+    for lane in (keys.LOW, keys.NORMAL, keys.HIGH):
+        add(*(f"{lane} {number}".encode() for number in range(4)), lane=lane)
+    # When batches are run
+    batches = []
+    for _ in range(6):
+        batches.append(take(batcher))
+        batcher.run(lambda: None)
+    # Then each is of one lane, the urgent ones first, and none was fetched only to be given back
+    assert [batch[0].split()[0] for batch in batches] == [b"high"] * 2 + [b"normal"] * 2 + [b"low"] * 2
+    assert all(len({row.split()[0] for row in batch}) == 1 for batch in batches)
+    assert client.xlen(FRONT) == 0
+
+
+def test_a_steady_slow_handler_gives_nothing_back(plain, register, add, client):
+    batcher = Batcher(plain, register(batch_size=1), "pool/0/1")
+    batcher.ran(0.2)
+    add(*(b"%d" % number for number in range(6)))
+    rows = []
+    for _ in range(6):
+        rows += take(batcher)
+        batcher.run(lambda: time.sleep(0.2))
+        batcher.check()
+    assert rows == [b"%d" % number for number in range(6)]
+    assert not client.exists(FRONT) or client.xinfo_stream(FRONT)["entries-added"] == 0
