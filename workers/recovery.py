@@ -34,6 +34,7 @@ class Recovery:
         self._ttl_ms = pool.job_result_ttl_ms
         self._run_dir = pool.run_dir
         self._patience = Patience()
+        self._own = consumer_name(pool.name, 0, os.getpid())  # takes what is refused
 
     def requeue(self, consumer: str, running: list[str], device: str, ending: Ending) -> None:
         """Moves all that the consumer held to the front. Raises redis.RedisError.
@@ -53,7 +54,7 @@ class Recovery:
 
     def requeue_lost(self, alive: set[str]) -> None:
         """Does the same for consumers whose pool is not heard of any more, and for this pool's old ones."""
-        lost = self._consumers() - alive
+        lost = self._consumers() - alive - {self._own}
         heard = self._registry.live_reports(self._model) if lost else {}
         may_judge = self._patience.look()
         for consumer in lost:
@@ -64,8 +65,8 @@ class Recovery:
 
     def refuse_waiting(self, reason: str) -> None:
         """Answers what waits with 503, for a model that cannot be loaded. Raises redis.RedisError."""
-        consumer, lanes = consumer_name(self._pool_name, 0, os.getpid()), self._lanes
-        read = ("XREADGROUP", "GROUP", keys.GROUP, consumer, "COUNT", MOST_REFUSED, "STREAMS", *lanes)
+        lanes = self._lanes
+        read = ("XREADGROUP", "GROUP", keys.GROUP, self._own, "COUNT", MOST_REFUSED, "STREAMS", *lanes)
         for lane, entries in self._connection.execute(*read, *(">" for _ in lanes)) or ():
             for entry, fields in entries:
                 self._refuse(lane.decode(), entry, fields, reason)
