@@ -54,13 +54,14 @@ class Recovery:
 
     def requeue_lost(self, alive: set[str]) -> None:
         """Does the same for consumers whose pool is not heard of any more, and for this pool's old ones."""
-        lost = self._consumers() - alive - {self._own}
+        lost = self._consumers() - alive
         heard = self._registry.live_reports(self._model) if lost else {}
         may_judge = self._patience.look()
         for consumer in lost:
             pool = pool_of(consumer)
             if pool == self._pool_name or (may_judge and pool not in heard):
-                log.warning("putting back what the lost replica %s held", consumer)
+                if consumer != self._own:  # that has something only if Redis was lost in between
+                    log.warning("putting back what the lost replica %s held", consumer)
                 self.requeue(consumer, self._running(consumer), "unknown", LOST)
 
     def refuse_waiting(self, reason: str) -> None:
