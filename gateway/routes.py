@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 from urllib.parse import quote
 
 import hiredis
@@ -75,9 +76,11 @@ class Routes:
         `refreshed` is called each time, too: the management stream tells of more than models.
         """
         client = connection.asynchronous_client(self._url)
-        seen: bytes | str = "$"
+        seen: bytes | str = ""
         while True:
             try:
+                # Not "$", again and again: what happens during a refresh would be missed.
+                seen = seen or await _newest_change(client)
                 if found := await client.xread({keys.MANAGEMENT: seen}, block=int(HEARTBEAT_S * 1000)):
                     seen = found[0][1][-1][0]
                 await self.refresh()
@@ -144,6 +147,11 @@ class Routes:
         self._by_name = by_name
         self.startup_models = sorted({spec.name for spec in models if spec.loaded_at_startup})
         self.urls = dict(_urls(by_name))
+
+
+async def _newest_change(client: Any) -> bytes | str:
+    newest = await client.xrevrange(keys.MANAGEMENT, count=1)
+    return newest[0][0] if newest else "0"
 
 
 def _urls(by_name: dict[str, dict[str | None, Route]]) -> Iterator[tuple[bytes, Route]]:
