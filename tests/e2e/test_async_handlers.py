@@ -1,13 +1,16 @@
 """Handlers whose `handle` is a coroutine function (`asyncCommunication: true`)."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import handlers
 import httpx
 import pytest
+import redis
 from support import RunningServer, wait_for
+
+from marq import keys
 
 TEXT = {"content-type": "text/plain"}
 
@@ -73,10 +76,16 @@ def test_a_coroutine_handler_that_does_not_say_so_is_told_what_to_set(server: Ru
     wait_for(lambda: "set `asyncCommunication: true`" in server.model_log)
 
 
+def taken_or_answered(server: RunningServer, running: list[Future[httpx.Response]]) -> int:
+    with redis.Redis.from_url(server.redis_url) as client:
+        taken = client.xpending(keys.lane("sleeper", "1.0"), keys.GROUP)["pending"]
+    return int(taken) + sum(answer.done() for answer in running)
+
+
 def test_a_drained_replica_finishes_what_it_runs(server: RunningServer) -> None:
     with ThreadPoolExecutor(20) as executor:
         running = [executor.submit(server.predict, "sleeper", b"row", headers=TEXT) for _ in range(20)]
-        time.sleep(0.3)
+        wait_for(lambda: taken_or_answered(server, running) >= 20)
         server.scale("sleeper", 0)
         server.scale("sleeper", 1)
         assert [answer.result().status_code for answer in running] == [200] * 20
