@@ -18,7 +18,7 @@ demo: $(VENV)/.demo ## Train, pack, serve and crash-test a digit classifier; end
 
 test: $(VENV)/.test $(VENV)/.minilm $(ARCHIVERS)/.installed $(TORCHVISION)/.installed ## Run the tests
 	MARQ_REAL_ARCHIVER=$(abspath $(ARCHIVERS)/bin/torch-model-archiver) \
-		MARQ_TORCHVISION=$(abspath $(TORCHVISION)) $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+		MARQ_TORCHVISION=$(abspath $(TORCHVISION)) $(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 test-compose: $(VENV)/.test ## Bring the containers up with Docker, kill some, count the answers
 	$(BIN)/python -m pytest tests/compose --log-cli-level=INFO
