@@ -59,11 +59,13 @@ def test_a_refusal_tells_when_to_try_again_from_the_rate_of_the_last_seconds(ser
 def test_jobs_have_a_limit_of_their_own_and_are_refused_with_429(server: RunningServer) -> None:
     wait_for(lambda: drained(server))
     with httpx.Client(base_url=server.inference) as client:
+        began = time.monotonic()
         answers = [client.post("/jobs/slow", content=b"x") for _ in range(2 * JOB_LIMIT)]
+        drained_meanwhile = int(2 * (time.monotonic() - began)) + 1
     accepted = [answer.json()["job_id"] for answer in answers if answer.status_code == 202]
     refused = [answer for answer in answers if answer.status_code == 429]
     assert len(accepted) + len(refused) == len(answers)
-    assert JOB_LIMIT <= len(accepted) <= JOB_LIMIT + 5
+    assert JOB_LIMIT <= len(accepted) <= JOB_LIMIT + 5 + drained_meanwhile
     assert refused[0].json()["type"] == "TooManyRequestsException"
     assert int(refused[0].headers["retry-after"]) >= 1
     for job in accepted[:-1]:

@@ -156,8 +156,8 @@ def test_an_unknown_job_cannot_be_cancelled(server: RunningServer) -> None:
 
 def test_a_request_that_is_late_is_answered_with_504_and_never_runs(server: RunningServer) -> None:
     with ThreadPoolExecutor(1) as executor:
-        running = executor.submit(server.predict, "slow", b"busy 1")
-        wait_for(lambda: "ran busy 1." in server.model_log)
+        running = executor.submit(server.predict, "slow", b"busy 4")
+        wait_for(lambda: "ran busy 4." in server.model_log)
         late = server.predict("slow", b"late", headers={"X-Request-Timeout": "0.2"})
         job = server.submit("slow", b"late job", headers={"X-Request-Timeout": "0.2"})
         assert running.result().text == "done"
