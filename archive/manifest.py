@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from archive.errors import ArchiveError, InvalidArchive
-from archive.names import safe_name
+from archive.formats.names import safe_name
 
 MANIFEST_NAME = "MAR-INF/MANIFEST.json"
 RUNTIMES = ("python", "python3", "LSP")

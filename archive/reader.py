@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from archive import folder
 from archive.errors import InvalidArchive
-from archive.formats import members
-from archive.limits import DEFAULT_LIMITS, Limits
+from archive.formats import folder
+from archive.formats.detect import members
+from archive.formats.limits import DEFAULT_LIMITS, Limits
 from archive.manifest import MANIFEST_NAME, Manifest
 from archive.model_config import ModelConfig
 from archive.shadows import check_modules
-from archive.unpack import extract, prune, unpacked_path
+from archive.unpacking.unpack import extract, prune, unpacked_path
 
 __all__ = ["DEFAULT_LIMITS", "Description", "Limits", "describe", "extract", "prune", "unpacked_path"]
 

@@ -9,8 +9,9 @@ import httpx
 import marq
 from benchmarks.servers import MARQ_VENV, Marq
 from benchmarks.workloads import VERSION, Archives, Workload
-from marq import connection, locate
-from marq.registry import Registry
+from marq.connections import clients
+from marq.host import server_file
+from marq.registry.models import Registry
 
 BATCH = 64
 RESULTS_CHECKED = 1000
@@ -26,7 +27,7 @@ class JobsFailed(Exception):
 def measure(archives: Archives, count: int) -> dict[str, Any]:
     """One run. Raises ServerFailed or JobsFailed."""
     with Marq(MARQ_VENV, archives, WORKLOAD, job_queue_size=2 * count) as server:
-        redis_url = locate.find(server.state_dir).redis_url
+        redis_url = server_file.find(server.state_dir).redis_url
         with marq.Client(redis_url) as client:
             client.predict(WORKLOAD.kind, BODY)  # connected, and the model known
             _scale(server, redis_url, 0)
@@ -53,7 +54,7 @@ def _scale(server: Marq, redis_url: str, replicas: int) -> None:
     if answer.is_error:
         raise JobsFailed(f"scaling to {replicas} was answered with {answer.status_code}: {answer.text}")
     deadline = time.monotonic() + TIMEOUT_S
-    with connection.client(redis_url) as redis:
+    with clients.client(redis_url) as redis:
         registry = Registry(redis)
         spec = registry.models().get(WORKLOAD.kind, VERSION)
         while not replicas and registry.replicas(spec):

@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from archive.writer import ArchiveSpec, write
+from archive.packing.writer import ArchiveSpec, write
 from benchmarks.handlers.large_net import LargeNet
 from benchmarks.processes import Tree, free_port
 from benchmarks.servers import MARQ_VENV, Marq

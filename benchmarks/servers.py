@@ -14,7 +14,7 @@ import psutil
 from benchmarks.load import verify_one
 from benchmarks.processes import Tree, free_port, pss_mb
 from benchmarks.workloads import VERSION, Archives, Sample, Workload
-from marq import locate
+from marq.host import server_file
 
 MAX_DELAY_MS = 5
 START_TIMEOUT_S = 120.0
@@ -165,8 +165,8 @@ class FullMarq(Marq):
     @property
     def token(self) -> str:  # type: ignore[override]
         try:
-            return locate.find(self.state_dir).token
-        except locate.ServerNotFound:
+            return server_file.find(self.state_dir).token
+        except server_file.ServerNotFound:
             return ""
 
 

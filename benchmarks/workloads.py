@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from archive.writer import ArchiveSpec, write
+from archive.packing.writer import ArchiveSpec, write
 
 HANDLERS = Path(__file__).resolve().parent / "handlers"
 KINDS = {

@@ -4,24 +4,26 @@ import os
 import socket
 import sys
 
-from marq import connection, keys, locate
-from marq.cli import api
+from marq import keys
+from marq.cli import http
+from marq.connections import clients
 from marq.errors import MarqError
-from marq.registry import HEARTBEAT_LIMIT_S, Registry
+from marq.host import server_file
+from marq.registry.models import HEARTBEAT_LIMIT_S, Registry
 
 TIMEOUT_S = 5.0
 
 
 def gateway() -> str:
     """What `/ping` answers. Raises MarqError unless that is a success."""
-    with api.connect(None, None, None).send("GET", "/ping", timeout=TIMEOUT_S) as response:
+    with http.connect(None, None, None).send("GET", "/ping", timeout=TIMEOUT_S) as response:
         return response.read().decode()
 
 
 def node() -> str:
     """How old the heartbeat of this container's node is."""
     name = os.environ.get("MARQ_NODE") or socket.gethostname()
-    with connection.client(os.environ["MARQ_REDIS_URL"], socket_timeout=TIMEOUT_S) as client:
+    with clients.client(os.environ["MARQ_REDIS_URL"], socket_timeout=TIMEOUT_S) as client:
         beat = client.zscore(keys.NODES, name)
         age_s = Registry(client).now() - (beat or 0)
     if age_s > HEARTBEAT_LIMIT_S:
@@ -30,7 +32,7 @@ def node() -> str:
 
 
 def main() -> None:
-    has_gateway = (locate.state_dir() / locate.FILE_NAME).exists()
+    has_gateway = (server_file.state_dir() / server_file.FILE_NAME).exists()
     try:
         sys.stdout.write(gateway() if has_gateway else node())
     except Exception as error:

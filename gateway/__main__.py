@@ -1,143 +1,23 @@
 """One gateway process: `python -m gateway`, with its listening sockets inherited from the supervisor."""
 
-import asyncio
-import contextlib
 import gc
-import logging
 import os
-import signal
-import socket
-from collections.abc import Iterator
-from typing import Any
 
-import hiredis
-import uvicorn
 import uvloop
 
-from gateway import application
-from gateway.asgi import ASGIApp
-from gateway.front import Front
-from gateway.inference import Inference
-from gateway.invalid_http import ManagementProtocol
-from gateway.measuring import Measuring
-from gateway.meter import Metered, RequestMeter
-from gateway.metrics import MetricsEndpoint, WithMetrics
-from gateway.predictions import Predictions
-from gateway.protocol import PredictionProtocol
-from gateway.routes import Routes
-from gateway.slow_clients import SlowClients
-from gateway.tokens import TokenFollower, Tokens
-from marq import addresses, connection, logs, settings, tls
-from marq.broker import Broker
-from marq.errors import ServiceError
-from marq.jobs import Jobs
-from marq.listen import inherited_sockets
-from marq.locate import LOCAL_TOKEN_VARIABLE
-from marq.process import die_with_parent
-from marq.settings import Settings
-
-log = logging.getLogger(__name__)
-
-GC_THRESHOLD = (20_000, 20, 20)  # a request leaves no cycles; the default looks for them every 30 requests
-NUMBER_VARIABLE = "MARQ_GATEWAY"
-GRACE_S = 10  # what is in flight at a stop may take so long
-
-
-class Server(uvicorn.Server):
-    """A uvicorn server among others in one event loop: signals are the gateway's."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def server(app: ASGIApp, protocol: type[asyncio.Protocol], address: str, config: Settings) -> Server:
-    pair: dict[str, Any] = {}
-    if addresses.parse(address).tls:
-        pair = {
-            "ssl_keyfile": config.private_key_file, "ssl_certfile": config.certificate_file,
-            "ssl_ciphers": tls.CIPHERS,
-        }  # fmt: skip
-    return Server(
-        uvicorn.Config(
-            app, **pair,
-            loop="uvloop", http=protocol, ws="none", lifespan="off", log_level="warning",
-            access_log=False, server_header=False, date_header=False,
-            timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=75,
-        )
-    )  # fmt: skip
-
-
-def stay_on_one_core(number: int) -> None:
-    """Pins this process, one event loop, to one core; which one depends on the gateway's number.
-
-    Redis wakes the gateway and a replica at the same moment, and the kernel likes to put both on the core
-    that Redis runs on, while another idles. With the gateway elsewhere for good, 64 clients on two cores got
-    a fifth more answers. Nothing else is pinned, so other processes can make room.
-    """
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[(os.getppid() + number) % len(cores)]})
-
-
-async def serve(config: Settings, sockets: dict[str, socket.socket]) -> None:
-    """Runs both applications until SIGTERM, then finishes what is in flight."""
-    broker, routes = Broker(config.redis_url), Routes(config)
-    tokens = Tokens(not config.disable_token_auth, os.environ.get(LOCAL_TOKEN_VARIABLE, ""))
-    await broker.start()
-    await routes.refresh()
-    follow_tokens = TokenFollower(tokens, broker, config.redis_url, writes_file=_number() == 0)
-    await follow_tokens()
-    jobs, hot = Jobs(broker), Predictions(routes, broker, tokens, config.max_request_size)
-    PredictionProtocol.predictions = hot
-    other = Inference(routes, broker, tokens, config.max_request_size)
-    made = application.Applications(config, routes, tokens, hot, other, jobs)
-    front, meter, endpoint = Front(config), RequestMeter(), MetricsEndpoint(config.redis_url)
-    measuring = Measuring(config, meter, routes, broker)
-    PredictionProtocol.meter = meter
-
-    def served(plane: str, app: ASGIApp) -> ASGIApp:
-        app = WithMetrics(app, endpoint) if config.metrics_plane == plane else app
-        return front.wrap(Metered(app, meter, routes))
-
-    app = served("inference", made.inference() if "management" in sockets else made.shared())
-    servers = {"inference": server(app, front.protocol, config.inference_address, config)}
-    if "management" in sockets:
-        app = served("management", made.management())
-        servers["management"] = server(app, ManagementProtocol, config.management_address, config)
-    if "metrics" in sockets:
-        app = front.wrap(Metered(endpoint, meter, routes))
-        servers["metrics"] = server(app, ManagementProtocol, config.metrics_address, config)
-
-    def stop() -> None:
-        for each in servers.values():
-            each.should_exit = True
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
-    tasks = (
-        routes.follow(follow_tokens), front.follow(), measuring.follow(), routes.backlogs.follow(broker),
-        SlowClients(servers.values()).follow(),
-    )  # fmt: skip
-    following = [asyncio.create_task(each) for each in tasks]
-    await asyncio.gather(*(servers[name].serve([sock]) for name, sock in sockets.items()))
-    for task in following:
-        task.cancel()
-    with contextlib.suppress(ServiceError, ConnectionError, hiredis.ReplyError):
-        await measuring.flush()
-    jobs.stop()
-    await broker.stop()
-
-
-def _number() -> int:
-    """Of this process among the host's gateways."""
-    return int(os.environ.get(NUMBER_VARIABLE, "0"))
+from gateway.server import GC_THRESHOLD, _number, serve, stay_on_one_core
+from marq import logs
+from marq.connections import clients
+from marq.host.processes import die_with_parent
+from marq.host.sockets import inherited_sockets
+from marq.settings import loading
 
 
 def main() -> None:
     die_with_parent()
-    config = settings.load()
+    config = loading.load()
     logs.configure("gateway", config.log_dir)
-    connection.check(config.redis_url)
+    clients.check(config.redis_url)
     stay_on_one_core(_number())
     gc.freeze()  # what start-up has left lives as long as the process: collections need not look at it
     gc.set_threshold(*GC_THRESHOLD)

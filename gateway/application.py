@@ -9,10 +9,12 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from gateway import dead_letters, documents, inference, jobs, kserve, management, predictions, renewal
+from gateway import openapi
 from gateway.asgi import NO_CACHE, ASGIApp, Receive, Scope, Send
-from gateway.routes import Routes
-from gateway.tokens import INFERENCE, MANAGEMENT, Tokens
+from gateway.auth import Tokens
+from gateway.inference import jobs, kserve, predictor, urls
+from gateway.management import dead_letters, models, token_renewal
+from gateway.routing.routes import Routes
 from marq import __version__
 from marq.errors import (
     BadRequest,
@@ -24,9 +26,10 @@ from marq.errors import (
     Unauthorized,
     pretty,
 )
-from marq.identifiers import new_id
-from marq.jobs import Jobs
-from marq.settings import Settings
+from marq.queue.ids import new_id
+from marq.queue.jobs import Jobs
+from marq.registry.tokens import INFERENCE, MANAGEMENT
+from marq.settings.fields import Settings
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +47,8 @@ class Application:
     def __init__(
         self,
         app: ASGIApp,
-        hot: predictions.Predictions | None = None,
-        other: inference.Inference | None = None,
+        hot: predictor.Predictions | None = None,
+        other: urls.Inference | None = None,
     ) -> None:
         self._app, self._hot, self._other = app, hot, other
 
@@ -55,7 +58,7 @@ class Application:
             if segments[:1] == ["predictions"]:
                 await self._hot(scope, receive, send)
                 return
-            if target := inference.parse(segments):
+            if target := urls.parse(segments):
                 await self._other(scope, receive, send, target)
                 return
         await self._app({**scope, "path": "/" + "/".join(segments)}, receive, send)
@@ -66,7 +69,7 @@ class Applications:
 
     def __init__(
         self, settings: Settings, routes: Routes, tokens: Tokens,
-        hot: predictions.Predictions, other: inference.Inference, waiting: Jobs,
+        hot: predictor.Predictions, other: urls.Inference, waiting: Jobs,
     ) -> None:  # fmt: skip
         self._settings, self._routes, self._tokens = settings, routes, tokens
         self._hot, self._other, self._jobs = hot, other, waiting
@@ -89,9 +92,9 @@ class Applications:
         _add_management(app, self._settings, self._routes, self._tokens)
         return Application(app, self._hot, self._other)
 
-    def _add_inference(self, app: documents.DocumentedAPI) -> None:
+    def _add_inference(self, app: openapi.DocumentedAPI) -> None:
         app.runs_models = True
-        app.include_router(documents.inference_router(self._routes))
+        app.include_router(openapi.inference_router(self._routes))
         app.include_router(kserve.router(self._routes))
         app.include_router(jobs.router(self._routes, self._jobs, self._settings.max_request_size))
         app.include_router(_health(self._routes))
@@ -105,11 +108,11 @@ def management_application(settings: Settings, routes: Routes, tokens: Tokens) -
 
 
 def _add_management(app: FastAPI, settings: Settings, routes: Routes, tokens: Tokens) -> None:
-    app.include_router(management.router(settings, routes))
+    app.include_router(models.router(settings, routes))
     app.include_router(dead_letters.router(settings))
     app.include_router(kserve.readiness(routes))
     if tokens.required:
-        app.include_router(renewal.router(settings, tokens))
+        app.include_router(token_renewal.router(settings, tokens))
 
 
 def _plane_of(path: str) -> str:
@@ -120,8 +123,8 @@ def _health(routes: Routes) -> APIRouter:
     api = APIRouter(tags=["health"])
 
     @api.get("/ping", responses=UNHEALTHY)
-    @api.api_route("/ping", methods=documents.OTHER_METHODS, include_in_schema=False)
-    @api.api_route("/ping/{rest:path}", methods=["GET", *documents.OTHER_METHODS], include_in_schema=False)
+    @api.api_route("/ping", methods=openapi.OTHER_METHODS, include_in_schema=False)
+    @api.api_route("/ping/{rest:path}", methods=["GET", *openapi.OTHER_METHODS], include_in_schema=False)
     def ping() -> Response:
         """TorchServe's health check: whether each model's default version has its workers."""
         healthy = routes.healthy
@@ -131,13 +134,13 @@ def _health(routes: Routes) -> APIRouter:
     return api
 
 
-def _application(title: str, plane_of: Callable[[str], str], tokens: Tokens) -> documents.DocumentedAPI:
-    app = documents.DocumentedAPI(title=title, version=__version__, redirect_slashes=False)
+def _application(title: str, plane_of: Callable[[str], str], tokens: Tokens) -> openapi.DocumentedAPI:
+    app = openapi.DocumentedAPI(title=title, version=__version__, redirect_slashes=False)
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(redis.RedisError, _on_redis_error)
-    app.include_router(documents.router())
+    app.include_router(openapi.router())
 
     @app.middleware("http")
     async def finish(request: Request, call_next: Any) -> Response:
@@ -170,7 +173,7 @@ def _finished(response: Response) -> Response:
 
 def _for_path(request: Request, error: InvalidToken) -> ServiceError:
     """On marq's own routes a missing token is a 401."""
-    return Unauthorized(error.message) if request.scope["path"].startswith(documents.OWN_ROUTES) else error
+    return Unauthorized(error.message) if request.scope["path"].startswith(openapi.OWN_ROUTES) else error
 
 
 async def _on_service_error(_request: Request, error: Exception) -> Response:
@@ -193,6 +196,6 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:])
-    status = 422 if request.scope["path"].startswith(documents.OWN_ROUTES) else None
+    status = 422 if request.scope["path"].startswith(openapi.OWN_ROUTES) else None
     failure = BadRequest(f"Parameter {where}: {first['msg']}", status)
     return await _on_service_error(request, failure)

@@ -1,162 +1,187 @@
-"""The parameters of the management API, and the documents about them."""
+"""The OpenAPI documents: FastAPI's own, with every error and the routes that it does not see."""
 
-import json
-import re
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Query
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticCustomError
+from fastapi import APIRouter, FastAPI, Request, Response
 
-from gateway.registration import MOST_ROWS, MOST_WORKERS, Registration
-from marq.errors import BadRequest
+from gateway.routing.routes import Routes
+from marq.errors import pretty
 
-LARGEST = 2**31 - 1
-PAGE = 100
-ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "A parameter is missing or wrong."},
-    404: {"description": "There is no such model or version."},
-    503: {"description": "Redis does not answer, or no replica can."},
+Document = dict[str, Any]
+OTHER_METHODS = ["POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]  # than GET, where any is answered
+# marq's: standard HTTP, where TorchServe's routes keep TorchServe's statuses
+OWN_ROUTES = ("/jobs", "/dead-letters")
+SCHEMAS: Document = {
+    "Error": {
+        "type": "object",
+        "required": ["code", "type"],
+        "properties": {
+            "code": {"type": "integer", "description": "The HTTP status."},
+            "type": {"type": "string"},
+            "message": {"type": "string"},
+        },
+    }
 }
-STARTED: dict[int | str, dict[str, Any]] = {
-    202: {"description": "Replicas are started or stopped from now on."},
-    206: {"description": "Some replicas are ready, others are not yet."},
-    500: {"description": "No replica could be started; the reason is in the message."},
-    507: {"description": "No replica could be started, for want of memory."},
+ERROR: Document = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+NOT_FOUND = "There is no such model, version, job or dead letter."
+TOO_LARGE = "The body is larger than `max_request_size`."
+TOKEN_ERROR = {400: "A parameter or the token is missing or wrong."}
+OWN_TOKEN_ERROR = {401: "The token is missing or wrong."}
+OWN_ERRORS = {
+    409: "The job is in another state, or the dead letter is no request.",
+    429: "Too many jobs wait; `Retry-After` says how long to.",
 }
-DISABLED = {"description": "`enable_model_api` is off."}
-REGISTERED: dict[int | str, dict[str, Any]] = {
-    **STARTED,
-    405: DISABLED,
-    409: {"description": "The version is registered already."},
+SERVER_ERRORS = {500: "The server failed.", 503: "Redis does not answer, or no replica can."}
+PREDICTION_ERRORS = {
+    **TOKEN_ERROR,
+    404: NOT_FOUND,
+    413: TOO_LARGE,
+    500: "The replica that ran the request ended, three times.",
+    503: "The model has no replica, or its handler failed.",
+    504: "No answer within the model's `clientTimeoutInMills`.",
+    507: "The handler ran out of memory.",
 }
-UNREGISTERED: dict[int | str, dict[str, Any]] = {
-    403: {"description": "The default version cannot go while there are others."},
-    405: DISABLED,
-    408: {"description": "What runs has not ended in time; the version stays."},
-}
-_INTEGER = re.compile(r"[+-]?[0-9]{1,10}")
-
-
-def _integer(least: int, most: int = LARGEST, unset: int | None = None) -> Callable[[Any], int | None]:
-    """Reads 7 and "7"; nothing, and the number with which TorchServe says so, count as not given."""
-    allowed = f"a whole number from {least} to {most}"
-
-    def read(value: Any) -> int | None:
-        text = "" if value is None else str(value).strip()
-        if not text or (unset is not None and text == str(unset)):
-            return None
-        if isinstance(value, bool) or not _INTEGER.fullmatch(text) or not least <= int(text) <= most:
-            raise PydanticCustomError(
-                "whole_number",
-                "{given} was given; allowed is {allowed}.",
-                {"given": repr(value)[:80], "allowed": allowed},
-            )
-        return int(text)
-
-    return read
-
-
-def _true(value: Any) -> bool:
-    """Whatever is not `true`, in any case, is false."""
-    return str(value).lower() == "true"
-
-
-PageNumber = Annotated[int | None, BeforeValidator(_integer(-LARGEST))]
-Workers = Annotated[int | None, BeforeValidator(_integer(0, MOST_WORKERS))]
-Rows = Annotated[int | None, BeforeValidator(_integer(1, MOST_ROWS, unset=-1))]
-Milliseconds = Annotated[int | None, BeforeValidator(_integer(0, unset=-100))]
-Seconds = Annotated[int | None, BeforeValidator(_integer(1, unset=-1))]
-Number = Annotated[int | None, BeforeValidator(_integer(1))]
-ModelVersion = Annotated[str | None, Field(description="Default: the default version.")]
-Flag = Annotated[bool, BeforeValidator(_true)]
-
-Limit = Annotated[PageNumber, Query(description=f"Models on a page, {PAGE} at most.")]
-PageToken = Annotated[PageNumber, Query(description="`nextPageToken` of the page before.")]
-Customized = Annotated[Flag, Query(description="Whether to ask the handler, too.")]
-MinWorker = Annotated[Workers, Query(description="The fewest replicas. Default: 1.")]
-MaxWorker = Annotated[Workers, Query(description="The most replicas. Default: `min_worker`.")]
-Attempts = Annotated[
-    Number,
-    Query(
-        description="How often a request may be tried whose replicas end while they run it. Given without "
-        "`min_worker` and `max_worker`, it leaves the replicas as they are. Default: unchanged."
+_MODEL = {"model_name": "The registered name."}
+_VERSION = {**_MODEL, "model_version": "Default: the default version."}
+_NAME = {"model_name": "Default: the model that the server was started with, if it is the only one."}
+# path -> (what it is, path parameters, query parameters)
+RAW_ROUTES: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
+    "/predictions/{model_name}": ("Run the default version", _MODEL, {}),
+    "/predictions/{model_name}/{model_version}": ("Run a version", _VERSION, {}),
+    "/explanations/{model_name}": ("Explain with the default version", _MODEL, {}),
+    "/explanations/{model_name}/{model_version}": ("Explain with a version", _VERSION, {}),
+    "/v1/models/{model_name}:predict": ("Run the default version (KServe v1)", _MODEL, {}),
+    "/v1/models/{model_name}:explain": ("Explain with the default version (KServe v1)", _MODEL, {}),
+    "/v2/models/{model_name}/infer": ("Run the default version (KServe v2)", _MODEL, {}),
+    "/v2/models/{model_name}/explain": ("Explain with the default version (KServe v2)", _MODEL, {}),
+    "/v2/models/{model_name}/versions/{model_version}/infer": ("Run a version (KServe v2)", _VERSION, {}),
+    "/v2/models/{model_name}/versions/{model_version}/explain": (
+        "Explain with a version (KServe v2)", _VERSION, {},
     ),
-]
-Synchronous = Annotated[Flag, Query(description="Whether to answer only when it is done.")]
-Timeout = Annotated[Seconds, Query(description="Seconds to wait at most.")]
+    "/invocations": ("Run a model (SageMaker)", {}, _NAME),
+    "/models/{model_name}/invoke": ("Run the default version", _MODEL, {}),
+    "/{model_name}/predict": ("Run the default version", _MODEL, {}),
+    "/{model_name}/{model_version}/predict": ("Run a version", _VERSION, {}),
+}  # fmt: skip
 
 
-class RegisterParameters(BaseModel):
-    """The query string, or the JSON body, of a register request."""
+class DocumentedAPI(FastAPI):
+    """A FastAPI application whose document is complete; `runs_models`: the raw routes are in front of it."""
 
-    model_config = ConfigDict(coerce_numbers_to_str=True)
+    runs_models = False
 
-    url: str | None = Field(
-        None, description="Required. A file or directory of the model store, or an allowed URL."
-    )
-    model_name: str | None = Field(None, description="Default: the manifest's.")
-    handler: str | None = Field(None, description="Default: the manifest's, then `default_service_handler`.")
-    runtime: str | None = Field(None, description="`python`, `python3` or `LSP`. Default: the manifest's.")
-    batch_size: Rows = Field(None, description="The most requests in one call of the handler.")
-    max_batch_delay: Milliseconds = Field(
-        None, description="Milliseconds for which the oldest request waits for others at most."
-    )
-    initial_workers: Workers = Field(None, description="Replicas to start.")
-    synchronous: Flag = Field(True, description="Whether to answer only when the replicas are ready.")
-    response_timeout: Seconds = Field(None, description="Seconds that one batch may take.")
-    startup_timeout: Seconds = Field(None, description="Seconds that a replica may take to be ready.")
-    max_attempts: Number = Field(
-        None, description="How often a request may be tried whose replicas end while they run it. Default: 3."
-    )
-    s3_sse_kms: Flag = Field(False, description="Not supported: use a presigned URL.")
-
-    def registration(self) -> Registration:
-        """Raises BadRequest without a URL."""
-        if self.url is None:
-            raise BadRequest("Parameter url is required.")
-        return Registration(
-            url=self.url,
-            model_name=self.model_name or None,
-            handler=self.handler or None,
-            runtime=self.runtime or None,
-            batch_size=self.batch_size,
-            max_batch_delay_ms=self.max_batch_delay,
-            initial_workers=self.initial_workers,
-            response_timeout_s=self.response_timeout,
-            startup_timeout_s=self.startup_timeout,
-            max_attempts=self.max_attempts,
-            s3_sse_kms=self.s3_sse_kms,
-        )
+    def openapi(self) -> Document:
+        if self.openapi_schema is None:
+            document = super().openapi()
+            for path, operations in document["paths"].items():
+                for method, operation in operations.items():
+                    _add_errors(operation, method, path)
+            if self.runs_models:
+                for path in RAW_ROUTES:
+                    document["paths"].setdefault(path, {}).update(_raw_item(path))
+            document.setdefault("components", {}).setdefault("schemas", {}).update(SCHEMAS)
+            self.openapi_schema = document
+        return self.openapi_schema or {}
 
 
-def register_parameters(given: dict[str, Any]) -> RegisterParameters:
-    """Reads a query string or a JSON object; null means not given. Raises BadRequest."""
-    try:
-        return RegisterParameters.model_validate({k: v for k, v in given.items() if v is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise BadRequest(f"Parameter {first['loc'][0]}: {first['msg']}") from None
+def router() -> APIRouter:
+    """Where TorchServe offers the document of an address."""
+    api = APIRouter(tags=["documents"])
+
+    @api.options("/")
+    @api.get("/api-description")
+    @api.api_route("/api-description", methods=OTHER_METHODS, include_in_schema=False)
+    def description(request: Request) -> Response:
+        """This document."""
+        return _json(request.app.openapi())
+
+    return api
 
 
-def json_object(body: bytes) -> dict[str, Any]:
-    """Raises BadRequest."""
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"The body is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise BadRequest(f"The body must be a JSON object, not {type(value).__name__}.")
-    return value
+def inference_router(routes: Routes) -> APIRouter:
+    """Where TorchServe offers the document of one model on the inference address."""
+    api = APIRouter(tags=["documents"])
+
+    @api.options("/predictions/{model_name}")
+    @api.options("/predictions/{model_name}/{model_version}")
+    @api.options("/explanations/{model_name}")
+    @api.options("/explanations/{model_name}/{model_version}")
+    def model_description(request: Request, model_name: str, model_version: str | None = None) -> Response:
+        """The document of one model. Runs nothing."""
+        routes.find(model_name, model_version)
+        return _json(model_document(request.app.openapi(), model_name, f"RESTful API for: {model_name}"))
+
+    return api
 
 
-def register_operation() -> dict[str, Any]:
-    """How the register route, which reads its parameters itself, appears in the OpenAPI document."""
-    schema = RegisterParameters.model_json_schema()
-    parameters = [
-        {"name": name, "in": "query", "required": name == "url", "schema": property_}
-        | ({"description": property_["description"]} if "description" in property_ else {})
-        for name, property_ in schema["properties"].items()
-    ]
-    return {"parameters": parameters, "requestBody": {"content": {"application/json": {"schema": schema}}}}
+def model_document(document: Document, model_name: str, title: str, prefix: str = "/") -> Document:
+    """The part of a document that is about one model."""
+    paths = {
+        path.replace("{model_name}", model_name): _without_model_name(operations)
+        for path, operations in document["paths"].items()
+        if "{model_name}" in path and path.startswith(prefix)
+    }
+    return {**document, "info": {"title": title, "version": "1.0.0"}, "paths": paths}
+
+
+def _without_model_name(operations: Document) -> Document:
+    """The operations without the path parameter that is filled in."""
+
+    def stays(parameter: Document) -> bool:
+        return bool(parameter["name"] != "model_name")
+
+    return {
+        method: {**operation, "parameters": list(filter(stays, operation.get("parameters", ())))}
+        for method, operation in operations.items()
+    }
+
+
+def _add_errors(operation: Document, method: str, path: str) -> None:
+    own = path.startswith(OWN_ROUTES)
+    errors = (OWN_TOKEN_ERROR if own else TOKEN_ERROR) | SERVER_ERRORS
+    if "{" in path:
+        errors[404] = NOT_FOUND
+    if method == "post":
+        errors[413] = TOO_LARGE
+    if own:
+        errors |= OWN_ERRORS
+    if not own:
+        operation["responses"].pop("422", None)  # FastAPI's own; here a wrong parameter is a 400
+    for status, text in errors.items():
+        operation["responses"].setdefault(str(status), {"description": text})
+    for status, response in operation["responses"].items():
+        if int(status) >= 400 and "content" not in response:
+            response["content"] = ERROR
+
+
+def _raw_item(path: str) -> Document:
+    summary, in_path, in_query = RAW_ROUTES[path]
+    operation: Document = {
+        "tags": ["inference"],
+        "summary": summary,
+        "description": "Any method does the same. The answer is what the handler returned.",
+        "operationId": "run" + path.translate(str.maketrans("/:{}", "____")),
+        "parameters": [
+            *(_parameter(name, text, "path") for name, text in in_path.items()),
+            *(_parameter(name, text, "query") for name, text in in_query.items()),
+        ],
+        "requestBody": {"content": {kind: {"schema": {}} for kind in ("application/json", "*/*")}},
+        "responses": {
+            "200": {"description": "The handler's answer, of whatever content type it says."},
+            "default": {"description": "A status that the handler chose."},
+        },
+    }
+    for status, text in PREDICTION_ERRORS.items():
+        operation["responses"][str(status)] = {"description": text, "content": ERROR}
+    return {"post": operation}
+
+
+def _parameter(name: str, text: str, where: str) -> Document:
+    return {
+        "name": name, "in": where, "required": where == "path", "description": text,
+        "schema": {"type": "string"},
+    }  # fmt: skip
+
+
+def _json(value: Document) -> Response:
+    return Response(pretty(value), media_type="application/json")

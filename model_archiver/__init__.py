@@ -1,4 +1,4 @@
-"""The import surface of torch-model-archiver on top of `archive.writer`."""
+"""The import surface of torch-model-archiver on top of `archive.packing.writer`."""
 
 from model_archiver.model_archiver import ModelArchiver
 from model_archiver.model_archiver_config import ModelArchiverConfig

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from archive.pack import FORMATS
+from archive.packing.containers import FORMATS
 from model_archiver.manifest_components.manifest import RuntimeType
 
 

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from archive.writer import ArchiveSpec
+from archive.packing.writer import ArchiveSpec
 
 
 @dataclass
@@ -30,7 +30,7 @@ class ModelArchiverConfig:
         return cls(**{option.name: getattr(args, option.name) for option in fields(cls)})
 
     def spec(self) -> ArchiveSpec:
-        """The same for `archive.writer`."""
+        """The same for `archive.packing.writer`."""
         return ArchiveSpec(
             model_name=self.model_name,
             handler=self.handler,

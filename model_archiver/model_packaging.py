@@ -3,7 +3,7 @@
 import logging
 import sys
 
-from archive.writer import write
+from archive.packing.writer import write
 from model_archiver.arg_parser import ArgParser
 from model_archiver.model_archiver_config import ModelArchiverConfig
 from model_archiver.model_packaging_utils import ModelExportUtils, errors_told

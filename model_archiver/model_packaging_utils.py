@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from archive import writer
 from archive.errors import PackagingError, SourceMissing
-from archive.output import check_folder, check_free, check_name
+from archive.packing import writer
+from archive.packing.output import check_folder, check_free, check_name
 from model_archiver.model_archiver_config import ModelArchiverConfig
 from model_archiver.model_archiver_error import ModelArchiverError
 

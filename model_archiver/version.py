@@ -1,5 +1,5 @@
 """The torch-model-archiver release whose surface this package offers."""
 
-from archive.writer import ARCHIVER_VERSION
+from archive.packing.writer import ARCHIVER_VERSION
 
 __version__ = ARCHIVER_VERSION

@@ -11,8 +11,8 @@ import redis
 import support
 from support import RunningServer
 
-from archive.writer import ArchiveSpec, write
-from marq.embedded import EmbeddedServer
+from archive.packing.writer import ArchiveSpec, write
+from marq.host.embedded_redis import EmbeddedServer
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background jobs ignore Ctrl-C, and so would everything that the tests start.

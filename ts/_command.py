@@ -2,4 +2,4 @@
 
 import sys
 
-TORCHSERVE = [sys.executable, "-P", "-m", "marq.torchserve"]
+TORCHSERVE = [sys.executable, "-P", "-m", "marq.cli.torchserve"]

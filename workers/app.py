@@ -11,26 +11,28 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging
 
-from marq import connection, keys, logs, primary, sentinel
-from workers.specs import PoolSpec
+from marq import keys, logs
+from marq.connections import primary, sentinels
+from marq.connections.urls import KEEPALIVE
+from workers.launch import PoolSpec
 
 
 def broker_settings(url: str | None) -> dict[str, Any]:
     """The Redis URL as kombu spells it: it has its own schemes for Unix sockets, and for sentinels."""
-    if url and sentinel.is_url(url):
-        return _sentinel_settings(sentinel.of(url))
+    if url and sentinels.is_url(url):
+        return _sentinel_settings(sentinels.of(url))
     if url and url.startswith("unix:"):
         url = "redis+socket:" + url.removeprefix("unix:").partition("?")[0]
     return {"broker_url": url, "broker_transport_options": {"global_keyprefix": keys.CELERY}}
 
 
-def _sentinel_settings(found: sentinel.Sentinels) -> dict[str, Any]:
+def _sentinel_settings(found: sentinels.Sentinels) -> dict[str, Any]:
     urls = [
-        f"sentinel://{found.login}{sentinel.netloc(address)}/{found.database}" for address in found.addresses
+        f"sentinel://{found.login}{sentinels.netloc(address)}/{found.database}" for address in found.addresses
     ]
     options = {
         "master_name": found.service, "sentinel_kwargs": found.options,
-        "socket_timeout": primary.REPLY_TIMEOUT_S, **connection.KEEPALIVE,
+        "socket_timeout": primary.REPLY_TIMEOUT_S, **KEEPALIVE,
     }  # fmt: skip
     return {
         "broker_url": ";".join(urls),

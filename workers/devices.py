@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 
-from marq.registry import ModelSpec
+from marq.registry.spec import ModelSpec
 
 
 def device_for(spec: ModelSpec, slot: int, available: Sequence[int], first: int) -> int | None:

@@ -1,4 +1,4 @@
-"""The import surface of torch-workflow-archiver on top of `archive.workflow`."""
+"""The import surface of torch-workflow-archiver on top of `archive.packing.workflow`."""
 
 from workflow_archiver.version import __version__
 

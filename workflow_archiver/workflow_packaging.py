@@ -5,8 +5,8 @@ import logging
 import sys
 from pathlib import Path
 
-from archive import workflow
 from archive.errors import PackagingError
+from archive.packing import workflow
 from workflow_archiver.arg_parser import ArgParser
 from workflow_archiver.workflow_archiver_error import WorkflowArchiverError
 

@@ -11,7 +11,7 @@ import torch
 import train
 from model import DigitNet
 
-from archive.writer import ArchiveSpec, write
+from archive.packing.writer import ArchiveSpec, write
 
 HERE = Path(__file__).resolve().parent
 NAME, VERSION = "digits", "1.0"

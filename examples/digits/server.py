@@ -15,9 +15,10 @@ import httpx
 import psutil
 import redis
 
-from marq import connection, locate
+from marq.connections import clients
 from marq.errors import MarqError
-from marq.registry import Registry
+from marq.host import server_file
+from marq.registry.models import Registry
 
 MARQ = Path(sys.executable).with_name("marq")
 START_TIMEOUT_S, STOP_TIMEOUT_S, REPORT_TIMEOUT_S = 60.0, 60.0, 10.0
@@ -42,7 +43,7 @@ class Server:
     @property
     def redis_url(self) -> str:
         """Where its producers write; known once the server has started."""
-        return locate.find(self.state_dir).redis_url
+        return server_file.find(self.state_dir).redis_url
 
     def start(self) -> None:
         """Starts it; `wait_until_ready` tells when it serves."""
@@ -107,7 +108,7 @@ class Server:
         return "\n".join((self._directory / "server.log").read_text(errors="replace").splitlines()[-lines:])
 
     def _replicas(self) -> list[dict]:
-        with connection.client(self.redis_url) as client:
+        with clients.client(self.redis_url) as client:
             registry = Registry(client)
             return registry.replicas(registry.models().get(self._model))
 
@@ -116,7 +117,7 @@ class Server:
         found = set()
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if process.environ().get(locate.STATE_VARIABLE) == str(self.state_dir):
+                if process.environ().get(server_file.STATE_VARIABLE) == str(self.state_dir):
                     found |= {process, *process.children(recursive=True)}
         return found
 
@@ -145,7 +146,7 @@ def _clean_environment(state_dir: Path) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith("MARQ_") and name != "TS_CONFIG_FILE"
     }
-    return {**kept, locate.STATE_VARIABLE: str(state_dir)}
+    return {**kept, server_file.STATE_VARIABLE: str(state_dir)}
 
 
 def _is_alive(process: psutil.Process) -> bool:

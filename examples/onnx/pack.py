@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from archive.writer import ArchiveSpec, write
+from archive.packing.writer import ArchiveSpec, write
 
 HERE = Path(__file__).resolve().parent
 

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from make_wheel import make_wheel
 
-from archive.writer import ArchiveSpec, write
+from archive.packing.writer import ArchiveSpec, write
 
 HERE = Path(__file__).resolve().parent
 VERSIONS = {"characters": "1.0", "words": "2.0"}  # model -> the version of tinytext that it needs

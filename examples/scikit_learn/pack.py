@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from archive.writer import ArchiveSpec, write
+from archive.packing.writer import ArchiveSpec, write
 
 HERE = Path(__file__).resolve().parent
 

@@ -6,7 +6,7 @@ python examples/sound/pack.py [model_store]
 import sys
 from pathlib import Path
 
-from archive.writer import ArchiveSpec, write
+from archive.packing.writer import ArchiveSpec, write
 
 HERE = Path(__file__).resolve().parent
 

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import torch
 from model import TEXT, WORDS, NextWord
 
-from archive.writer import ArchiveSpec, write
+from archive.packing.writer import ArchiveSpec, write
 
 HERE = Path(__file__).resolve().parent
 NEVER = -20.0  # a score that leaves a word without a chance

@@ -12,7 +12,7 @@ import torch
 from model import WORDS, TopicNet
 from topics import TOPICS
 
-from archive.writer import ArchiveSpec, write
+from archive.packing.writer import ArchiveSpec, write
 from ts.handler_utils.text_utils import get_tokenizer, ngrams_iterator
 
 HERE = Path(__file__).resolve().parent

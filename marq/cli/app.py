@@ -6,21 +6,21 @@ import typer
 
 from marq import __version__
 from marq.cli import (
-    archiving,
+    archive,
     config,
-    dead,
+    dead_letters,
     doctor,
     gateway,
     jobs,
     logs,
     models,
-    nodes,
-    prediction,
+    node,
+    predict,
     server,
     status,
     top,
 )
-from marq.cli.terminal import Commands
+from marq.cli.output import Commands
 
 SERVER, MODELS, REQUESTS = "Server", "Models", "Requests"
 
@@ -73,7 +73,7 @@ app.command(
 app.command(
     rich_help_panel=SERVER,
     epilog="Example: marq node --redis-url rediss://:$PASSWORD@queue.example.org:6379/0",
-)(nodes.node)
+)(node.node)
 app.command(rich_help_panel=MODELS, epilog="Example: marq models --json | jq '.[].name'")(models.models)
 app.command(rich_help_panel=MODELS, epilog="Example: marq describe digits --json")(models.describe)
 app.command(
@@ -89,14 +89,14 @@ app.command(
     rich_help_panel=MODELS,
     epilog="Example: marq archive --model-name digits -v 1.0 --handler image_classifier "
     "--serialized-file digits.pt --export-path models",
-)(archiving.archive)
-app.command(rich_help_panel=REQUESTS, epilog="Example: marq predict digits three.png")(prediction.predict)
+)(archive.archive)
+app.command(rich_help_panel=REQUESTS, epilog="Example: marq predict digits three.png")(predict.predict)
 app.command(rich_help_panel=REQUESTS, epilog="Example: marq submit digits scans/*.png --wait")(jobs.submit)
 app.command(
     rich_help_panel=REQUESTS, epilog="Example: marq job digits:3f9c0a12b4 --wait 30 --result > answer.json"
 )(jobs.job)
 app.add_typer(
-    dead.dead,
+    dead_letters.dead,
     name="dead",
     help="Inspect, replay and delete requests that were given up.",
     rich_help_panel=REQUESTS,

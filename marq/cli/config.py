@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from marq.cli import options
-from marq.cli.terminal import complain, out
+from marq.cli.output import complain, out
 
 DEFAULT = "default"
 SECRET = frozenset(("keystore_pass",))
@@ -36,9 +36,9 @@ def config(
 
     Passwords are not shown. Exit code 1 if a setting is wrong; all that are wrong are named.
     """
-    from marq import config_file, settings
+    from marq.settings import loading, properties
 
-    resolved = settings.resolve(config_file.discover(ts_config), {"state_dir": state_dir})
+    resolved = loading.resolve(properties.discover(ts_config), {"state_dir": state_dir})
     values = {
         name: {"value": _shown(name, value), "source": resolved.sources.get(name, DEFAULT)}
         for name, value in resolved.settings.model_dump(mode="json").items()
@@ -64,7 +64,7 @@ def _shown(name: str, value: object) -> object:
     if name in SECRET:
         return HIDDEN
     if name == "redis_url":
-        from marq.connection import without_password
+        from marq.connections.urls import without_password
 
         return without_password(str(value))
     return value

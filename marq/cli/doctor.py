@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from marq.cli import options
-from marq.cli.terminal import out
+from marq.cli.output import out
 
 MARKS = {"ok": ("ok", "green"), "warning": ("!!", "yellow"), "wrong": ("xx", "red")}
 
@@ -33,11 +33,11 @@ def doctor(
 
     Exit code 1 if something is wrong.
     """
-    from marq import config_file, settings
-    from marq.doctor import WRONG, examine
+    from marq.host.doctor import WRONG, examine
+    from marq.settings import loading, properties
 
     given = {"model_store": model_store, "redis_url": redis_url, "state_dir": state_dir}
-    resolved = settings.resolve(config_file.discover(ts_config), given)
+    resolved = loading.resolve(properties.discover(ts_config), given)
     findings = []
     for finding in examine(resolved):
         findings.append(finding)

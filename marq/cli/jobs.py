@@ -11,9 +11,9 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from marq.cli import api, options
-from marq.cli.terminal import complain, err, fail, out, print_body
-from marq.results import FINISHED
+from marq.cli import http, options
+from marq.cli.output import complain, err, fail, out, print_body
+from marq.queue.job_records import FINISHED
 
 LONGEST_WAIT_S = 60.0  # that one request may ask for
 
@@ -39,12 +39,12 @@ def submit(
     """
     if wait and as_json:
         raise typer.BadParameter("--wait and --json exclude each other")
-    server, path = api.connect(url, token, state_dir), api.path("jobs", model, version)
+    server, path = http.connect(url, token, state_dir), http.path("jobs", model, version)
     ids: list[str] = []
     try:
         with _progress("Submitting", len(files)) as advance:
             for file in files:
-                ids.append(server.ask("POST", path, "job_id", **api.upload(file, content_type))["job_id"])
+                ids.append(server.ask("POST", path, "job_id", **http.upload(file, content_type))["job_id"])
                 advance()
     finally:
         _print_ids(files, ids, as_json, to_stderr=wait)
@@ -69,7 +69,7 @@ def job(
     """
     if result and as_json:
         raise typer.BadParameter("--result and --json exclude each other")
-    server = api.connect(url, token, state_dir)
+    server = http.connect(url, token, state_dir)
     record = _wait_for(server, job_id, wait)
     if result:
         _print_result(server, job_id)
@@ -92,18 +92,18 @@ def _print_ids(files: list[Path], ids: list[str], as_json: bool, to_stderr: bool
         typer.echo(job_id, err=to_stderr)
 
 
-def _wait_for(server: api.Api, job_id: str, wait_s: float) -> dict[str, Any]:
+def _wait_for(server: http.Api, job_id: str, wait_s: float) -> dict[str, Any]:
     """The job's state when it has finished, or after the time-out."""
     deadline = time.monotonic() + wait_s
     while True:
         left = max(0.0, deadline - time.monotonic())
         query = {"wait": min(left, LONGEST_WAIT_S)}
-        record = server.ask("GET", api.path("jobs", job_id), "state", params=query)
+        record = server.ask("GET", http.path("jobs", job_id), "state", params=query)
         if record["state"] in FINISHED or left <= LONGEST_WAIT_S:
             return record
 
 
-def _print_results(server: api.Api, ids: list[str]) -> None:
+def _print_results(server: http.Api, ids: list[str]) -> None:
     """All results in order. A job that failed is told; the others are printed all the same."""
     with _progress("Waiting", len(ids)) as advance:
         for job_id in ids:
@@ -113,15 +113,15 @@ def _print_results(server: api.Api, ids: list[str]) -> None:
     for job_id in ids:
         try:
             _print_result(server, job_id, end_line=len(ids) > 1)
-        except api.RequestFailed as error:
+        except http.RequestFailed as error:
             complain(f"{job_id}: {error}")
             failed += 1
     if failed:
         raise typer.Exit(1)
 
 
-def _print_result(server: api.Api, job_id: str, end_line: bool = False) -> None:
-    with server.send("GET", api.path("jobs", job_id, "result")) as response:
+def _print_result(server: http.Api, job_id: str, end_line: bool = False) -> None:
+    with server.send("GET", http.path("jobs", job_id, "result")) as response:
         print_body(response.iter_bytes(), end_line)
 
 

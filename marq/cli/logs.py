@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from marq.cli import options
-from marq.cli.terminal import fail
+from marq.cli.output import fail
 from marq.logs import MODEL_LOG
 
 POLL_S = 0.2
@@ -50,12 +50,13 @@ def logs(
 
 def _directory(state_dir: Path | None) -> Path:
     """Where the server on this host logs, or did if it has ended."""
-    from marq import locate, settings
+    from marq.host import server_file
+    from marq.settings import loading
 
-    with suppress(locate.ServerNotFound):
-        return Path(locate.find(state_dir).log_dir)
-    given = {"state_dir": locate.state_dir(state_dir)}
-    return settings.load(**given).log_dir
+    with suppress(server_file.ServerNotFound):
+        return Path(server_file.find(state_dir).log_dir)
+    given = {"state_dir": server_file.state_dir(state_dir)}
+    return loading.load(**given).log_dir
 
 
 def _lines(path: Path, wanted: Callable[[str], bool], last: int, follow: bool) -> Iterator[str]:
@@ -92,12 +93,13 @@ def _versions(model: str, state_dir: Path | None) -> list[str]:
     """The registered ones; none if the server cannot be asked, or does not know the model any more."""
     import redis
 
-    from marq import connection, locate
+    from marq.connections import clients
     from marq.errors import MarqError
-    from marq.registry import Registry
+    from marq.host import server_file
+    from marq.registry.models import Registry
 
     try:
-        with connection.client(locate.find(state_dir).redis_url) as client:
+        with clients.client(server_file.find(state_dir).redis_url) as client:
             return list(Registry(client).models().versions(model))
     except (MarqError, redis.RedisError):
         return []

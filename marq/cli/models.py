@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from marq.cli import api, model_tables, options
-from marq.cli.terminal import out
+from marq.cli import http, model_tables, options
+from marq.cli.output import out
 
 PAGE = 100
 Attempts = Annotated[
@@ -25,7 +25,7 @@ def models(
     state_dir: options.StateDir = None,
 ) -> None:
     """List the registered models."""
-    server = api.connect(url, token, state_dir, management=True)
+    server = http.connect(url, token, state_dir, management=True)
     versions = [version for name in listed(server) for version in _describe(server, name, "all")]
     if as_json:
         typer.echo(json.dumps([model_tables.summary(version) for version in versions], indent=2))
@@ -50,7 +50,7 @@ def describe(
 
     The version all shows all of them.
     """
-    server = api.connect(url, token, state_dir, management=True)
+    server = http.connect(url, token, state_dir, management=True)
     described = _describe(server, model, version, customized="true" if customized else "false")
     if as_json:
         typer.echo(json.dumps(described, indent=2))
@@ -93,7 +93,7 @@ def register(
 ) -> None:
     """Register a model version and start its replicas.
 
-    The server must allow it: marq start --enable-model-api.
+    The server must allow it: marq start --enable-model-http.
     """
     given = {
         "url": archive,
@@ -107,8 +107,8 @@ def register(
         "max_attempts": max_attempts,
         "synchronous": "true" if wait else "false",
     }
-    server = api.connect(url, token, state_dir, management=True)
-    _tell(server, "POST", api.path("models"), as_json, given)
+    server = http.connect(url, token, state_dir, management=True)
+    _tell(server, "POST", http.path("models"), as_json, given)
 
 
 def scale(
@@ -137,8 +137,8 @@ def scale(
         "max_attempts": max_attempts,
         "synchronous": "true" if wait else "false",
     }
-    server = api.connect(url, token, state_dir, management=True)
-    _tell(server, "PUT", api.path("models", model, version), as_json, given)
+    server = http.connect(url, token, state_dir, management=True)
+    _tell(server, "PUT", http.path("models", model, version), as_json, given)
 
 
 def reload(
@@ -151,9 +151,9 @@ def reload(
     state_dir: options.StateDir = None,
 ) -> None:
     """Replace all replicas, each when its successor is ready; no request fails."""
-    server = api.connect(url, token, state_dir, management=True)
+    server = http.connect(url, token, state_dir, management=True)
     given = {"synchronous": "true" if wait else "false"}
-    _tell(server, "POST", api.path("models", model, version, "reload"), as_json, given)
+    _tell(server, "POST", http.path("models", model, version, "reload"), as_json, given)
 
 
 def set_default(
@@ -165,8 +165,8 @@ def set_default(
     state_dir: options.StateDir = None,
 ) -> None:
     """Make a version the one that requests without a version get."""
-    server = api.connect(url, token, state_dir, management=True)
-    _tell(server, "PUT", api.path("models", model, version, "set-default"), as_json)
+    server = http.connect(url, token, state_dir, management=True)
+    _tell(server, "PUT", http.path("models", model, version, "set-default"), as_json)
 
 
 def unregister(
@@ -179,37 +179,37 @@ def unregister(
 ) -> None:
     """Remove a model version: what runs is finished, what waits is answered with 503.
 
-    The server must allow it: marq start --enable-model-api.
+    The server must allow it: marq start --enable-model-http.
     """
-    server = api.connect(url, token, state_dir, management=True)
-    _tell(server, "DELETE", api.path("models", model, version), as_json)
+    server = http.connect(url, token, state_dir, management=True)
+    _tell(server, "DELETE", http.path("models", model, version), as_json)
 
 
 def names() -> list[str]:
     """The models of the server on this host. Raises MarqError."""
-    return listed(api.connect(None, None, None, management=True))
+    return listed(http.connect(None, None, None, management=True))
 
 
-def listed(server: api.Api) -> list[str]:
+def listed(server: http.Api) -> list[str]:
     """The names of all models, page by page."""
     found: list[str] = []
     first: str | None = "0"
     while first is not None:
         page = server.ask(
-            "GET", api.path("models"), "models", params={"limit": PAGE, "next_page_token": first}
+            "GET", http.path("models"), "models", params={"limit": PAGE, "next_page_token": first}
         )
         found += [model["modelName"] for model in page["models"]]
         first = page.get("nextPageToken") if page["models"] else None
     return found
 
 
-def _describe(server: api.Api, model: str, version: str | None, **params: str) -> list[dict[str, Any]]:
-    answer = server.json("GET", api.path("models", model, version), params=params)
+def _describe(server: http.Api, model: str, version: str | None, **params: str) -> list[dict[str, Any]]:
+    answer = server.json("GET", http.path("models", model, version), params=params)
     return list(answer) if isinstance(answer, list) else []
 
 
 def _tell(
-    server: api.Api, method: str, path: str, as_json: bool, params: dict[str, Any] | None = None
+    server: http.Api, method: str, path: str, as_json: bool, params: dict[str, Any] | None = None
 ) -> None:
     """Prints the server's own words."""
     given = {name: value for name, value in (params or {}).items() if value is not None}

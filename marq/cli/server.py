@@ -8,13 +8,13 @@ import typer
 from typer.core import TyperCommand
 
 from marq.cli import options
-from marq.cli.terminal import err
+from marq.cli.output import err
 from marq.errors import MarqError
 
 if TYPE_CHECKING:
     import psutil
 
-    from marq.locate import Server
+    from marq.host.server_file import Server
 
 STOP_TIMEOUT_S = 60.0
 CLOCK_SLACK_S = 5.0
@@ -115,12 +115,13 @@ def start(
 
 def run(given: dict[str, Any], ts_config: Path | None, joins: bool = False) -> NoReturn:
     """Becomes a server with these settings; `joins` as for `Supervisor`. Raises MarqError."""
-    from marq import config_file, settings, supervisor
+    from marq.host import supervisor
+    from marq.settings import loading, properties
 
-    resolved = settings.resolve(config_file.discover(ts_config), given)
+    resolved = loading.resolve(properties.discover(ts_config), given)
     store = resolved.settings.model_store
     if store and not store.is_dir():
-        raise settings.SettingsError(f"--model-store directory not found: {store}")
+        raise properties.SettingsError(f"--model-store directory not found: {store}")
     supervisor.start(resolved, typer.echo, joins)
 
 
@@ -131,16 +132,16 @@ def stop(state_dir: options.StateDir = None) -> None:
     """
     import psutil
 
-    from marq import locate, stopping
+    from marq.host import processes, server_file
 
     try:
         _, process = running(state_dir)
-    except locate.ServerNotFound:
-        typer.echo(f"No marq server runs with the state directory {locate.state_dir(state_dir)}.")
+    except server_file.ServerNotFound:
+        typer.echo(f"No marq server runs with the state directory {server_file.state_dir(state_dir)}.")
         return
     ended = True
     with err().status(f"Stopping marq (pid {process.pid})"), contextlib.suppress(psutil.NoSuchProcess):
-        ended = stopping.end(process, STOP_TIMEOUT_S)
+        ended = processes.end(process, STOP_TIMEOUT_S)
     if not ended:
         raise StopFailed(f"marq (pid {process.pid}) has not stopped after {STOP_TIMEOUT_S:g} s.")
     typer.echo(f"marq (pid {process.pid}) has stopped.")
@@ -153,16 +154,16 @@ def running(state_dir: Path | None) -> "tuple[Server, psutil.Process]":
     """
     import psutil
 
-    from marq import locate
+    from marq.host import server_file
 
-    server = locate.find(state_dir)
-    path = locate.state_dir(state_dir) / locate.FILE_NAME
+    server = server_file.find(state_dir)
+    path = server_file.state_dir(state_dir) / server_file.FILE_NAME
     try:
         process = psutil.Process(server.pid)
         if process.create_time() <= path.stat().st_mtime + CLOCK_SLACK_S:
             return server, process
     except (psutil.Error, OSError):
         pass
-    raise locate.ServerNotFound(
+    raise server_file.ServerNotFound(
         f"No marq server runs with the state directory {path.parent}. Process {server.pid} is another one."
     )

@@ -13,11 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from marq.cli import options
+from marq.cli.output import out
 from marq.cli.server import running
-from marq.cli.terminal import out
 
 if TYPE_CHECKING:
-    from marq.registry import ModelSpec, Registry
+    from marq.registry.models import Registry
+    from marq.registry.spec import ModelSpec
 
 READY, LOADING, FAILING, STOPPED = "ready", "loading", "failing", "stopped"
 DEFAULT_MARK = " *"
@@ -49,7 +50,7 @@ def status(
 
     Exit code 1 if none runs.
     """
-    from marq.connection import without_password
+    from marq.connections.urls import without_password
 
     server, process = running(state_dir)
     facts = {
@@ -70,13 +71,13 @@ def _models(redis_url: str) -> list[ModelStatus]:
     """Raises RedisUnavailable."""
     import redis
 
-    from marq import connection
+    from marq.connections import clients
     from marq.errors import RedisUnavailable
-    from marq.registry import Registry
+    from marq.registry.models import Registry
 
-    connection.check(redis_url)
+    clients.check(redis_url)
     try:
-        with connection.client(redis_url) as client:
+        with clients.client(redis_url) as client:
             return list(_read(Registry(client)))
     except redis.RedisError as error:
         raise RedisUnavailable(f"Redis does not answer: {error}") from error

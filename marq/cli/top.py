@@ -14,11 +14,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from marq.cli import options
+from marq.cli.output import out
 from marq.cli.status import STYLES, summarize
-from marq.cli.terminal import out
 
 if TYPE_CHECKING:
-    from marq.registry import ModelSpec, Registry
+    from marq.registry.models import Registry
+    from marq.registry.spec import ModelSpec
 
 MEDIAN, SLOW = 0.5, 0.99
 
@@ -86,14 +87,14 @@ def _views(redis_url: str, interval_s: float) -> Iterator[list[Activity]]:
     """One view after the other; the first is of everything since the start. Raises RedisUnavailable."""
     import redis
 
-    from marq import connection
+    from marq.connections import clients
     from marq.errors import RedisUnavailable
-    from marq.registry import Registry
+    from marq.registry.models import Registry
 
-    connection.check(redis_url)
+    clients.check(redis_url)
     before: dict[tuple[str, str], Reading] = {}
     began = 0.0
-    with connection.client(redis_url) as client:
+    with clients.client(redis_url) as client:
         while True:
             now = time.monotonic()
             try:
@@ -145,8 +146,8 @@ def _oldest(registry: "Registry", spec: "ModelSpec") -> float | None:
 def _latencies(registry: "Registry", spec: "ModelSpec") -> dict[float, float]:
     """How many requests took how long, as the gateways have counted them."""
     from marq import keys
-    from marq.metric_names import REQUEST
-    from marq.metrics import SUM, Series
+    from marq.metrics.catalog import REQUEST
+    from marq.metrics.measurements import SUM, Series
 
     found: dict[float, float] = {}
     for name, value in registry.redis.hgetall(keys.model_metrics(spec.name)).items():

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from archive.writer import ArchiveSpec, write
+from archive.packing.writer import ArchiveSpec, write
 
 STEPS = (
     "before take", "after take", "before run", "after run", "before publish", "after publish",
@@ -19,12 +19,12 @@ import time
 
 
 class Square:
-    def initialize(self, context):
+    def initialize(self, context):  # noqa: ARG002
         config = context.model_yaml_config["handler"]
         self.runs = os.open(config["runs"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self.seconds = config["seconds"]
 
-    def handle(self, data, context):
+    def handle(self, data, context):  # noqa: ARG002
         texts = [row.get("body") for row in data]
         numbers = [number(text) for text in texts]
         os.write(self.runs, "".join(f"{n}\\n" for n in numbers if n is not None).encode())
@@ -38,7 +38,7 @@ def number(text):
     try:
         return int(text.split()[0])
     except Exception:
-        return None
+        return None  # noqa: RET501
 """
 
 # The same, in a replica that ends at one exact moment of its work, another one in each life.
@@ -61,7 +61,7 @@ def kind(command):
 
 
 class Square:
-    def initialize(self, context):
+    def initialize(self, context):  # noqa: ARG002
         config = context.model_yaml_config["handler"]
         self.runs = os.open(config["runs"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self.batches, self.path = 0, config["ends"]
@@ -107,7 +107,7 @@ class Square:
 
         Connection._write, Connection.read = dying_write, dying_read
 
-    def handle(self, data, context):
+    def handle(self, data, context):  # noqa: ARG002
         self.at("before run")
         numbers = [int(row["body"]) for row in data]
         os.write(self.runs, "".join(f"{number}\\n" for number in numbers).encode())
@@ -121,9 +121,9 @@ DIGEST = """
 import hashlib
 
 
-def handle(data, context):
+def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     if data is None:
-        return None
+        return None  # noqa: RET501
     return [f"{len(row['body'])} {hashlib.sha256(row['body']).hexdigest()}" for row in data]
 """
 

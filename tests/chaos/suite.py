@@ -19,7 +19,7 @@ from redis.connection import parse_url
 from scale import Scale
 from stage import Stage
 
-from marq.embedded import EmbeddedServer
+from marq.host.embedded_redis import EmbeddedServer
 
 Case = Callable[[Stage, Scale], Awaitable[Ledger]]
 CASES: dict[str, Case] = {

@@ -13,9 +13,9 @@ SQUARE = """
 import time
 
 
-def handle(data, context):
+def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     if data is None:
-        return None
+        return None  # noqa: RET501
     time.sleep(0.15)
     print(f"squared {len(data)}")
     return [int(row["body"]) ** 2 for row in data]

@@ -9,9 +9,9 @@ import pytest
 from contract import NOT_ALLOWED, NOT_FOUND, TEXT, error, pack_with_requirements
 
 from gateway.application import management_application
-from gateway.routes import Routes
-from gateway.tokens import Tokens
-from marq.settings import Settings
+from gateway.auth import Tokens
+from gateway.routing.routes import Routes
+from marq.settings.fields import Settings
 
 SETTINGS = {"allowed_urls": "file:///.*", "max_request_size": 10_000, "install_py_dep_per_model": True}
 RUN = "/predictions/tell"

@@ -4,8 +4,8 @@ import httpx
 import pytest
 from contract import TELL, TEXT, error, pack
 
-from marq.message import Request
-from workers.runtime.calls import HandlerCall
+from marq.queue.entries import Request
+from workers.handler.call import HandlerCall
 
 SETTINGS = {"max_request_size": 10_000, "max_response_size": 1_000_000}
 NO_WORKER = (

@@ -13,9 +13,9 @@ import redis
 from contract import DEFAULTS, NOT_ALLOWED, error
 from support import free_port, wait_for
 
-from gateway import tokens
-from marq import locate
+from marq.host import server_file
 from marq.keys import TOKENS
+from marq.registry import tokens
 
 WRONG = "Token Authorization failed. Token either incorrect, expired, or not provided correctly"
 NOT_RENEWED = "Token Authentication failed. Token either incorrect, expired, or not provided correctly"
@@ -124,7 +124,7 @@ def test_marqs_own_routes_answer_401(server, keys):
 
 
 def test_the_commands_of_this_host_have_a_token_for_both_planes(server, keys):
-    own = locate.find(server.state_dir).token
+    own = server_file.find(server.state_dir).token
     assert own not in {entry["key"] for entry in keys.values()}
     assert ask(server, INFERENCE, "/ping", own).status_code == 200
     assert ask(server, MANAGEMENT, "/models", own).status_code == 200
@@ -214,7 +214,7 @@ def test_an_expired_key_is_refused_until_it_is_renewed(shared):
     wait_for(lambda: ask(shared, INFERENCE, "/ping", keys[INFERENCE]["key"]).status_code == 400)
     assert error(ask(shared, INFERENCE, "/ping", keys[INFERENCE]["key"]), 400, "InvalidKeyException") == WRONG
     error(ask(shared, MANAGEMENT, "/models", keys[MANAGEMENT]["key"]), 400, "InvalidKeyException")
-    assert ask(shared, INFERENCE, "/ping", locate.find(shared.state_dir).token).status_code == 200
+    assert ask(shared, INFERENCE, "/ping", server_file.find(shared.state_dir).token).status_code == 200
     assert ask(shared, MANAGEMENT, "/token?type=inference", keys["API"]["key"]).status_code == 200
     assert ask(shared, INFERENCE, "/ping", read_keys(shared)[INFERENCE]["key"]).status_code == 200
 
@@ -227,7 +227,7 @@ def test_the_key_file_follows_another_host_that_starts_with_the_same_redis(share
     keys = read_keys(shared)
     assert all(keys[name]["key"] != before[name]["key"] for name in keys)
     assert ask(shared, INFERENCE, "/ping", keys[INFERENCE]["key"]).status_code == 200
-    assert ask(shared, INFERENCE, "/ping", locate.find(shared.state_dir).token).status_code == 200
+    assert ask(shared, INFERENCE, "/ping", server_file.find(shared.state_dir).token).status_code == 200
 
 
 # enable_model_api

@@ -8,8 +8,8 @@ import pytest
 from ts_names import NAMES
 
 from archive import model_config
-from archive.collect import _DEFAULT_HANDLERS
-from archive.pack import FORMATS
+from archive.packing.collect import _DEFAULT_HANDLERS
+from archive.packing.containers import FORMATS
 from model_archiver.arg_parser import ArgParser as ModelArgParser
 from model_archiver.model_packaging_utils import ModelExportUtils
 from ts.context import Context, RequestProcessor

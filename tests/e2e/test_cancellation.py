@@ -14,9 +14,9 @@ HANDLER = """
 import time
 
 
-def handle(data, context):
+def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     if data is None:
-        return None
+        return None  # noqa: RET501
     for row in data:
         body = bytes(row["body"]).decode()
         print(f"ran {body}.", flush=True)

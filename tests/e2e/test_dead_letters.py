@@ -15,16 +15,16 @@ import os
 import signal
 
 
-def handle(data, context):
+def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     if data is None:
-        return None
+        return None  # noqa: RET501
     if any(row["body"] == "poison" for row in data):
         print("about to run poison", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     return [row["body"] for row in data]
 """
 FIXED = """
-def handle(data, context):
+def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     return data and [f"survived {row['body']}" for row in data]
 """
 TEXT = {"content-type": "text/plain", "authorization": "Bearer of a secret"}

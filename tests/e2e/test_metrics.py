@@ -23,11 +23,11 @@ from ts.metrics.metric_type_enum import MetricTypes
 
 
 class Metered:
-    def initialize(self, context):
+    def initialize(self, context):  # noqa: ARG002
         metrics = context.metrics
         self.pixels = metrics.add_metric_to_cache("Pixels", "count", ["Camera"], MetricTypes.HISTOGRAM)
 
-    def handle(self, data, context):
+    def handle(self, data, context):  # noqa: ARG002
         metrics = context.metrics
         for index, row in enumerate(data):
             if row["body"] == b"die":

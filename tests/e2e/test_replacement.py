@@ -20,7 +20,7 @@ if Path({path!r}).read_text() != "well":
     raise RuntimeError("not in the mood")
 
 
-def handle(data, context):
+def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     return data and ["well"] * len(data)
 """
 

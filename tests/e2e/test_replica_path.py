@@ -17,7 +17,7 @@ import archive_data
 import gateway
 
 
-def handle(data, context):
+def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     own = [archive_data.NAME, gateway.NAME]
     found = {"path": sys.path, "cwd": os.getcwd(), "own": own, "dir": context.system_properties["model_dir"]}
     return [found] * len(data or [])

@@ -14,7 +14,7 @@ import pytest
 from support import RunningServer, wait_for
 from wheels import make_wheel
 
-from archive.writer import ArchiveSpec, write
+from archive.packing.writer import ArchiveSpec, write
 
 HANDLER = """
 import sys
@@ -22,9 +22,9 @@ import sys
 import tinytool
 
 
-def handle(data, context):
+def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     if data is None:
-        return None
+        return None  # noqa: RET501
     return [{"version": tinytool.VERSION, "prefix": sys.prefix, "path": sys.path[:2]}] * len(data)
 """
 ONE_WHEEL = "--no-index\n./tinytool-{}-py3-none-any.whl\n"

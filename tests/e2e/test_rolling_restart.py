@@ -18,9 +18,9 @@ HANDLER = """
 import time
 
 
-def handle(data, context):
+def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     if data is None:
-        return None
+        return None  # noqa: RET501
     time.sleep(0.01)
     return [bytes(row["body"]) for row in data]
 """

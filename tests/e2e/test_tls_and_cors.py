@@ -13,7 +13,7 @@ from support import MARQ, START_TIMEOUT_S, RunningServer, free_port, wait_for
 from tls_proxy import tls_proxy
 
 ECHO = """
-def handle(data, context):
+def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     return None if data is None else [bytes(row["body"]) for row in data]
 """
 ORIGIN = "https://app.example.org"

@@ -17,9 +17,9 @@ REVERSE = """
 import sys
 
 
-def handle(data, context):
+def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     if data is None:
-        return None
+        return None  # noqa: RET501
     print("rows:", len(data))
     return [bytes(row.get("body") or row.get("data")).decode()[::-1] for row in data]
 """

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from archive.writer import ArchiveSpec, write
+from archive.packing.writer import ArchiveSpec, write
 
 TORCHVISION = os.environ.get("MARQ_TORCHVISION", "")
 SHARED = Path(__file__).parents[1] / "shared"

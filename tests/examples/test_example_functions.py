@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import marq
-from archive.writer import ArchiveSpec, write
+from archive.packing.writer import ArchiveSpec, write
 
 FOLDER = Path(__file__).parents[2] / "examples/functions"
 BIN = Path(sys.executable).parent

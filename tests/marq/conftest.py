@@ -6,14 +6,15 @@ from typing import Any
 import pytest
 from thread_replica import Answer, ThreadReplica, echo, make_spec
 
-from marq import connection
-from marq.registry import ModelSpec, Registry
+from marq.connections import clients
+from marq.registry.models import Registry
+from marq.registry.spec import ModelSpec
 
 
 @pytest.fixture
 def client(redis_url: str) -> Iterator[Any]:
     """redis-py, to look at what is stored."""
-    with connection.client(redis_url) as client:
+    with clients.client(redis_url) as client:
         yield client
 
 

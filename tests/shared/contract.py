@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 
-from archive.writer import ArchiveSpec, write
+from archive.packing.writer import ArchiveSpec, write
 
 TELL = '''
 import os
@@ -15,9 +15,9 @@ import time
 from ts.utils.util import PredictionException
 
 
-def handle(data, context):
+def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     if data is None:
-        return None
+        return None  # noqa: RET501
     order = data[0].get("body")
     if isinstance(order, str) and order in ACTIONS:
         return ACTIONS[order](data, context)

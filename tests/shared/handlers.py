@@ -4,10 +4,10 @@ ECHO = '''
 class Echo:
     """Answers with what it got; some bodies ask for more."""
 
-    def initialize(self, context):
+    def initialize(self, context):  # noqa: ARG002
         self.context = context
 
-    def handle(self, data, context):
+    def handle(self, data, context):  # noqa: ARG002
         return [self.answer(row, index, context) for index, row in enumerate(data)]
 
     def answer(self, row, index, context):
@@ -35,9 +35,9 @@ SLOW = """
 import time
 
 
-def handle(data, context):
+def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     if data is None:
-        return None
+        return None  # noqa: RET501
     time.sleep(0.5)
     return ["done"] * len(data)
 """
@@ -47,10 +47,10 @@ import time
 
 
 class Square:
-    def initialize(self, context):
+    def initialize(self, context):  # noqa: ARG002
         pass
 
-    def handle(self, data, context):
+    def handle(self, data, context):  # noqa: ARG002
         time.sleep(0.005)
         return [int(row["body"]) ** 2 for row in data]
 """
@@ -60,9 +60,9 @@ import os
 import signal
 
 
-def handle(data, context):
+def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     if data is None:
-        return None
+        return None  # noqa: RET501
     if any(row["body"] == "poison" for row in data):
         os.kill(os.getpid(), signal.SIGKILL)
     return [row["body"] for row in data]
@@ -80,9 +80,9 @@ import time
 from ts.handler_utils.utils import send_intermediate_predict_response
 
 
-def handle(data, context):
+def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     if data is None:
-        return None
+        return None  # noqa: RET501
     body = data[0]["body"]
     if isinstance(body, str):  # how many parts, and what happens after these
         parts, ending = int(body.split()[0]), body.split()[1]
@@ -110,7 +110,7 @@ from ts.handler_utils.utils import send_intermediate_predict_response
 
 
 class Sleeper:
-    def initialize(self, context):
+    def initialize(self, context):  # noqa: ARG002
         self.loop = asyncio.get_event_loop()
         self.loop.run_until_complete(asyncio.sleep(0))
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from marq import locate
+from marq.host import server_file
 
 MARQ = Path(sys.executable).with_name("marq")
 START_TIMEOUT_S = 60.0
@@ -53,7 +53,7 @@ class RunningServer:
 
     @property
     def redis_url(self) -> str:
-        return locate.find(self.state_dir).redis_url
+        return server_file.find(self.state_dir).redis_url
 
     def workers(self, model: str) -> list[dict[str, Any]]:
         """The replicas of a model's default version, as describe lists them."""

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from marq import keys
-from marq.connection import Connection
-from marq.message import Reply, Request, decode
-from marq.registry import ModelSpec
-from workers.publisher import Publisher
+from marq.connections.blocking import Connection
+from marq.queue import scripts
+from marq.queue.entries import Reply, Request, decode
+from marq.queue.publishing import Publisher
+from marq.registry.spec import ModelSpec
 
 Answer = Callable[[Request], Reply]
 
@@ -37,7 +38,7 @@ class ThreadReplica:
 
     def _run(self) -> None:
         connection, publisher = Connection(self._url), Publisher(self._spec, "cpu")
-        connection.load_scripts()
+        connection.load_scripts(scripts.ALL.values())
         lanes = keys.lanes(self._spec.name, self._spec.version)
         read = (
             "XREADGROUP", "GROUP", keys.GROUP, "thread", "COUNT", 100, "BLOCK", 20,

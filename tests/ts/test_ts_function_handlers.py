@@ -12,7 +12,7 @@ import torch
 from base_handler import BaseHandler, handler_factory, setup
 from ts.torch_handler.base_handler import BaseHandler as BuiltIn
 from ts.utils.util import PredictionException
-from workers.runtime import loader
+from workers.handler import loader
 
 OWN = "def handle(data, context):\n    return ['own']\n"
 HANDLER = """

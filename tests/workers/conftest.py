@@ -8,20 +8,23 @@ from typing import Any
 import pytest
 from support import wait_for
 
-from marq import connection, keys
-from marq.connection import Connection
-from marq.message import Reply, decode_replies
-from marq.registry import ModelSpec, Registry
-from workers.pool import ReplicaPool
-from workers.recovery import Recovery
-from workers.replica_process import Ending, ReplicaProcess
-from workers.specs import PoolSpec
+from marq import keys
+from marq.connections import clients
+from marq.connections.blocking import Connection
+from marq.queue import scripts
+from marq.queue.entries import Reply, decode_replies
+from marq.registry.models import Registry
+from marq.registry.spec import ModelSpec
+from workers.launch import PoolSpec
+from workers.pool.celery_pool import ReplicaPool
+from workers.pool.recovery import Recovery
+from workers.pool.replica_process import Ending, ReplicaProcess
 
 
 @pytest.fixture
 def client(redis_url: str) -> Iterator[Any]:
     """redis-py, to look at what is stored."""
-    with connection.client(redis_url) as client:
+    with clients.client(redis_url) as client:
         yield client
 
 
@@ -49,7 +52,7 @@ def register(registry: Registry) -> Register:
 def plain(redis_url: str) -> Iterator[Connection]:
     """The connection that replicas use."""
     connection = Connection(redis_url)
-    connection.load_scripts()
+    connection.load_scripts(scripts.ALL.values())
     yield connection
     connection.close()
 
@@ -90,10 +93,10 @@ HANDLER = """
 import os, sys, time
 
 class Handler:
-    def initialize(self, context):
+    def initialize(self, context):  # noqa: ARG002
         print("device", context.system_properties["gpu_id"])
 
-    def handle(self, data, context):
+    def handle(self, data, context):  # noqa: ARG002
         return [self.answer(bytes(row["body"]) if "body" in row else b"", len(data)) for row in data]
 
     def answer(self, body, rows):

@@ -1,0 +1,174 @@
+"""Fetches remote archives (http, https, file, s3) into a directory."""
+
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urljoin, urlsplit
+
+from archive.errors import ArchiveExists, DownloadFailed
+from archive.formats.limits import CHUNK_BYTES, MIB
+from archive.store import s3
+
+if TYPE_CHECKING:
+    import httpx
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all if known
+
+_LOG_EVERY_BYTES = 256 * MIB
+_MAX_REDIRECTS = 5
+
+
+@dataclass(frozen=True)
+class Download:
+    """What may be fetched and how: `allowed` judges the URL of every redirect.
+
+    `signed`: http(s) requests carry an AWS signature, as objects encrypted with SSE-KMS need it.
+    """
+
+    allowed: Callable[[str], bool]
+    max_bytes: int
+    timeout_s: float
+    progress: Progress | None = None
+    signed: bool = False
+
+    def fetch(self, url: str, target: Path) -> None:
+        """Writes what is at `url` to `target`, which appears complete or not at all.
+
+        Raises ArchiveExists if `target` exists, DownloadFailed for everything that goes wrong on the way.
+        """
+        part = target.with_name(f".{secrets.token_hex(8)}.part")
+        with _failure_told(url):
+            if target.exists():
+                raise _exists(target)
+            try:
+                with part.open("xb") as file:
+                    for data in self._counted(url, target.name):
+                        file.write(data)
+                _publish(part, target)
+            finally:
+                part.unlink(missing_ok=True)
+
+    def _counted(self, url: str, name: str) -> Iterator[bytes]:
+        started, done = time.monotonic(), 0
+        for data, total in self._pieces(url):
+            done += len(data)
+            self._check(url, max(done, total or 0), time.monotonic() - started)
+            if self.progress:
+                self.progress(done, total)
+            if done // _LOG_EVERY_BYTES > (done - len(data)) // _LOG_EVERY_BYTES:
+                log.info("downloading %s: %d of %s bytes", name, done, total or "an unknown number of")
+            yield data
+        log.info("downloaded %s: %d bytes in %.1f s", name, done, time.monotonic() - started)
+
+    def _check(self, url: str, size: int, elapsed_s: float) -> None:
+        if size > self.max_bytes:
+            raise failed(url, f"It is larger than the limit of {self.max_bytes} bytes.")
+        if elapsed_s > self.timeout_s:
+            raise failed(url, f"It took longer than the limit of {self.timeout_s:g} s.")
+
+    def _pieces(self, url: str) -> Iterator[tuple[bytes, int | None]]:
+        if s3.is_s3(url):
+            return s3.received(url)
+        return _copied(url) if _is_file(url) else self._received(url)
+
+    def _received(self, url: str) -> Iterator[tuple[bytes, int | None]]:
+        import httpx
+
+        sign = s3.signer() if self.signed else None
+        # Asked for as it is: a compressed answer would be stored compressed.
+        headers = {"Accept-Encoding": "identity"}
+        with httpx.Client(timeout=httpx.Timeout(60.0, connect=10.0), headers=headers) as client:
+            location = url
+            for _ in range(_MAX_REDIRECTS + 1):
+                # The signature is for the URL as httpx spells it.
+                signature = sign(str(httpx.URL(location))) if sign else None
+                with client.stream("GET", location, headers=signature) as response:
+                    if not response.has_redirect_location:
+                        yield from _body(response, url)
+                        return
+                    location = self._redirected(url, location, response.headers["location"])
+        raise failed(url, f"It was redirected more than {_MAX_REDIRECTS} times.")
+
+    def _redirected(self, url: str, location: str, to: str) -> str:
+        target = urljoin(location, to)
+        if _is_file(target) or s3.is_s3(target) or not self.allowed(target):
+            raise failed(url, f"It redirects to {_shown(target)}, which matches no allowed URL.")
+        return target
+
+
+def failed(url: str, reason: str) -> DownloadFailed:
+    """The error of a download, with TorchServe's text."""
+    return DownloadFailed(f"Failed to download archive from: {url}", reason)
+
+
+def _exists(target: Path) -> ArchiveExists:
+    return ArchiveExists(
+        f"Model file already exists {target.name}",
+        "Register it by its file name, or delete it from the model store first.",
+    )
+
+
+@contextmanager
+def _failure_told(url: str) -> Iterator[None]:
+    try:
+        yield
+    except ArchiveExists:
+        raise
+    except DownloadFailed as error:
+        log.warning("failed to download %s: %s", _shown(url), error.reason)
+        raise
+    except s3.S3Unavailable as error:
+        log.warning("failed to download %s: %s", _shown(url), error)
+        raise failed(url, str(error)) from error
+    # Also what httpx raises, whose base classes cannot be named here without importing it.
+    except Exception as error:
+        log.warning("failed to download %s: %s: %s", _shown(url), type(error).__name__, error)
+        raise failed(url, f"{type(error).__name__}: {error}") from error
+
+
+def _publish(part: Path, target: Path) -> None:
+    """Unlike a rename, a link does not replace what another download has put there meanwhile."""
+    try:
+        os.link(part, target)
+    except FileExistsError as error:
+        raise _exists(target) from error
+    except OSError:  # a file system without links
+        part.replace(target)
+
+
+def _is_file(url: str) -> bool:
+    return url.lower().startswith("file:")
+
+
+def _shown(url: str) -> str:
+    """The URL as it may be logged: presigned URLs carry secrets in their query."""
+    return url.partition("?")[0]
+
+
+def _copied(url: str) -> Iterator[tuple[bytes, int]]:
+    parts = urlsplit(url)
+    source = Path(unquote(parts.path))
+    if parts.netloc.lower() not in ("", "localhost") or not source.is_file():
+        raise failed(url, f"{source} is no file on this machine.")
+    size = source.stat().st_size
+    with source.open("rb") as file:
+        while data := file.read(CHUNK_BYTES):
+            yield data, size
+
+
+def _body(response: "httpx.Response", url: str) -> Iterator[tuple[bytes, int | None]]:
+    if not response.is_success:
+        status = f"{response.status_code} {response.reason_phrase}".rstrip()
+        raise failed(url, f"The server answered {status}.")
+    declared = response.headers.get("content-length", "")
+    total = int(declared) if declared.isdigit() else None
+    for data in response.iter_raw():
+        yield data, total

@@ -1,0 +1,82 @@
+"""Token authorization of requests: one token for each plane, the same in all gateways."""
+
+import asyncio
+import hmac
+import re
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from marq import keys
+from marq.connections import clients
+from marq.errors import InvalidToken
+from marq.queue.broker import Broker
+from marq.registry.tokens import API, EXPIRING, write_key_file
+
+FAILED = "Token Authorization failed. Token either incorrect, expired, or not provided correctly"
+NOT_RENEWED = "Token Authentication failed. Token either incorrect, expired, or not provided correctly"
+_BEARER = re.compile(rb"^Bearer\s+(\S+)$")
+
+
+class Tokens:
+    """Checks `Authorization: Bearer` headers; `required` is False where authorization is off.
+
+    `local` is the token of this host's own commands; empty if they have none.
+    """
+
+    def __init__(self, required: bool, local: str = "") -> None:
+        self.required = required
+        self._local = local.encode()
+        self._tokens: dict[str, bytes] = {}
+        self._expires_ms: dict[str, int] = {}
+
+    def use(self, stored: dict[bytes, bytes]) -> bool:
+        """Takes the tokens as they are in Redis; whether they are other ones than before."""
+        before = dict(self._tokens)
+        for plane in (*EXPIRING, API):
+            self._tokens[plane] = stored.get(plane.encode(), b"")
+            self._expires_ms[plane] = int(stored.get(f"{plane}:expires".encode(), 0))
+        return self._tokens != before
+
+    def check(self, plane: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Raises InvalidToken unless the headers carry the plane's current token."""
+        given = next((value for name, value in headers if name == b"authorization"), b"")
+        match = _BEARER.match(given)
+        if not match:
+            raise InvalidToken(FAILED)
+        if _is(match[1], self._tokens.get(plane, b"")) and not self._has_expired(plane):
+            return
+        if plane == API or not _is(match[1], self._local):
+            raise InvalidToken(FAILED)
+
+    def _has_expired(self, plane: str) -> bool:
+        expires_ms = self._expires_ms[plane]
+        return bool(expires_ms) and time.time() * 1000 > expires_ms
+
+
+def _is(given: bytes, expected: bytes) -> bool:
+    return bool(expected) and hmac.compare_digest(given, expected)
+
+
+class TokenFollower:
+    """Keeps up with tokens that were renewed, here or on another host.
+
+    Called whenever something may have changed; rewrites the key file if it `writes_file`.
+    """
+
+    def __init__(self, tokens: Tokens, broker: Broker, redis_url: str, writes_file: bool) -> None:
+        self._tokens, self._broker, self._redis_url = tokens, broker, redis_url
+        self._writes_file = writes_file
+
+    async def __call__(self) -> None:
+        """Raises ServiceUnavailable while Redis is gone."""
+        if not self._tokens.required:
+            return
+        flat = await self._broker.execute("HGETALL", keys.TOKENS)
+        changed = self._tokens.use(dict(zip(flat[::2], flat[1::2], strict=True)))
+        if changed and self._writes_file:
+            await asyncio.to_thread(self._write)
+
+    def _write(self) -> None:
+        with clients.client(self._redis_url) as client:
+            write_key_file(Path.cwd(), client)

@@ -1,0 +1,154 @@
+"""The access log: `access_log.log`, a line for each HTTP request in TorchServe's format.
+
+Lines are collected and written four times a second: a request waits for no file.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from gateway.asgi import ASGIApp, Message, Receive, Scope, Send
+from gateway.http.fast_path import Exchange
+from gateway.http.protocols import InferenceProtocol
+from marq import logs
+
+log = logging.getLogger(__name__)
+
+FLUSH_EVERY_S = 0.25
+Entry = tuple[float, str, int, float]  # unix s, what `describe` made, status, s
+
+
+class AccessLog:
+    """One process's part of the file; every gateway of the host writes to the same one."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._file = path, _open(path)
+        self._entries: list[Entry] = []
+        self._as_json = os.environ.get(logs.FORMAT_VARIABLE) == "json"
+
+    def describe(self, remote: str, method: str, uri: str, protocol: str = "HTTP/1.1") -> str:
+        """A request as its line tells it; equal requests of a connection need it once."""
+        if not self._as_json:
+            return f' - /{remote} "{method} {uri} {protocol}" '
+        told = {"remote": remote, "method": method, "uri": uri, "protocol": protocol}
+        return json.dumps(told, ensure_ascii=False)[1:-1]
+
+    def add(self, request: str, status: int, seconds: float) -> None:
+        """Notes that a request, as described, was answered, and how long that took."""
+        self._entries.append((time.time(), request, status, seconds))
+
+    async def follow(self) -> None:
+        """Writes what has been noted, again and again; never returns."""
+        try:
+            while True:
+                await asyncio.sleep(FLUSH_EVERY_S)
+                self.flush()
+        finally:
+            self.flush()
+
+    def flush(self) -> None:
+        """One write. A file that cannot be written is told in the log; its lines are lost."""
+        entries, self._entries = self._entries, []
+        try:
+            self._keep_current()
+            if entries:
+                self._file.write((_as_json if self._as_json else _as_text)(entries))
+                self._file.flush()
+        except OSError as error:
+            log.warning("%d lines of %s could not be written: %s", len(entries), self._path, error)
+
+    def _keep_current(self) -> None:
+        """Rotates the file when it is due, and opens it anew when another process has done so."""
+        descriptor = self._file.fileno()
+        status = os.fstat(descriptor)
+        if logs.is_due(status, time.time()):
+            logs.rotate(self._path, descriptor)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(status, self._path.stat()):
+                return
+        self._file.close()
+        self._file = _open(self._path)
+
+
+class AccessLogged:
+    """An application whose requests are noted."""
+
+    def __init__(self, app: ASGIApp, access_log: AccessLog) -> None:
+        self._app, self._log = app, access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began, status = time.perf_counter(), 500
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note)
+        finally:
+            request = self._log.describe(
+                remote(scope.get("client")), scope["method"], _uri(scope), f"HTTP/{scope['http_version']}"
+            )
+            self._log.add(request, status, time.perf_counter() - began)
+
+
+class LoggedProtocol(InferenceProtocol):
+    """The short cut of predictions, with a line for each. `lines` is set once, at start."""
+
+    lines: AccessLog
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._asked: tuple[bytes, bytes] = b"", b""
+        self._request = ""
+
+    def _note(self, exchange: Exchange, status: int, seconds: float) -> None:
+        self.meter.answered(exchange.route, status, seconds)
+        asked = exchange.method, exchange.url
+        if asked != self._asked:  # most clients repeat theirs
+            self._asked = asked
+            method, uri = (part.decode("latin-1") for part in asked)
+            self._request = self.lines.describe(remote(self.client), method, uri)
+        self.lines.add(self._request, status, seconds)
+
+
+def remote(client: Sequence[Any] | None) -> str:
+    """host:port of a connection; `-` if it came through a Unix socket."""
+    return f"{client[0]}:{client[1]}" if client else "-"
+
+
+def _open(path: Path) -> TextIO:
+    return path.open("a", encoding="utf-8", errors="replace")
+
+
+def _uri(scope: Scope) -> str:
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    query: bytes = scope.get("query_string", b"")
+    return (raw + b"?" + query if query else raw).decode("latin-1")
+
+
+def _as_text(entries: Sequence[Entry]) -> str:
+    """Lines as TorchServe writes them. Requests of the same millisecond share its text."""
+    lines, last, clock = [], -1, ""
+    for now, request, status, seconds in entries:
+        if (moment := int(now * 1000)) != last:
+            last = moment
+            clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(now)) + f",{moment % 1000:03d}"
+        lines.append(f"{clock}{request}{status} {int(seconds * 1000 + 0.5)}\n")
+    return "".join(lines)
+
+
+def _as_json(entries: Sequence[Entry]) -> str:
+    return "".join(
+        f'{{"time": {now:.3f}, {request}, "status": {status}, "milliseconds": {seconds * 1000:.3f}}}\n'
+        for now, request, status, seconds in entries
+    )

@@ -1,0 +1,84 @@
+"""KServe and the Open Inference Protocol over HTTP: what is there, and whether it is ready."""
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from gateway.routing.routes import Routes
+from marq.errors import pretty
+from ts import __version__ as torchserve_version
+
+EXTENSIONS = ["kserve", "kubeflow"]
+PLATFORM = "pytorch_mar"
+NOT_READY: dict[int | str, dict[str, Any]] = {
+    503: {"description": "Not ready: the body is the same, with `false`."}
+}
+
+
+def readiness(routes: Routes) -> APIRouter:
+    """Version 1 of the protocol; TorchServe has it on the management address."""
+    api = APIRouter(tags=["KServe"])
+
+    @api.get("/v1/models/{model_name}")
+    def model_readiness(model_name: str) -> Response:
+        """Whether a replica of the default version is ready; 200 in any case."""
+        spec = routes.models().get(model_name)
+        return _json({"name": model_name, "ready": routes.is_ready(spec)})
+
+    return api
+
+
+def router(routes: Routes) -> APIRouter:
+    """Everything but the routes that run a model."""
+    api = APIRouter(tags=["KServe"])
+    model, version = "/v2/models/{model_name}", "/v2/models/{model_name}/versions/{model_version}"
+
+    @api.get("/v1/models")
+    def models() -> Response:
+        """The names of all models."""
+        return _json({"models": sorted(routes.models().defaults)})
+
+    @api.get("/v2")
+    def server_metadata() -> Response:
+        """Name, version and extensions of the server."""
+        # TorchServe's misspelt key is kept next to the protocol's
+        extensions = {"extenstion": EXTENSIONS, "extensions": EXTENSIONS}
+        return _json({"name": "Torchserve", "version": torchserve_version, **extensions})
+
+    @api.get("/v2/health/live")
+    def server_live() -> Response:
+        """Whether the server answers."""
+        return _json({"live": True})
+
+    @api.get("/v2/health/ready", responses=NOT_READY)
+    def server_ready() -> Response:
+        """Whether each default version that is to have replicas has one that is ready."""
+        models = routes.models()
+        wanted = [models.get(name) for name in models.defaults if name in models.specs]
+        ready = all(routes.is_ready(spec) for spec in wanted if spec.min_workers)
+        return _json({"ready": ready}, 200 if ready else 503)
+
+    @api.get(model)
+    @api.get(version)
+    def model_metadata(model_name: str, model_version: str | None = None) -> Response:
+        """Name and versions of a model; inputs and outputs are the handler's own affair."""
+        known = routes.models()
+        spec = known.get(model_name, model_version)
+        versions = [spec.version] if model_version else sorted(known.versions(model_name))
+        return _json(
+            {"name": spec.name, "versions": versions, "platform": PLATFORM, "inputs": [], "outputs": []}
+        )
+
+    @api.get(f"{model}/ready", responses=NOT_READY)
+    @api.get(f"{version}/ready", responses=NOT_READY)
+    def model_ready(model_name: str, model_version: str | None = None) -> Response:
+        """Whether a replica of the version is ready."""
+        spec = routes.models().get(model_name, model_version)
+        ready = routes.is_ready(spec)
+        return _json({"name": model_name, "ready": ready}, 200 if ready else 503)
+
+    return api
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(pretty(value), status, media_type="application/json")

@@ -1,0 +1,49 @@
+"""`GET /models/{model}?customized=true`: what a handler tells of itself."""
+
+import contextlib
+import json
+import time
+import uuid
+from typing import Any
+
+from marq import keys
+from marq.errors import ServiceError, ServiceUnavailable
+from marq.forms import FORM
+from marq.queue.entries import decode_replies
+from marq.registry.models import Registry
+from marq.registry.spec import ModelSpec
+
+
+def ask_handler(registry: Registry, spec: ModelSpec) -> dict[str, Any]:
+    """What the handler's `describe_handle` returns: a request to it with the header `describe`.
+
+    It goes to the front as if it had been tried before, because such a request gets a batch of its own.
+    An empty form is what becomes an empty row.
+    """
+    if not any(replica["state"] == "ready" for replica in registry.replicas(spec)):
+        raise ServiceUnavailable(
+            f'Model "{spec.name}" has no worker to serve describe request. '
+            "Please use scale workers API to add workers."
+        )
+    client, request_id = registry.redis, str(uuid.uuid4())
+    stream, deadline = keys.replies(request_id), time.time() + spec.response_timeout_s
+    entry = {
+        "id": request_id, "reply": stream, "headers": json.dumps({"describe": "True"}), "type": FORM,
+        "body": b"", "attempts": 1, "deadline": int(deadline * 1000),
+    }  # fmt: skip
+    client.xadd(keys.lane(spec.name, spec.version, keys.FRONT), entry)
+    while not (found := client.xread({stream: "0"}, block=1000)) and time.time() < deadline:
+        pass
+    client.delete(stream)
+    return _metadata(found[0][1][0][1] if found else {})
+
+
+def _metadata(fields: dict[bytes, bytes]) -> dict[str, Any]:
+    replies = decode_replies([part for pair in fields.items() for part in pair])
+    if not replies or replies[0].status >= 400:
+        reason = replies[0].body.decode(errors="replace") if replies else "no replica answered in time"
+        raise ServiceError(f"Failed to get customized model matadata.\n{reason}")
+    with contextlib.suppress(ValueError):
+        value = json.loads(replies[0].body)
+        return value if isinstance(value, dict) else {}
+    return {}

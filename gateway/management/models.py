@@ -1,0 +1,174 @@
+"""The management API: register, describe, scale, set-default, unregister; TorchServe's routes and texts.
+
+Handlers are plain functions that talk to Redis; FastAPI runs them in threads.
+"""
+
+import contextlib
+from typing import Any
+
+import anyio.from_thread
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Request, Response
+
+from gateway.asgi import content_type, read_body
+from gateway.management import description
+from gateway.management import parameters as openapi
+from gateway.management.describe_handler import ask_handler
+from gateway.management.parameters import PAGE, Customized, Limit, ModelVersion, PageToken, Timeout
+from gateway.management.responses import json_answer, outcome
+from gateway.management.scaling import Scaling
+from gateway.openapi import model_document
+from gateway.routing.routes import Routes
+from marq import gpus
+from marq.connections import clients
+from marq.control.readiness import start_failed, wait_for_dependencies, wait_for_workers, wait_until_stopped
+from marq.control.registration import model_store, resolve
+from marq.control.removal import clear, remove_download
+from marq.errors import Conflict, InvalidModelVersion, MethodNotAllowed, ModelFailed, RequestTimeout
+from marq.registry.models import Registry
+from marq.registry.spec import ModelSpec
+from marq.settings.fields import Settings
+
+UNDO_S = 10.0
+
+
+def router(settings: Settings, routes: Routes) -> APIRouter:
+    """All routes of the management API."""
+    api = APIRouter(tags=["management"], responses=openapi.ERRORS)
+    registry = Registry(clients.client(settings.redis_url))
+    handlers = Management(settings, routes, registry)
+    scaling = Scaling(registry, handlers.refresh)
+    restricted = [Depends(handlers.check_enabled)]
+    model, version = "/models/{model_name}", "/models/{model_name}/{model_version}"
+    api.get("/models")(handlers.list_models)
+    api.post(
+        "/models",
+        dependencies=restricted,
+        responses=openapi.REGISTERED,
+        openapi_extra=openapi.register_operation(),
+    )(handlers.register)
+    for path in (model, version):
+        api.get(path, responses=description.DESCRIBED)(handlers.describe)
+        api.put(path, responses=openapi.STARTED)(scaling.scale)
+        api.post(f"{path}/reload", responses=openapi.STARTED)(scaling.reload)
+        api.delete(path, dependencies=restricted, responses=openapi.UNREGISTERED)(handlers.unregister)
+    api.put(f"{version}/set-default")(handlers.set_default)
+    api.options(model)(handlers.document)
+    return api
+
+
+class Management:
+    """The handlers; method names and their first lines appear in the OpenAPI document."""
+
+    def __init__(self, settings: Settings, routes: Routes, registry: Registry) -> None:
+        self._settings, self._routes = settings, routes
+        self._registry = registry
+        self._gpus = len(gpus.visible(settings.number_of_gpu))
+
+    def check_enabled(self) -> None:
+        """Raises MethodNotAllowed unless models may be registered and unregistered."""
+        if not self._settings.enable_model_api:
+            raise MethodNotAllowed
+
+    def list_models(self, limit: Limit = None, next_page_token: PageToken = None) -> Response:
+        """The models, sorted by name, in pages."""
+        models = self._registry.models()
+        names = sorted(name for name in models.defaults if name in models.specs)
+        size = PAGE if limit is None or not 0 <= limit <= PAGE else limit
+        first = max(0, next_page_token or 0)
+        page = [models.get(name) for name in names[first : first + size]]
+        token = {"nextPageToken": str(first + size)} if first + size <= len(names) else {}
+        return json_answer({**token, "models": [{"modelName": m.name, "modelUrl": m.url} for m in page]})
+
+    def describe(
+        self, model_name: str, model_version: ModelVersion = None, customized: Customized = False
+    ) -> Response:
+        """The settings and replicas of a version; of all versions for the version `all`."""
+        models = self._registry.models()
+        if model_version == "all":
+            versions = models.versions(model_name)
+            return json_answer([self._described(versions[version]) for version in sorted(versions)])
+        spec = models.get(model_name, model_version)
+        metadata = {"customizedMetadata": ask_handler(self._registry, spec)} if customized else {}
+        return json_answer([self._described(spec) | metadata])
+
+    async def register(self, request: Request) -> Response:
+        """Registers a model version, and starts its replicas."""
+        if content_type(request.scope["headers"]).partition(b";")[0].strip().lower() == b"application/json":
+            body = await read_body(request.scope, request.receive, self._settings.max_request_size)
+            parameters = openapi.register_parameters(openapi.json_object(body))
+        else:
+            parameters = openapi.register_parameters(dict(request.query_params))
+        return await anyio.to_thread.run_sync(self._register, parameters)
+
+    def set_default(self, model_name: str, model_version: str) -> Response:
+        """Makes a version the one that requests without a version get."""
+        self._registry.set_default(model_name, model_version)
+        self.refresh()
+        return outcome(f'Default version successfully updated for model "{model_name}" to "{model_version}"')
+
+    def unregister(
+        self, model_name: str, model_version: ModelVersion = None, timeout: Timeout = None
+    ) -> Response:
+        """Stops the replicas of a version and forgets it; what is still queued is answered with 503."""
+        spec = self._registry.models().get(model_name, model_version)
+        self._remove(spec, timeout or self._settings.unregister_model_timeout)
+        return outcome(f'Model "{model_name}" unregistered')
+
+    def document(self, request: Request, model_name: str) -> Response:
+        """The OpenAPI document of one model."""
+        self._registry.models().versions(model_name)
+        title = f"RESTful Management API for: {model_name}"
+        return json_answer(model_document(request.app.openapi(), model_name, title, "/models/"))
+
+    def _register(self, parameters: openapi.RegisterParameters) -> Response:
+        spec = resolve(self._settings, parameters.registration())
+        began = self._registry.now()
+        try:
+            self._registry.register(spec)
+        except Conflict:
+            remove_download(model_store(self._settings), self._registry, spec)
+            raise
+        self.refresh()
+        if spec.has_dependencies and (reason := wait_for_dependencies(self._registry, spec, began)):
+            self._undo(spec)
+            raise ModelFailed(reason)
+        subject = f'Model "{spec.name}" Version: {spec.version} registered with'
+        if not spec.min_workers:
+            return outcome(
+                f"{subject} 0 initial workers. Use scale workers API to add workers for the model."
+            )
+        if not parameters.synchronous:
+            return outcome("Processing worker updates...", 202)
+        ready, reason = wait_for_workers(self._registry, spec)
+        if not reason:
+            return outcome(f"{subject} {spec.min_workers} initial workers")
+        if ready:
+            return outcome("Workers scaling in progress...", 206)
+        self._undo(spec)
+        raise start_failed(spec.name, spec.version, reason)
+
+    def _undo(self, spec: ModelSpec) -> None:
+        with contextlib.suppress(RequestTimeout, InvalidModelVersion):
+            self._remove(spec, UNDO_S)
+
+    def _remove(self, spec: ModelSpec, timeout_s: float) -> None:
+        """Raises InvalidModelVersion, or RequestTimeout if its pools do not end; then it stays."""
+        self._registry.unregister(spec)
+        self.refresh()
+        try:
+            wait_until_stopped(self._registry, spec, timeout_s)
+        except RequestTimeout:
+            self._registry.put(spec)
+            self.refresh()
+            raise
+        clear(self._registry, spec, self._settings.job_result_ttl_s)
+        remove_download(model_store(self._settings), self._registry, spec)
+
+    def refresh(self) -> None:
+        """Whoever gets the answer may at once use what has changed."""
+        anyio.from_thread.run(self._routes.refresh)
+
+    def _described(self, spec: ModelSpec) -> dict[str, Any]:
+        reports = list(self._registry.live_reports(spec).values())
+        return description.description(spec, reports, self._registry.waiting(spec), self._gpus)

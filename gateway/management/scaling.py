@@ -1,0 +1,78 @@
+"""Changes to a registered version: how many replicas it has, how often requests may be tried, and reloads."""
+
+from collections.abc import Callable
+
+from fastapi import Response
+
+from gateway.management.parameters import Attempts, MaxWorker, MinWorker, ModelVersion, Synchronous, Timeout
+from gateway.management.responses import outcome
+from marq.control.readiness import start_failed, wait_for_workers
+from marq.errors import BadRequest
+from marq.registry.models import Registry
+from marq.registry.spec import ModelSpec
+
+
+class Scaling:
+    """The handlers; `refresh` makes this gateway use what has changed.
+
+    Method names and their first lines appear in the OpenAPI document.
+    """
+
+    def __init__(self, registry: Registry, refresh: Callable[[], None]) -> None:
+        self._registry, self._refresh = registry, refresh
+
+    def scale(
+        self,
+        model_name: str,
+        model_version: ModelVersion = None,
+        min_worker: MinWorker = None,
+        max_worker: MaxWorker = None,
+        max_attempts: Attempts = None,
+        synchronous: Synchronous = False,
+        timeout: Timeout = None,
+    ) -> Response:
+        """Sets how many replicas a version has, and how often its requests may be tried."""
+        fewest = 1 if min_worker is None else min_worker
+        most = fewest if max_worker is None else max_worker
+        if most < fewest:
+            raise BadRequest("max_worker cannot be less than min_worker.")
+        spec = self._registry.models().get(model_name, model_version)
+        version = f", version: {model_version}" if model_version else ""
+        if max_attempts is not None:
+            spec = self._registry.allow_attempts(spec, max_attempts)
+            if min_worker is None and max_worker is None:
+                return outcome(f"maxAttempts set to {max_attempts} for model: {model_name}{version}")
+        spec = self._resize(spec, fewest, most)
+        if not synchronous:
+            return outcome("Processing worker updates...", 202)
+        ready, reason = wait_for_workers(self._registry, spec, timeout)
+        if not reason:
+            return outcome(f"Workers scaled to {fewest} for model: {model_name}{version}")
+        if ready:
+            return outcome("Workers scaling in progress...", 206)
+        raise start_failed(model_name, model_version or "null", reason)
+
+    def _resize(self, spec: ModelSpec, fewest: int, most: int) -> ModelSpec:
+        """Replicas that have been failing are started anew."""
+        failing = any(report["failures"] for report in self._registry.live_reports(spec).values())
+        scaled = self._registry.scale(spec, fewest, most, anew=failing)
+        self._refresh()
+        return scaled
+
+    def reload(
+        self,
+        model_name: str,
+        model_version: ModelVersion = None,
+        synchronous: Synchronous = False,
+        timeout: Timeout = None,
+    ) -> Response:
+        """Replaces all replicas of a version, each when its successor is ready."""
+        spec = self._registry.reload(self._registry.models().get(model_name, model_version))
+        if not synchronous:
+            return outcome("Processing worker updates...", 202)
+        ready, reason = wait_for_workers(self._registry, spec, timeout)
+        if not reason:
+            return outcome(f"Workers reloaded for model: {spec.name}, version: {spec.version}")
+        if ready:
+            return outcome("Workers reloading in progress...", 206)
+        raise start_failed(spec.name, spec.version, reason)

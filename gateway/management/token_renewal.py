@@ -1,0 +1,43 @@
+"""`/token`: new keys for the planes whose keys expire."""
+
+import logging
+import time
+from pathlib import Path
+
+from fastapi import APIRouter, Request, Response
+
+from gateway.auth import NOT_RENEWED, Tokens
+from gateway.openapi import OTHER_METHODS
+from marq.connections import clients
+from marq.control.readiness import SETTLE_S
+from marq.errors import InvalidToken
+from marq.registry.tokens import API, EXPIRING, renew, write_key_file
+from marq.settings.fields import Settings
+
+log = logging.getLogger(__name__)
+
+
+def router(settings: Settings, tokens: Tokens) -> APIRouter:
+    """The route that makes a key."""
+    client = clients.client(settings.redis_url)
+    api = APIRouter(tags=["tokens"])
+
+    @api.get("/token")
+    @api.api_route("/token", methods=OTHER_METHODS, include_in_schema=False)
+    def renew_token(request: Request, type: str | None = None) -> Response:  # noqa: A002 - the parameter's name
+        """Makes a new key for the plane `management` or `inference`, and writes it to the key file.
+
+        Takes the API key. All gateways know the new key when this answers; the old one is good no more.
+        """
+        try:
+            tokens.check(API, request.scope["headers"])
+        except InvalidToken:
+            raise InvalidToken(NOT_RENEWED) from None
+        if type not in EXPIRING:
+            raise InvalidToken(NOT_RENEWED)
+        renew(client, type, settings.token_expiration_min)
+        write_key_file(Path.cwd(), client)
+        time.sleep(SETTLE_S)
+        return Response(b"\n", media_type="application/json")
+
+    return api

@@ -1,0 +1,116 @@
+"""Counts what a gateway process answers: predictions from the hot path, all else in an ASGI middleware.
+
+Counting is a dictionary look-up and a few additions; names, labels and Redis come into play once a second
+(`gateway.metrics.storing`).
+"""
+
+import time
+from bisect import bisect_left
+from typing import NamedTuple
+
+from gateway.asgi import ASGIApp, Message, Receive, Scope, Send
+from gateway.inference import urls
+from gateway.routing.routes import Route, Routes
+from marq.errors import ServiceError
+from marq.metrics.catalog import REQUEST
+
+PREDICTION, JOB, JOB_STATUS, MANAGEMENT, OTHER = "prediction", "job", "job_status", "management", "other"
+ABANDONED = 499  # the status of a request whose client went away before its answer
+BUCKETS = REQUEST.buckets
+
+
+class Answers:
+    """How many answers there were, and how long they took."""
+
+    __slots__ = ("counts", "seconds")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.seconds = 0.0
+
+
+class What(NamedTuple):
+    """What answers are counted by; `route` is None where no registered model was meant."""
+
+    route: Route | None
+    status: int
+    kind: str
+
+
+class RequestMeter:
+    """Counts the answers of one process, until somebody takes the counts."""
+
+    def __init__(self) -> None:
+        self._predictions: dict[tuple[Route, int], Answers] = {}
+        self._others: dict[What, Answers] = {}
+
+    def answered(self, route: Route, status: int, seconds: float) -> None:
+        """Counts one prediction. On the hot path: no calls but one."""
+        key = (route, status)
+        try:
+            answers = self._predictions[key]
+        except KeyError:
+            answers = self._predictions[key] = Answers()
+        answers.seconds += seconds
+        answers.counts[bisect_left(BUCKETS, seconds)] += 1
+
+    def count(self, kind: str, route: Route | None, status: int, seconds: float) -> None:
+        """Counts one request of any kind."""
+        answers = self._others.setdefault(What(route, status, kind), Answers())
+        answers.seconds += seconds
+        answers.counts[bisect_left(BUCKETS, seconds)] += 1
+
+    def take(self) -> list[tuple[What, Answers]]:
+        """What was answered since the last time."""
+        predictions, self._predictions = self._predictions, {}
+        others, self._others = self._others, {}
+        hot = ((What(*key, PREDICTION), answers) for key, answers in predictions.items())
+        return [*hot, *others.items()]
+
+
+class Metered:
+    """An application whose answers are counted."""
+
+    def __init__(self, app: ASGIApp, meter: RequestMeter, routes: Routes) -> None:
+        self._app, self._meter, self._routes = app, meter, routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, began = ABANDONED, time.monotonic()
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        kind, route = self._meaning(scope)  # before it is answered: a model may be gone afterwards
+        try:
+            await self._app(scope, receive, watch)
+        finally:
+            self._meter.count(kind, route, status, time.monotonic() - began)
+
+    def _meaning(self, scope: Scope) -> tuple[str, Route | None]:
+        """The kind of a request, and the model that it is for."""
+        segments = [segment for segment in scope["path"].split("/") if segment]
+        match scope["method"], *segments:
+            case "OPTIONS", *_:
+                return OTHER, None
+            case _, "predictions", model, *rest:
+                return PREDICTION, self._route(model, rest[0] if rest else None)
+            case "POST", "jobs", model, *rest:
+                return JOB, self._route(model, rest[0] if rest else None)
+            case _, "jobs", *_:
+                return JOB_STATUS, None
+        if target := urls.parse(segments):
+            return PREDICTION, self._route(target.model, target.version)
+        return (MANAGEMENT if segments[:1] == ["models"] else OTHER), None
+
+    def _route(self, model: str, version: str | None) -> Route | None:
+        """None for a model that is not there: labels must not grow with what clients make up."""
+        try:
+            return self._routes.find(model, version)
+        except ServiceError:
+            return None

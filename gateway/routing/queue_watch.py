@@ -1,0 +1,115 @@
+"""Keeps the backlogs true: several times a second Redis is asked what really waits, and how much room it has.
+
+Other gateways and producers queue, too.
+"""
+
+import asyncio
+import logging
+import time
+
+import hiredis
+
+from gateway.routing.admission import Backlog, Room
+from marq import keys
+from marq.errors import ServiceUnavailable
+from marq.queue import scripts
+from marq.queue.broker import Broker
+from marq.registry.spec import ModelSpec
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 0.2
+IDLE_AT_ONCE = 100  # of the models that nothing is known to wait for, at one look
+FULL_AT = 0.9  # of Redis's `maxmemory`: what is left is for replies and acknowledgements
+LOW_ON_MEMORY = "Redis has used {used} of {limit} bytes of memory (maxmemory); new requests would not fit."
+MEASURED = 100  # nodes of a lane, from which Redis estimates its size
+
+
+class Backlogs:
+    """The backlogs of all model versions."""
+
+    def __init__(self, job_limit: int, byte_limit: int) -> None:
+        self._job_limit = job_limit
+        self._room = Room(byte_limit, byte_limit)
+        self._known: dict[str, Backlog] = {}
+        self._sizes: dict[str, int] = {}  # bytes in the lanes, by the same keys
+        self._looks = 0
+        self._reason = ""
+        self._warned = False
+
+    def of(self, spec: ModelSpec) -> Backlog:
+        """The one backlog of a model version, with the limits of its spec."""
+        if known := self._known.get(spec.key):
+            known.configure(spec, self._job_limit)
+            return known
+        made = self._known[spec.key] = Backlog(spec, self._job_limit, self._room)
+        made.refuse(self._reason)
+        return made
+
+    def keep(self, model_keys: set[str]) -> None:
+        """Forgets the versions that are not registered any more."""
+        for key in self._known.keys() - model_keys:
+            del self._known[key]
+            self._sizes.pop(key, None)
+
+    async def follow(self, broker: Broker) -> None:
+        """Looks again and again; never returns. What cannot be asked stays as it was."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            try:
+                await self._look(broker)
+            except (hiredis.ReplyError, ConnectionError, ServiceUnavailable) as error:
+                log.debug("the backlog cannot be read: %s", error)
+
+    async def _look(self, broker: Broker) -> None:
+        every = 1 + len(self._known) // IDLE_AT_ONCE
+        read = [
+            backlog
+            for number, backlog in enumerate(self._known.values(), self._looks)
+            if self._is_busy(backlog) or number % every == 0
+        ]
+        self._looks += 1
+        found = await asyncio.gather(*(_read(broker, backlog.spec) for backlog in read))
+        now = time.monotonic()
+        for backlog, (waiting, taken, size) in zip(read, found, strict=True):
+            backlog.note(waiting, taken if taken >= 0 else None, now)
+            if self._known.get(backlog.spec.key) is backlog:  # it may have been unregistered meanwhile
+                self._sizes[backlog.spec.key] = size
+        self._room.note(sum(self._sizes.values()))
+        self._judge_memory(await self._read_memory(broker))
+
+    def _is_busy(self, backlog: Backlog) -> bool:
+        return backlog.waiting > 0 or self._sizes.get(backlog.spec.key, 0) > 0
+
+    async def _read_memory(self, broker: Broker) -> bytes:
+        """What Redis says of its memory; nothing where a user must not ask."""
+        try:
+            info: bytes = await broker.execute("INFO", "memory")
+        except hiredis.ReplyError as error:
+            if not self._warned:
+                log.warning("nothing is refused for want of memory: Redis does not tell (INFO): %s", error)
+            self._warned = True
+            return b""
+        return info
+
+    def _judge_memory(self, info: bytes) -> None:
+        stored = dict(line.split(":", 1) for line in info.decode().split() if ":" in line)
+        used, limit = int(stored.get("used_memory", 0)), int(stored.get("maxmemory", 0))
+        reason = LOW_ON_MEMORY.format(used=used, limit=limit) if limit and used > FULL_AT * limit else ""
+        if bool(reason) != bool(self._reason):
+            log.warning("%s", reason or "Redis has room again.")
+        if reason or self._reason:
+            for backlog in self._known.values():
+                backlog.refuse(reason)
+        self._reason = reason
+
+
+async def _read(broker: Broker, spec: ModelSpec) -> list[int]:
+    """What `backlog.lua` returns; nothing of lanes that cannot be read: the other models' still can."""
+    lanes = keys.lanes(spec.name, spec.version)
+    try:
+        found: list[int] = await broker.run(scripts.BACKLOG, lanes, keys.GROUP, MEASURED)
+    except hiredis.ReplyError as error:
+        log.warning("the lanes of %s cannot be read: %s", spec.key, error)
+        return [0, -1, 0]
+    return found

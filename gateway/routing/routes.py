@@ -1,0 +1,162 @@
+"""Which requests go to which lane: the registry, precomputed for the request path."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+from urllib.parse import quote
+
+import hiredis
+import redis
+
+from gateway.routing.admission import Backlog
+from gateway.routing.queue_watch import Backlogs
+from marq import keys
+from marq.connections import clients
+from marq.errors import ModelNotFound, ModelVersionNotFound, ResourceNotFound, ServiceUnavailable
+from marq.registry.models import HEARTBEAT_S, Models, Registry
+from marq.registry.spec import ModelSpec, cannot_load
+from marq.settings.fields import Settings
+
+log = logging.getLogger(__name__)
+
+NO_WORKER = (
+    '{subject} has no worker to serve inference request. Please use scale workers API to add workers. '
+    "If this is a sequence inference, please check if it is closed, or expired; "
+    "or exceeds maxSequenceJobQueueSize"
+)  # fmt: skip
+
+
+class Route:
+    """Where requests for one model version go, and what refuses them."""
+
+    __slots__ = ("backlog", "client_timeout_ms", "hopeless", "lane", "spec", "unavailable", "versioned")
+
+    def __init__(self, spec: ModelSpec, versioned: bool, backlog: Backlog, hopeless: str) -> None:
+        self.spec, self.backlog = spec, backlog
+        self.hopeless = hopeless  # why it cannot be loaded, if so
+        self.versioned = versioned  # whether the URL names the version
+        self.lane = keys.lane(spec.name, spec.version).encode()
+        self.client_timeout_ms = spec.client_timeout_ms
+        subject = f'Model "{spec.name}" Version {spec.version}"' if versioned else f'Model "{spec.name}"'
+        self.unavailable = hopeless if spec.min_workers else NO_WORKER.format(subject=subject)
+
+    def check_job(self) -> None:
+        """Raises ServiceUnavailable if the model cannot be loaded; jobs wait for models without replicas."""
+        if self.hopeless:
+            raise ServiceUnavailable(self.hopeless)
+
+    def check(self) -> None:
+        """Raises ServiceUnavailable if nothing would ever take the request."""
+        if self.unavailable:
+            raise ServiceUnavailable(self.unavailable)
+
+
+class Routes:
+    """All routes; kept up to date with the registry."""
+
+    def __init__(self, config: Settings) -> None:
+        self._url = url = config.redis_url
+        self.backlogs = Backlogs(config.max_queued_jobs, config.max_queued_bytes)
+        self._registry = Registry(clients.client(url))
+        self._by_name: dict[str, dict[str | None, Route]] = {}
+        self.urls: dict[bytes, Route] = {}  # "/predictions/model[/version]" -> route
+        self.startup_models: list[str] = []
+        self.healthy = True  # whether no default version has been failing for longer than it may
+
+    async def refresh(self) -> None:
+        """Reads the registry. Raises redis.RedisError."""
+        models = await asyncio.to_thread(self._registry.models)
+        hopeless = await asyncio.to_thread(self._find_hopeless, models)
+        self._use(models, hopeless)
+        self.healthy = not any(models.get(name).key in hopeless for name in models.defaults)
+
+    async def follow(self, refreshed: Callable[[], Awaitable[None]]) -> None:
+        """Refreshes whenever the registry changes, and every second in any case; never returns.
+
+        `refreshed` is called each time, too: the management stream tells of more than models.
+        """
+        client = clients.asynchronous_client(self._url)
+        seen: bytes | str = ""
+        while True:
+            try:
+                # Not "$", again and again: what happens during a refresh would be missed.
+                seen = seen or await _newest_change(client)
+                if found := await client.xread({keys.MANAGEMENT: seen}, block=int(HEARTBEAT_S * 1000)):
+                    seen = found[0][1][-1][0]
+                await self.refresh()
+                await refreshed()
+            except (redis.RedisError, hiredis.ReplyError, ServiceUnavailable) as error:
+                log.warning("the registry cannot be read: %s", error)
+                await asyncio.sleep(HEARTBEAT_S)
+
+    def find(self, model: str, version: str | None = None) -> Route:
+        """The route of a version, or of the default one. Raises ModelNotFound or ModelVersionNotFound."""
+        versions = self._by_name.get(model)
+        if versions is None:
+            raise ModelNotFound(f"Model not found: {model}")
+        if version not in versions:
+            raise ModelVersionNotFound(f"Model version: {version} does not exist for model: {model}")
+        return versions[version]
+
+    def find_path(self, path: str) -> tuple[Route, bytes]:
+        """(route, rest of the path) for any spelling of `/predictions/model[/version[/rest]]`.
+
+        Raises ResourceNotFound, ModelNotFound or ModelVersionNotFound.
+        """
+        segments = [segment for segment in path.split("/") if segment]
+        if len(segments) < 2:
+            raise ResourceNotFound
+        version = segments[2] if len(segments) > 2 else None
+        return self.find(segments[1], version), "/".join(segments[3:]).encode()
+
+    def models(self) -> Models:
+        """The registry as it is now. Raises redis.RedisError."""
+        return self._registry.models()
+
+    def is_ready(self, spec: ModelSpec) -> bool:
+        """Whether a replica of the version can answer now. Raises redis.RedisError."""
+        return any(replica["state"] == "ready" for replica in self._registry.replicas(spec))
+
+    def _find_hopeless(self, models: Models) -> dict[str, str]:
+        """Versions that have been failing to load for longer than they may -> why."""
+        now, hopeless = time.time(), {}
+        for spec in models:
+            reports = self._registry.live_reports(spec).values()
+            failing = [report for report in reports if report.get("failing_since")]
+            ready = any(replica["state"] == "ready" for report in reports for replica in report["replicas"])
+            if not failing or ready:
+                continue
+            longest = min(failing, key=lambda report: float(report["failing_since"]))
+            if now - longest["failing_since"] > spec.max_retry_timeout_s:
+                hopeless[spec.key] = cannot_load(spec, longest["reason"])
+        return hopeless
+
+    def _use(self, models: Models, hopeless: dict[str, str]) -> None:
+        by_name: dict[str, dict[str | None, Route]] = {}
+        for spec in models:
+            by_name.setdefault(spec.name, {})[spec.version] = Route(
+                spec, True, self.backlogs.of(spec), hopeless.get(spec.key, "")
+            )
+        for name, version in models.defaults.items():
+            if name in by_name and version in by_name[name]:
+                named = by_name[name][version]
+                by_name[name][None] = Route(
+                    named.spec, False, named.backlog, hopeless.get(named.spec.key, "")
+                )
+        self.backlogs.keep({spec.key for spec in models})
+        self._by_name = by_name
+        self.startup_models = sorted({spec.name for spec in models if spec.loaded_at_startup})
+        self.urls = dict(_urls(by_name))
+
+
+async def _newest_change(client: Any) -> bytes | str:
+    newest = await client.xrevrange(keys.MANAGEMENT, count=1)
+    return newest[0][0] if newest else "0"
+
+
+def _urls(by_name: dict[str, dict[str | None, Route]]) -> Iterator[tuple[bytes, Route]]:
+    for name, versions in by_name.items():
+        for version, route in versions.items():
+            yield (f"/predictions/{name}" + (f"/{quote(version)}" if version else "")).encode(), route

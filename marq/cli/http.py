@@ -1,0 +1,128 @@
+"""The server's inference address as the commands use it."""
+
+import mimetypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from marq.cli.options import STDIN
+from marq.errors import MarqError
+
+if TYPE_CHECKING:
+    import httpx
+
+CONNECT_TIMEOUT_S = 5.0
+LONGEST_MESSAGE = 2000
+UNKNOWN_TYPE = "application/octet-stream"
+
+
+class RequestFailed(MarqError):
+    """Raised when the server does not answer, or answers with an error."""
+
+
+class Api:
+    """Requests to one address. `transport`: for a server on this host, which no proxy is asked for."""
+
+    def __init__(self, address: str, token: str, transport: "httpx.HTTPTransport | None" = None) -> None:
+        import httpx
+
+        parts = urlsplit(address)
+        self._host = parts.netloc.rpartition("@")[2] or address
+        try:
+            self._client = httpx.Client(
+                base_url="http://localhost" if parts.scheme == "unix" else address,
+                headers={"Authorization": f"Bearer {token}"} if token else {},
+                timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
+                transport=transport,
+                trust_env=transport is None,
+            )
+        except (httpx.InvalidURL, ValueError) as error:
+            raise RequestFailed(f"{self._host} cannot be asked: {error}") from error
+
+    @contextmanager
+    def send(self, method: str, path: str, **options: Any) -> Iterator["httpx.Response"]:
+        """The answer, its body not read yet. `options` are those of httpx. Raises RequestFailed."""
+        import httpx
+
+        try:
+            with self._client.stream(method, path, **options) as response:
+                if response.is_error:
+                    response.read()
+                    raise RequestFailed(_message(response))
+                yield response
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            cause = str(error) or type(error).__name__
+            raise RequestFailed(f"The server at {self._host} does not answer: {cause}") from error
+
+    def ask(self, method: str, path: str, key: str, **options: Any) -> dict[str, Any]:
+        """The JSON object of the answer, which has this key. Raises RequestFailed."""
+        answer = self.json(method, path, **options)
+        if not isinstance(answer, dict) or key not in answer:
+            raise RequestFailed(f"The server at {self._host} does not answer as marq does.")
+        return answer
+
+    def json(self, method: str, path: str, **options: Any) -> Any:
+        """The JSON of the answer, None if it is none. Raises RequestFailed."""
+        with self.send(method, path, **options) as response:
+            response.read()
+            try:
+                return response.json()
+            except ValueError:
+                return None
+
+
+def connect(url: str | None, token: str | None, state_dir: Path | None, management: bool = False) -> Api:
+    """The server at `url`, or the one that runs on this host, with its token. Raises ServerNotFound.
+
+    `management`: its management address, else the one for inference.
+    """
+    if url:
+        return Api(url if "://" in url else f"http://{url}", token or "")
+    from marq.host import server_file
+
+    server = server_file.find(state_dir)
+    address = server.management_address if management else server.inference_address
+    return Api(address, token or server.token, _transport(address, server.certificate))
+
+
+def _transport(address: str, certificate: str) -> "httpx.HTTPTransport":
+    """To a server on this host: a Unix socket, or TLS that trusts this server's own certificate alone."""
+    import httpx
+
+    if address.startswith("unix:"):
+        return httpx.HTTPTransport(uds=address.removeprefix("unix:"))
+    if not address.startswith("https:"):
+        return httpx.HTTPTransport()
+    import ssl
+
+    context = ssl.create_default_context(cafile=certificate)
+    context.check_hostname = False  # it is made for the name that other hosts use
+    return httpx.HTTPTransport(verify=context)
+
+
+def path(*segments: str | None) -> str:
+    """A URL path; segments that are None are left out."""
+    return "".join(f"/{quote(segment, safe=':')}" for segment in segments if segment is not None)
+
+
+def upload(file: Path, content_type: str | None) -> dict[str, Any]:
+    """What a file (`-`: standard input) adds to a request."""
+    content = sys.stdin.buffer.read() if file == STDIN else file.read_bytes()
+    return {"content": content, "headers": {"Content-Type": content_type or guess_type(file)}}
+
+
+def guess_type(file: Path) -> str:
+    """The media type by the file's name; a compressed file is bytes, whatever is in it."""
+    kind, compression = mimetypes.guess_type(file.name)
+    return kind if kind and not compression else UNKNOWN_TYPE
+
+
+def _message(response: "httpx.Response") -> str:
+    try:
+        error = response.json()
+        return f"{error['type']} ({response.status_code}): {error['message']}"
+    except (ValueError, KeyError, TypeError):
+        return f"status {response.status_code}: {response.text[:LONGEST_MESSAGE]}"

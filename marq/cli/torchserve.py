@@ -1,0 +1,173 @@
+"""The `torchserve` command: TorchServe's flags, messages and exit codes, in front of marq's server."""
+
+import argparse
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import psutil
+
+from marq.errors import MarqError
+from marq.host import processes
+from marq.settings import loading, properties
+from marq.settings.sources import LOG_VARIABLE
+from ts.version import __version__
+
+PID_FILE = ".model_server.pid"
+KEY_FILE = "key_file.json"
+STOP_TIMEOUT_S = 60
+LOGS = Path("logs")  # as in TorchServe, unless LOG_LOCATION says otherwise
+# What the command line of a server has in it. (The last one: TorchServe's own.)
+MARKS = frozenset(("marq.host.watcher", "marq.cli.torchserve", "torchserve", "org.pytorch.serve.ModelServer"))
+WITHOUT_EFFECT = ("log_config", "cpp_log_config", "plugins_path", "workflow_store")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The console script; ends the process with TorchServe's exit codes."""
+    options = parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if options.version:
+        _say(f"TorchServe Version is {__version__}")
+        sys.exit(0)
+    if options.stop:
+        stop(options.foreground)
+    start(options, given)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="torchserve", description="Torchserve")
+    command = made.add_mutually_exclusive_group()
+    command.add_argument("-v", "--version", action="store_true", help="Print TorchServe's version")
+    command.add_argument("--start", action="store_true", help="Start the server")
+    command.add_argument("--stop", action="store_true", help="Stop the server")
+    made.add_argument("--ts-config", metavar="FILE", help="The config.properties to use")
+    made.add_argument("--model-store", metavar="DIR", help="Where model archives are; mandatory")
+    made.add_argument("--workflow-store", metavar="DIR", help="Has no effect: there are no workflows")
+    made.add_argument(
+        "--models", metavar="[NAME=]FILE", nargs="+", help="Archives to load: files or URLs; all: the store"
+    )
+    made.add_argument("--log-config", metavar="FILE", help="Has no effect: see MARQ_LOG_FORMAT")
+    made.add_argument("--cpp-log-config", metavar="FILE", help="Has no effect: there is no C++ backend")
+    made.add_argument("--foreground", action="store_true", help="Stay in the foreground; --stop waits")
+    made.add_argument(
+        "--no-config-snapshots", "--ncs", action="store_true",
+        help="Forget the models that were registered over HTTP before",
+    )  # fmt: skip
+    made.add_argument("--plugins-path", "--ppath", metavar="PATH", help="Has no effect: there is no Java")
+    made.add_argument(
+        "--disable-token-auth", "--dt", action="store_true", help="Answer requests without a token"
+    )
+    made.add_argument(
+        "--enable-model-api", action="store_true", help="Allow to register and unregister models over HTTP"
+    )
+    return made
+
+
+def start(options: argparse.Namespace, given: Sequence[str]) -> NoReturn:
+    """Starts a server, in the background unless told otherwise. In the foreground it never returns."""
+    if (pid := _running_pid()) and pid != os.getpid():
+        _fail("TorchServe is already running, please use torchserve --stop to stop TorchServe.")
+    from marq.host import supervisor  # it needs more than `--stop` does
+
+    try:
+        resolved = _resolve(options)
+        if not options.foreground:
+            child = subprocess.Popen(
+                [sys.executable, "-P", "-m", "marq.cli.torchserve", *given, "--foreground"],
+                stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+            _pid_file().write_text(str(child.pid))
+            sys.exit(0)
+        _pid_file().write_text(str(os.getpid()))
+        supervisor.start(resolved, _say)
+    except MarqError as error:
+        _fail(str(error))
+
+
+def _resolve(options: argparse.Namespace) -> loading.Resolved:
+    """Checks what TorchServe checks, in its words. Raises SettingsError."""
+    if (temp := os.environ.get("TEMP")) and not Path(temp).is_dir():
+        _fail(f"Invalid temp directory: {temp}, please check TEMP environment variable.")
+    for flag in ("log_config", "cpp_log_config"):
+        _check(flag, "file", getattr(options, flag), Path.is_file)
+    file = properties.discover(Path(options.ts_config) if options.ts_config else None)
+    for flag in ("model_store", "workflow_store"):
+        _check(flag, "directory", getattr(options, flag), Path.is_dir)
+    given = {
+        "model_store": Path(options.model_store).resolve() if options.model_store else None,
+        "models": ",".join(options.models) if options.models else None,
+        "forget_models": options.no_config_snapshots or None,
+        "disable_token_auth": options.disable_token_auth or None,
+        "enable_model_api": options.enable_model_api or None,
+    }
+    resolved = loading.resolve(file, given, {LOG_VARIABLE: str(LOGS.resolve()), **os.environ})
+    if resolved.settings.model_store is None:
+        _fail("Missing mandatory parameter --model-store")
+    _check("model_store", "directory", str(resolved.settings.model_store), Path.is_dir)
+    flags = [f"--{flag.replace('_', '-')}" for flag in WITHOUT_EFFECT if getattr(options, flag)]
+    resolved.ignored.extend(flags)
+    return resolved
+
+
+def _check(flag: str, what: str, given: str | None, exists: Callable[[Path], bool]) -> None:
+    if given and not exists(Path(given)):
+        _fail(f"--{flag.replace('_', '-')} {what} not found: {given}")
+
+
+def stop(wait: bool) -> NoReturn:
+    """Stops the server; what runs is finished. Exit code 0 in any case, as in TorchServe."""
+    Path(KEY_FILE).unlink(missing_ok=True)
+    pid = _running_pid()
+    if pid is None:
+        _say("TorchServe is not currently running.")
+        sys.exit(0)
+    try:
+        ended = processes.end(psutil.Process(pid), STOP_TIMEOUT_S)
+    except psutil.NoSuchProcess:
+        _say("TorchServe already stopped.")
+        ended = True
+    else:
+        if not ended:
+            _say("Stopping TorchServe took too long.")
+        elif not wait:
+            _say("TorchServe has stopped.")
+    if ended:
+        _pid_file().unlink(missing_ok=True)
+    sys.exit(0)
+
+
+def _pid_file() -> Path:
+    return Path(tempfile.gettempdir()) / PID_FILE
+
+
+def _running_pid() -> int | None:
+    """The server that the pid file names; a file that names none is removed."""
+    path = _pid_file()
+    if not path.exists():
+        return None
+    with contextlib.suppress(ValueError, OSError, psutil.Error):
+        pid = int(path.read_text())
+        if any(Path(word).name in MARKS for word in psutil.Process(pid).cmdline()):
+            return pid
+    _say("Removing orphan pid file.")
+    path.unlink(missing_ok=True)
+    return None
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _fail(message: str) -> NoReturn:
+    _say(message)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Clients for other services: they write to the queue themselves, without HTTP.
+
+with marq.Client() as client:                      # or marq.Client("redis://...")
+    print(client.predict("digits", image_bytes).json())
+    job = client.submit("digits", image_bytes)
+    print(job.result(timeout=30).json())
+"""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterable
+from concurrent.futures import Future
+from typing import Any, Self, TypeVar
+
+from marq.client.asynchronous import (
+    DEFAULT_TIMEOUT_S,
+    AsyncClient,
+    Result,
+)
+from marq.queue.job_records import JobRecord
+
+T = TypeVar("T")
+
+
+class Client:
+    """AsyncClient for code without an event loop; may be used by several threads."""
+
+    def __init__(self, redis_url: str | None = None) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="marq-client", daemon=True)
+        self._thread.start()
+        try:
+            self._client = AsyncClient(redis_url)
+            self._run(self._client.__aenter__())
+        except BaseException:
+            self._stop_loop()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._run(self._client.__aexit__(None, None, None))
+        self._stop_loop()
+
+    def predict(self, model: str, data: Any, **options: Any) -> Result:
+        """See AsyncClient.predict."""
+        return self._run(self._client.predict(model, data, **options))
+
+    def submit(self, model: str, data: Any, **options: Any) -> "Job":
+        """See AsyncClient.submit."""
+        return Job(self, self._run(self._client.submit(model, data, **options)).id)
+
+    def submit_many(self, model: str, rows: Iterable[Any], **options: Any) -> "list[Job]":
+        """See AsyncClient.submit_many."""
+        jobs = self._run(self._client.submit_many(model, rows, **options))
+        return [Job(self, job.id) for job in jobs]
+
+    def status(self, job: "str | Job") -> JobRecord:
+        return self._run(self._client.status(str(job)))
+
+    def cancel(self, job: "str | Job") -> bool:
+        """See AsyncClient.cancel."""
+        return self._run(self._client.cancel(str(job)))
+
+    def result(self, job: "str | Job", timeout: float = DEFAULT_TIMEOUT_S) -> Result:
+        """See AsyncClient.result."""
+        return self._run(self._client.result(str(job), timeout))
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        future: Future[T] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        return future.result()
+
+    def _stop_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class Job:
+    """A submitted job; `str(job)` is its id."""
+
+    def __init__(self, client: Client, public_id: str) -> None:
+        self._client, self.id = client, public_id
+
+    def __str__(self) -> str:
+        return self.id
+
+    def status(self) -> JobRecord:
+        return self._client.status(self.id)
+
+    def result(self, timeout: float = DEFAULT_TIMEOUT_S) -> Result:
+        return self._client.result(self.id, timeout)

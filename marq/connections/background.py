@@ -1,0 +1,101 @@
+"""Sends commands to Redis from a thread of its own, in their order, until Redis has taken them.
+
+What streams from inside a handler must neither wait for Redis nor fail when Redis is away for a moment.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from queue import Empty, Queue
+from typing import Any
+
+import redis
+
+from marq.connections.blocking import Connection
+from marq.connections.scripts import Script
+from marq.connections.urls import Command
+
+OnReply = Callable[[Any], None]
+log = logging.getLogger(__name__)
+
+RETRY_DELAY_S = 0.2
+MOST_WAITING = 10_000  # commands: whoever has more to send waits, so that memory stays bounded
+MOST_AT_ONCE = 256
+
+
+class Sender:
+    """A queue of commands and the thread that empties it. For use by any thread.
+
+    `scripts` are what the commands may run; they are loaded on each new connection.
+    """
+
+    def __init__(self, url: str, scripts: Iterable[Script]) -> None:
+        self._connection, self._scripts = Connection(url), tuple(scripts)
+        self._queue: Queue[tuple[Command, OnReply | None]] = Queue(MOST_WAITING)
+        self._start = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def send(self, commands: list[Command]) -> None:
+        """Queues the commands; returns at once unless very many wait already."""
+        self._begin()
+        for command in commands:
+            self._queue.put((command, None))
+
+    def ask(self, command: Command, on_reply: OnReply) -> None:
+        """Queues one command; the sender's thread calls `on_reply` with what Redis says."""
+        self._begin()
+        self._queue.put((command, on_reply))
+
+    def settle(self) -> None:
+        """Waits until all that was queued so far is confirmed."""
+        self._queue.join()
+
+    def _begin(self) -> None:
+        if self._thread is not None:
+            return
+        with self._start:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        self._load_scripts()
+        while True:
+            queued = self._next()
+            while (replies := self._send([command for command, _ in queued])) is None:
+                time.sleep(RETRY_DELAY_S)
+            for (_, on_reply), reply in zip(queued, replies, strict=True):
+                if on_reply is not None:
+                    on_reply(reply)
+                self._queue.task_done()
+
+    def _next(self) -> list[tuple[Command, OnReply | None]]:
+        queued = [self._queue.get()]
+        try:
+            while len(queued) < MOST_AT_ONCE:
+                queued.append(self._queue.get_nowait())
+        except Empty:
+            pass
+        return queued
+
+    def _load_scripts(self) -> None:
+        while True:
+            try:
+                return self._connection.load_scripts(self._scripts)
+            except redis.RedisError as error:
+                log.debug("not yet: %s", error)
+                time.sleep(RETRY_DELAY_S)
+
+    def _send(self, commands: list[Command]) -> list[Any] | None:
+        """The replies; None if the commands must be sent again.
+
+        They may then arrive twice, which readers notice by the numbers of the parts.
+        """
+        try:
+            return self._connection.send(commands)
+        except redis.RedisError as error:
+            log.warning("Redis does not take what is streamed: %s", error)
+            self._connection.close()
+            self._load_scripts()
+            return None

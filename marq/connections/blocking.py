@@ -1,0 +1,137 @@
+"""The blocking, pipelined connection that pools and replicas use.
+
+redis-py opens the connection (TCP, TLS or Unix socket, password, database). hiredis packs the commands and
+parses the replies, without redis-py's per-command response handling, which costs more than the command.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import redis
+import redis.asyncio
+from redis.connection import ConnectionPool
+
+from marq.connections import primary, sentinels
+from marq.connections.scripts import Script
+from marq.connections.urls import CONNECT_TIMEOUT_S, KEEPALIVE, Command, pack
+
+log = logging.getLogger(__name__)
+PASSING_ERRORS = (  # what a restart or a full Redis answers: worth sending again
+    redis.exceptions.NoScriptError,
+    redis.exceptions.OutOfMemoryError,
+)
+# The same for what redis-py has no classes for: `min-replicas-to-write` is not met, or the disk is full.
+PASSING_CODES = ("NOREPLICAS", "MISCONF")
+
+
+class Connection:
+    """One blocking connection; not for use by several threads.
+
+    Raises redis.ConnectionError or redis.TimeoutError when Redis is gone; the next call connects anew.
+    """
+
+    def __init__(self, url: str) -> None:
+        watched = sentinels.is_url(url)
+        pool = (primary.pool if watched else ConnectionPool.from_url)(
+            url, protocol=2, socket_connect_timeout=CONNECT_TIMEOUT_S,
+            # A Redis that is stopped for a while is waited for, unless another one may take its place.
+            socket_timeout=primary.REPLY_TIMEOUT_S if watched else None,
+            **({} if url.startswith("unix:") else KEEPALIVE),
+        )  # fmt: skip
+        self._connection: Any = pool.make_connection()
+        self.unconfirmed: list[Command] = []
+
+    def pipeline(self, commands: Sequence[Command]) -> list[Any]:
+        """Sends all commands in one write; returns their replies, errors as ResponseError objects."""
+        self._write(commands)
+        self._confirm()
+        return [self._read() for _ in commands]
+
+    def send(self, commands: Sequence[Command]) -> list[Any]:
+        """Sends all commands in one write, and waits until these and all that was posted are confirmed.
+
+        Returns their replies. What Redis refuses is treated as in `read`.
+        """
+        if commands:
+            self._write(commands)
+        return self._confirm(commands)
+
+    def read(self, commands: Sequence[Command], blocking: Command, on_blocked: Callable[[bool], None]) -> Any:
+        """Sends `commands` and one blocking read in one write; returns the read's reply.
+
+        Calls on_blocked(True) before the wait, when all the others have been answered, and on_blocked(False)
+        after it: in between nothing is lost if a signal handler raises. A command that Redis may accept later
+        raises its ResponseError and closes the connection; one that it never will is logged and dropped.
+        """
+        self._write((*commands, blocking))
+        self._confirm(commands)
+        on_blocked(True)
+        reply = self._read()
+        on_blocked(False)
+        return _checked(reply)
+
+    def post(self, commands: Sequence[Command]) -> None:
+        """Sends commands without waiting: their replies are read by the next call, errors as in `read`.
+
+        Until then `unconfirmed` has them, for whoever must send them again after a failure.
+        """
+        if commands:
+            self._write(commands)
+            self.unconfirmed += commands
+
+    def _write(self, commands: Sequence[Command]) -> None:
+        self._connection.send_packed_command([b"".join(map(pack, commands))])
+
+    def _confirm(self, commands: Sequence[Command] = ()) -> list[Any]:
+        replies: list[Any] = []
+        for command in (*self.unconfirmed, *commands):
+            reply = self._read()
+            replies.append(reply)
+            if isinstance(reply, redis.ResponseError) and _passes(reply):
+                self.close()
+                raise reply
+            if isinstance(reply, redis.ResponseError):
+                log.error("Redis refused %s %s: %s", command[0], command[1], reply)
+        replies = replies[len(self.unconfirmed) :]
+        self.unconfirmed = []
+        return replies
+
+    def execute(self, *command: object) -> Any:
+        """One command's reply; raises redis.ResponseError if Redis refuses it."""
+        return _checked(self.pipeline([command])[0])
+
+    def run(self, script: Script, keys: list[str], *args: object) -> Any:
+        """Runs a script, loading it first where Redis does not know it yet."""
+        command = script.call(keys, *args)
+        reply = self.pipeline([command])[0]
+        if isinstance(reply, redis.exceptions.NoScriptError):
+            self.execute("SCRIPT", "LOAD", script.text)
+            reply = self.pipeline([command])[0]
+        return _checked(reply)
+
+    def load_scripts(self, scripts: Iterable[Script]) -> None:
+        self.pipeline([("SCRIPT", "LOAD", script.text) for script in scripts])
+
+    def close(self) -> None:
+        self._connection.disconnect()
+
+    def _read(self) -> Any:
+        try:
+            return self._connection.read_response()
+        except redis.exceptions.ReadOnlyError as error:
+            # A primary that was demoted. Nothing was done; whoever connects anew may find its successor.
+            self.close()
+            raise redis.ConnectionError(f"Redis does not take writes: {error}") from error
+        except redis.ResponseError as error:
+            return error
+
+
+def _passes(error: redis.ResponseError) -> bool:
+    return isinstance(error, PASSING_ERRORS) or str(error).startswith(PASSING_CODES)
+
+
+def _checked(reply: Any) -> Any:
+    if isinstance(reply, Exception):
+        raise reply
+    return reply

@@ -1,0 +1,142 @@
+"""The asynchronous connection to Redis that gateways and clients use.
+
+Commands of one event-loop turn leave in one write; one reader resolves all replies. Built on hiredis alone,
+because this is the hot path of every prediction.
+"""
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import hiredis
+import redis
+from redis.connection import parse_url
+
+from marq.connections import primary, sentinels
+from marq.connections.urls import CONNECT_TIMEOUT_S, KEEPALIVE, pack, tls_context, without_password
+from marq.errors import ConnectionLost, QueueUnavailable, RedisUnavailable
+from marq.queue.pending import Waiting
+
+Waiter = asyncio.Future[Any] | bytes  # bytes: the id of a request, told only if its XADD fails
+
+
+class PipelinedConnection(asyncio.Protocol):
+    """One Redis connection; commands queue up and are written once for each turn of the event loop."""
+
+    def __init__(self, on_lost: Any) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._reader = hiredis.Reader()
+        self._waiters: deque[Waiter] = deque()
+        self._outgoing: list[bytes] = []
+        self._transport: Any = None
+        self._on_lost = on_lost
+        self.on_message: Callable[[bytes, bytes], None] | None = None  # of a subscription
+        self.pending: dict[bytes, Waiting] = {}  # the requests that `send` was given the ids of
+
+    @classmethod
+    async def open(cls, url: str, on_lost: Any) -> "PipelinedConnection":
+        """Connects and authenticates. Raises RedisUnavailable."""
+        loop, connection = asyncio.get_running_loop(), cls(on_lost)
+        connection._reader = primary.reader(connection.close)
+        server = url
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                if sentinels.is_url(url):
+                    server = await asyncio.to_thread(sentinels.primary_url, url)
+                options = parse_url(server)  # type: ignore[no-untyped-call]
+                if "path" in options:
+                    await loop.create_unix_connection(lambda: connection, options["path"])
+                else:
+                    await loop.create_connection(
+                        lambda: connection,
+                        options.get("host", "localhost"),
+                        options.get("port", 6379),
+                        ssl=tls_context(options) if server.startswith("rediss:") else None,
+                    )
+                await connection._log_in(options)
+        except (OSError, TimeoutError, ValueError, hiredis.ReplyError, redis.RedisError) as error:
+            connection.close()
+            raise RedisUnavailable(f"Redis at {without_password(url)} cannot be used: {error}") from error
+        if server != url:
+            primary.abort_when_demoted(connection._transport, url, server)
+        return connection
+
+    async def _log_in(self, options: dict[str, Any]) -> None:
+        if password := options.get("password"):
+            await self.execute("AUTH", options.get("username") or "default", password)
+        if database := options.get("db"):
+            await self.execute("SELECT", database)
+
+    def send(self, packed: bytes, waiter: Waiter) -> None:
+        """Queues a packed command; `waiter` gets its reply, or hears of its failure."""
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing.append(packed)
+        self._waiters.append(waiter)
+
+    def execute(self, *command: object) -> asyncio.Future[Any]:
+        """The reply of one command; hiredis.ReplyError is raised where Redis refuses it."""
+        future = self._loop.create_future()
+        self.send(pack(command), future)
+        return future
+
+    def close(self) -> None:
+        if self._transport:
+            self._transport.close()
+
+    def _flush(self) -> None:
+        packed, self._outgoing = b"".join(self._outgoing), []
+        if self._transport:
+            self._transport.write(packed)
+        else:
+            self._fail_all("it was lost before")
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        connected = transport.get_extra_info("socket")
+        if connected.family in (socket.AF_INET, socket.AF_INET6):
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in KEEPALIVE["socket_keepalive_options"].items():
+                connected.setsockopt(socket.IPPROTO_TCP, option, value)
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        while (reply := self._reader.gets()) is not False:
+            if self.on_message and isinstance(reply, list) and reply[0] == b"message":
+                self.on_message(reply[1], reply[2])
+                continue
+            waiter = self._waiters.popleft()
+            if isinstance(waiter, bytes):
+                if isinstance(reply, hiredis.ReplyError):
+                    self._fail(waiter, QueueUnavailable(f"Redis refused the request: {reply}"))
+                elif waiting := self.pending.get(waiter):
+                    waiting.entry = reply
+            elif not waiter.done():
+                if isinstance(reply, hiredis.ReplyError):
+                    waiter.set_exception(reply)
+                else:
+                    waiter.set_result(reply)
+
+    def _fail(self, request_id: bytes, error: Exception) -> None:
+        future = self.pending.pop(request_id, None)
+        if future and not future.done():
+            future.set_exception(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._fail_all(str(exc or "closed by the server"))
+        self._on_lost(self)
+
+    def _fail_all(self, reason: str) -> None:
+        lost = ConnectionLost(f"the connection to Redis was lost: {reason}")
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if isinstance(waiter, bytes):
+                self._fail(waiter, lost)
+            elif not waiter.done():
+                waiter.set_exception(lost)

@@ -1,0 +1,85 @@
+"""Waits until pools run, have stopped, or have installed what a model needs."""
+
+import time
+from typing import Any
+
+from marq import keys
+from marq.errors import RequestTimeout, ServiceError
+from marq.registry.models import HEARTBEAT_LIMIT_S, Registry
+from marq.registry.spec import ModelSpec
+
+POLL_S = 0.05
+START_S = 10.0  # what unpacking and starting a pool may add to a start-up time-out
+SETTLE_S = 0.25  # every gateway has heard of the change by then and queues nothing more
+
+
+def wait_for_workers(registry: Registry, spec: ModelSpec, timeout_s: float | None = None) -> tuple[int, str]:
+    """How many replicas are ready, and why not as many as there should be (empty: they are).
+
+    Those of an earlier generation do not count. Waits until they are, until one has failed, or until the
+    time-out: by default the model's for starting.
+    """
+    timeout_s = timeout_s or spec.startup_timeout_s + START_S
+    deadline = time.monotonic() + timeout_s
+    while True:
+        reports = [r for r in registry.live_reports(spec).values() if r.get("generation") == spec.generation]
+        replicas = [replica for report in reports for replica in report["replicas"]]
+        ready = sum(r["state"] == "ready" and r["generation"] == spec.generation for r in replicas)
+        if ready >= spec.min_workers and len(replicas) <= spec.max_workers:
+            return ready, ""
+        reason = next((report["reason"] for report in reports if report["failures"]), "")
+        if reason and spec.min_workers:
+            return ready, reason
+        if time.monotonic() >= deadline:
+            return ready, f"{ready} of {spec.min_workers} workers are ready after {timeout_s:.0f} s"
+        time.sleep(POLL_S)
+
+
+def wait_until_stopped(registry: Registry, spec: ModelSpec, timeout_s: float) -> None:
+    """Waits until no pool runs the version, and no gateway queues for it. Raises RequestTimeout."""
+    began = time.monotonic()
+    time.sleep(SETTLE_S)
+    while any(report["wanted"] or report["replicas"] for report in registry.live_reports(spec).values()):
+        if time.monotonic() - began >= timeout_s:
+            raise RequestTimeout(f"Timed out while cleaning resources: {spec.name}")
+        time.sleep(POLL_S)
+
+
+def wait_for_dependencies(registry: Registry, spec: ModelSpec, since: float) -> str:
+    """Why the first node that has tried cannot install them. Empty: it can, or no node is there to try.
+
+    Reports from before `since` (unix s of the Redis server's clock) are of an earlier registration. Waits as
+    long as a node is at work. Raises ModelNotFound or ModelVersionNotFound if the version is unregistered
+    meanwhile.
+    """
+    deadline = time.monotonic() + HEARTBEAT_LIMIT_S
+    while time.monotonic() < deadline and _nodes(registry):
+        registry.models().get(spec.name, spec.version)
+        reports = [report for report in registry.live_reports(spec).values() if report["reported"] >= since]
+        # Pools, whose reports do not tell whether they are `preparing`, start when all is installed.
+        if any(not report.get("preparing") and not _failed(report) for report in reports):
+            return ""
+        if reason := next((report["reason"] for report in reports if _failed(report)), ""):
+            return str(reason)
+        if reports:
+            deadline = time.monotonic() + HEARTBEAT_LIMIT_S
+        time.sleep(POLL_S)
+    return ""
+
+
+def _failed(report: dict[str, Any]) -> bool:
+    return "preparing" in report and bool(report["failures"])
+
+
+def _nodes(registry: Registry) -> int:
+    """How many nodes are alive."""
+    alive = registry.now() - HEARTBEAT_LIMIT_S
+    return int(registry.redis.zcount(keys.NODES, alive, "+inf"))
+
+
+def start_failed(name: str, version: str, reason: str) -> ServiceError:
+    """500, or 507 if the handler ran out of memory (of the device, too), as TorchServe judges it."""
+    text = f"Failed to start workers for model {name} version: {version}\n{reason}"
+    last = next((line for line in reversed(reason.splitlines()) if line.strip()), "")
+    memory = last.startswith("MemoryError") or (last.startswith("RuntimeError") and "CUDA" in last)
+    return ServiceError(text, 507 if memory else None)

@@ -1,0 +1,230 @@
+"""From a register request or a start-up item to a model version with every setting resolved.
+
+Order for each setting, first wins: the request, model-config.yaml, the `models` JSON, the default.
+"""
+
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from archive.errors import ArchiveError, ArchiveExists, ArchiveNotFound, DownloadFailed
+from archive.manifest import RUNTIMES, Manifest
+from archive.model_config import ModelConfig
+from archive.reader import Description, describe
+from archive.store.model_store import ModelStore, default_name, file_name
+from marq import errors, gpus
+from marq.registry.spec import ModelSpec
+from marq.settings.fields import Settings
+
+log = logging.getLogger(__name__)
+
+MOST_WORKERS = 10_000  # of one model version: nodes look at each every second
+MOST_ROWS = 10_000  # of one batch: replicas set memory aside for each
+# Both become parts of Redis keys, paths and process names.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,49}")
+_DEFAULTS = {  # field of ModelSpec -> key in the `models` JSON
+    "batch_size": "batchSize",
+    "max_batch_delay_ms": "maxBatchDelay",
+    "response_timeout_s": "responseTimeout",
+    "startup_timeout_s": "startupTimeout",
+    "max_retry_timeout_s": "maxRetryTimeoutInSec",
+    "client_timeout_ms": "clientTimeoutInMills",
+    "job_queue_size": "jobQueueSize",
+    "max_attempts": "maxAttempts",
+}
+_ERRORS = ((ArchiveNotFound, errors.ModelNotFound), (DownloadFailed, errors.DownloadFailed),
+           (ArchiveExists, errors.ServiceError), (ArchiveError, errors.InvalidModel))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What a client asks for; None where it leaves the choice to the archive and the server."""
+
+    url: str
+    model_name: str | None = None
+    handler: str | None = None
+    runtime: str | None = None
+    batch_size: int | None = None
+    max_batch_delay_ms: int | None = None
+    initial_workers: int | None = None
+    response_timeout_s: int | None = None
+    startup_timeout_s: int | None = None
+    max_attempts: int | None = None
+    s3_sse_kms: bool = False
+
+
+def resolve(settings: Settings, registration: Registration, loaded_at_startup: bool = False) -> ModelSpec:
+    """Finds (or downloads) and reads the archive. Raises ServiceError; a download is then removed again.
+
+    At start-up the name may come from the file, and a URL's file that is in the model store already is used.
+    """
+    _check_request(registration)
+    store = model_store(settings)
+    with _as_service_errors(registration.url):
+        path, is_new = _locate(store, registration, loaded_at_startup)
+    try:
+        with _as_service_errors(registration.url):
+            description = describe(path)
+        spec = _spec(settings, registration, description, loaded_at_startup)
+        _check_sizes(spec)
+        return spec
+    except errors.ServiceError:
+        if is_new:
+            store.remove_download(registration.url)
+        raise
+
+
+def model_store(settings: Settings) -> ModelStore:
+    """The model store, and what may be downloaded into it."""
+    return ModelStore(settings.model_store, settings.allowed_urls.split(","))
+
+
+def _check_request(registration: Registration) -> None:
+    if registration.runtime is not None:
+        _check_runtime(registration.runtime)
+    if registration.model_name:
+        _check("model name", registration.model_name, NAME)
+
+
+def _check(what: str, text: str, allowed: re.Pattern[str]) -> None:
+    if not allowed.fullmatch(text):
+        raise errors.BadRequest(f"Invalid {what}: {text[:200]!r}. It must match ^{allowed.pattern}$")
+
+
+def _check_runtime(runtime: object) -> None:
+    if runtime not in RUNTIMES:
+        raise errors.BadRequest(f"Invalid RuntimeType value: {runtime}")
+
+
+def _check_sizes(spec: ModelSpec) -> None:
+    if spec.max_workers > MOST_WORKERS or spec.batch_size > MOST_ROWS:
+        raise errors.InvalidModel(
+            f"{spec.max_workers} workers and batches of {spec.batch_size} are asked for; "
+            f"allowed are {MOST_WORKERS} and {MOST_ROWS} at most."
+        )
+
+
+@contextlib.contextmanager
+def _as_service_errors(url: str) -> Iterator[None]:
+    """Archive errors as a client sees them: TorchServe's text first, what was wrong on the next line."""
+    try:
+        yield
+    except ArchiveError as error:
+        kind = next(kind for archive_kind, kind in _ERRORS if isinstance(error, archive_kind))
+        raise kind("\n".join(filter(None, (str(error), error.reason)))) from error
+    except OSError as error:
+        raise errors.ServiceError(f"Failed to save model: {url}\n{error}") from error
+
+
+def _locate(store: ModelStore, registration: Registration, at_startup: bool) -> tuple[Path, bool]:
+    """The archive, and whether it may have been downloaded for this registration."""
+    try:
+        return store.resolve(registration.url, s3_sse_kms=registration.s3_sse_kms), True
+    except ArchiveExists:
+        if not at_startup or store.root is None:
+            raise
+        return store.root / file_name(registration.url), False
+
+
+def _spec(
+    settings: Settings, registration: Registration, description: Description, at_startup: bool
+) -> ModelSpec:
+    manifest, config = description.manifest, description.config or ModelConfig()
+    name, version = _name(registration, description, at_startup), manifest.model_version
+    _check("model version in the manifest", version, _VERSION)
+    for warning in config.warnings:
+        log.warning("%s: %s", name, warning)
+    defaults = settings.model_defaults(name, version)
+    min_workers, max_workers = _workers(settings, registration, config, defaults, at_startup)
+    runtime = _runtime(registration, defaults, manifest)
+    resolved = {
+        "response_timeout_s": settings.default_response_timeout,
+        "startup_timeout_s": settings.default_startup_timeout,
+        "job_queue_size": settings.job_queue_size,
+        **{field: number for field, key in _DEFAULTS.items() if (number := _positive(defaults, key))},
+        **_given(config),
+        **_given(registration),
+        "device_ids": list(config.device_ids or ()),
+        "min_workers": min_workers,
+        "max_workers": max_workers,
+        "handler": _handler(settings, registration, manifest),
+        "runtime": runtime,
+        "requirements": (manifest.requirements_file or "") if settings.install_py_dep_per_model else "",
+        "use_venv": _use_venv(name, config, runtime),
+    }
+    return ModelSpec(
+        name=name, version=version, url=registration.url, archive=str(description.path.absolute()),
+        envelope=settings.service_envelope, loaded_at_startup=at_startup, **resolved,
+    )  # fmt: skip
+
+
+def _given(source: ModelConfig | Registration) -> dict[str, Any]:
+    """The settings that the source has; in both they are called as in ModelSpec."""
+    names = {field.name for field in fields(ModelSpec)} - {"url"}
+    return {name: value for name in names if (value := getattr(source, name, None)) is not None}
+
+
+def _positive(defaults: dict[str, Any], key: str) -> int | None:
+    """A number of the `models` JSON; whatever else it has there is ignored, as by TorchServe."""
+    value = defaults.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _name(registration: Registration, description: Description, at_startup: bool) -> str:
+    usual = default_name(description.path) if at_startup else None
+    with _as_service_errors(registration.url):
+        name = description.manifest.registered_name(
+            registration.model_name or description.manifest.model_name or usual
+        )
+    _check("model name", name, NAME)
+    return name
+
+
+def _handler(settings: Settings, registration: Registration, manifest: Manifest) -> str:
+    handler = registration.handler or manifest.handler or settings.default_service_handler
+    if not handler:
+        raise errors.InvalidModel(
+            "Handler is not defined. Name one in the archive's manifest, with the parameter handler, "
+            "or for all models with default_service_handler in config.properties."
+        )
+    return handler
+
+
+def _runtime(registration: Registration, defaults: dict[str, Any], manifest: Manifest) -> str:
+    runtime = registration.runtime or defaults.get("runtimeType") or manifest.runtime
+    _check_runtime(runtime)
+    return str(runtime)
+
+
+def _use_venv(name: str, config: ModelConfig, runtime: str) -> bool:
+    """Other runtimes name their interpreter, so they get no environment of their own."""
+    if config.use_venv and runtime != "python":
+        log.warning("%s: useVenv has no effect with the runtime %s, only with python", name, runtime)
+    return bool(config.use_venv) and runtime == "python"
+
+
+def _workers(
+    settings: Settings,
+    registration: Registration,
+    config: ModelConfig,
+    defaults: dict[str, Any],
+    at_startup: bool,
+) -> tuple[int, int]:
+    """(fewest, most). A YAML whose maximum is below its minimum does not count."""
+    usual = settings.default_workers_per_model
+    if registration.initial_workers is not None:
+        return registration.initial_workers, registration.initial_workers
+    if config.min_workers and (config.max_workers or config.min_workers) >= config.min_workers:
+        return config.min_workers, config.max_workers or config.min_workers
+    if not at_startup:
+        return usual, usual
+    usual = usual or len(gpus.visible(settings.number_of_gpu)) or os.cpu_count() or 1
+    most = _positive(defaults, "maxWorkers") or usual
+    fewest = _positive(defaults, "minWorkers") or min(usual, most)
+    return fewest, max(fewest, most)

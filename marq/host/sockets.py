@@ -1,0 +1,63 @@
+"""Listening sockets: opened by the supervisor, so that a taken port is told before anything has started,
+and inherited by the gateways, so that a gateway can be replaced without refusing a connection."""
+
+import contextlib
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from marq.errors import MarqError
+from marq.settings import addresses
+
+VARIABLE = "MARQ_LISTEN"  # "inference=5,management=6"
+BACKLOG = 2048
+
+
+class PortTaken(MarqError):
+    """Raised when an address cannot be listened on; names it."""
+
+
+def listen(address: str, name: str) -> socket.socket:
+    """A listening socket for the address that the setting `name` gives. Raises PortTaken, ValueError."""
+    where = addresses.parse(address, name)
+    family = socket.AF_UNIX if where.path else socket.AF_INET6 if ":" in where.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if where.path:
+            _remove_stale(where.path)
+            sock.bind(where.path)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((where.host, where.port))
+    except OSError as error:
+        sock.close()
+        what = where.path or f"port {where.port}"
+        raise PortTaken(
+            f"{name} {address} cannot be used: {error.strerror or error}. "
+            f"Stop what uses {what}, or set another {name}."
+        ) from None
+    sock.listen(BACKLOG)
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    """Deletes a socket that nobody listens on any more: one that a killed server has left."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            with contextlib.suppress(FileNotFoundError):
+                Path(path).unlink()
+        except FileNotFoundError:
+            pass
+
+
+def environment(sockets: Mapping[str, socket.socket]) -> dict[str, str]:
+    """What tells a child which of its inherited descriptors is which."""
+    return {VARIABLE: ",".join(f"{name}={sock.fileno()}" for name, sock in sockets.items())}
+
+
+def inherited_sockets(environ: Mapping[str, str]) -> dict[str, socket.socket]:
+    """The sockets that `environment` told of."""
+    pairs = (item.split("=") for item in environ[VARIABLE].split(","))
+    return {name: socket.socket(fileno=int(number)) for name, number in pairs}

@@ -1,0 +1,215 @@
+"""`marq start`: sets up one host's whole server, then becomes the watcher of its processes.
+
+`marq gateway` does the same without a node, and without touching what other gateways have set up.
+
+Order of a stop: gateways finish what is in flight, the node drains its pools, Redis ends last.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from marq import logs
+from marq.connections import clients, urls
+from marq.errors import MarqError
+from marq.host import certificates
+from marq.host import server_file as locate
+from marq.host import sockets as listen
+from marq.host.embedded_redis import EmbeddedServer
+from marq.host.processes import PARENT_VARIABLE, raise_open_files
+from marq.host.server_file import LOCAL_TOKEN_VARIABLE
+from marq.host.watcher import Plan, Program
+from marq.registry.models import Registry
+from marq.settings import addresses, snapshot
+from marq.settings.fields import Settings
+from marq.settings.loading import Resolved
+from marq.settings.properties import SettingsError
+from marq.settings.sources import GUIDE
+
+log = logging.getLogger(__name__)
+
+GATEWAY_STOP_S, NODE_STOP_S, REDIS_STOP_S = 15.0, 35.0, 20.0
+ADDRESSES = {"inference": "inference_address", "management": "management_address"}
+STARTED = "Model server started."  # as TorchServe says it: scripts wait for this line
+Announce = Callable[[str], None]
+
+
+class AlreadyRunning(MarqError):
+    """Raised when a server uses this state directory already."""
+
+
+class Supervisor:
+    """Sets up a server. `announce` gets lines for the user.
+
+    `joins`: gateways alone, next to those of other hosts, whose tokens and models they keep.
+    """
+
+    def __init__(self, settings: Settings, announce: Announce, joins: bool = False) -> None:
+        self._settings, self._announce, self._joins = settings, announce, joins
+        self._embedded: EmbeddedServer | None = None
+        self._local_token = ""  # of this host's commands; empty without token authorization
+
+    def run(self) -> NoReturn:
+        """Never returns: this process becomes the watcher, and ends with its exit code.
+
+        Raises AlreadyRunning, PortTaken, RedisUnavailable or SettingsError; then nothing is left running.
+        """
+        state_dir = self._settings.state_dir
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._check_snapshot()
+        with _locked(state_dir), contextlib.ExitStack() as stack:
+            self._settings = certificates.prepare(self._settings)
+            sockets = {
+                plane: stack.enter_context(listen.listen(getattr(self._settings, name), name))
+                for plane, name in self._addresses().items()
+            }
+            try:
+                self._set_up()
+                self._plan(sockets).execute()
+            except BaseException:
+                if self._embedded:
+                    self._embedded.stop()
+                locate.remove(state_dir)
+                raise
+
+    def _addresses(self) -> dict[str, str]:
+        """The settings that name the addresses; the inference API's may serve the management API, too."""
+        names = dict(ADDRESSES)
+        parsed = {
+            plane: addresses.parse(getattr(self._settings, name), name) for plane, name in names.items()
+        }
+        if parsed["management"] == parsed["inference"]:
+            del names["management"]
+        if self._settings.metrics_plane == "metrics":
+            names["metrics"] = "metrics_address"
+        return names
+
+    def _set_up(self) -> None:
+        self._connect()
+        from marq.control.startup import JoinedRegistry
+
+        client = clients.client(self._settings.redis_url)
+        self._create_tokens(client)
+        if self._settings.models or not self._joins:  # else these gateways serve what others load
+            self._load_models(JoinedRegistry(client) if self._joins else Registry(client))
+        for plane, name in ADDRESSES.items():
+            self._announce(f"{plane.capitalize() + ' API':<15} {getattr(self._settings, name)}")
+        if self._settings.metrics_plane:
+            self._announce(f"Metrics API     {self._settings.metrics_address}")
+        self._announce(STARTED)
+
+    def _check_snapshot(self) -> None:
+        """Raises SettingsError if a snapshot names an archive that is not there."""
+        given, store = self._settings.model_snapshot, self._settings.model_store
+        if given and (error := snapshot.missing(given, store)):
+            raise SettingsError(error)
+
+    def _connect(self) -> None:
+        if not self._settings.redis_url:
+            self._embedded = EmbeddedServer(
+                self._settings.state_dir / "redis", self._settings.redis_max_memory
+            )
+            self._embedded.start()
+            self._settings = self._settings.model_copy(update={"redis_url": self._embedded.url})
+        clients.check(self._settings.redis_url)
+        self._announce(f"Redis           {urls.without_password(self._settings.redis_url)}")
+
+    def _create_tokens(self, client: Any) -> None:
+        """Tokens are new at each start; the server file lets this user's commands find theirs."""
+        from marq.registry import tokens
+
+        if not self._settings.disable_token_auth:
+            make = tokens.ensure_tokens if self._joins else tokens.create
+            make(client, self._settings.token_expiration_min)
+            tokens.write_key_file(Path.cwd(), client)
+            self._local_token = tokens.new_local_token()
+            self._announce(f"Tokens          {Path.cwd() / tokens.KEY_FILE}")
+        settings = self._settings
+        server = locate.Server(
+            pid=os.getpid(),
+            redis_url=settings.redis_url,
+            inference_address=settings.inference_address,
+            management_address=settings.management_address,
+            metrics_address=settings.metrics_address if settings.enable_metrics_api else "",
+            token=self._local_token,
+            certificate=certificates.certificate(settings),
+            log_dir=str(settings.log_dir.resolve()),
+        )
+        locate.write(settings.state_dir, server)
+
+    def _load_models(self, registry: Registry) -> None:
+        from marq.control.removal import retire
+        from marq.control.startup import load_startup_models
+
+        if self._settings.forget_models and not self._joins:
+            for spec in registry.models():
+                if not spec.loaded_at_startup:
+                    retire(registry, spec)
+        for item, error in load_startup_models(self._settings, registry):
+            self._announce(
+                f"Model           {item}" if error is None else f"Failed to load model: {item}: {error}"
+            )
+
+    def _plan(self, sockets: dict[str, Any]) -> Plan:
+        python = [sys.executable, "-P", "-m"]
+        environment = {**self._settings.environment(), PARENT_VARIABLE: str(os.getpid())}
+        descriptors = [sock.fileno() for sock in sockets.values()]
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, True)
+        gateway_environment = {
+            **environment, **listen.environment(sockets), LOCAL_TOKEN_VARIABLE: self._local_token,
+        }  # fmt: skip
+        gateways = [
+            Program(
+                f"gateway {n}",
+                [*python, "gateway"],
+                GATEWAY_STOP_S,
+                {**gateway_environment, "MARQ_GATEWAY": str(n)},
+                descriptors,
+            )
+            for n in range(self._settings.gateway_workers)
+        ]
+        node = Program("node", [*python, "workers.node"], NODE_STOP_S, environment)
+        stages = [gateways] if self._joins else [gateways, [node]]
+        if self._embedded:
+            stages.append([self._embedded.program("Redis server", REDIS_STOP_S)])
+        server_file = self._settings.state_dir / locate.FILE_NAME
+        return Plan(stages, str(server_file), str(self._settings.log_dir))
+
+
+def start(resolved: Resolved, announce: Announce, joins: bool = False) -> NoReturn:
+    """Sets up the log, tells what is odd about the settings, and runs. Raises as `Supervisor.run`."""
+    raise_open_files()
+    settings = resolved.settings
+    os.environ[logs.FORMAT_VARIABLE] = settings.log_format
+    logs.configure("supervisor", settings.log_dir)
+    if resolved.ignored:
+        log.warning("these keys have no effect here: %s (see %s)", ", ".join(resolved.ignored), GUIDE)
+    for notice in resolved.notices:
+        log.warning("%s", notice)
+    Supervisor(settings, announce, joins).run()
+
+
+@contextlib.contextmanager
+def _locked(state_dir: Path) -> Iterator[None]:
+    """Holds the state directory, also after `exec`. Raises AlreadyRunning."""
+    with (state_dir / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise AlreadyRunning(
+                f"marq is already running with the state directory {state_dir} (pid {file.read().strip()}). "
+                "Stop it with `marq stop`, or name another directory with --state-dir."
+            ) from None
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        os.set_inheritable(file.fileno(), True)
+        yield

@@ -1,0 +1,161 @@
+"""The supervisor once everything is set up: starts, watches and stops a server's processes.
+
+`marq start` becomes this program (`exec`, same process): it needs the standard library alone, a third of the
+memory that setting up took. Ends with exit code 0 after SIGINT or SIGTERM.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from marq import logs
+from marq.host.processes import end_with_parent
+
+log = logging.getLogger(__name__)
+
+PLAN_VARIABLE = "MARQ_PLAN"
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+TICK_S = 0.1
+RESTART_DELAY_S = 1.0
+
+
+@dataclass
+class Program:
+    """One process to keep running.
+
+    `pid` if it runs already; `log`: the file that takes its output; `foreign`: not marq's own program, so
+    Ctrl-C must be kept from it, and the end of its parent told to it.
+    """
+
+    name: str
+    command: list[str]
+    stop_timeout_s: float
+    environment: dict[str, str] = field(default_factory=dict)
+    descriptors: list[int] = field(default_factory=list)
+    log: str | None = None
+    foreign: bool = False
+    pid: int | None = None
+
+
+@dataclass
+class Plan:
+    """What to run: stages are started together, and stopped one after the other, in their order."""
+
+    stages: list[list[Program]]
+    server_file: str  # removed at the end
+    log_dir: str
+
+    def execute(self) -> NoReturn:
+        """Turns this process into the watcher. Signals that come meanwhile are not lost."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        sys.stdout.flush()
+        environment = {**os.environ, PLAN_VARIABLE: json.dumps(asdict(self))}
+        command = [sys.executable, "-P", "-m", "marq.host.watcher"]
+        os.execve(sys.executable, command, environment)  # noqa: S606 - no shell
+
+
+def read_plan() -> Plan:
+    data = json.loads(os.environ.pop(PLAN_VARIABLE))
+    stages = [[Program(**program) for program in stage] for stage in data["stages"]]
+    return Plan(stages, data["server_file"], data["log_dir"])
+
+
+class Child:
+    """The process of one program; started again when it ends by itself."""
+
+    def __init__(self, program: Program) -> None:
+        self.name = program.name
+        self._program = program
+        self._started = time.monotonic()
+        self._ended: int | None = None
+        if program.pid:
+            self.pid = program.pid
+        else:
+            self._start()
+
+    def keep_alive(self) -> None:
+        if self._has_ended() and time.monotonic() - self._started > RESTART_DELAY_S:
+            log.error("the %s (pid %d) ended with %d; starting it again", self.name, self.pid, self._ended)
+            self._start()
+
+    def stop(self) -> None:
+        if not self._has_ended():
+            os.kill(self.pid, signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Waits for the end, and enforces it when the time-out has passed."""
+        deadline = time.monotonic() + self._program.stop_timeout_s
+        while not self._has_ended() and time.monotonic() < deadline:
+            time.sleep(TICK_S / 10)
+        if not self._has_ended():
+            log.error("the %s did not end within %g s; killing it", self.name, self._program.stop_timeout_s)
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+
+    def _start(self) -> None:
+        program = self._program
+        with contextlib.ExitStack() as stack:
+            log_file = stack.enter_context(Path(program.log).open("ab")) if program.log else None
+            process = subprocess.Popen(
+                program.command, env={**os.environ, **program.environment}, pass_fds=program.descriptors,
+                stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file,
+                start_new_session=program.foreign,
+                preexec_fn=end_with_parent if program.foreign else None,
+            )  # fmt: skip
+        self.pid, self._ended, self._started = process.pid, None, time.monotonic()
+        process.returncode = 0  # it is waited for here, not there
+
+    def _has_ended(self) -> bool:
+        if self._ended is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._ended = os.waitstatus_to_exitcode(status) if pid else None
+        return self._ended is not None
+
+
+class Watcher:
+    """Runs a plan until it is told to stop."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._stopping = False
+
+    def run(self) -> None:
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        stages = [[Child(program) for program in stage] for stage in self._plan.stages]
+        while not self._stopping:
+            time.sleep(TICK_S)
+            for stage in stages:
+                for child in stage:
+                    child.keep_alive()
+        for stage in stages:
+            for child in stage:
+                child.stop()
+            for child in stage:
+                child.wait()
+        Path(self._plan.server_file).unlink(missing_ok=True)
+
+    def _on_signal(self, *_: Any) -> None:
+        if not self._stopping:
+            sys.stdout.write("Stopping: requests in flight are finished, queued ones are kept.\n")
+            sys.stdout.flush()
+        self._stopping = True
+
+
+def main() -> None:
+    plan = read_plan()
+    logs.configure("supervisor", Path(plan.log_dir))
+    Watcher(plan).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""What a process measures: kept in memory, and added to hashes in Redis about once a second.
+
+Each process adds only what is new since its last time. So sums are right across gateways, pools and replicas,
+and counters outlive the processes that counted. A killed process loses its last second.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from marq import keys
+from marq.connections.urls import Command
+from marq.metrics.catalog import Metric
+
+FLUSH_EVERY_S = 1.0
+GAUGES_TTL_S = 15  # a process that has not written for so long is gone, and its gauges with it
+HOST_TTL_S = 86_400
+SUM, INFINITE = "sum", "+Inf"
+HOST = socket.gethostname()
+
+Labels = tuple[str, ...]
+Sums = dict[tuple[str, str], float]  # (hash, series) -> what is to be added
+
+
+@dataclass(frozen=True)
+class Series:
+    """A field of the hashes: it says all that is needed to show it. `part` is a histogram's bucket or SUM."""
+
+    name: str
+    kind: str
+    unit: str
+    labels: Labels
+    values: Labels
+    part: str = ""
+
+    @classmethod
+    def read(cls, field: bytes) -> "Series":
+        name, kind, unit, labels, values, part = json.loads(field)
+        return cls(name, kind, unit, tuple(labels), tuple(values), part)
+
+
+@lru_cache(maxsize=10_000)
+def encode(metric: Metric, values: Labels, part: str = "") -> str:
+    """The field of one series. Raises ValueError if there is not one value for each label."""
+    if len(values) != len(metric.labels):
+        raise ValueError(f"{metric.name} has the labels {metric.labels}, not values for them: {values}")
+    return json.dumps([metric.name, metric.kind, metric.unit, metric.labels, values, part])
+
+
+@lru_cache(maxsize=1000)
+def bounds(buckets: tuple[float, ...]) -> Labels:
+    """The names of buckets: their upper bounds."""
+    return (*(repr(float(bound)) for bound in buckets), INFINITE)
+
+
+@dataclass
+class Measurements:
+    """The measurements of one process; may be used by several threads.
+
+    `model`: whose they are; empty: nobody's. A model's counters and histograms vanish with its registration.
+    """
+
+    process: str = field(default_factory=lambda: f"{HOST}-{os.getpid()}")
+    _sums: Sums = field(default_factory=lambda: defaultdict(float))
+    _gauges: dict[str, str] = field(default_factory=dict)
+    _lock: Any = field(default_factory=threading.Lock)
+
+    def increment(self, metric: Metric, values: Labels, amount: float = 1.0, model: str = "") -> None:
+        """Adds to a counter."""
+        with self._lock:
+            self._sums[_hash_of(model), encode(metric, values)] += amount
+
+    def set(self, metric: Metric, values: Labels, value: float) -> None:
+        """Sets a gauge; of several processes that set the same one, the last counts."""
+        with self._lock:
+            self._gauges[encode(metric, values)] = f"{float(value)!r} {time.time():.3f}"
+
+    def observe(self, metric: Metric, values: Labels, value: float, model: str = "") -> None:
+        """Adds one value to a histogram."""
+        counts = [0] * (len(metric.buckets) + 1)
+        counts[bisect_left(metric.buckets, value)] = 1
+        self.merge(metric, values, counts, value, model)
+
+    def merge(
+        self, metric: Metric, values: Labels, counts: Sequence[int], total: float, model: str = ""
+    ) -> None:
+        """Adds many values to a histogram: how many there were in each bucket, and their sum."""
+        target = _hash_of(model)
+        with self._lock:
+            for bound, count in zip(bounds(metric.buckets), counts, strict=True):
+                if count:
+                    self._sums[target, encode(metric, values, bound)] += count
+            self._sums[target, encode(metric, values, SUM)] += total
+
+    def take(self) -> Sums:
+        """What is new since the last time."""
+        with self._lock:
+            taken, self._sums = self._sums, defaultdict(float)
+        return taken
+
+    def put_back(self, taken: Sums) -> None:
+        """Undoes `take`, after what it gave could not be stored."""
+        with self._lock:
+            for series, amount in taken.items():
+                self._sums[series] += amount
+
+    def commands(self, taken: Sums) -> list[Command]:
+        """What stores these sums, and this process's gauges."""
+        commands: list[Command] = [
+            ("HINCRBYFLOAT", target, series, repr(amount))
+            for (target, series), amount in taken.items()
+            if amount
+        ]
+        with self._lock:
+            gauges = [part for pair in self._gauges.items() for part in pair]
+        shared, own = keys.host_metrics(HOST), keys.process_metrics(self.process)
+        if any(target == shared for target, _ in taken):
+            commands += _listed(shared, HOST_TTL_S)
+        if gauges:
+            commands += [("HSET", own, *gauges), *_listed(own, GAUGES_TTL_S)]
+        return commands
+
+    def flush(self, client: Any) -> None:
+        """Stores through a redis-py client. Raises redis.RedisError; then nothing is lost."""
+        taken = self.take()
+        try:
+            with client.pipeline(transaction=False) as pipe:
+                for command in self.commands(taken):
+                    pipe.execute_command(*command)
+                pipe.execute(raise_on_error=False)
+        except BaseException:
+            self.put_back(taken)
+            raise
+
+
+class Timer:
+    """Tells when something is due that should happen once in `interval_s`."""
+
+    def __init__(self, interval_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._interval_s, self._clock = interval_s, clock
+        self._next = 0.0
+
+    def is_due(self) -> bool:
+        now = self._clock()
+        if now < self._next:
+            return False
+        self._next = now + self._interval_s
+        return True
+
+
+def forget(client: Any, model: str, version: str, last: bool) -> None:
+    """Deletes what was measured of a model version; of the whole model with its `last` version."""
+    target = keys.model_metrics(model)
+    if last:
+        client.delete(target)
+        return
+    fields = [name for name in client.hkeys(target) if _is_of_version(Series.read(name), version)]
+    if fields:
+        client.hdel(target, *fields)
+
+
+def _is_of_version(series: Series, version: str) -> bool:
+    labels = dict(zip(series.labels, series.values, strict=True))
+    return version in (labels.get("version"), labels.get("model_version"))
+
+
+def _hash_of(model: str) -> str:
+    return keys.model_metrics(model) if model else keys.host_metrics(HOST)
+
+
+def _listed(target: str, ttl_s: int) -> Iterable[Command]:
+    """A hash that no registration tells of is found through the list of them, and goes by itself."""
+    now = int(time.time())
+    yield ("EXPIRE", target, ttl_s)
+    yield ("ZADD", keys.METRICS, now, target)
+    yield ("ZREMRANGEBYSCORE", keys.METRICS, 0, now - HOST_TTL_S)

@@ -1,0 +1,220 @@
+"""The gateway's and the clients' way to the queue: the hot path of every prediction.
+
+A prediction costs one packed XADD and a dictionary entry here, nothing else.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+
+from marq import keys
+from marq.connections.pipelined import PipelinedConnection
+from marq.connections.scripts import Script
+from marq.connections.urls import pack
+from marq.errors import QueueUnavailable, RedisUnavailable
+from marq.queue import scripts
+from marq.queue.entries import Reply
+from marq.queue.lost_requests import LOST, LostRequests
+from marq.queue.pending import Waiting, Withdrawn
+from marq.queue.reply_reader import ReplyReader, log_failure
+from marq.queue.reply_stream import ReplyStream, WholeReply
+
+log = logging.getLogger(__name__)
+
+REPLIES_TTL_S = 60  # a reply stream whose reader is gone disappears after so long
+KEEP_EVERY_S = REPLIES_TTL_S / 3
+RECONNECT_DELAY_S = 0.2
+UNREACHABLE = "Redis is not reachable at the moment. Try again later."
+
+
+class Broker:
+    """Queues requests and resolves their replies, over one connection for each direction.
+
+    Raises QueueUnavailable where a request cannot be queued. Lost connections are opened again in the
+    background.
+    """
+
+    def __init__(self, url: str, name: str = "") -> None:
+        self.url = url
+        self.stream = keys.replies(name or f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}")
+        self._stream = self.stream.encode()
+        self.pending: dict[bytes, Waiting] = {}  # by request id
+        self._reader = ReplyReader(self.stream, self.pending)
+        self._lost = LostRequests()
+        self._commands: PipelinedConnection | None = None
+        self._replies: PipelinedConnection | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    async def start(self) -> None:
+        """Connects. Raises RedisUnavailable."""
+        self._loop = asyncio.get_running_loop()
+        await self._connect_commands()
+        await self._connect_replies()
+        self._spawn(self._keep_stream())
+
+    async def stop(self) -> None:
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+        if self._commands:
+            try:
+                await self._commands.execute("DEL", self.stream)
+            except (ConnectionError, hiredis.ReplyError):
+                log.debug("the reply stream %s is left to expire", self.stream)
+        for connection in (self._commands, self._replies):
+            if connection:
+                connection.close()
+        self._reader.fail_all(QueueUnavailable("The gateway is stopping."))
+
+    @property
+    def in_flight(self) -> int:
+        """How many predictions wait for their reply."""
+        return len(self.pending)
+
+    @property
+    def last_reply(self) -> bytes:
+        """The newest entry that was read from the reply stream."""
+        return self._reader.last
+
+    def predict(self, lane: bytes, request_id: bytes, fields: tuple[bytes, ...]) -> asyncio.Future[Reply]:
+        """Queues one prediction; the future is its whole reply, also where that comes in parts.
+
+        `fields` are the entry's other fields, flat.
+        """
+        answer = WholeReply(loop=self._loop)
+        self.queue(lane, request_id, fields, answer)
+        return answer
+
+    def predict_in_parts(self, lane: bytes, request_id: bytes, fields: tuple[bytes, ...]) -> ReplyStream:
+        """The same, for a reader that takes the parts as they come."""
+        stream = ReplyStream()
+        self.queue(lane, request_id, fields, stream)
+        return stream
+
+    def queue(self, lane: bytes, request_id: bytes, fields: tuple[bytes, ...], waiting: Waiting) -> None:
+        """The same for something else than a future. Raises QueueUnavailable while Redis is gone."""
+        if self._commands is None:
+            raise QueueUnavailable(UNREACHABLE)
+        waiting.lane = lane
+        self.pending[request_id] = waiting
+        command = (b"XADD", lane, b"*", b"id", request_id, b"replies", self._stream, *fields)
+        self._commands.send(pack(command), request_id)
+
+    def forget(self, request_id: bytes) -> None:
+        """Drops interest in a reply; it is ignored when it comes."""
+        self._reader.forget(request_id)
+
+    def withdraw(self, request_id: bytes) -> None:
+        """Drops interest in a reply; what is queued is not run any more, and what streams is stopped."""
+        waiting = self.pending.get(request_id)
+        if waiting is None:
+            return
+        self.forget(request_id)
+        if waiting.entry:
+            self._take_out(request_id, waiting.lane, waiting.entry)
+        else:  # Redis has not told yet where it is
+            self.pending[request_id] = Withdrawn(request_id, waiting.lane, self._take_out)
+
+    def _take_out(self, request_id: bytes, lane: bytes, entry: bytes) -> None:
+        """What runs goes on, but is not run again if its replica ends."""
+        self.forget(request_id)
+        if self._commands is not None:
+            command = scripts.WITHDRAW.call([lane, keys.front_of(lane)], keys.GROUP, entry, request_id)
+            self._commands.execute(*command).add_done_callback(log_failure)
+
+    def execute(self, *command: object) -> asyncio.Future[Any]:
+        """The raw reply of any command. Raises hiredis.ReplyError, ConnectionError or QueueUnavailable."""
+        if self._commands is None:
+            raise QueueUnavailable(UNREACHABLE)
+        return self._commands.execute(*command)
+
+    async def run(self, script: Script, script_keys: Sequence[str | bytes], *args: object) -> Any:
+        """Runs a script, loading it first where Redis does not know it yet."""
+        command = script.call(script_keys, *args)
+        try:
+            return await self.execute(*command)
+        except hiredis.ReplyError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
+            await self.execute("SCRIPT", "LOAD", script.text)
+            return await self.execute(*command)
+
+    # connections
+
+    async def _connect_commands(self) -> None:
+        commands = await PipelinedConnection.open(self.url, self._on_lost)
+        commands.pending = self.pending
+        try:
+            for script in scripts.ALL.values():
+                await commands.execute("SCRIPT", "LOAD", script.text)
+            await self._open_stream(commands)
+        except BaseException:
+            commands.close()
+            raise
+        self._commands = commands
+
+    async def _open_stream(self, commands: PipelinedConnection) -> None:
+        """The stream must exist before the first request: replicas do not create it, lest they leave streams
+        behind that nobody reads."""
+        if not await commands.execute("EXISTS", self.stream):
+            # Redis restarted without its file, or our replies have expired: nothing more will come.
+            self._reader.fail_all(QueueUnavailable(LOST))
+            await commands.execute("XGROUP", "CREATE", self.stream, keys.GROUP, "$", "MKSTREAM")
+            self._read_anew()
+        await commands.execute("EXPIRE", self.stream, REPLIES_TTL_S)
+
+    async def _connect_replies(self) -> None:
+        self._replies = await PipelinedConnection.open(self.url, self._on_lost)
+        self._reader.read_on(self._replies)
+
+    def _read_anew(self) -> None:
+        """From the beginning, over a new connection: the clock of another server may be behind."""
+        self._reader.last = b"0"
+        if self._replies:
+            self._replies.close()
+
+    def _on_lost(self, connection: PipelinedConnection) -> None:
+        if self._closing:
+            return
+        if connection is self._commands:
+            self._commands = None
+            self._spawn(self._reconnect(self._connect_commands))
+        elif connection is self._replies:
+            self._replies = None
+            self._spawn(self._reconnect(self._connect_replies))
+
+    async def _reconnect(self, connect: Any) -> None:
+        log.warning("the connection to Redis was lost; connecting again")
+        while True:
+            try:
+                await connect()
+            except (RedisUnavailable, ConnectionError, hiredis.ReplyError):
+                await asyncio.sleep(RECONNECT_DELAY_S)
+            else:
+                log.warning("connected to Redis again")
+                return
+
+    async def _keep_stream(self) -> None:
+        """Renews its time to live; a process that was stopped for longer finds it gone, and makes it anew.
+
+        Looks for lost requests, too.
+        """
+        while True:
+            await asyncio.sleep(KEEP_EVERY_S)
+            try:
+                if self._commands:
+                    await self._open_stream(self._commands)
+                    await self._lost.look(self)
+            except (ConnectionError, hiredis.ReplyError, QueueUnavailable) as error:
+                log.debug("the reply stream %s could not be renewed: %s", self.stream, error)
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

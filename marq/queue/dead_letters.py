@@ -1,0 +1,200 @@
+"""Dead letters: requests that were given up, and entries that were none. Looked at, replayed, deleted."""
+
+import re
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from marq import keys
+from marq.errors import Conflict, MalformedEntry, ResourceNotFound, ServiceError
+from marq.queue import scripts
+from marq.queue.entries import decode
+from marq.queue.giving_up import ABOUT
+from marq.queue.ids import new_id
+from marq.queue.job_records import job_id
+from marq.registry.models import Models, Registry
+
+PAGE = 1000  # letters that are read at once
+ID = "^[0-9]{1,19}-[0-9]{1,19}$"  # of a letter: the id of a stream entry
+NOT_REPLAYED = frozenset((b"id", b"deadline", b"reply", b"replies"))  # fields that belong to the first life
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One dead letter without its body. `request` are the entry's own fields."""
+
+    id: str
+    about: dict[str, str]  # see burial.ABOUT
+    request: dict[bytes, bytes]
+    size: int | None  # of the body; None: there is none
+
+    @property
+    def died(self) -> float:
+        """Unix seconds."""
+        return int(self.id.partition("-")[0]) / 1000
+
+    @property
+    def version(self) -> str:
+        return self.about.get("version", "")
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The entry's own fields as text."""
+        return {_text(name): _text(value) for name, value in self.request.items()}
+
+    @property
+    def request_id(self) -> str:
+        return self.fields.get("id") or self.about.get("entry", "")
+
+    @property
+    def replay_of(self) -> str:
+        """The id that the request had in its first life; empty if this was the first."""
+        return self.fields.get("replay_of", "")
+
+    @property
+    def obstacle(self) -> str:
+        """Why it cannot be replayed; empty if it can."""
+        kept = {name: value for name, value in self.request.items() if name not in NOT_REPLAYED}
+        body = {} if self.size is None else {b"body": b""}
+        try:
+            decode("", b"", [part for pair in (kept | body).items() for part in pair])
+        except MalformedEntry as error:
+            return error.reason
+        return ""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All dead letters of a model. Times are unix seconds."""
+
+    model: str
+    count: int
+    bytes: int  # of Redis's memory
+    oldest: float
+    newest: float
+
+
+@dataclass
+class Replayed:
+    """What became of letters that were to be replayed."""
+
+    jobs: dict[str, str] = field(default_factory=dict)  # letter -> public id of the job
+    refused: dict[str, ServiceError] = field(default_factory=dict)
+
+
+class DeadLetters:
+    """The dead letters of all models; may be used by several threads. Raises redis.RedisError.
+
+    Bodies stay in Redis unless they are asked for.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._redis, self._registry = client, Registry(client)
+        self._letters = client.register_script(scripts.LETTERS.text)
+        self._replay = client.register_script(scripts.REPLAY.text)
+
+    def summaries(self) -> list[Summary]:
+        """Of each model that has dead letters, sorted by name."""
+        return [summary for model in sorted(self._models()) if (summary := self.summary(model))]
+
+    def summary(self, model: str) -> Summary | None:
+        """None if the model has none."""
+        key = keys.dead_letters(model)
+        oldest, newest = self._read(model, "XRANGE", "-", "+", 1), self.page(model, 1)
+        used = self._redis.memory_usage(key, samples=0)
+        if not (oldest and newest and used):
+            return None
+        return Summary(model, self._redis.xlen(key), used, oldest[0].died, newest[0].died)
+
+    def page(self, model: str, limit: int, before: str = "") -> list[Letter]:
+        """The newest first; `before`: only those that are older than this one."""
+        return self._read(model, "XREVRANGE", f"({before}" if before else "+", "-", limit)
+
+    def ids(self, model: str) -> list[str]:
+        """Of all letters, the oldest first."""
+        found: list[str] = []
+        while page := self.page(model, PAGE, found[-1] if found else ""):
+            found += [letter.id for letter in page]
+        return found[::-1]
+
+    def get(self, model: str, letter_id: str) -> Letter:
+        """Raises ResourceNotFound."""
+        if re.fullmatch(ID, letter_id) and (found := self._read(model, "XRANGE", letter_id, letter_id, 1)):
+            return found[0]
+        raise ResourceNotFound(f"Dead letter not found: {letter_id} of model {model}")
+
+    def body(self, model: str, letter_id: str) -> bytes:
+        """Raises ResourceNotFound, also for an entry without a body."""
+        self.get(model, letter_id)
+        found = self._redis.xrange(keys.dead_letters(model), letter_id, letter_id)
+        if not found or b"body" not in found[0][1]:
+            raise ResourceNotFound(f"Dead letter {letter_id} of model {model} has no body.")
+        return bytes(found[0][1][b"body"])
+
+    def replay(self, model: str, ids: Iterable[str], version: str | None = None) -> Replayed:
+        """Queues requests again, each as a new job, and removes their letters: each in one atomic step.
+
+        They go to the version that they were for, or to `version`. Raises ModelNotFound or
+        ModelVersionNotFound for the latter.
+        """
+        models, done = self._registry.models(), Replayed()
+        if version is not None:
+            models.get(model, version)
+        for letter_id in ids:
+            try:
+                done.jobs[letter_id] = self._replay_one(models, model, letter_id, version)
+            except ServiceError as error:
+                done.refused[letter_id] = error
+        return done
+
+    def _replay_one(self, models: Models, model: str, letter_id: str, version: str | None) -> str:
+        letter = self.get(model, letter_id)
+        if reason := letter.obstacle:
+            raise Conflict(f"Dead letter {letter_id} is no request that could run: {reason}.")
+        target = models.get(model, version or letter.version).version
+        request_id = new_id().decode()
+        replayed = self._replay(
+            [keys.dead_letters(model), keys.lane(model, target), keys.job(model, request_id)],
+            [
+                letter_id, 2 * len(letter.about), request_id, target, int(time.time() * 1000),
+                letter.replay_of or letter.request_id,
+            ],
+        )  # fmt: skip
+        if not replayed:
+            raise ResourceNotFound(f"Dead letter {letter_id} has just been replayed or deleted.")
+        return job_id(model, request_id)
+
+    def delete(self, model: str, ids: Iterable[str]) -> int:
+        """How many of them were there."""
+        known = [letter_id for letter_id in ids if re.fullmatch(ID, letter_id)]
+        return int(self._redis.xdel(keys.dead_letters(model), *known)) if known else 0
+
+    def delete_all(self, model: str) -> int:
+        """How many there were. The stream stays: it counts all letters that there have ever been."""
+        return int(self._redis.xtrim(keys.dead_letters(model), maxlen=0, approximate=False))
+
+    def _models(self) -> Iterator[str]:
+        """Those with a stream of dead letters, registered or not."""
+        before, after = keys.dead_letters("*").split("*")
+        for key in self._redis.scan_iter(match=keys.dead_letters("*"), count=PAGE, _type="stream"):
+            model = key.decode().removeprefix(before).removesuffix(after)
+            if not set("{}") & set(model):  # else it is a lane of a version that is named like this
+                yield model
+
+    def _read(self, model: str, order: str, start: str, end: str, limit: int) -> list[Letter]:
+        found = self._letters([keys.dead_letters(model)], [order, start, end, limit])
+        return [_letter(*each) for each in found]
+
+
+def _letter(entry: bytes, size: int, flat: list[bytes]) -> Letter:
+    pairs = list(zip(flat[::2], flat[1::2], strict=True))
+    known = 0
+    while known < min(len(pairs), len(ABOUT)) and pairs[known][0] == ABOUT[known].encode():
+        known += 1
+    about = {name.decode(): _text(value) for name, value in pairs[:known]}
+    return Letter(entry.decode(), about, dict(pairs[known:]), None if size < 0 else size)
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")

@@ -1,0 +1,91 @@
+"""How an entry that is given up becomes a dead letter, and the bounds that dead letters are kept in."""
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from marq import keys
+from marq.errors import BadRequest, MalformedEntry
+from marq.queue import scripts
+from marq.queue.entries import DEFAULT_TTL_MS, JSON_HEADERS, Reply, may_take_replies
+from marq.settings.sources import SETTINGS_PREFIX
+
+if TYPE_CHECKING:  # settings need the limits only, and commands are quick without redis-py
+    from marq.connections.urls import Command
+    from marq.registry.spec import ModelSpec
+
+# With these fields a letter begins, in this order; the others are the entry's own.
+ABOUT = ("reason", "version", "lane", "entry", "attempts", "device", "ending", "log")
+LONGEST_LOG = 20_000  # characters of what a replica printed last
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of the dead letters of one model."""
+
+    ttl_s: int = 7 * 86_400
+    max_bytes: int = 256 * 2**20
+
+    @classmethod
+    def from_environment(cls) -> "Limits":
+        """As the settings are; every process of a server has them in its environment."""
+        return cls(
+            int(os.environ.get(f"{SETTINGS_PREFIX}DEAD_LETTER_TTL_S", cls.ttl_s)),
+            int(os.environ.get(f"{SETTINGS_PREFIX}DEAD_LETTER_MAX_BYTES", cls.max_bytes)),
+        )
+
+
+@dataclass(frozen=True)
+class Death:
+    """What is known of a request's end; what is not is empty."""
+
+    reason: str
+    attempts: int = 0
+    device: str = ""
+    ending: str = ""  # what ended the replica: "signal 9", "exit code 3", "response time-out"
+    log: str = ""  # the last lines that the replica printed
+
+
+UNTRIED = Death("")
+
+
+def bury(
+    spec: "ModelSpec", lane: str, entry: bytes, death: Death, acknowledge: bool = True
+) -> "list[Command]":
+    """The commands that move an entry to its model's dead letters, in one atomic step.
+
+    A job that waits in it has failed then, with 400 and the reason. Without `acknowledge` entry and job stay
+    as they are: for a transaction that answers, too.
+    """
+    limits, failure = Limits.from_environment(), BadRequest(death.reason)
+    values = (
+        death.reason, spec.version, lane, entry, death.attempts, death.device, death.ending,
+        death.log[-LONGEST_LOG:],
+    )  # fmt: skip
+    about = (part for pair in zip(ABOUT, values, strict=True) for part in pair)
+    move = scripts.BURY.call(
+        [keys.dead_letters(spec.name), lane],
+        keys.GROUP, entry, int(acknowledge), limits.ttl_s * 1000, limits.max_bytes, keys.job(spec.name, ""),
+        _job_ttl_ms(), keys.finished(spec.name), failure.status, JSON_HEADERS, failure.body(), *about,
+    )  # fmt: skip
+    return [("SCRIPT", "LOAD", scripts.BURY.text), move]
+
+
+def refuse(
+    spec: "ModelSpec", lane: str, entry: bytes, error: MalformedEntry, death: Death = UNTRIED
+) -> "list[Command]":
+    """The commands that answer an entry which is no request with 400, as far as it tells where, and bury it.
+
+    The answer first: whoever dies in between leaves it to be given once more.
+    """
+    fields = dict(zip(error.fields[::2], error.fields[1::2], strict=True))
+    failure = BadRequest(error.reason)
+    reply = Reply(fields.get(b"id") or entry, failure.status, failure.body(), JSON_HEADERS)
+    named = (fields.get(name, b"") for name in (b"reply", b"replies"))
+    streams = (stream if may_take_replies(stream) else b"" for stream in named)
+    return [*reply.commands(*streams), *bury(spec, lane, entry, replace(death, reason=error.reason))]
+
+
+def _job_ttl_ms() -> int:
+    seconds = os.environ.get(f"{SETTINGS_PREFIX}JOB_RESULT_TTL_S")
+    return int(seconds) * 1000 if seconds else DEFAULT_TTL_MS

@@ -1,0 +1,76 @@
+"""Hears which jobs have finished, so that nobody polls."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+
+from marq import keys
+from marq.connections.pipelined import PipelinedConnection
+from marq.errors import RedisUnavailable
+
+log = logging.getLogger(__name__)
+
+
+class Finished:
+    """Hears which jobs have finished, over one connection that subscribes to the models waited for.
+
+    A lost connection is opened again for the next wait; until then those who wait look again by themselves.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._events: dict[tuple[str, str], list[asyncio.Event]] = {}
+        self._connection: PipelinedConnection | None = None
+        self._subscribed: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lock = asyncio.Lock()
+
+    @contextlib.contextmanager
+    def watch(self, model: str, request_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set when the job finishes (or may have: look again)."""
+        event, key = asyncio.Event(), (model, request_id)
+        self._events.setdefault(key, []).append(event)
+        if model not in self._subscribed:
+            task = asyncio.create_task(self._subscribe(model))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        try:
+            yield event
+        finally:
+            self._events[key].remove(event)
+            if not self._events[key]:
+                del self._events[key]
+
+    def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._connection:
+            self._connection.close()
+
+    async def _subscribe(self, model: str) -> None:
+        """Wakes those who wait once more afterwards: their jobs may have finished before."""
+        async with self._lock:
+            try:
+                if self._connection is None:
+                    self._connection = await PipelinedConnection.open(self._url, self._on_lost)
+                    self._connection.on_message = self._on_message
+                await self._connection.execute("SUBSCRIBE", keys.finished(model))
+            except (RedisUnavailable, ConnectionError) as error:
+                log.debug("no subscription for %s: %s", model, error)
+                return
+            self._subscribed.add(model)
+        for (name, _), events in self._events.items():
+            if name == model:
+                for event in events:
+                    event.set()
+
+    def _on_message(self, channel: bytes, data: bytes) -> None:
+        model = channel.decode().partition("{")[2].partition("}")[0]
+        for request_id in data.decode().split(" "):
+            for event in self._events.get((model, request_id), ()):
+                event.set()
+
+    def _on_lost(self, _: PipelinedConnection) -> None:
+        self._connection = None
+        self._subscribed.clear()

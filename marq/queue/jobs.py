@@ -1,0 +1,234 @@
+"""Jobs: submitted once, kept until their result is old, waited for without polling."""
+
+import asyncio
+import contextlib
+import hashlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import hiredis
+
+from marq import keys
+from marq.errors import (
+    IdempotencyConflict,
+    JobNotFound,
+    QueueUnavailable,
+    ServiceUnavailable,
+    StreamBroken,
+)
+from marq.queue import job_records, scripts
+from marq.queue.broker import Broker
+from marq.queue.entries import DEFAULT_TTL_MS
+from marq.queue.job_events import Finished
+from marq.queue.job_records import JobRecord
+
+RECHECK_S = 1.0  # a notification may be lost with its connection: waiting never relies on it alone
+IDEMPOTENCY = uuid.UUID("6f1b0a5e-5d0f-4b6e-9a57-3c1f6c1d9f42")  # ids of jobs that were submitted with a key
+EXISTS, OTHER_DIGEST = 0, -1  # of submit.lua
+CHUNK = 1000  # jobs that are queued before their replies are awaited
+
+
+@dataclass(frozen=True)
+class KeyedRequest:
+    """A job with an idempotency key: while the record of the job exists that was submitted with this key for
+    this model, no other is queued."""
+
+    model: str
+    version: str | None  # that was asked for; which one is the default may have changed since the first time
+    key: str
+    fields: tuple[bytes, ...]
+
+    @property
+    def id(self) -> bytes:
+        return str(uuid.uuid5(IDEMPOTENCY, f"{self.model}:{self.key}")).encode()
+
+    @property
+    def job_id(self) -> str:
+        return job_records.job_id(self.model, self.id.decode())
+
+    @property
+    def digest(self) -> bytes:
+        """Of what the handler gets to see; a new deadline makes no new request."""
+        given = dict(zip(self.fields[::2], self.fields[1::2], strict=True))
+        version = (self.version or "").encode()
+        parts = version, given.get(b"type", b""), given.get(b"path", b""), given[b"body"]
+        return hashlib.sha256(b"\0".join(parts)).hexdigest().encode()
+
+    def conflict(self) -> IdempotencyConflict:
+        return IdempotencyConflict(f"Idempotency-Key {self.key!r:.100} was used for another request.")
+
+
+class Jobs:
+    """Submits jobs and reads their records. Raises ServiceUnavailable while Redis is gone."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._finished = Finished(broker.url)
+
+    def stop(self) -> None:
+        self._finished.stop()
+
+    async def submit(self, model: str, version: str, request_id: bytes, fields: tuple[bytes, ...]) -> str:
+        """Queues one job; returns its public id."""
+        await self._queue(model, version, request_id, fields)
+        return job_records.job_id(model, request_id.decode())
+
+    async def submit_once(self, version: str, request: KeyedRequest) -> tuple[str, bool]:
+        """Queues a job for a version, unless it was submitted before: (its public id, whether it is new).
+
+        Raises IdempotencyConflict where the key was used for something else.
+        """
+        queued = await self._queue(request.model, version, request.id, request.fields, request.digest)
+        if queued == OTHER_DIGEST:
+            raise request.conflict()
+        return request.job_id, queued != EXISTS
+
+    async def find(self, request: KeyedRequest) -> str | None:
+        """The public id of the job that was submitted with the key, while its record is kept.
+
+        Raises IdempotencyConflict where that was for something else.
+        """
+        record = keys.job(request.model, request.id.decode())
+        state, digest = await self._broker.execute("HMGET", record, "state", "digest")
+        if state is not None and digest != request.digest:
+            raise request.conflict()
+        return None if state is None else request.job_id
+
+    async def _queue(
+        self, model: str, version: str, request_id: bytes, fields: tuple[bytes, ...], digest: bytes = b""
+    ) -> Any:
+        script_keys, arguments = submit_command(model, version, request_id, fields, keys.NORMAL, digest)
+        try:
+            return await self._broker.run(scripts.SUBMIT, list(script_keys), *arguments)
+        except hiredis.ReplyError as error:  # it is full, or cannot write for another reason
+            raise QueueUnavailable(f"Redis refused the request: {error}") from None
+
+    async def submit_many(
+        self, model: str, version: str, rows: Iterable[tuple[bytes, tuple[bytes, ...]]]
+    ) -> list[str]:
+        """Queues many jobs, pipelined; returns their public ids in order."""
+        ids: list[str] = []
+        waiting = [self._load_script()]
+        for request_id, fields in rows:
+            script_keys, arguments = submit_command(model, version, request_id, fields, keys.NORMAL)
+            waiting.append(self._broker.execute(*scripts.SUBMIT.call(list(script_keys), *arguments)))
+            ids.append(job_records.job_id(model, request_id.decode()))
+            if len(waiting) >= CHUNK:
+                await asyncio.gather(*waiting)
+                waiting = [self._load_script()]
+        await asyncio.gather(*waiting)
+        return ids
+
+    def _load_script(self) -> asyncio.Future[Any]:
+        return self._broker.execute("SCRIPT", "LOAD", scripts.SUBMIT.text)
+
+    async def get(self, public_id: str) -> JobRecord:
+        """The job as it is now. Raises JobNotFound."""
+        model, request_id = job_records.split_job_id(public_id)
+        flat = await self._broker.execute("HGETALL", keys.job(model, request_id))
+        stored = dict(zip(flat[::2], flat[1::2], strict=True))
+        query = job_records.pending_query(stored)
+        running_for_ms = await self._running_for_ms(query) if query else None
+        if b"streamed" not in stored:
+            return job_records.parse_record(public_id, stored, running_for_ms)
+        head, parts = await self._parts(keys.parts(model, request_id), 1)
+        return job_records.parse_record(public_id, stored, running_for_ms, head, parts)
+
+    async def _running_for_ms(self, query: tuple[object, ...]) -> int | None:
+        try:
+            pending = await self._broker.execute("XPENDING", *query)
+        except hiredis.ReplyError as error:
+            if not str(error).startswith("NOGROUP"):  # the model was unregistered
+                raise
+            return None
+        return int(pending[0][2]) if pending else None
+
+    async def wait(self, public_id: str, timeout_s: float, or_streams: bool = False) -> JobRecord:
+        """The job when it has finished, or as it is when the time-out has passed. Raises JobNotFound.
+
+        With `or_streams` it comes as soon as there is a part of its answer.
+        """
+        deadline = time.monotonic() + timeout_s
+        record = await self.get(public_id)
+        if timeout_s <= 0:
+            return record
+        model, request_id = job_records.split_job_id(public_id)
+        with self._finished.watch(model, request_id) as event:
+            while not (record.is_finished or (or_streams and record.parts)):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                await _wait(event, min(left, RECHECK_S))
+                with contextlib.suppress(ServiceUnavailable):  # a restart of Redis: the job is kept
+                    record = await self.get(public_id)
+        return record
+
+    async def cancel(self, public_id: str, ttl_ms: int = DEFAULT_TTL_MS) -> bool:
+        """Ends a job that has not finished: queued, it is never run; running, its result is dropped.
+
+        Returns False for one that has finished. Raises JobNotFound.
+        """
+        model, request_id = job_records.split_job_id(public_id)
+        record, channel = keys.job(model, request_id), keys.finished(model)
+        while True:
+            state, lane = await self._broker.execute("HMGET", record, "state", "lane")
+            if state is None:
+                raise JobNotFound(f"Job not found: {public_id}")
+            now_ms = int(time.time() * 1000)
+            cancelled = await self._broker.run(
+                scripts.CANCEL, [record, lane or b""], keys.GROUP, request_id, now_ms, ttl_ms, channel
+            )
+            if cancelled is not None:
+                return bool(cancelled)
+
+    async def stream(self, public_id: str) -> AsyncIterator[bytes]:
+        """What a job streams, part by part, from the first to its end.
+
+        Raises StreamBroken where another replica begins anew, or the end is a failure.
+        """
+        model, request_id = job_records.split_job_id(public_id)
+        begin, sent = b"", 0
+        with self._finished.watch(model, request_id) as event:
+            while True:
+                # Asked for first, so that a finished job has all its parts.
+                finished = (await self.get(public_id)).is_finished
+                head, parts = await self._parts(keys.parts(model, request_id), sent + 1)
+                if begin not in (b"", head):
+                    raise StreamBroken(f"Job {public_id} has begun anew.")
+                begin, sent = head, sent + len(parts)
+                for part in parts:
+                    yield part
+                if finished:
+                    break
+                await _wait(event, RECHECK_S)
+        if last := await self._last_part(model, request_id, begin):
+            yield last
+
+    async def _parts(self, key: str, start: int) -> tuple[bytes, list[bytes]]:
+        head = self._broker.execute("LRANGE", key, 0, 0)
+        parts: list[bytes] = await self._broker.execute("LRANGE", key, start, -1)
+        return b"".join(await head), parts
+
+    async def _last_part(self, model: str, request_id: str, begin: bytes) -> bytes:
+        status, body = await self._broker.execute("HMGET", keys.job(model, request_id), "status", "body")
+        if not job_records.completes(begin, int(status or 0)):
+            raise StreamBroken(f"Job {job_records.job_id(model, request_id)} ended with status {status!r}.")
+        return bytes(body)
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    """Waits for the next event, which it then has used up."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), timeout_s)
+    event.clear()
+
+
+def submit_command(
+    model: str, version: str, request_id: bytes, fields: tuple[bytes, ...], lane: str, digest: bytes = b""
+) -> tuple[tuple[str, str], tuple[object, ...]]:
+    """(keys, arguments) of the script that queues one job."""
+    script_keys = keys.job(model, request_id.decode()), keys.lane(model, version, lane)
+    return script_keys, (int(time.time() * 1000), version, digest, b"id", request_id, b"job", b"1", *fields)

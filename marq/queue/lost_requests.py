@@ -1,0 +1,69 @@
+"""Finds the predictions that Redis has lost, whose clients would wait for ever.
+
+That is rare: a failover to a server that lagged, a restart without a file, a stream that was deleted by hand.
+"""
+
+import asyncio
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from marq import keys
+from marq.errors import QueueUnavailable
+from marq.queue import scripts
+from marq.queue.pending import Waiting
+
+if TYPE_CHECKING:
+    from marq.queue.broker import Broker
+
+LOST = "Redis has lost the request. Send it again."
+GRACE_S = 1.0  # for a reply that was published just before its entry was deleted
+AT_ONCE = 100  # entries that one script looks for
+
+
+class LostRequests:
+    """Looks for those that have waited since the last look: they cost nothing before."""
+
+    def __init__(self, grace_s: float = GRACE_S) -> None:
+        self._grace_s = grace_s
+        self._seen: set[bytes] = set()
+
+    async def look(self, broker: "Broker") -> None:
+        """Fails the predictions that are neither queued nor answered. Raises what Broker.execute does."""
+        old = {request_id: broker.pending[request_id] for request_id in self._seen & broker.pending.keys()}
+        self._seen = set(broker.pending)
+        missing = await _missing(broker, {i: waiting for i, waiting in old.items() if waiting.entry})
+        if not missing:
+            return
+        # What is no entry any more was answered before: the reply is in the stream, or lost as well.
+        newest = await _newest(broker)
+        await asyncio.sleep(self._grace_s)
+        if _as_numbers(broker.last_reply) >= _as_numbers(newest):
+            for request_id in missing & broker.pending.keys():
+                waiting = broker.pending[request_id]
+                broker.forget(request_id)
+                if not waiting.done():
+                    waiting.set_exception(QueueUnavailable(LOST))
+
+
+async def _missing(broker: "Broker", requests: dict[bytes, Waiting]) -> set[bytes]:
+    """Those that are no entry where they were queued, nor at the front, where redelivery moves them."""
+    by_lane: defaultdict[bytes, list[bytes]] = defaultdict(list)
+    for request_id, waiting in requests.items():
+        by_lane[waiting.lane] += (waiting.entry, request_id)
+    missing: set[bytes] = set()
+    for lane, pairs in by_lane.items():
+        for start in range(0, len(pairs), 2 * AT_ONCE):
+            some = pairs[start : start + 2 * AT_ONCE]
+            missing.update(await broker.run(scripts.MISSING, [lane, keys.front_of(lane)], *some))
+    return missing
+
+
+async def _newest(broker: "Broker") -> bytes:
+    """The id of the last entry that the reply stream has ever had."""
+    flat: list[Any] = await broker.execute("XINFO", "STREAM", broker.stream)
+    return bytes(dict(zip(flat[::2], flat[1::2], strict=True))[b"last-generated-id"])
+
+
+def _as_numbers(entry: bytes) -> tuple[int, int]:
+    milliseconds, _, number = entry.partition(b"-")
+    return int(milliseconds), int(number or 0)

@@ -1,0 +1,102 @@
+"""Answers requests: the commands that publish a batch's replies and acknowledge its entries."""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from marq import keys
+from marq.connections.urls import Command
+from marq.errors import DeadlineExceeded
+from marq.queue import job_records, scripts
+from marq.queue.entries import DEFAULT_TTL_MS, JSON_HEADERS, Reply, Request
+from marq.registry.spec import ModelSpec
+
+Answer = tuple[Request, Reply]
+
+
+class Publisher:
+    """Builds the commands for one model version; sends nothing itself."""
+
+    def __init__(self, spec: ModelSpec, device: str, job_result_ttl_ms: int = DEFAULT_TTL_MS) -> None:
+        self._spec = spec
+        self._device = device
+        self._ttl_ms = job_result_ttl_ms
+        self._channel = keys.finished(spec.name)
+
+    def commands(self, answers: Sequence[Answer], started_ms: int) -> list[Command]:
+        """Replies first, acknowledgement last: a crash in between repeats an answer, and loses none."""
+        jobs = [answer for answer in answers if answer[0].job]
+        others = [answer for answer in answers if not answer[0].job]
+        commands = [*_packed(answers), *_single(answers)]
+        commands += _acknowledge(request for request, _ in others)
+        if jobs:
+            commands.append(self._publish(jobs, started_ms))
+        return commands
+
+    def parts(self, answers: Sequence[Answer]) -> list[Command]:
+        """What is streamed before the answers themselves."""
+        jobs = [self._keep_part(request, part) for request, part in answers if request.job]
+        return [*_packed(answers), *_single(answers), *jobs]
+
+    def _keep_part(self, request: Request, part: Reply) -> Command:
+        """With the first part is kept how the answer begins."""
+        headers = json.loads(part.headers or b"{}")
+        head = {"attempt": int(request.attempts) + 1, "status": part.status, "headers": headers}
+        model, request_id = self._spec.name, request.id.decode()
+        return scripts.PART.call(
+            [request.lane, keys.job(model, request_id), keys.parts(model, request_id)],
+            keys.GROUP, request.entry, request.id, self._spec.version, request.queued_ms, self._ttl_ms,
+            self._channel, part.more, json.dumps(head), part.body,
+        )  # fmt: skip
+
+    def expire(self, requests: Sequence[Request]) -> list[Command]:
+        """Answers requests that passed their deadline before they ran."""
+        error = DeadlineExceeded("The request passed its deadline before it ran.")
+        replies = [Reply(r.id, error.status, error.body(), JSON_HEADERS) for r in requests]
+        return self.commands(list(zip(requests, replies, strict=True)), 0)
+
+    def _publish(self, jobs: list[Answer], started_ms: int) -> Command:
+        script_keys: list[str] = []
+        arguments: list[object] = []
+        for request, reply in jobs:
+            script_keys += (request.lane, keys.job(self._spec.name, request.id.decode()))
+            arguments += (
+                request.entry, request.id, _state(reply, started_ms), int(request.attempts) + 1,
+                request.queued_ms, started_ms or "", reply.status, reply.headers, reply.body,
+            )  # fmt: skip
+        return scripts.PUBLISH.call(
+            script_keys, keys.GROUP, self._ttl_ms, self._channel, self._spec.version, self._device,
+            int(time.time() * 1000), *arguments,
+        )  # fmt: skip
+
+
+def _state(reply: Reply, started_ms: int) -> str:
+    if not started_ms:
+        return job_records.EXPIRED
+    return job_records.SUCCEEDED if reply.status < 400 else job_records.FAILED
+
+
+def _packed(answers: Sequence[Answer]) -> list[Command]:
+    """One entry with all replies for each reader that takes several; never creates the stream."""
+    streams: defaultdict[bytes, list[bytes]] = defaultdict(list)
+    for request, reply in answers:
+        if request.replies:
+            streams[request.replies] += reply.fields()
+    return [("XADD", stream, "NOMKSTREAM", "*", *fields) for stream, fields in streams.items()]
+
+
+def _single(answers: Sequence[Answer]) -> list[Command]:
+    return [command for request, reply in answers for command in reply.commands(request.reply, b"")]
+
+
+def _acknowledge(requests: Iterable[Request]) -> list[Command]:
+    entries: defaultdict[str, list[bytes]] = defaultdict(list)
+    for request in requests:
+        entries[request.lane].append(request.entry)
+    commands: list[Command] = []
+    for lane, ids in entries.items():
+        # In this order: an entry that is neither pending nor deleted would stay for ever, should we end here.
+        commands.append(("XDEL", lane, *ids))
+        commands.append(("XACK", lane, keys.GROUP, *ids))
+    return commands

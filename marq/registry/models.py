@@ -1,0 +1,195 @@
+"""What should run: models, versions, sizes, default versions; and what pools say does run. Kept in Redis."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import redis
+
+from marq import keys
+from marq.errors import Conflict, InvalidModelVersion, ModelNotFound, ModelVersionNotFound
+from marq.registry.spec import ModelSpec
+
+HEARTBEAT_S = 1.0
+HEARTBEAT_LIMIT_S = 10.0  # a pool or node that has not reported for so long is lost
+AUDIT_LENGTH = 1000
+
+
+@dataclass(frozen=True)
+class Models:
+    """The registry at one moment."""
+
+    specs: dict[str, dict[str, ModelSpec]]  # name -> version -> spec
+    defaults: dict[str, str]
+
+    def __iter__(self) -> Iterator[ModelSpec]:
+        return (spec for versions in self.specs.values() for spec in versions.values())
+
+    def versions(self, name: str) -> dict[str, ModelSpec]:
+        """All versions of a model. Raises ModelNotFound."""
+        try:
+            return self.specs[name]
+        except KeyError:
+            raise ModelNotFound(f"Model not found: {name}") from None
+
+    def get(self, name: str, version: str | None = None) -> ModelSpec:
+        """The version, or the default one. Raises ModelNotFound or ModelVersionNotFound."""
+        versions = self.versions(name)
+        wanted = version or self.defaults.get(name, "")
+        if wanted not in versions:
+            raise ModelVersionNotFound(f"Model version: {wanted} does not exist for model: {name}")
+        return versions[wanted]
+
+
+class Registry:
+    """Reads and changes the registry; every change is announced on the management stream."""
+
+    def __init__(self, client: Any) -> None:
+        self.redis = client
+
+    def models(self) -> Models:
+        with self.redis.pipeline(transaction=True) as pipe:
+            pipe.hgetall(keys.REGISTRY).hgetall(keys.DEFAULT_VERSIONS)
+            stored, defaults = pipe.execute()
+        specs: dict[str, dict[str, ModelSpec]] = {}
+        for text in stored.values():
+            spec = ModelSpec.from_json(text)
+            specs.setdefault(spec.name, {})[spec.version] = spec
+        return Models(specs, {k.decode(): v.decode() for k, v in defaults.items()})
+
+    def current(self, spec: ModelSpec) -> ModelSpec:
+        """The version as it is now; as it is given where it is not registered any more."""
+        stored = self.redis.hget(keys.REGISTRY, spec.key)
+        return ModelSpec.from_json(stored) if stored else spec
+
+    def register(self, spec: ModelSpec) -> None:
+        """Adds a version and its lanes; the first version of a model is its default. Raises Conflict."""
+        self._create_lanes(spec)
+        if not self.redis.hsetnx(keys.REGISTRY, spec.key, spec.to_json()):
+            raise Conflict(f"Model version {spec.version} is already registered for model {spec.name}")
+        self.redis.hsetnx(keys.DEFAULT_VERSIONS, spec.name, spec.version)
+        self.announce("register", spec)
+
+    def put(self, spec: ModelSpec) -> None:
+        """Adds a version or replaces its settings."""
+        self._create_lanes(spec)
+        self.redis.hset(keys.REGISTRY, spec.key, spec.to_json())
+        self.redis.hsetnx(keys.DEFAULT_VERSIONS, spec.name, spec.version)
+        self.announce("put", spec)
+
+    def scale(self, spec: ModelSpec, min_workers: int, max_workers: int, anew: bool = False) -> ModelSpec:
+        """Changes the size of a registered version, and nothing else of it. Raises ModelVersionNotFound.
+
+        `anew` starts all its replicas again, without regard to earlier failures.
+        """
+
+        def scaled(stored: ModelSpec) -> ModelSpec:
+            generation = stored.generation + anew
+            return replace(stored, min_workers=min_workers, max_workers=max_workers, generation=generation)
+
+        return self._change("scale", spec, scaled)
+
+    def allow_attempts(self, spec: ModelSpec, most: int) -> ModelSpec:
+        """Changes how often a request may be tried; no replica is replaced. Raises ModelVersionNotFound."""
+        return self._change("scale", spec, lambda stored: replace(stored, max_attempts=most))
+
+    def reload(self, spec: ModelSpec) -> ModelSpec:
+        """Has all replicas of a version replaced, each when its successor is ready.
+
+        Raises ModelVersionNotFound.
+        """
+        return self._change("reload", spec, lambda stored: replace(stored, generation=stored.generation + 1))
+
+    def _change(self, action: str, spec: ModelSpec, change: Callable[[ModelSpec], ModelSpec]) -> ModelSpec:
+        def transaction(pipe: Any) -> ModelSpec:
+            if (stored := pipe.hget(keys.REGISTRY, spec.key)) is None:
+                raise ModelVersionNotFound(
+                    f"Model version: {spec.version} does not exist for model: {spec.name}"
+                )
+            changed = change(ModelSpec.from_json(stored))
+            pipe.multi()
+            pipe.hset(keys.REGISTRY, spec.key, changed.to_json())
+            return changed
+
+        changed: ModelSpec = self.redis.transaction(transaction, keys.REGISTRY, value_from_callable=True)
+        self.announce(action, changed)
+        return changed
+
+    def set_default(self, name: str, version: str) -> None:
+        """Raises ModelNotFound or ModelVersionNotFound."""
+        if version not in self.models().versions(name):
+            raise ModelVersionNotFound(f"Model version {version} does not exist for model {name}")
+        self.redis.hset(keys.DEFAULT_VERSIONS, name, version)
+        self.redis.xadd(
+            keys.MANAGEMENT, {"action": "set-default", "model": name, "version": version}, maxlen=AUDIT_LENGTH
+        )
+
+    def unregister(self, spec: ModelSpec) -> None:
+        """Removes a version; its lanes stay until their entries are answered. Raises InvalidModelVersion."""
+        models = self.models()
+        if spec.version == models.defaults.get(spec.name):
+            if len(models.versions(spec.name)) > 1:
+                raise InvalidModelVersion(f"Cannot remove default version for model {spec.name}")
+            self.redis.hdel(keys.DEFAULT_VERSIONS, spec.name)
+        self.redis.hdel(keys.REGISTRY, spec.key)
+        self.announce("unregister", spec)
+
+    def announce(self, action: str, spec: ModelSpec) -> None:
+        entry = {"action": action, "model": spec.name, "version": spec.version, "spec": spec.to_json()}
+        self.redis.xadd(keys.MANAGEMENT, entry, maxlen=AUDIT_LENGTH, approximate=True)
+
+    def _create_lanes(self, spec: ModelSpec) -> None:
+        """The group starts at the beginning, so that what was queued before it is served too."""
+        for lane in keys.lanes(spec.name, spec.version):
+            try:
+                self.redis.xgroup_create(lane, keys.GROUP, id="0", mkstream=True)
+            except redis.ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+
+    def delete_lanes(self, spec: ModelSpec) -> None:
+        self.redis.delete(*keys.lanes(spec.name, spec.version), keys.pools(spec.name, spec.version))
+
+    def waiting(self, spec: ModelSpec) -> int:
+        """How many requests no replica has taken yet."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for lane in keys.lanes(spec.name, spec.version):
+                pipe.xlen(lane).xpending(lane, keys.GROUP)
+            replies = pipe.execute(raise_on_error=False)
+        lengths, pendings = replies[::2], replies[1::2]
+        if any(isinstance(reply, Exception) for reply in replies):
+            return 0
+        waiting: int = sum(lengths) - sum(pending["pending"] for pending in pendings)
+        return max(0, waiting)
+
+    # what runs, as reported by pools
+
+    def report(self, spec: ModelSpec, pool: str, report: dict[str, Any]) -> None:
+        """Stores a pool's report; `reported` (unix s of the Redis server's clock) is its heartbeat."""
+        report = {**report, "reported": self.now()}
+        self.redis.hset(keys.pools(spec.name, spec.version), pool, json.dumps(report))
+
+    def withdraw(self, spec: ModelSpec, pool: str) -> None:
+        """Forgets the report of a pool that has ended."""
+        self.redis.hdel(keys.pools(spec.name, spec.version), pool)
+
+    def reports(self, spec: ModelSpec) -> dict[str, dict[str, Any]]:
+        """The last report of each pool of a model version, lost pools included."""
+        stored = self.redis.hgetall(keys.pools(spec.name, spec.version))
+        return {name.decode(): json.loads(text) for name, text in stored.items()}
+
+    def replicas(self, spec: ModelSpec) -> list[dict[str, Any]]:
+        """The replicas of all pools that are alive."""
+        return [replica for report in self.live_reports(spec).values() for replica in report["replicas"]]
+
+    def live_reports(self, spec: ModelSpec) -> dict[str, dict[str, Any]]:
+        """The last report of each pool that is alive, in the order of their names."""
+        alive = self.now() - HEARTBEAT_LIMIT_S
+        reports = sorted(self.reports(spec).items())
+        return {name: report for name, report in reports if report["reported"] >= alive}
+
+    def now(self) -> float:
+        """Unix seconds by the Redis server's clock: the one that all hosts share."""
+        seconds, microseconds = self.redis.time()
+        return float(seconds) + float(microseconds) / 1e6

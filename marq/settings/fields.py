@@ -1,0 +1,206 @@
+"""All settings of a server, with their types and defaults; `marq.settings.loading` reads them."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from marq.queue.giving_up import Limits
+from marq.settings import addresses
+from marq.settings.sources import SETTINGS_PREFIX
+from marq.settings.torchserve_keys import ENVIRONMENT_SWITCH, URLS_SWITCH
+
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+Port = Annotated[int, Field(gt=0, lt=65536)]
+
+
+def default_state_dir() -> Path:
+    """`$XDG_STATE_HOME/marq`, or `~/.local/state/marq`."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
+    return Path(base) / "marq"
+
+
+class Settings(BaseModel):
+    """What every process of a server needs to know. Sizes are bytes, `_s` seconds, `_ms` milliseconds."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    redis_url: str = ""  # empty: start an embedded server
+    state_dir: Path = Field(default_factory=default_state_dir)
+    model_store: Path | None = None
+    models: str = ""  # what to load at start: "[name=]file,...", or "all"
+    model_settings: str = "{}"  # TorchServe's `models` JSON: {name: {version: {minWorkers: ...}}}
+    model_snapshot: str = ""  # TorchServe's snapshot JSON: takes the place of the two before
+    forget_models: bool = False  # `--ncs`: models registered over HTTP do not outlive the server
+    enable_envvars_config: bool = False
+    use_env_allowed_urls: bool = False
+
+    inference_address: str = "http://127.0.0.1:8080"
+    management_address: str = "http://127.0.0.1:8081"
+    metrics_address: str = "http://127.0.0.1:8082"
+    gateway_workers: Positive = max(1, min(4, (os.cpu_count() or 1) // 2))
+    disable_token_auth: bool = False
+    token_expiration_min: Annotated[float, Field(ge=0)] = 60.0  # 0: until the next start
+    enable_model_api: bool = False
+    ts_open_inference_protocol: bool = False
+
+    keystore: Path | None = None
+    keystore_pass: str = "changeit"  # noqa: S105 - Java's own default
+    keystore_type: str = "PKCS12"
+    private_key_file: Path | None = None
+    certificate_file: Path | None = None
+    cors_allowed_origin: str = ""
+    cors_allowed_methods: str = ""
+    cors_allowed_headers: str = ""
+
+    grpc_inference_address: str = "127.0.0.1"
+    grpc_management_address: str = "127.0.0.1"
+    grpc_inference_port: Port = 7070
+    grpc_management_port: Port = 7071
+    grpc_inference_max_connection_age_ms: Positive = 2**63 - 1
+    grpc_management_max_connection_age_ms: Positive = 2**63 - 1
+    grpc_inference_max_connection_age_grace_ms: NotNegative = 2**63 - 1
+    grpc_management_max_connection_age_grace_ms: NotNegative = 2**63 - 1
+    enable_grpc_ssl: bool = False
+
+    max_request_size: Positive = 6_553_500
+    max_response_size: Positive = 6_553_500
+    job_queue_size: Positive = 100
+    redis_max_memory: int = 0  # of the embedded server; 0: half of the machine's
+    max_queued_jobs: Positive = 100_000  # of one model version
+    max_queued_bytes: Positive = 4 * 2**30  # of all models
+    job_result_ttl_s: Positive = 3600
+    dead_letter_ttl_s: Positive = Limits.ttl_s
+    dead_letter_max_bytes: Positive = Limits.max_bytes  # of one model
+
+    default_workers_per_model: NotNegative = 0
+    default_response_timeout: Positive = 120
+    default_startup_timeout: Positive = 120
+    unregister_model_timeout: Positive = 120
+    default_service_handler: str = ""
+    service_envelope: str = ""
+    install_py_dep_per_model: bool = False
+    allowed_urls: str = ""
+    decode_input_request: bool = True
+    limit_max_image_pixels: bool = True
+    number_of_gpu: NotNegative | None = None  # None: all that are there
+    blacklist_env_vars: str = ""  # a regular expression of variables that replicas do not see
+    ts_header_key_sequence_id: str = "ts_request_sequence_id"
+    ts_header_key_sequence_start: str = "ts_request_sequence_start"
+    ts_header_key_sequence_end: str = "ts_request_sequence_end"
+
+    enable_metrics_api: bool = True
+    metrics_mode: Annotated[str, Field(pattern="^(log|prometheus|legacy)$")] = "log"
+    metrics_config: Path | None = None
+    model_metrics_auto_detect: bool = False
+    disable_system_metrics: bool = False
+    metric_time_interval: Positive = 60  # seconds
+    system_metrics_cmd: str = ""
+
+    log_location: Path | None = None  # None: in the state directory
+    metrics_location: Path | None = None  # None: where the other logs are
+    log_format: Annotated[str, Field(pattern="^(text|json)$")] = "text"
+    access_log: bool = True
+
+    @property
+    def log_dir(self) -> Path:
+        return self.log_location or self.state_dir / "logs"
+
+    @property
+    def metrics_log_dir(self) -> Path:
+        return self.metrics_location or self.log_dir
+
+    @property
+    def metrics_plane(self) -> str:
+        """Whose address serves `/metrics`: "metrics", another API's where they are equal, or "" (none)."""
+        planes = ("inference", "management", "metrics") if self.enable_metrics_api else ()
+        where = {
+            plane: addresses.parse(getattr(self, f"{plane}_address"), f"{plane}_address") for plane in planes
+        }
+        return next((plane for plane in planes if where[plane] == where["metrics"]), "")
+
+    @property
+    def unpacked_dir(self) -> Path:
+        """Where archives are unpacked, once for each host and content."""
+        return self.state_dir / "models"
+
+    @property
+    def dependencies_dir(self) -> Path:
+        """Where the packages of models are installed, once for each host and requirements."""
+        return self.state_dir / "dependencies"
+
+    @property
+    def cors(self) -> bool:
+        """Whether browsers of other origins may use this server."""
+        return bool(self.cors_allowed_origin)
+
+    def model_defaults(self, name: str, version: str) -> dict[str, Any]:
+        """The `models` JSON's settings for one model version; values that are not positive are left out."""
+        chosen = json.loads(self.model_settings).get(name, {}).get(version, {})
+        return {k: v for k, v in chosen.items() if not isinstance(v, int) or v > 0}
+
+    def environment(self) -> dict[str, str]:
+        """The same settings as environment variables, for the processes that this one starts."""
+        resolved = {ENVIRONMENT_SWITCH, URLS_SWITCH}
+        values = self.model_dump(mode="json", exclude_none=True, exclude=resolved)
+        return {f"{SETTINGS_PREFIX}{name.upper()}": str(value) for name, value in values.items()}
+
+    @field_validator("inference_address", "management_address", "metrics_address")
+    @classmethod
+    def _check_address(cls, value: str, info: Any) -> str:
+        addresses.parse(value, info.field_name)
+        return value
+
+    @field_validator("ts_open_inference_protocol", mode="before")
+    @classmethod
+    def _understand_oip(cls, value: Any) -> Any:
+        return True if value == "oip" else value
+
+    @field_validator("metrics_mode", mode="before")
+    @classmethod
+    def _ignore_case(cls, value: Any) -> Any:
+        return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("metrics_config")
+    @classmethod
+    def _check_metrics_config(cls, value: Path | None) -> Path | None:
+        if value:
+            from marq.metrics import config as metrics_config  # reads YAML, which most commands do without
+
+            try:
+                metrics_config.read(value)
+            except metrics_config.MetricsConfigError as error:
+                raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("model_settings")
+    @classmethod
+    def _check_model_settings(cls, value: str) -> str:
+        try:
+            models = json.loads(value)
+        except ValueError:
+            models = None
+        if not _is_nested(models, 3):
+            raise ValueError("must be a JSON object {name: {version: {...}}}, but is not")
+        return value
+
+    @field_validator("allowed_urls", "blacklist_env_vars")
+    @classmethod
+    def _check_patterns(cls, value: str) -> str:
+        for pattern in value.split(","):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        return value
+
+
+def _is_nested(value: Any, depth: int) -> bool:
+    """Whether a value is an object of objects, so many levels deep."""
+    return isinstance(value, dict) and (
+        depth == 1 or all(_is_nested(inner, depth - 1) for inner in value.values())
+    )

@@ -1,0 +1,69 @@
+"""Reads the settings of a server from all sources, with where each comes from."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from marq.settings import snapshot
+from marq.settings.fields import Settings
+from marq.settings.properties import SettingsError
+from marq.settings.sources import Collected, Given, collect
+from marq.settings.torchserve_keys import SNAPSHOT
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Settings, where each comes from, and what the user should hear of the sources."""
+
+    settings: Settings
+    sources: dict[str, str]  # of those that are not left at their defaults
+    ignored: list[str]  # keys of config.properties that mean nothing here
+    notices: list[str]
+
+
+def load(config: Path | None = None, **given: Any) -> Settings:
+    """Reads all sources. `given` are the command line's values; None counts as not given.
+
+    Raises SettingsError.
+    """
+    return resolve(config, given).settings
+
+
+def resolve(
+    config: Path | None, given: Mapping[str, Any], environ: Mapping[str, str] = os.environ
+) -> Resolved:
+    """The same, with where the values come from. Raises SettingsError, which names all that is wrong."""
+    found = collect(config, given, environ, Settings.model_fields)
+    _use_snapshot(found)
+    try:
+        settings = Settings(**{name: value.value for name, value in found.values.items()})
+    except ValidationError as error:
+        found.problems += [_problem(found, details) for details in error.errors()]
+    if found.problems:
+        raise SettingsError("\n".join(found.problems))
+    sources = {name: value.source for name, value in found.values.items()}
+    return Resolved(settings, sources, found.ignored, found.notices)
+
+
+def _use_snapshot(found: Collected) -> None:
+    """TorchServe's `model_snapshot` takes the place of what else names models."""
+    given = found.values.get(SNAPSHOT)
+    if given is None or not given.value:
+        return
+    try:
+        models, model_settings = snapshot.translate(given.value)
+    except ValueError as error:
+        found.problems.append(f"{given.label}: {error} (given: {given.value!r:.200})")
+    else:
+        found.values["models"] = Given(models, given.source, given.label)
+        found.values["model_settings"] = Given(model_settings, given.source, given.label)
+
+
+def _problem(found: Collected, details: Any) -> str:
+    given = found.values[str(details["loc"][0])]
+    message = details["msg"].removeprefix("Value error, ")
+    return f"{given.label}: {message} (given: {given.value!r:.200})"

@@ -1,0 +1,89 @@
+"""What gateways know of the queues, and what happens where they cannot know it."""
+
+import asyncio
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+from gateway.routing.queue_watch import Backlogs
+from marq import keys
+from marq.connections import clients
+from marq.errors import QueueFull
+from marq.queue.broker import Broker
+from marq.registry.models import Registry
+from marq.registry.spec import ModelSpec
+
+SPEC = ModelSpec("m", "1.0", "m.mar", "/m.mar", "h.py")
+LANE = keys.lane("m", "1.0")
+
+
+@pytest.fixture
+def client(redis_url):
+    with clients.client(redis_url) as client:
+        Registry(client).put(SPEC)
+        yield client
+
+
+@pytest.fixture
+async def connect(redis_url, client):
+    """A broker, of another user if one is named."""
+    brokers = []
+
+    async def connect(user: str = "") -> Broker:
+        parts = urlsplit(redis_url)
+        if user:
+            client.acl_setuser(user, enabled=True, passwords=["+secret"], keys=["*"], channels=["*"],
+                               commands=["+@all", "-info"])  # fmt: skip
+            parts = parts._replace(netloc=f"{user}:secret@{parts.netloc.rpartition('@')[2]}")
+        broker = Broker(urlunsplit(parts))
+        await broker.start()
+        brokers.append(broker)
+        return broker
+
+    yield connect
+    for broker in brokers:
+        await broker.stop()
+    client.acl_deluser("restricted")
+
+
+async def test_what_was_answered_makes_room_again(connect, client):
+    backlogs, broker = Backlogs(100, 1000), await connect()
+    backlog = backlogs.of(SPEC)
+    backlog.admit(900)
+    with pytest.raises(QueueFull):
+        backlog.admit(900)
+    await backlogs._look(broker)
+    backlog.admit(900)
+
+
+async def test_what_others_have_queued_counts(connect, client):
+    backlogs, broker = Backlogs(100, 10_000), await connect()
+    client.xadd(LANE, {"body": b"x" * 9_500})
+    await backlogs._look(broker)
+    backlog = backlogs.of(SPEC)
+    await backlogs._look(broker)
+    assert backlog.waiting == 1
+    with pytest.raises(QueueFull, match="max_queued_bytes: 10000"):
+        backlog.admit(900)
+
+
+async def test_limits_stay_true_where_a_user_must_not_ask_for_the_memory(connect, caplog):
+    backlogs, broker = Backlogs(100, 1000), await connect("restricted")
+    backlog = backlogs.of(SPEC)
+    backlog.admit(900)
+    await backlogs._look(broker)
+    await backlogs._look(broker)
+    backlog.admit(900)
+    assert caplog.text.count("Redis does not tell (INFO)") == 1
+
+
+async def test_a_version_that_is_unregistered_leaves_its_room_to_others(connect, client):
+    backlogs, broker = Backlogs(100, 10_000), await connect()
+    backlogs.of(SPEC)
+    client.xadd(LANE, {"body": b"x" * 9_500})
+    look = asyncio.create_task(backlogs._look(broker))
+    await asyncio.sleep(0)  # it has asked, and waits for what Redis says
+    backlogs.keep(set())
+    await look
+    other = backlogs.of(ModelSpec("other", "1.0", "m.mar", "/m.mar", "h.py"))
+    other.admit(9_000)

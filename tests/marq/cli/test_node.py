@@ -1,0 +1,31 @@
+import os
+
+import pytest
+
+from workers.node import reconciler
+
+
+@pytest.fixture
+def environments(monkeypatch):
+    """The environment of each node that was started; none of them runs."""
+    seen = []
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setattr(reconciler, "main", lambda: seen.append(dict(os.environ)))
+    return seen
+
+
+def test_a_node_gets_its_options_as_settings(run, environments, redis_url, tmp_path):
+    result = run(
+        "node", "--redis-url", redis_url, "--name", "gpu-2", "--number-of-gpu", 0, "--state-dir", tmp_path
+    )
+    assert result.exit_code == 0
+    (environment,) = environments
+    assert environment["MARQ_REDIS_URL"] == redis_url
+    assert (environment["MARQ_NODE"], environment["MARQ_NUMBER_OF_GPU"]) == ("gpu-2", "0")
+    assert environment["MARQ_STATE_DIR"] == str(tmp_path)
+
+
+def test_a_node_tells_at_once_that_redis_cannot_be_reached(run, environments):
+    result = run("node", "--redis-url", "redis://:hidden@127.0.0.1:1/0")
+    assert (result.exit_code, environments) == (1, [])
+    assert result.stderr.startswith("Error: Redis at redis://:***@127.0.0.1:1/0 cannot be used")

@@ -1,0 +1,120 @@
+import json
+import os
+import subprocess
+import time
+from dataclasses import replace
+
+import pytest
+
+from marq.cli import status as status_command
+from marq.cli.status import summarize
+from marq.host import server_file
+from marq.registry.models import Registry
+from marq.registry.spec import ModelSpec
+
+SPEC = ModelSpec(name="m", version="1.0", url="m.mar", archive="m.mar", handler="h", min_workers=2)
+REPLICA = {"state": "ready", "requests": 30, "batches": 10, "device": "cuda:0"}
+
+
+def report(failures=0, reason=""):
+    return {"failures": failures, "reason": reason, "replicas": [], "reported": time.time()}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "replicas", "reported", "state"),
+    [
+        (2, [REPLICA, REPLICA], {}, "ready"),
+        (2, [REPLICA, {**REPLICA, "state": "loading"}], {}, "loading"),
+        (2, [], None, "loading"),
+        (0, [], None, "stopped"),
+        (2, [], {"failures": 3, "reason": "ended\nKeyError: 'x'\n\n"}, "failing"),
+        (2, [REPLICA, REPLICA], {"failures": 1, "reason": "over"}, "ready"),
+    ],
+)
+def test_the_state_follows_from_what_pools_report(wanted, replicas, reported, state):
+    reports = [] if reported is None else [report(**reported)]
+    found = summarize(replace(SPEC, min_workers=wanted), True, replicas, reports, 0)
+    assert found.state == state
+    assert found.reason == ("KeyError: 'x'" if state == "failing" else "")
+
+
+def test_requests_batches_and_devices_are_summed_over_replicas():
+    other = {**REPLICA, "device": "cuda:1", "requests": 10, "batches": 10}
+    found = summarize(SPEC, False, [REPLICA, other], [report()], 5)
+    assert (found.requests, found.mean_batch_size, found.waiting) == (40, 2.0, 5)
+    assert found.devices == ["cuda:0", "cuda:1"]
+    assert summarize(SPEC, False, [], [], 0).mean_batch_size is None
+
+
+def test_status_shows_models_from_redis_without_secrets(run, note_server, redis_url):
+    import redis
+
+    # Given a model that fails and waits
+    note_server(redis_url=redis_url)
+    with redis.Redis.from_url(redis_url, protocol=2) as client:
+        registry = Registry(client)
+        registry.register(SPEC)
+        registry.report(
+            SPEC, "m-1.0@here", report(failures=1, reason="replica 0 ended\nValueError: [bold]no")
+        )
+    # When its state is asked for
+    shown, data = run("status"), json.loads(run("status", "--json").stdout)
+    # Then both forms tell it, and neither tells a password or a token
+    assert (shown.exit_code, data["pid"]) == (0, os.getpid())
+    assert "m 1.0: ValueError: [bold]no" in shown.stdout
+    assert "0/2" in shown.stdout
+    assert "1.0 *" in shown.stdout
+    assert (data["models"][0]["state"], data["models"][0]["replicas_wanted"]) == ("failing", 2)
+    for secret in ("secret", redis_url.partition(":")[2].partition("@")[0].strip("/:")):
+        assert secret not in shown.stdout + json.dumps(data)
+
+
+def test_status_and_stop_say_that_nothing_runs(run, state_dir):
+    stopped, shown = run("stop"), run("status")
+    assert (stopped.exit_code, shown.exit_code) == (0, 1)
+    assert stopped.stdout == f"No marq server runs with the state directory {state_dir}.\n"
+    assert "No marq server runs" in shown.stderr
+
+
+def test_a_redis_that_is_gone_is_one_line(run, note_server):
+    note_server()
+    result = run("status")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: Redis at redis://127.0.0.1:1/0 cannot be used: ")
+
+
+def test_stop_spares_a_process_that_only_got_the_pid_of_a_killed_server(run, state_dir, note_server):
+    # Given the file of a server that was killed long before its pid was given to another process
+    with subprocess.Popen(["sleep", "60"]) as other:
+        note_server(pid=other.pid)
+        long_ago = time.time() - 1000
+        os.utime(state_dir / server_file.FILE_NAME, (long_ago, long_ago))
+        # When the server is to be stopped
+        result = run("stop")
+        # Then the other process goes on
+        assert result.stdout.startswith("No marq server runs")
+        assert other.poll() is None
+        other.kill()
+
+
+def test_stop_ends_the_process_and_tells_when_it_does_not(run, note_server, monkeypatch):
+    with subprocess.Popen(["sleep", "60"]) as server:
+        note_server(pid=server.pid)
+        result = run("stop")
+        assert (result.exit_code, result.stdout) == (0, f"marq (pid {server.pid}) has stopped.\n")
+    monkeypatch.setattr("marq.cli.server.STOP_TIMEOUT_S", 0.2)
+    stubborn = "import signal; signal.signal(15, signal.SIG_IGN); print(flush=True); signal.pause()"
+    with subprocess.Popen(["python3", "-c", stubborn], stdout=subprocess.PIPE) as server:
+        server.stdout.readline()
+        note_server(pid=server.pid)
+        result = run("stop")
+        assert result.exit_code == 1
+        assert "has not stopped after 0.2 s" in result.stderr
+        server.kill()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (59.9, "59 s"), (3_700, "1 h 1 min"), (172_800, "2 d")]
+)
+def test_durations_have_two_parts_at_most(seconds, text):
+    assert status_command._duration(seconds) == text

@@ -1,0 +1,117 @@
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+from support import MARQ, wait_for
+
+from marq.cli.top import Reading, compare, quantile
+
+ECHO = """
+def handle(data, context):  # noqa: ARG001 - all handlers are called with it
+    return None if data is None else [bytes(row["body"]) for row in data]
+"""
+
+
+@pytest.fixture(scope="module")
+def server(start_server, make_archive, tmp_path_factory):
+    store = tmp_path_factory.mktemp("store")
+    make_archive(store, "echo", ECHO, config={"minWorkers": 1, "maxWorkers": 1})
+    server = start_server(store)
+    server.wait_until_ready("echo")
+    return server
+
+
+def test_once_shows_all_since_the_start(server):
+    for _ in range(5):
+        assert server.predict("echo", b"x").status_code == 200
+
+    def view():
+        (line,) = json.loads(server.marq("top", "--json").stdout)
+        return line if line["mean_batch_size"] else None
+
+    line = wait_for(view, what="the report of the pool")
+    assert (line["name"], line["state"], line["replicas_ready"]) == ("echo", "ready", 1)
+    assert (line["waiting"], line["oldest_s"], line["mean_batch_size"]) == (0, None, 1.0)
+    table = server.marq("top", "--once").stdout
+    assert "Requests/s" in table
+    assert "echo" in table
+
+
+def test_what_waits_has_an_age(server):
+    # Given a model without a replica, and a job for it
+    assert server.marq("scale", "echo", "0").returncode == 0
+    server.submit("echo", b"x")
+    time.sleep(0.3)
+    # Then its job waits, and grows older
+    (line,) = json.loads(server.marq("top", "--json").stdout)
+    assert (line["state"], line["waiting"]) == ("stopped", 1)
+    assert 0.2 < line["oldest_s"] < 30
+    assert server.marq("scale", "echo", "1").returncode == 0
+    wait_for(lambda: json.loads(server.marq("top", "--json").stdout)[0]["waiting"] == 0)
+
+
+def test_on_a_terminal_it_refreshes_in_place_until_ctrl_c(server):
+    # Given a terminal
+    controller, terminal = pty.openpty()
+    environment = {**server.environment, "TERM": "xterm-256color", "COLUMNS": "120"}
+    process = subprocess.Popen(
+        [MARQ, "top", "--interval", "0.2"],
+        stdin=terminal, stdout=terminal, stderr=terminal, env=environment, start_new_session=True,
+    )  # fmt: skip
+    os.close(terminal)
+    shown = b""
+    # When some views have passed, and Ctrl-C is pressed
+    while shown.count(b"echo") < 3:
+        shown += os.read(controller, 4096)
+    process.send_signal(signal.SIGINT)
+    # Then each view was written over the one before, and the command ends cleanly
+    while True:
+        try:
+            shown += os.read(controller, 4096)
+        except OSError:
+            break
+    assert process.wait(10) == 0
+    assert re.search(rb"\x1b\[\d*A", shown)
+    assert b"Traceback" not in shown
+    os.close(controller)
+
+
+def test_without_a_server_it_fails(run):
+    result = run("top")
+    assert result.exit_code == 1
+    assert "No marq server runs" in result.stderr
+
+
+def reading(requests, batches, latencies=None):
+    return Reading("ready", 1, 1, 0, None, requests, batches, latencies or {})
+
+
+def test_a_view_tells_what_happened_since_the_one_before():
+    now = reading(130, 20, {0.01: 90.0, 0.1: 40.0})
+    line = compare("m", "1", now, reading(100, 10, {0.01: 90.0, 0.1: 10.0}), 2.0)
+    assert (line.requests_per_s, line.mean_batch_size) == (15.0, 3.0)
+    assert 0.01 < line.latency_p50_s < line.latency_p99_s < 0.1 or line.latency_p99_s <= 0.1
+
+
+def test_a_replica_that_was_replaced_counts_from_zero():
+    assert compare("m", "1", reading(6, 3), reading(100, 10), 2.0).requests_per_s == 3.0
+
+
+@pytest.mark.parametrize(
+    ("counts", "share", "value"),
+    [
+        ({}, 0.5, None),
+        ({0.1: 0.0}, 0.5, None),
+        ({0.1: 10.0}, 0.5, 0.05),
+        ({0.1: 5.0, 0.2: 5.0}, 0.5, 0.1),
+        ({0.1: 5.0, 0.2: 5.0}, 0.99, 0.198),
+        ({0.1: 1.0, float("inf"): 9.0}, 0.99, 0.1),
+    ],
+)
+def test_quantiles_are_interpolated_within_buckets(counts, share, value):
+    assert quantile(counts, share) == (None if value is None else pytest.approx(value))

@@ -1,0 +1,76 @@
+"""How a registration learns what nodes could install."""
+
+import threading
+import time
+
+import pytest
+from thread_replica import make_spec
+
+from marq import keys
+from marq.connections import clients
+from marq.control.readiness import wait_for_dependencies
+from marq.errors import ModelNotFound
+from marq.registry.models import Registry
+
+SPEC = make_spec("m", requirements="requirements.txt")
+BUSY = {"node": "a", "wanted": 0, "failures": 0, "reason": "", "replicas": [], "preparing": True}
+DONE = {**BUSY, "preparing": False}
+FAILED = {**DONE, "failures": 1, "reason": "no such package"}
+
+
+@pytest.fixture
+def registry(redis_url):
+    with clients.client(redis_url) as client:
+        registry = Registry(client)
+        registry.register(SPEC)
+        yield registry
+
+
+@pytest.fixture
+def node(registry):
+    """A node that is alive."""
+    registry.redis.zadd(keys.NODES, {"a": registry.now()})
+
+
+def test_without_a_node_nobody_is_waited_for(registry):
+    registry.redis.zadd(keys.NODES, {"gone": registry.now() - 60})
+    began = time.monotonic()
+    assert wait_for_dependencies(registry, SPEC, registry.now()) == ""
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(("report", "reason"), [(DONE, ""), (FAILED, "no such package")])
+def test_the_first_answer_counts(registry, node, report, reason):
+    since = registry.now()
+    registry.report(SPEC, "m-1.0@a", BUSY)
+    threading.Timer(0.5, registry.report, (SPEC, "m-1.0@a", report)).start()
+    began = time.monotonic()
+    assert wait_for_dependencies(registry, SPEC, since) == reason
+    assert 0.4 < time.monotonic() - began < 3
+
+
+def test_one_node_that_could_install_is_enough(registry, node):
+    registry.report(SPEC, "m-1.0@a", FAILED)
+    registry.report(SPEC, "m-1.0@b", DONE)
+    assert wait_for_dependencies(registry, SPEC, 0) == ""
+
+
+def test_a_failing_handler_is_no_failed_installation(registry, node):
+    pool = {**FAILED, "wanted": 1, "reason": "the handler raised"}
+    del pool["preparing"]
+    registry.report(SPEC, "m-1.0@a", pool)
+    assert wait_for_dependencies(registry, SPEC, 0) == ""
+
+
+def test_reports_of_an_earlier_registration_do_not_count(registry, node):
+    registry.report(SPEC, "m-1.0@a", FAILED)
+    since = registry.now()
+    threading.Timer(0.3, registry.report, (SPEC, "m-1.0@a", DONE)).start()
+    assert wait_for_dependencies(registry, SPEC, since) == ""
+
+
+def test_unregistering_ends_the_wait(registry, node):
+    registry.report(SPEC, "m-1.0@a", BUSY)
+    threading.Timer(0.3, registry.unregister, (SPEC,)).start()
+    with pytest.raises(ModelNotFound):
+        wait_for_dependencies(registry, SPEC, 0)

@@ -1,0 +1,91 @@
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+from support import free_port
+
+from marq.host import sockets as listen
+
+
+def test_a_socket_listens_on_its_address():
+    port = free_port()
+    with listen.listen(f"http://127.0.0.1:{port}", "inference_address") as sock:
+        assert sock.getsockname() == ("127.0.0.1", port)
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+
+
+def test_a_taken_port_names_the_setting_and_the_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(listen.PortTaken) as caught:
+            listen.listen(f"http://127.0.0.1:{port}", "management_address")
+    assert f"management_address http://127.0.0.1:{port} cannot be used: Address already in use" in str(
+        caught.value
+    )
+    assert f"Stop what uses port {port}, or set another management_address." in str(caught.value)
+
+
+def test_a_host_that_is_not_here_is_named():
+    with pytest.raises(listen.PortTaken, match=r"inference_address http://192\.0\.2\.1:80\d* cannot be used"):
+        listen.listen("http://192.0.2.1:8089", "inference_address")
+
+
+def test_a_host_without_an_address_is_named():
+    with pytest.raises(listen.PortTaken) as caught:
+        listen.listen("http://no-such-host.invalid:8089", "inference_address")
+    assert "inference_address http://no-such-host.invalid:8089 cannot be used" in str(caught.value)
+    assert "Unknown error" not in str(caught.value)
+
+
+def test_an_address_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="Invalid binding address: nonsense"):
+        listen.listen("nonsense", "inference_address")
+
+
+def test_a_child_finds_the_sockets_that_it_inherits():
+    # Given two listening sockets
+    addresses = [f"http://127.0.0.1:{free_port()}" for _ in range(2)]
+    sockets = {
+        "inference": listen.listen(addresses[0], "a"), "management": listen.listen(addresses[1], "b"),
+    }  # fmt: skip
+    # When a child inherits them
+    code = (
+        "import os; from marq.host import sockets as listen\n"
+        "for name, sock in listen.inherited_sockets(os.environ).items():\n"
+        "    print(f'{name} http://127.0.0.1:{sock.getsockname()[1]}')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True,
+        pass_fds=[sock.fileno() for sock in sockets.values()],
+        env={**os.environ, **listen.environment(sockets)},
+    )  # fmt: skip
+    # Then it knows which is which
+    assert done.stdout.split("\n")[:2] == [f"inference {addresses[0]}", f"management {addresses[1]}"]
+    for sock in sockets.values():
+        sock.close()
+
+
+def test_a_unix_socket_is_listened_on(tmp_path):
+    path = tmp_path / "marq.sock"
+    with listen.listen(f"unix:{path}", "inference_address"), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+
+
+def test_a_unix_socket_that_a_killed_server_has_left_is_replaced(tmp_path):
+    path = tmp_path / "marq.sock"
+    listen.listen(f"unix:{path}", "inference_address").close()
+    assert path.exists()
+    listen.listen(f"unix:{path}", "inference_address").close()
+
+
+def test_a_unix_socket_that_is_in_use_is_not_taken_away(tmp_path):
+    path = tmp_path / "marq.sock"
+    with listen.listen(f"unix:{path}", "inference_address"):
+        with pytest.raises(listen.PortTaken, match=f"Stop what uses {path}"):
+            listen.listen(f"unix:{path}", "inference_address")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))

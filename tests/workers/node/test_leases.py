@@ -1,0 +1,138 @@
+import time
+
+import pytest
+
+from marq import keys
+from marq.registry import liveness as patience_module
+from marq.registry.models import HEARTBEAT_LIMIT_S
+from workers.node import leases as leases_module
+from workers.node.leases import Leases
+
+
+@pytest.fixture
+def node(client):
+    return lambda name: Leases(client, name)
+
+
+def owners(client, count: int) -> list[str | None]:
+    values = client.mget([keys.slot("m", "1.0", number) for number in range(count)])
+    return [value.decode() if value else None for value in values]
+
+
+@pytest.fixture
+def spec(register):
+    return lambda count: register(min_workers=count, max_workers=count)
+
+
+def test_one_node_holds_all_slots(node, spec, client):
+    assert node("a").hold(spec(3), 1) == 3
+    assert owners(client, 3) == ["a", "a", "a"]
+
+
+@pytest.mark.parametrize(("slots", "held"), [(4, [2, 2]), (3, [2, 1]), (1, [1, 0]), (0, [0, 0])])
+def test_two_nodes_share_the_slots_evenly(node, spec, slots, held):
+    assert [node(name).hold(spec(slots), 2) for name in "ab"] == held
+    assert [node(name).hold(spec(slots), 2) for name in "ab"] == held
+
+
+def test_a_slot_has_one_owner(node, spec, client):
+    node("a").hold(spec(2), 1)
+    assert node("b").hold(spec(2), 1) == 0
+    assert owners(client, 2) == ["a", "a"]
+
+
+def test_a_node_that_joins_gets_its_share_at_once(node, spec, client):
+    # Given a node that holds all slots
+    node("a").hold(spec(4), 1)
+    # When it hears of another one
+    assert node("a").hold(spec(4), 2) == 2
+    # Then it gives back what is more than its share
+    assert node("b").hold(spec(4), 2) == 2
+    assert sorted(owners(client, 4)) == ["a", "a", "b", "b"]
+
+
+def test_a_lost_nodes_slots_are_taken_when_their_leases_have_run_out(node, spec, client, monkeypatch):
+    # Given two nodes whose leases are short
+    monkeypatch.setattr(leases_module, "LEASE_MS", 60)
+    first, second = node("a"), node("b")
+    assert (first.hold(spec(4), 2), second.hold(spec(4), 2)) == (2, 2)
+    # When one of them is lost
+    held = []
+    for _ in range(40):
+        held.append(second.hold(spec(4), 1))
+        if held[-1] == 4:
+            break
+        time.sleep(0.005)
+    # Then the other has only its own slots at first, and all of them afterwards
+    assert held[0] == 2
+    assert owners(client, 4) == ["b"] * 4
+
+
+def test_holding_renews_the_leases(node, spec, client, monkeypatch):
+    key = keys.slot("m", "1.0", 0)
+    node("a").hold(spec(1), 1)
+    assert 9_000 < client.pttl(key) <= 10_000
+    client.pexpire(key, 100)
+    node("a").hold(spec(1), 1)
+    assert client.pttl(key) > 9_000
+
+
+def test_a_smaller_model_gives_its_slots_back(node, spec, client):
+    a = node("a")
+    large = spec(5)
+    a.hold(large, 1)
+    a.release(large, keep=2)
+    assert owners(client, 5) == ["a", "a", None, None, None]
+    assert a.hold(spec(2), 1) == 2
+
+
+def test_a_node_gives_back_its_own_slots_only(node, spec, client):
+    model = spec(4)
+    node("a").hold(model, 2)
+    node("b").hold(model, 2)
+    node("a").release(model)
+    assert owners(client, 4) == [None, None, "b", "b"]
+
+
+def test_nodes_that_are_heard_of_are_counted(node, client):
+    # Given three nodes, of which one has not been heard of for too long
+    assert node("old").heartbeat() == 1
+    client.zincrby(keys.NODES, -1.0 - HEARTBEAT_LIMIT_S, "old")
+    assert node("a").heartbeat() == 1
+    assert node("b").heartbeat() == 2
+    assert node("b").heartbeat() == 2
+    # When one leaves
+    node("a").leave()
+    # Then it does not count any more
+    assert node("b").heartbeat() == 1
+    assert client.zrange(keys.NODES, 0, -1) == [b"b"]
+
+
+def test_hosts_whose_clocks_differ_hear_of_each_other(node, client, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    assert node("slow").heartbeat() == 1
+    monkeypatch.setattr("time.time", lambda: 1001.0 + HEARTBEAT_LIMIT_S)
+    assert node("fast").heartbeat() == 2
+    assert client.zscore(keys.NODES, "slow") == pytest.approx(client.time()[0], abs=2)
+
+
+def test_after_a_silence_each_node_first_takes_what_it_had(node, spec, client, monkeypatch):
+    # Given two nodes that share the slots, and a Redis that is away until all leases have run out
+    monkeypatch.setattr(patience_module, "SILENCE_S", 0.05)
+    monkeypatch.setattr(patience_module, "HEARTBEAT_LIMIT_S", 0.3)
+    first, second = node("a"), node("b")
+    assert (first.hold(spec(4), 2), second.hold(spec(4), 2)) == (2, 2)
+    before = owners(client, 4)
+    client.delete(keys.NODES, *(keys.slot("m", "1.0", number) for number in range(4)))
+    time.sleep(0.1)
+    # When one node comes before the other, it takes nothing of that one's
+    assert first.hold(spec(4), first.heartbeat()) == 2
+    assert second.hold(spec(4), second.heartbeat()) == 2
+    assert owners(client, 4) == before
+    # And if the other does not come it takes all, after the time that a heartbeat may take
+    client.delete(keys.NODES, *(keys.slot("m", "1.0", n) for n, owner in enumerate(before) if owner == "b"))
+    assert first.hold(spec(4), first.heartbeat()) == 2
+    for _ in range(20):
+        time.sleep(0.02)
+        held = first.hold(spec(4), first.heartbeat())
+    assert held == 4

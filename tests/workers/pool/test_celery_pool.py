@@ -1,0 +1,189 @@
+import os
+import signal
+import time
+
+import pytest
+from support import wait_for
+
+from marq import keys
+
+FAILING = "raise ValueError('no weights')\n"
+WITH_CHILD = (
+    "import subprocess, time\nsubprocess.Popen(['sleep', '15'])\n"
+    "def handle(data, context): return data and (time.sleep(1.5) or [b'served'])\n"
+)
+SLOW = "import time\ndef handle(data, context): return data and time.sleep(60)\n"
+
+
+def test_a_pool_runs_its_replicas_and_reports_them(pool, ready, registry, register):
+    running = pool(2)
+    pids = ready(2)
+    assert sorted(running.info["processes"]) == sorted(pids)
+    [report] = registry.reports(register()).values()
+    assert (report["wanted"], report["failures"], report["node"]) == (2, 0, "host")
+    assert [replica["device"] for replica in report["replicas"]] == ["cpu", "cpu"]
+
+
+def test_a_killed_replica_is_replaced_and_what_it_held_is_answered(pool, ready, gateway):
+    # Given a replica that is stopped with a request in its hands
+    pool()
+    [pid] = ready(1)
+    os.kill(pid, signal.SIGSTOP)
+    gateway.send(b"x")
+    os.kill(pid, signal.SIGKILL)
+    # Then another one takes its place and answers
+    assert gateway.wait(1)[0].body == b"served"
+    ready(1, other_than=(pid,))
+
+
+def test_a_pool_grows_and_shrinks(pool, ready):
+    running = pool(1)
+    [first] = ready(1)
+    running.grow(1)
+    assert first in ready(2)
+    running.shrink(1)
+    assert ready(1) == [first]
+    running.shrink(5)
+    ready(0)
+    assert running.limit == 0
+
+
+def test_a_handler_that_cannot_be_loaded_is_reported_with_its_reason(pool, registry, register, caplog):
+    pool(handler=FAILING)
+    [report] = wait_for(
+        lambda: [r for r in registry.reports(register()).values() if r["failures"]], 20, "a failure"
+    )
+    assert "no weights" in report["reason"]
+    assert report["failing_since"]
+    assert report["replicas"] == []
+    assert "before it was ready; starting another in 1 s" in caplog.text
+    assert "ValueError: no weights" in caplog.text
+
+
+def test_a_handler_that_takes_too_long_is_killed_and_its_request_fails(pool, gateway, client):
+    pool(handler=SLOW, response_timeout_s=0, max_attempts=1)
+    gateway.send(b"x")
+    [reply] = gateway.wait(1)
+    assert (reply.status, b"Worker died." in reply.body) == (500, True)
+    [(_, letter)] = client.xrange(keys.dead_letters("m"))
+    assert b"no answer within the response time-out of 0 s" in letter[b"reason"]
+    assert letter[b"ending"] == b"response time-out"
+
+
+def test_a_stop_waits_for_the_replicas_and_withdraws_the_report(pool, ready, registry, register):
+    running = pool(2)
+    pids = ready(2)
+    running.stop()
+    assert registry.reports(register()) == {}
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_somebody_who_reads_a_lane_by_hand_does_not_stop_a_pool(pool, ready, gateway, client, monkeypatch):
+    monkeypatch.setattr("workers.pool.celery_pool.RECOVERY_EVERY_S", 0.0)
+    gateway.send(b"x")
+    client.xreadgroup(keys.GROUP, "me", {keys.lane("m", "1.0"): ">"})
+    pool()
+    assert gateway.wait(1)[0].body == b"served"
+
+
+def test_a_pool_outlives_lost_connections(pool, ready, client):
+    pool()
+    [pid] = ready(1)
+    client.client_kill_filter(_type="normal")
+    os.kill(pid, signal.SIGKILL)
+    ready(1, other_than=(pid,))
+
+
+def test_a_pool_runs_no_celery_tasks(pool):
+    with pytest.raises(NotImplementedError, match="through marq"):
+        pool(0).on_apply()
+
+
+def test_a_pool_replaces_its_replicas_each_when_its_successor_is_ready(pool, ready, registry, register):
+    # Given two replicas
+    running, spec = pool(2), register()
+    before = ready(2)
+    # When they are to be replaced
+    running.replace(7)
+    counts, others = [], ()
+    while set(others) & set(before) or len(others) != 2:
+        replicas = registry.replicas(spec)
+        others = tuple(r["pid"] for r in replicas if r["state"] == "ready")
+        counts.append((len(others), len(replicas)))
+    # Then there were never fewer than two ready, and never more than one above that
+    assert min(ready for ready, _ in counts) >= 2
+    assert max(there for _, there in counts) <= 4  # one of them on its way out
+    wait_for(lambda: {replica["generation"] for replica in registry.replicas(spec)} == {7})
+    [report] = registry.reports(spec).values()
+    assert report["generation"] == 7
+
+
+def test_a_replica_is_replaced_after_so_many_requests(pool, ready, gateway):
+    pool(max_requests_per_replica=20)
+    [first] = ready(1)
+    gateway.send(*[b"x"] * 50)
+    assert {reply.body for reply in gateway.wait(50)} == {b"served"}
+    ready(1, other_than=(first,))
+
+
+def test_a_replica_is_replaced_when_it_has_grown_too_large(pool, ready, gateway):
+    # Given a handler that keeps what it gets
+    grows = (
+        "kept = []\ndef handle(data, context):\n    kept.append(bytearray(300_000_000))\n    return [b'x']\n"
+    )
+    pool(max_replica_memory_mb=400, handler=grows)
+    [first] = ready(1)
+    gateway.send(b"x")
+    gateway.wait(1)
+    ready(1, other_than=(first,))
+
+
+def test_what_waits_for_a_model_that_cannot_be_loaded_is_answered_with_the_reason(pool, gateway, client):
+    gateway.send(b"a", b"b")
+    client.xadd(keys.lane("m", "1.0"), {"id": "j", "job": 1, "body": b"x"})
+    pool(handler=FAILING, max_retry_timeout_s=1)
+    replies = gateway.wait(2)
+    assert {reply.status for reply in replies} == {503}
+    assert b"cannot be loaded: " in replies[0].body
+    assert b"ValueError: no weights" in replies[0].body
+    wait_for(lambda: client.hget(keys.job("m", "j"), "state") == b"failed")
+
+
+def test_what_replicas_held_is_put_back_within_a_second_even_if_their_children_live_on(
+    pool, ready, gateway, client
+):
+    # Given replicas that have started programs, which keep their output open
+    pool(3, handler=WITH_CHILD)
+    pids = ready(3)
+    gateway.send(b"x", b"x", b"x")
+    lane = keys.lane("m", "1.0")
+    wait_for(lambda: client.xpending(lane, keys.GROUP)["pending"] == 3, 10, "three running requests")
+    time.sleep(0.2)  # they have been noted as running
+    # When all are killed
+    began = time.monotonic()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    # Then what they held waits for others
+    wait_for(lambda: client.xlen(lane) == 0, 20, "redelivery")
+    assert time.monotonic() - began < 1
+    assert {reply.body for reply in gateway.wait(3)} == {b"served"}
+
+
+def test_a_memory_limit_below_what_a_fresh_replica_takes_is_told_and_does_not_replace_it_for_ever(
+    pool, ready, gateway, registry, register, caplog
+):
+    pool(max_replica_memory_mb=5)
+    [first] = ready(1)
+    time.sleep(2)
+    # It stays, and the reason is there
+    assert ready(1) == [first]
+    [report] = registry.reports(register()).values()
+    assert (report["failures"], report["failing_since"]) == (0, None)
+    assert "MB, maxReplicaMemoryMB is 5: each is replaced after its first batch" in report["reason"]
+    assert caplog.text.count("a fresh replica takes") == 1
+    # Until it has done something
+    gateway.send(b"x")
+    assert gateway.wait(1)[0].body == b"served"
+    ready(1, other_than=(first,))

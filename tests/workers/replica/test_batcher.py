@@ -1,0 +1,314 @@
+import threading
+import time
+
+import pytest
+import redis
+
+from marq import keys
+from marq.queue import scripts
+from workers.replica import batcher as batcher_module
+from workers.replica.batcher import Batcher
+
+NORMAL = keys.lane("m", "1.0")
+SET = ("SET", "sent", "1")
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    monkeypatch.setattr(batcher_module, "IDLE_BLOCK_MS", 20)
+
+
+@pytest.fixture
+def make_batcher(plain, register):
+    def make(**settings) -> Batcher:
+        return Batcher(plain, register(**settings), "pool/0/1")
+
+    return make
+
+
+def bodies(batch) -> list[bytes]:
+    return [request.body for request in batch]
+
+
+def next_batch(batcher, *outgoing):
+    """One batch, as a replica takes it."""
+    if batcher.held:
+        batcher.refresh(list(outgoing))
+    else:
+        batcher.fetch(list(outgoing))
+    return batcher.take()
+
+
+def numbered(count: int, prefix: bytes = b"") -> list[bytes]:
+    return [prefix + b"%d" % number for number in range(count)]
+
+
+@pytest.fixture
+def later(add):
+    """Queues rows after a while: later(0.05, b"a")."""
+    timers = []
+
+    def later(seconds: float, *rows: bytes) -> None:
+        timers.append(threading.Timer(seconds, add, rows))
+        timers[-1].start()
+
+    yield later
+    for timer in timers:
+        timer.join()
+
+
+class Watch:
+    """Measures a block."""
+
+    def __enter__(self):
+        self.began = time.monotonic()
+        return self
+
+    def __exit__(self, *_):
+        self.seconds = time.monotonic() - self.began
+
+
+def test_a_batch_has_at_most_batch_size_rows_in_their_order(make_batcher, add):
+    batcher = make_batcher(batch_size=4, max_batch_delay_ms=0)
+    add(*numbered(10))
+    batches = [bodies(next_batch(batcher)) for _ in range(3)]
+    assert batches == [numbered(10)[0:4], numbered(10)[4:8], numbered(10)[8:10]]
+    assert batcher.held == 0
+
+
+def test_where_nothing_comes_a_batch_is_empty_after_a_while(make_batcher):
+    with Watch() as watch:
+        assert next_batch(make_batcher()) == []
+    assert 0.02 <= watch.seconds < 0.5
+
+
+def test_what_is_to_be_sent_is_sent_before_the_wait(make_batcher, client):
+    next_batch(make_batcher(), SET)
+    assert client.get("sent") == b"1"
+
+
+def test_a_request_knows_where_it_came_from(make_batcher, add):
+    batcher = make_batcher()
+    [entry] = add(b"x", lane=keys.LOW, id="7")
+    [request] = next_batch(batcher)
+    assert (request.entry, request.lane, request.id) == (entry, keys.lane("m", "1.0", keys.LOW), b"7")
+
+
+# waiting for company
+
+
+def test_lone_rows_do_not_wait_for_company_that_never_comes(make_batcher, add):
+    # Given a slow handler and much patience
+    batcher = make_batcher(batch_size=8, max_batch_delay_ms=5000)
+    seconds = []
+    for number in range(12):
+        add(b"%d" % number)
+        with Watch() as watch:
+            assert len(next_batch(batcher)) == 1
+        seconds.append(watch.seconds)
+        batcher.ran(5.0)
+    # Then each row of a client that sends one at a time runs at once
+    assert max(seconds) < 0.2
+
+
+def test_rows_wait_for_company_that_has_come_lately(make_batcher, add, later):
+    # Given rows that came together while the handler was busy
+    batcher = make_batcher(batch_size=8, max_batch_delay_ms=5000)
+    add(*numbered(3))
+    assert len(next_batch(batcher)) == 3
+    batcher.ran(1.0)
+    # When the first row of the next batch is here and the others follow
+    add(b"a")
+    later(0.05, b"b", b"c")
+    # Then they make one batch, which leaves when as many are here as before
+    with Watch() as watch:
+        assert bodies(next_batch(batcher)) == [b"a", b"b", b"c"]
+    assert 0.03 < watch.seconds < 0.5
+
+
+def test_waiting_never_takes_longer_than_the_handler(make_batcher, add):
+    batcher = make_batcher(batch_size=8, max_batch_delay_ms=5000)
+    add(*numbered(3))
+    next_batch(batcher)
+    batcher.ran(0.05)
+    add(b"alone")
+    with Watch() as watch:
+        assert bodies(next_batch(batcher)) == [b"alone"]
+    assert 0.04 <= watch.seconds < 0.3
+
+
+def test_the_delay_counts_from_the_arrival_of_the_oldest_row(make_batcher, add):
+    # Given a row that came 0.15 s ago
+    batcher = make_batcher(batch_size=8, max_batch_delay_ms=200, batching="fixed")
+    add(b"old")
+    time.sleep(0.15)
+    # Then it waits for what is left of the delay
+    with Watch() as watch:
+        assert bodies(next_batch(batcher)) == [b"old"]
+    assert 0.02 < watch.seconds < 0.15
+
+
+def test_fixed_batching_waits_for_the_whole_delay(make_batcher, add, later):
+    batcher = make_batcher(batch_size=8, max_batch_delay_ms=150, batching="fixed")
+    add(b"a")
+    later(0.05, b"b")
+    with Watch() as watch:
+        assert bodies(next_batch(batcher)) == [b"a", b"b"]
+    assert 0.13 <= watch.seconds < 0.5
+
+
+def test_fixed_batching_does_not_wait_where_a_batch_is_full(make_batcher, add):
+    batcher = make_batcher(batch_size=2, max_batch_delay_ms=5000, batching="fixed")
+    add(b"a", b"b")
+    with Watch() as watch:
+        assert bodies(next_batch(batcher)) == [b"a", b"b"]
+    assert watch.seconds < 0.5
+
+
+def test_a_batch_of_one_never_waits(make_batcher, add):
+    batcher = make_batcher(batch_size=1, max_batch_delay_ms=5000, batching="fixed")
+    add(b"a")
+    with Watch() as watch:
+        next_batch(batcher)
+    assert watch.seconds < 0.5
+
+
+# lanes
+
+
+def test_the_high_lane_comes_first_and_what_was_put_back_before_it(make_batcher, add):
+    batcher = make_batcher(batch_size=2, max_batch_delay_ms=0)
+    for lane in (keys.LOW, keys.NORMAL, keys.HIGH, keys.FRONT):
+        add(*numbered(2, lane.encode()), lane=lane)
+    batches = [next_batch(batcher) for _ in range(4)]
+    assert [batch[0].lane for batch in batches] == list(keys.lanes("m", "1.0"))
+
+
+def test_high_rows_overtake_what_is_held_of_other_lanes(make_batcher, add):
+    # Given a replica that has fetched rows of all lanes and run the high ones
+    batcher = make_batcher(batch_size=2, max_batch_delay_ms=0)
+    for lane in keys.LANES:
+        add(*numbered(2), lane=lane)
+    next_batch(batcher)
+    assert batcher.held == 4
+    # When another high row comes
+    add(b"urgent", lane=keys.HIGH)
+    # Then it is in the next batch
+    assert bodies(next_batch(batcher)) == [b"urgent", b"0"]
+
+
+def test_no_lane_starves_and_the_high_one_gets_the_most(make_batcher, add):
+    # Given lanes that never run empty
+    batcher = make_batcher(batch_size=2, max_batch_delay_ms=0)
+    for lane in keys.LANES:
+        add(*numbered(200), lane=lane)
+    # When many batches are formed
+    rows = [request.lane for _ in range(80) for request in next_batch(batcher)]
+    # Then every lane has had its share
+    shares = {name: rows.count(keys.lane("m", "1.0", name)) / len(rows) for name in keys.LANES}
+    assert shares[keys.HIGH] > 0.8
+    assert min(shares.values()) > 0.05
+
+
+# rows that a lost replica was running
+
+
+def test_suspects_come_alone_and_the_others_after_them(make_batcher, add):
+    # Given rows that came back from a lost replica, two of which it was running
+    batcher = make_batcher(batch_size=8, max_batch_delay_ms=0)
+    add(b"held", lane=keys.FRONT, attempts=0)
+    add(b"suspect 1", b"suspect 2", lane=keys.FRONT, attempts=1)
+    add(b"new")
+    # Then those two come one by one, and then the others together
+    assert bodies(next_batch(batcher)) == [b"suspect 1"]
+    assert bodies(next_batch(batcher)) == [b"suspect 2"]
+    assert bodies(next_batch(batcher)) == [b"held", b"new"]
+
+
+def test_what_is_sent_while_rows_are_held_must_be_accepted(make_batcher, add, client):
+    # Given a batcher that holds a row
+    batcher = make_batcher(batch_size=8)
+    for lane in (keys.FRONT, keys.NORMAL):
+        add(b"x", lane=lane, attempts=1)
+    assert len(next_batch(batcher)) == 1
+    assert batcher.held == 1
+    # When Redis has forgotten the script that publishes a result
+    client.script_flush()
+    publish = scripts.PUBLISH.call([NORMAL, "record"], *range(15))
+    # Then the caller hears of it
+    with pytest.raises(redis.exceptions.NoScriptError):
+        next_batch(batcher, SET, publish)
+    assert client.get("sent") == b"1"
+
+
+def test_a_batcher_without_its_group_says_so(make_batcher, client):
+    batcher = make_batcher()
+    client.delete(*keys.lanes("m", "1.0"))
+    with pytest.raises(redis.ResponseError, match="NOGROUP"):
+        next_batch(batcher)
+
+
+# what is no request
+
+
+def test_what_is_no_request_goes_to_the_dead_letters_and_stops_nothing(make_batcher, add, client, caplog):
+    # Given entries of which only some are requests
+    batcher = make_batcher(batch_size=8, max_batch_delay_ms=0)
+    add(b"before")
+    malformed = client.xadd(NORMAL, {"data": "x", "colour": "red"})
+    add(b"late", deadline="tomorrow")
+    add(b"after")
+    # When a batch is formed
+    batch = next_batch(batcher)
+    # Then it has the requests
+    assert bodies(batch) == [b"before", b"after"]
+    # And the others are dead letters that say why and carry all that came
+    letters = [fields for _, fields in client.xrange(keys.dead_letters("m"))]
+    assert letters[0] == {
+        b"reason": b"the field `body` is missing", b"version": b"1.0", b"lane": NORMAL.encode(),
+        b"entry": malformed, b"attempts": b"0", b"device": b"", b"ending": b"", b"log": b"",
+        b"data": b"x", b"colour": b"red",
+    }  # fmt: skip
+    assert letters[1][b"reason"].startswith(b"the field `deadline` must be a whole number")
+    assert letters[1][b"body"] == b"late"
+    # And they are gone from the lane
+    assert client.xlen(NORMAL) == client.xpending(NORMAL, keys.GROUP)["pending"] == 2
+    assert malformed.decode() in caplog.text
+
+
+def test_whoever_waits_for_what_is_no_request_is_answered_with_400(make_batcher, client):
+    batcher = make_batcher()
+    client.xadd(NORMAL, {"id": "7", "data": "x", "reply": "my-answers"})
+    assert next_batch(batcher) == []
+    [(_, reply)] = client.xrange("my-answers")
+    assert (reply[b"id"], reply[b"status"]) == (b"7", b"400")
+    assert b"the field `body` is missing" in reply[b"body"]
+
+
+def test_a_batch_of_nothing_but_malformed_entries_is_empty(make_batcher, client):
+    batcher = make_batcher(batch_size=2)
+    for _ in range(2):
+        client.xadd(NORMAL, {"data": "x"})
+    assert next_batch(batcher) == []
+    assert client.xlen(NORMAL) == 0
+
+
+def test_an_id_that_is_no_text_is_a_dead_letter(make_batcher, client):
+    batcher = make_batcher()
+    client.xadd(NORMAL, {"id": b"\xff", "body": "x"})
+    assert next_batch(batcher) == []
+    [(_, letter)] = client.xrange(keys.dead_letters("m"))
+    assert letter[b"id"] == b"\xff"
+
+
+def test_rows_that_are_held_are_not_added_to(make_batcher, add):
+    # Given a lane that never runs empty
+    batcher = make_batcher(batch_size=2, max_batch_delay_ms=0)
+    add(*numbered(100), lane=keys.HIGH)
+    add(*numbered(100))
+    # Then a replica takes no more than it needs, and leaves the rest to its siblings
+    held = []
+    for _ in range(30):
+        next_batch(batcher)
+        held.append(batcher.held)
+    assert max(held) <= 4

@@ -1,0 +1,273 @@
+import json
+import signal
+import time
+
+import pytest
+from support import wait_for
+
+from marq import keys
+from marq.connections import clients
+from marq.connections.blocking import Connection
+from marq.host.embedded_redis import EmbeddedServer
+from marq.queue import job_records, scripts
+from marq.queue.jobs import submit_command
+from marq.registry.models import Registry
+from marq.registry.spec import ModelSpec
+
+LANE, FRONT = keys.lane("m", "1.0"), keys.lane("m", "1.0", keys.FRONT)
+
+
+def states(client, count: int) -> set[bytes]:
+    return {client.hget(keys.job("m", f"j{number}"), "state") for number in range(count)}
+
+
+def add_jobs(client, count: int, body: str = "x") -> None:
+    for number in range(count):
+        client.xadd(LANE, {"id": f"j{number}", "job": 1, "body": f"{body}"})
+
+
+def test_requests_are_answered_and_gone(start, register, gateway, client):
+    # Given predictions and jobs that were queued before the replica
+    spec = register(batch_size=4, max_batch_delay_ms=0)
+    entries = gateway.send(b"a", b"rows", b"c")
+    add_jobs(client, 1)
+    start(spec)
+    # Then each is answered, in batches
+    replies = gateway.wait(3)
+    assert [(reply.id, reply.status) for reply in replies] == [(entry, 200) for entry in entries]
+    assert [reply.body for reply in replies] == [b"a", b"4", b"c"]
+    wait_for(lambda: client.hget(keys.job("m", "j0"), "state"))
+    record = job_records.parse_record("m:j0", client.hgetall(keys.job("m", "j0")), None)
+    assert (record.state, record.body, record.device, record.attempts) == ("succeeded", b"x", "cpu", 1)
+    # And the lane is empty
+    assert client.xlen(LANE) == client.xpending(LANE, keys.GROUP)["pending"] == 0
+
+
+def test_what_passed_its_deadline_never_reaches_the_handler(start, register, gateway):
+    now_ms = int(time.time() * 1000)
+    gateway.send(b"die", deadline=now_ms - 1)
+    gateway.send(b"in time", deadline=now_ms + 60_000)
+    replica = start(register(batch_size=4))
+    late, in_time = gateway.wait(2)
+    assert sorted([late.status, in_time.status]) == [200, 504]
+    assert replica.process.exit_code is None
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"body": "[" * 100_000, "type": "application/json"},
+        {"body": "x", "type": "multipart/form-data; my-boundary=b"},
+        {"body": "x", "headers": "nonsense"},
+        {"body": "exit"},
+    ],
+)
+def test_no_row_brings_a_replica_down(start, register, gateway, client, row):
+    client.xadd(LANE, {**row, "replies": gateway.stream})
+    gateway.send(b"after")
+    replica = start(register())
+    assert gateway.wait(2)[-1].body == b"after"
+    assert replica.process.exit_code is None
+
+
+def test_malformed_entries_do_not_stop_a_replica(start, register, gateway, client):
+    client.xadd(LANE, {"data": "no body"})
+    client.xadd(LANE, {"body": "x", "id": b"\xff"})
+    gateway.send(b"after")
+    start(register())
+    assert gateway.wait(1)[0].body == b"after"
+    assert client.xlen(keys.dead_letters("m")) == 2
+
+
+def test_a_job_whose_entry_is_malformed_has_failed_and_says_why(start, register, plain, client):
+    fields = (b"body", b"x", b"deadline", b"soon")
+    script_keys, arguments = submit_command("m", "1.0", b"7", fields, keys.NORMAL)
+    spec = register()
+    plain.run(scripts.SUBMIT, list(script_keys), *arguments)
+    start(spec)
+    wait_for(lambda: client.hget(keys.job("m", "7"), "state") == b"failed", 10, "its failure")
+    record = job_records.parse_record("m:7", client.hgetall(keys.job("m", "7")))
+    assert (record.status, json.loads(record.body)["type"]) == (400, "BadRequestException")
+    assert "the field `deadline` must be a whole number" in json.loads(record.body)["message"]
+
+
+# results are published in time
+
+
+def test_a_result_does_not_wait_for_the_next_slow_batch(start, register, gateway):
+    # Given a slow handler and rows that were fetched together, of several lanes
+    start(register(batch_size=1))
+    gateway.send(b"sleep 0.05")
+    gateway.wait(1)
+    gateway.send(b"sleep 0.3 blocks the replica while the others are queued")
+    gateway.send(b"first", lane=keys.NORMAL)
+    gateway.send(b"sleep 2", lane=keys.LOW)
+    # Then the answer to the first is there while the other one still runs
+    began = time.monotonic()
+    assert gateway.wait(3)[-1].body == b"first"
+    assert time.monotonic() - began < 1.5
+
+
+def test_a_result_is_not_lost_while_rows_that_are_held_wait_for_company(start, register, gateway, client):
+    # Given a suspect, which is run alone, and a row that was fetched with it and waits for company
+    gateway.send(b"suspect", lane=keys.FRONT, attempts=1)
+    gateway.send(b"held")
+    start(register(batch_size=8, max_batch_delay_ms=500, batching="fixed"))
+    # Then both are answered
+    assert sorted(reply.body for reply in gateway.wait(2)) == [b"held", b"suspect"]
+    wait_for(lambda: client.xlen(LANE) + client.xlen(FRONT) == 0, 5)
+
+
+# stopping
+
+
+def test_a_replica_that_waits_stops_at_once(start, register):
+    replica = start(register())
+    time.sleep(0.1)
+    began = time.monotonic()
+    replica.process.drain()
+    assert replica.wait_for_exit() == 0
+    assert time.monotonic() - began < 0.8
+
+
+def test_a_stop_finishes_the_running_batch_and_leaves_the_rest_queued(
+    start, register, gateway, registry, client
+):
+    # Given a replica that runs one request while others wait
+    spec = register(batch_size=2)
+    replica = start(spec)
+    gateway.send(b"sleep 0.4", b"with it")
+    replica.wait_until_running()
+    running = len(replica.process.board.running)
+    gateway.send(b"later", b"much later", lane=keys.HIGH)
+    # When it is told to stop
+    replica.process.drain()
+    assert replica.process.exit_code is None
+    # Then it answers what it runs and ends well
+    assert replica.wait_for_exit() == 0
+    replies = gateway.replies()
+    assert replies[0].body == b"sleep 0.4"
+    assert len(replies) == running
+    # And whatever else it had fetched is queued as before
+    replica.put_back()
+    assert registry.waiting(spec) == 4 - running
+    start(spec)
+    assert sorted(reply.body for reply in gateway.wait(4)) == sorted(
+        [b"sleep 0.4", b"with it", b"later", b"much later"]
+    )
+    assert client.xpending(LANE, keys.GROUP)["pending"] == 0
+
+
+# failures around it
+
+
+def test_what_a_killed_replica_ran_is_run_by_another(start, register, gateway, client):
+    # Given a replica that is killed while it runs a batch
+    spec = register(batch_size=2)
+    replica = start(spec)
+    gateway.send(b"sleep 0.3")
+    replica.wait_until_running()
+    replica.process.kill()
+    assert replica.wait_for_exit() == -signal.SIGKILL
+    # When its pool puts back what it held
+    assert len(replica.process.board.running) == 1
+    replica.put_back()
+    assert [fields[b"attempts"] for _, fields in client.xrange(FRONT)] == [b"1"]
+    # Then another one answers it, once
+    start(spec)
+    assert [reply.body for reply in gateway.wait(1)] == [b"sleep 0.3"]
+
+
+def test_a_request_that_kills_takes_nobody_with_it(start, register, gateway):
+    # Given a batch in which one request ends the process
+    spec = register(batch_size=4, max_batch_delay_ms=0, max_attempts=2)
+    gateway.send(b"a", b"die", b"b")
+    for _ in range(3):
+        process = (replica := start(spec, wait=False)).process
+        wait_for(lambda process=process: process.exit_code is not None or len(gateway.replies()) == 3, 10)
+        if process.exit_code is None:
+            break
+        # When it is put back each time it has ended one
+        replica.put_back()
+    # Then it fails, and its neighbours succeed
+    answers = {reply.body: reply.status for reply in gateway.wait(3)}
+    assert sorted(answers.values()) == [200, 200, 500]
+    assert answers[b"a"] == answers[b"b"] == 200
+    [body] = answers.keys() - {b"a", b"b"}
+    assert json.loads(body)["message"] == "Worker died."
+
+
+def test_no_request_is_lost_with_the_connections(start, register, client):
+    # Given a replica in the middle of many jobs
+    add_jobs(client, 200, "sleep 0.002")
+    replica = start(register(batch_size=4, max_batch_delay_ms=0))
+    # When its connections are cut several times
+    for count in (20, 60, 100):
+        wait_for(lambda count=count: replica.process.report()["requests"] >= count, 10)
+        client.client_kill_filter(_type="normal")
+    # Then every job is done
+    wait_for(lambda: states(client, 200) == {b"succeeded"}, 20, "all jobs")
+    assert client.xlen(LANE) == client.xlen(FRONT) == 0
+    assert replica.process.exit_code is None
+
+
+def test_no_request_is_lost_with_a_restart_of_redis(start, tmp_path):
+    # Given a Redis of its own, with a file, and a replica in the middle of many jobs
+    server = EmbeddedServer(tmp_path / "redis")
+    server.start()
+    with clients.client(server.url) as client:
+        spec = ModelSpec("m", "1.0", "m.mar", "/m.mar", "handler.py", batch_size=4, max_batch_delay_ms=0)
+        Registry(client).register(spec)
+        add_jobs(client, 100, "sleep 0.005")
+        replica = start(spec, redis_url=server.url)
+        wait_for(lambda: replica.process.report()["requests"] >= 20, 10)
+        # When Redis is restarted
+        server.stop()
+        assert replica.process.report()["requests"] < 100
+        server.start()
+        # Then every job is done
+        wait_for(lambda: states(client, 100) == {b"succeeded"}, 20, "all jobs")
+        assert replica.process.exit_code is None
+        replica.process.kill()
+    server.stop()
+
+
+def test_an_answer_that_redis_has_no_room_for_is_sent_again(start, register, gateway, client):
+    # Given a replica that runs a request
+    replica = start(register())
+    gateway.send(b"sleep 0.2")
+    replica.wait_until_running()
+    # When Redis is full for a while
+    client.config_set("maxmemory", 1)
+    try:
+        wait_for(lambda: not replica.process.board.running, 10)
+        time.sleep(0.5)
+        assert gateway.replies() == []
+    finally:
+        client.config_set("maxmemory", 0)
+    # Then the answer comes afterwards
+    assert gateway.wait(1)[0].body == b"sleep 0.2"
+
+
+def test_a_replica_works_on_after_its_model_was_removed_and_came_back(start, register, gateway, client):
+    replica = start(register())
+    client.delete(*keys.lanes("m", "1.0"))
+    gateway.send(b"too early")
+    time.sleep(0.3)
+    register()
+    assert gateway.wait(1)[0].body == b"too early"
+    assert replica.process.exit_code is None
+
+
+def test_scripts_that_redis_forgot_lose_no_result(start, register, client):
+    start(register())
+    client.script_flush()
+    add_jobs(client, 3)
+    wait_for(lambda: states(client, 3) == {b"succeeded"}, 10)
+
+
+def test_connections_of_replicas_are_their_own(redis_url):
+    first, second = Connection(redis_url), Connection(redis_url)
+    assert first.execute("CLIENT", "ID") != second.execute("CLIENT", "ID")
+    first.close()
+    second.close()

@@ -1,0 +1,155 @@
+"""One call of the handler: rows in, replies out, every outcome mapped to a status."""
+
+import asyncio
+import copy
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from marq.errors import DeadlineExceeded, ServiceError
+from marq.queue.entries import Reply, Request
+from ts.context import RequestProcessor
+from ts.utils.util import PredictionException
+from workers.handler import replies as responses
+from workers.handler import rows
+from workers.handler.memory import FittingSize, is_out_of_memory
+from workers.handler.parts import NobodyWaits, Outlet, PartStream
+
+log = logging.getLogger(__name__)
+
+Handle = Callable[[list[Any], Any], Any]
+
+
+class HandlerCall:
+    """Runs a loaded handler on batches of requests; never raises for what the handler does.
+
+    `outlet` takes what the handler streams; it is set before the first run.
+    """
+
+    def __init__(self, handle: Handle, context: Any, decode_input: bool, max_response_size: int) -> None:
+        self._handle = handle
+        self._context = context
+        self._decode_input = decode_input
+        self._max_response_size = max_response_size
+        self.outlet: Outlet | None = None
+        self.fitting = FittingSize()
+
+    def run(self, requests: Sequence[Request]) -> list[Reply]:
+        """One reply for each request, in their order.
+
+        A batch that does not fit into the device's memory is run again in halves.
+        """
+        replies: list[Reply] = []
+        while rest := requests[len(replies) :]:
+            replies += self._run(rest[: self.fitting.of(len(rest))])
+        return replies
+
+    def _run(self, requests: Sequence[Request]) -> list[Reply]:
+        data, processors = self._prepare(requests, self._context)
+        try:
+            returned = responses.check(self._handle(data, self._context), len(requests))
+        except (Exception, SystemExit) as error:
+            if self._may_fit_in_halves(error, requests, self._context):
+                return self.run(requests)
+            return self._failed(requests, error)
+        return responses.build(requests, returned, processors, self._max_response_size)
+
+    async def run_async(self, requests: Sequence[Request], timeout_s: float) -> list[Reply]:
+        """The same for a coroutine handler, which gets a context of its own for each batch.
+
+        It is cancelled when nothing has come from it, neither parts nor the result, for `timeout_s`.
+        """
+        replies: list[Reply] = []
+        while rest := requests[len(replies) :]:
+            replies += await self._run_async(rest[: self.fitting.of(len(rest))], timeout_s)
+        return replies
+
+    async def _run_async(self, requests: Sequence[Request], timeout_s: float) -> list[Reply]:
+        context = copy.copy(self._context)
+        context.metrics = copy.copy(context.metrics)
+        data, processors = self._prepare(requests, context)
+        try:
+            running = asyncio.ensure_future(self._await(data, context))
+            await self._finish(running, context.cl_socket, timeout_s)
+            returned = responses.check(running.result(), len(requests))
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if self._may_fit_in_halves(error, requests, context):
+                return await self.run_async(requests, timeout_s)
+            return self._failed(requests, error)
+        return responses.build(requests, returned, processors, self._max_response_size)
+
+    def _may_fit_in_halves(self, error: BaseException, requests: Sequence[Request], context: Any) -> bool:
+        """Whether to run them again: not if parts of the answers have been sent."""
+        if not is_out_of_memory(error) or len(requests) == 1 or context.cl_socket.used:
+            return False
+        self.fitting.shrink(len(requests))
+        return True
+
+    async def _finish(self, running: asyncio.Future[Any], stream: PartStream, timeout_s: float) -> None:
+        """Waits for as long as there are signs of life. Raises DeadlineExceeded."""
+        began = time.monotonic()
+        while not running.done():
+            left = max(began, stream.last_part) + timeout_s - time.monotonic()
+            if left <= 0:
+                running.cancel()
+                raise DeadlineExceeded(f"No answer within responseTimeout ({timeout_s:g} s).")
+            await asyncio.wait({running}, timeout=left)
+
+    async def _await(self, data: list[rows.Row], context: Any) -> Any:
+        try:
+            return await self._handle(data, context)
+        except SystemExit as error:  # it would end the event loop, and with it all other batches
+            raise RuntimeError(f"the handler raised SystemExit({error.code})") from error
+
+    def _prepare(
+        self, requests: Sequence[Request], context: Any
+    ) -> tuple[list[rows.Row], list[RequestProcessor]]:
+        data: list[rows.Row] = []
+        processors: list[RequestProcessor] = []
+        for request in requests:
+            row, headers = rows.build(request, self._decode_input)
+            data.append(row)
+            processors.append(RequestProcessor(headers))
+        ids = {index: request.id.decode() for index, request in enumerate(requests)}
+        context.request_ids = ids
+        context.request_processor = processors
+        context.metrics.request_ids = ids
+        context.cl_socket = PartStream(requests, processors, self.outlet)
+        return data, processors
+
+    def _failed(self, requests: Sequence[Request], error: BaseException) -> list[Reply]:
+        status, message = _outcome(error)
+        kind = error.type if isinstance(error, ServiceError) else ServiceError.type
+        ids = ", ".join(request.id.decode() for request in requests)
+        trace = None if isinstance(error, NobodyWaits) else error
+        log.error("%d %s. Requests: %s", status, message, ids, exc_info=trace)
+        return responses.failures(requests, status, message, kind)
+
+
+def _outcome(error: BaseException) -> tuple[int, str]:
+    """(status, message) of a batch whose call raised this."""
+    if isinstance(error, ServiceError):
+        return error.status, error.message
+    if isinstance(error, PredictionException):
+        return _status(error.error_code), _text(error.message)
+    if isinstance(error, MemoryError) or "CUDA" in _text(error):
+        return 507, "Out of resources"
+    return 503, "Prediction failed"
+
+
+def _status(given: Any) -> int:
+    """The status that a handler asks for; 500 for what is none."""
+    try:
+        status = responses.check_status(given)
+    except (TypeError, ValueError):
+        return 500
+    return 507 if status == 413 else status
+
+
+def _text(value: object) -> str:
+    """`str(value)`, also of a handler's own class that fails there."""
+    try:
+        return str(value)
+    except Exception:
+        return type(value).__name__

@@ -1,0 +1,120 @@
+"""From the handler string of an archive to the callable that answers its batches."""
+
+import os
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ts import model_loader
+from workers.handler.call import HandlerCall
+from workers.handler.measurements import Collector, handler_cache
+from workers.launch import ReplicaSpec
+
+Handle = Callable[[list[Any], Any], Any]
+
+
+class LoadError(Exception):
+    """Raised when a handler cannot be made ready; the cause is chained to it and named in its text."""
+
+
+class HandlerImportFailed(LoadError):
+    """Raised when neither the archive's module nor a built-in handler of that name can be imported."""
+
+
+class EntryPointNotFound(LoadError):
+    """Raised when the module has neither the function nor exactly one usable class."""
+
+
+class EnvelopeNotFound(LoadError):
+    """Raised when there is no request envelope of that name, or it cannot be imported."""
+
+
+class InitializationFailed(LoadError):
+    """Raised when the handler's own initialisation raises."""
+
+
+def load(
+    handler: str, model_dir: Path, context: Any, envelope: str | None = None
+) -> Callable[[list[Any], Any], Any]:
+    """Imports the handler, initialises it with `context` and returns what to call with each batch.
+
+    The model directory must be the working directory and on `sys.path`. MemoryError and RuntimeError
+    (CUDA among them) pass unchanged; everything else becomes a LoadError.
+    """
+    _label_metrics(context)
+    with _reported_as(HandlerImportFailed, f"Cannot import handler {handler}"):
+        module = model_loader.import_handler(handler)
+        _check_origin(module, model_dir)
+    with _reported_as(EntryPointNotFound, f"Cannot find the entry point of handler {handler}"):
+        entry = model_loader.find_entry_point(module, model_loader.split_handler(handler)[1])
+    with _reported_as(EnvelopeNotFound, f"Cannot use service envelope {envelope}"):
+        handle = model_loader.wrap_in_envelope(entry.handle, envelope)
+    with _reported_as(InitializationFailed, f"Cannot initialise handler {handler}"):
+        entry.initialize(context)
+    return handle
+
+
+def _label_metrics(context: Any) -> None:
+    """Metrics of the load belong to no request: they carry one id of their own."""
+    metrics = context.metrics
+    if metrics is not None:
+        metrics.model_name = context.model_name
+        metrics.request_ids = str(uuid.uuid4())
+
+
+def _check_origin(module: ModuleType, model_dir: Path) -> None:
+    """A handler file may bear the name of a module that this process had loaded before."""
+    own = model_dir / f"{module.__name__}.py"
+    origin = getattr(module, "__file__", None)
+    if own.is_file() and not (origin and Path(origin).exists() and own.samefile(origin)):
+        raise ImportError(f"{own.name} has the name of a module that is loaded already ({origin}); rename it")
+
+
+@contextmanager
+def _reported_as(error_class: type[LoadError], text: str) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError):
+        raise
+    except Exception as error:
+        raise error_class(f"{text}: {type(error).__name__}: {error}") from error
+
+
+def load_replica(spec: ReplicaSpec, collector: Collector) -> HandlerCall:
+    """Enters the model directory and loads its handler there."""
+    from ts.context import Context
+
+    pool, model = spec.pool, spec.pool.model
+    model_dir = Path(pool.model_dir)
+    os.chdir(model_dir)
+    sys.path[:0] = filter(None, [str(model_dir), pool.dependency_dir])
+    if spec.gpu is not None:
+        import torch
+
+        torch.cuda.set_device(spec.gpu)
+    context: Any = Context(
+        model.name, str(model_dir), _manifest(model_dir), model.batch_size, spec.gpu, "0.12.0",
+        limit_max_image_pixels=pool.limit_max_image_pixels, model_yaml_config=_model_config(model_dir),
+    )  # fmt: skip
+    context.metrics = handler_cache(pool)
+    handle = load(model.handler, model_dir, context, model.envelope or None)
+    handle = collector.timed(handle, model.async_communication)
+    return HandlerCall(handle, context, pool.decode_input, pool.max_response_size)
+
+
+def _manifest(model_dir: Path) -> dict[str, Any] | None:
+    import json
+
+    path = model_dir / "MAR-INF/MANIFEST.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _model_config(model_dir: Path) -> dict[str, Any]:
+    import yaml
+
+    name = ((_manifest(model_dir) or {}).get("model") or {}).get("configFile")
+    return yaml.safe_load((model_dir / name).read_text()) or {} if name else {}

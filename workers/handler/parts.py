@@ -1,0 +1,78 @@
+"""Streamed answers: what a handler sends before it returns."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from marq.errors import ServiceUnavailable
+from marq.queue.entries import Reply, Request
+from workers.handler import replies
+
+ASK_EVERY_S = 0.2
+
+
+class Outlet(Protocol):
+    """Where parts go."""
+
+    def send(self, answers: list[tuple[Request, Reply]], /) -> None: ...
+
+    def find_gone(self, requests: Sequence[Request], gone: set[bytes], /) -> None:
+        """Adds the ids of requests that nobody waits for any more to `gone`, now or later."""
+
+
+class NobodyWaits(ServiceUnavailable):
+    """Raised in the handler when all requests of its batch have been cancelled."""
+
+
+class PartStream:
+    """`context.cl_socket` during one call of the handler. May be used from the handler's own threads."""
+
+    def __init__(self, requests: Sequence[Request], processors: Sequence[Any], outlet: Outlet | None) -> None:
+        self._requests, self._processors, self._outlet = requests, processors, outlet
+        self._sent: Counter[str] = Counter()
+        self._positions: dict[str, int] = {}
+        self._gone: set[bytes] = set()
+        self._asked = 0.0
+        self.last_part = 0.0  # monotonic s
+
+    def stream(self, values: Sequence[Any], request_ids: Mapping[int, str], status: int) -> None:
+        """Sends one part for each value, to the request whose id `request_ids` has at its index.
+
+        A part's status and headers are those that the context has for its request; a `status` other than 200
+        comes before the context's. Raises TypeError or ValueError for a value that cannot be encoded,
+        KeyError for an id that is not in this batch, and NobodyWaits.
+        """
+        if not self._positions:
+            self._positions = {request.id.decode(): at for at, request in enumerate(self._requests)}
+        parts = [self._part(value, request_ids[index], status) for index, value in enumerate(values)]
+        self.last_part = time.monotonic()
+        if self._outlet is None:
+            raise RuntimeError("this call of the handler has nowhere to stream to")
+        self._look_for_gone(self._outlet)
+        self._outlet.send([part for part in parts if part[0].id not in self._gone])
+
+    def _part(self, value: Any, request_id: str, status: int) -> tuple[Request, Reply]:
+        at = self._positions[request_id]
+        self._sent[request_id] += 1
+        part = replies.encode_reply(self._requests[at], value, self._processors[at])
+        part.more = self._sent[request_id]
+        if status != 200:
+            part.status = replies.check_status(status)
+        return self._requests[at], part
+
+    def _look_for_gone(self, outlet: Outlet) -> None:
+        if len(self._gone) == len(self._requests):
+            raise NobodyWaits("The request was cancelled.")
+        if self.last_part - self._asked > ASK_EVERY_S:
+            self._asked = self.last_part
+            outlet.find_gone(self._requests, self._gone)
+
+    @property
+    def used(self) -> bool:
+        """Whether anything was sent."""
+        return bool(self._sent)
+
+    def __deepcopy__(self, _memo: Any) -> "PartStream":
+        """Handlers may copy their context; there is one stream nevertheless."""
+        return self

@@ -1,0 +1,98 @@
+"""Responses out: from what the handler returned to one reply for each request (TorchServe's rules)."""
+
+import inspect
+import io
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from marq.errors import WorkerFailed, error_body
+from marq.queue.entries import JSON_HEADERS, Reply, Request
+
+log = logging.getLogger(__name__)
+
+
+class BatchFailed(WorkerFailed):
+    """Raised when the handler's call as a whole has no usable result."""
+
+
+def encode(value: Any) -> bytes:
+    """The body for one element of the handler's list. Raises TypeError or ValueError if it has none."""
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, bytes | bytearray):
+        return bytes(value)
+    torch = sys.modules.get("torch")  # a handler that returns tensors has imported it
+    if torch is not None and isinstance(value, torch.Tensor):
+        buffer = io.BytesIO()
+        torch.save(value, buffer)
+        return buffer.getvalue()
+    return json.dumps(value, indent=2).encode()
+
+
+def check(returned: Any, rows: int) -> list[Any]:
+    """The handler's list. Raises BatchFailed unless it is a list with one element for each row."""
+    if inspect.iscoroutine(returned):
+        returned.close()
+        log.error("handle is a coroutine function: set `asyncCommunication: true` in model-config.yaml")
+    if not isinstance(returned, list):
+        raise BatchFailed("Invalid model predict output", 503)
+    if len(returned) != rows:
+        raise BatchFailed("number of batch response mismatched", 503)
+    return returned
+
+
+def build(
+    requests: Sequence[Request], values: list[Any], processors: Sequence[Any], max_size: int
+) -> list[Reply]:
+    """One reply for each request; an element that cannot be sent fails its own request only."""
+    return [
+        _reply(request, value, processor, max_size)
+        for request, value, processor in zip(requests, values, processors, strict=True)
+    ]
+
+
+def failures(
+    requests: Sequence[Request], status: int, message: str, kind: str = WorkerFailed.type
+) -> list[Reply]:
+    """The same error for each request."""
+    body = error_body(status, kind, message)
+    return [Reply(request.id, status, body, JSON_HEADERS) for request in requests]
+
+
+def encode_reply(request: Request, value: Any, processor: Any) -> Reply:
+    """The reply with one element of the handler's list. Raises what the encoding of its classes raises."""
+    body = encode(value)
+    headers = _encode_headers(processor.get_response_headers())
+    return Reply(request.id, check_status(processor.get_response_status_code()), body, headers)
+
+
+def _reply(request: Request, value: Any, processor: Any, max_size: int) -> Reply:
+    try:
+        reply = encode_reply(request, value, processor)
+    except Exception:  # whatever the handler's own classes do when they are encoded
+        log.exception("the answer to request %s cannot be sent", request.id.decode())
+        return failures([request], 503, "Unsupported model output data type.")[0]
+    if len(reply.body) > max_size:
+        text = f"The response has {len(reply.body)} bytes; max_response_size allows {max_size}."
+        return failures([request], 500, text)[0]
+    return reply
+
+
+def check_status(given: Any) -> int:
+    """The status that a handler asks for. Raises TypeError or ValueError for what ends no HTTP request."""
+    status = int(given)
+    if not 200 <= status <= 999:
+        raise ValueError(f"a status is a number from 200 to 999, not {status}")
+    return status
+
+
+def _encode_headers(headers: dict[str, Any]) -> bytes:
+    if not headers:
+        return b""
+    for name, value in headers.items():
+        if not isinstance(value, str):
+            raise TypeError(f"the response header {name} must be a str, not {type(value).__name__}")
+    return json.dumps(headers).encode()

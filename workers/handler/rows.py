@@ -1,0 +1,119 @@
+"""Rows in: what the handler gets for a request (TorchServe's decoding rules)."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from marq import forms
+from marq.queue.entries import Request
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+
+
+class RequestHeaders(Mapping[str, Any]):
+    """A request's headers for the handler: names in any case, and `{parameter: {"content-type": ...}}`.
+
+    The JSON is parsed when a handler first asks, because most never do.
+    """
+
+    __slots__ = ("_names", "_parameters", "_request", "_values")
+
+    def __init__(self, request: Request, parameters: dict[str, str]) -> None:
+        self._request, self._parameters = request, parameters
+        self._values: dict[str, Any] | None = None
+        self._names: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        values = self._load()
+        return values[name] if name in values else values[self._names[name.lower()]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._load())
+
+    def __len__(self) -> int:
+        return len(self._load())
+
+    def _load(self) -> dict[str, Any]:
+        if self._values is None:
+            values: dict[str, Any] = {name: {"content-type": kind} for name, kind in self._parameters.items()}
+            values |= _parse_headers(self._request)
+            if self._request.path is not None:
+                values.setdefault("url_path", self._request.path.decode())
+                values.setdefault("explain", "False")
+            self._values = values
+            self._names = {name.lower(): name for name in values}
+        return self._values
+
+    def __repr__(self) -> str:
+        return repr(self._load())
+
+
+def build(request: Request, decode_input: bool = True) -> tuple[Row, RequestHeaders]:
+    """The row of one request, with its headers.
+
+    A row is `{"body": value}`, or one key for each field of a form. Values are parsed JSON for
+    `application/json`, `str` for `text/...` and `bytearray` otherwise, or where decoding fails. The request's
+    parameters are keys, too.
+    """
+    row, kinds = _row(request, decode_input)
+    if request.params:
+        added = {name: bytearray(value) for name, value in forms.fields(request.params)}
+        row, kinds = added | row, dict.fromkeys(added, "") | kinds
+    return row, RequestHeaders(request, kinds)
+
+
+def _row(request: Request, decode_input: bool) -> tuple[Row, dict[str, str]]:
+    """The row that the body makes, with the content type of each key."""
+    mime = forms.mime_type(request.type)
+    if mime.lower() == forms.MULTIPART:
+        return _multipart_row(request, decode_input)
+    if mime.lower() == forms.FORM:
+        row: Row = {name: bytearray(value) for name, value in forms.fields(request.body)}
+        return row, dict.fromkeys(row, "")
+    return {"body": _decode(request.body, mime, decode_input)}, {"body": mime}
+
+
+def _decode(body: bytes, mime: str, decode_input: bool) -> Any:
+    if decode_input and body:
+        try:
+            if mime == "application/json":
+                return json.loads(body)
+            if mime.startswith("text"):
+                return body.decode()
+        except (ValueError, RecursionError) as error:
+            log.warning("a %s body is passed as bytes: %s", mime, error)
+    return bytearray(body)
+
+
+def _multipart_row(request: Request, decode_input: bool) -> tuple[Row, dict[str, str]]:
+    """One key for each part, bytes if it has no file name. A broken body gives what could be read."""
+    row: Row = {}
+    kinds: dict[str, str] = {}
+    boundary = forms.boundary(request.type)
+    if not boundary:
+        return {"body": bytearray(request.body)}, {"body": forms.MULTIPART}
+    parts, broken = forms.parts(request.body, boundary)
+    if broken:
+        log.warning("request %s: its multipart body is broken: %s", request.id.decode(), broken)
+    for headers, content in parts:
+        if (name := forms.part_name(headers)) is None:
+            continue
+        kinds[name] = headers.get_content_type() if headers.get_filename() is not None else ""
+        row[name] = _decode(content, kinds[name], decode_input)
+    return row, kinds
+
+
+def _parse_headers(request: Request) -> dict[str, Any]:
+    if not request.headers:
+        return {}
+    try:
+        headers = json.loads(request.headers)
+    except (ValueError, RecursionError):
+        headers = None
+    if not isinstance(headers, dict):
+        log.warning("request %s: its headers are not a JSON object", request.id.decode())
+        return {}
+    return headers

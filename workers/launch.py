@@ -1,0 +1,92 @@
+"""What a pool and a replica are told when they start, as JSON in one environment variable each."""
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from marq.queue.consumers import pool_name
+from marq.registry.spec import ModelSpec
+
+POOL_VARIABLE = "MARQ_POOL"
+REPLICA_VARIABLE = "MARQ_REPLICA"
+BATCHES_IN_FLIGHT = 256  # of one replica whose handler is a coroutine function
+
+
+@dataclass(frozen=True)
+class PoolSpec:
+    """One pool: one model version on one host."""
+
+    model: ModelSpec
+    node: str  # the node that started it
+    model_dir: str  # the unpacked archive
+    redis_url: str
+    run_dir: str  # scoreboards
+    log_file: str
+    gpus: list[int]
+    first_device: int  # where the round robin over `gpus` starts
+    threads: int  # OMP_NUM_THREADS of CPU replicas
+    max_response_size: int
+    job_result_ttl_ms: int
+    decode_input: bool
+    limit_max_image_pixels: bool
+    python: str = sys.executable  # the interpreter of replicas
+    dependency_dir: str = ""  # on their sys.path behind the model directory
+    hidden_variables: str = ""  # a regular expression of environment variables that replicas do not get
+    metrics_mode: str = "log"
+    metrics_config: str = ""  # the file; empty: marq's own
+    metrics_auto_detect: bool = False  # whether metrics that the file does not list are kept, too
+    metrics_location: str = ""  # where metrics logs are; empty: beside `log_file`
+
+    @property
+    def metrics_dir(self) -> Path:
+        return Path(self.metrics_location or Path(self.log_file).parent)
+
+    @property
+    def name(self) -> str:
+        """The pool's name: the name of its Celery worker."""
+        return pool_name(self.model, self.node)
+
+    def to_environment(self) -> dict[str, str]:
+        return {POOL_VARIABLE: json.dumps(asdict(self))}
+
+    @classmethod
+    def from_environment(cls) -> "PoolSpec":
+        return cls.from_dict(json.loads(os.environ[POOL_VARIABLE]))
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "PoolSpec":
+        return cls(**{**data, "model": ModelSpec(**data["model"])})
+
+
+@dataclass(frozen=True)
+class ReplicaSpec:
+    """One replica of a pool."""
+
+    pool: PoolSpec
+    slot: int
+    gpu: int | None  # None: CPU
+    scoreboard: str
+
+    @property
+    def device(self) -> str:
+        return "cpu" if self.gpu is None else f"cuda:{self.gpu}"
+
+    def to_environment(self) -> dict[str, str]:
+        return {REPLICA_VARIABLE: json.dumps(asdict(self))}
+
+    @classmethod
+    def from_environment(cls) -> "ReplicaSpec":
+        data = json.loads(os.environ.pop(REPLICA_VARIABLE))
+        return cls(**{**data, "pool": PoolSpec.from_dict(data["pool"])})
+
+
+def scoreboard_path(run_dir: str, pool: str, slot: int) -> Path:
+    return Path(run_dir) / f"{pool}.{slot}.board"
+
+
+def rows_at_a_time(model: ModelSpec) -> int:
+    """The most rows that one replica of the model runs at the same time."""
+    return model.batch_size * (BATCHES_IN_FLIGHT if model.async_communication else 1)

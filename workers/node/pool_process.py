@@ -1,0 +1,101 @@
+"""One pool as its node sees it: a Celery worker process, started, resized through Celery, stopped."""
+
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from marq.host.processes import child_environment
+from marq.registry.models import HEARTBEAT_S
+from workers.launch import PoolSpec
+
+log = logging.getLogger(__name__)
+
+# Celery warns of pickle, which marq's app does not accept; containers run their workers as root.
+ROOT_WARNING = "ignore:You're running the worker with superuser privileges"
+POOL_CLASS = "workers.pool.celery_pool:ReplicaPool"
+TELL_EVERY_S = 2 * HEARTBEAT_S  # a command is not repeated before its effect can have been reported
+
+
+class PoolProcess:
+    """The Celery worker of one model version on this host."""
+
+    def __init__(self, spec: PoolSpec, size: int, on_end: Callable[[], None]) -> None:
+        """`on_end` is called, in a thread, when it has ended."""
+        self.spec, self._on_end = spec, on_end
+        self.started = self._told = time.monotonic()
+        self._told_ready = 0
+        self._process = subprocess.Popen(
+            [
+                sys.executable, "-P", "-W", ROOT_WARNING,
+                "-m", "celery", "--quiet", "-A", "workers.app", "worker",
+                "--hostname", spec.name, "--pool", "custom", "--concurrency", str(size),
+                "--queues", f"{spec.model.name}.{spec.model.version}", "--events",
+                "--without-gossip", "--without-mingle", "--loglevel", "WARNING",
+            ],
+            env=child_environment({"CELERY_CUSTOM_WORKER_POOL": POOL_CLASS}, spec.to_environment()),
+            stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        threading.Thread(target=self._watch, name="pool-end", daemon=True).start()
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def resize(self, size: int, report: dict[str, Any] | None) -> None:
+        """Grows or shrinks the pool, if its last report says that it has another size."""
+        if report is None or report["wanted"] == size or self._was_told_lately():
+            return
+        change = size - report["wanted"]
+        log.info("%s: %+d replicas", self.spec.name, change)
+        from workers.app import app  # Celery is large, and most nodes never resize a pool
+
+        command = app.control.pool_grow if change > 0 else app.control.pool_shrink
+        command(abs(change), destination=[self.spec.name])
+        self._told = time.monotonic()
+
+    def reload(self, generation: int, report: dict[str, Any] | None) -> None:
+        """Has all replicas of an earlier generation replaced, each when its successor is ready."""
+        if report is None or report.get("generation", generation) == generation or self._was_told_lately():
+            return
+        log.info("%s: replacing all replicas", self.spec.name)
+        from workers.app import app
+
+        arguments = {"generation": generation}
+        app.control.broadcast("replace_replicas", arguments=arguments, destination=[self.spec.name])
+        self._told = time.monotonic()
+
+    def _was_told_lately(self) -> bool:
+        return time.monotonic() - self._told < TELL_EVERY_S
+
+    def tell_ready(self, size: int, report: dict[str, Any] | None) -> None:
+        """Logs when all replicas are ready, once for each size."""
+        replicas = report["replicas"] if report else []
+        ready = sum(replica["state"] == "ready" for replica in replicas)
+        if ready == size != self._told_ready:
+            log.info("%s: %d of %d replicas ready", self.spec.name, ready, size)
+            self._told_ready = size
+
+    def drain(self) -> None:
+        """Celery's warm shutdown: replicas finish what they run."""
+        if not self.has_ended:
+            self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def _watch(self) -> None:
+        self._process.wait()
+        self._on_end()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether it ended within the time-out."""
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True

@@ -1,0 +1,160 @@
+"""Making models ready on this host: archives unpacked, dependencies installed, what nobody needs deleted."""
+
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from archive.errors import ArchiveError
+from archive.reader import extract, prune, unpacked_path
+from marq import logs
+from marq.registry.spec import ModelSpec
+from marq.settings.fields import Settings
+from workers.node.installation import Dependencies, Installed
+
+log = logging.getLogger(__name__)
+
+AT_A_TIME = 4  # a long installation must not hold up other models
+RETRY_S = (1, 2, 5, 10, 30, 60)  # pauses between attempts that failed
+UNUSED_S = 24 * 3600.0  # what nobody has needed for so long is deleted
+
+
+class UnpackingFailed(Exception):
+    """Raised when an archive cannot be read, or written to this host's disk."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the replicas of a model need of this host."""
+
+    model_dir: Path
+    dependencies: Installed | None = None
+
+    @property
+    def python(self) -> str:
+        return self.dependencies.python if self.dependencies else sys.executable
+
+    @property
+    def dependency_dir(self) -> str:
+        return self.dependencies.directory if self.dependencies else ""
+
+
+class Preparation:
+    """One model version that is made ready; after a failure it is tried again."""
+
+    def __init__(self, spec: ModelSpec, submit: Callable[[], Future[Prepared]]) -> None:
+        self.spec, self._submit = spec, submit
+        self._future = submit()
+        self._failures, self._reason = 0, ""
+        self._failing_since = self._retry_at = 0.0
+        self.told = False  # whether the registry knows that it succeeded
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has succeeded or failed at least once."""
+        return self._future.done() or self.failing
+
+    @property
+    def failing(self) -> bool:
+        return bool(self._failures)
+
+    @property
+    def prepared(self) -> Prepared | None:
+        """What was made, once it is."""
+        ended_well = self._future.done() and not self._future.exception()
+        return self._future.result() if ended_well else None
+
+    def advance(self) -> None:
+        """Notes how an attempt ended, and starts another when it is time for that."""
+        if not self._future.done():
+            return
+        if (error := self._future.exception()) is None:
+            self._failures, self._reason = 0, ""
+        elif not self._retry_at:
+            self._note(error)
+        elif time.monotonic() >= self._retry_at:
+            self._future, self._retry_at = self._submit(), 0.0
+
+    def report(self, node: str, size: int) -> dict[str, Any]:
+        """What the registry is told, in the shape of a pool's report, while no pool runs here.
+
+        `preparing` is what pools do not have: whether the outcome is still open.
+        """
+        return {
+            "node": node, "wanted": 0 if self.failing else size, "failures": self._failures,
+            "failing_since": self._failing_since if self.failing else None, "reason": self._reason,
+            "preparing": not self.settled, "replicas": [],
+        }  # fmt: skip
+
+    def _note(self, error: BaseException) -> None:
+        pause = RETRY_S[min(self._failures, len(RETRY_S) - 1)]
+        self._failing_since = self._failing_since or time.time()
+        self._failures += 1
+        self._retry_at = time.monotonic() + pause
+        self._reason = str(error)
+        log.error("%s: %s\ntrying again in %d s", self.spec.key, self._reason, pause)
+
+
+class Preparations:
+    """Makes models ready in threads. `on_done` is called, in a thread, whenever one has ended."""
+
+    def __init__(self, config: Settings, on_done: Callable[[], None]) -> None:
+        self._config, self._on_done = config, on_done
+        self._threads = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="prepare")
+        self._dependencies = Dependencies(
+            config.dependencies_dir, logs.model_logger(config.log_dir / logs.MODEL_LOG)
+        )
+
+    def begin(self, spec: ModelSpec, label: str) -> Preparation:
+        """Starts one; `label` marks its lines in the model log."""
+
+        def submit() -> Future[Prepared]:
+            future = self._threads.submit(self._prepare, spec, label)
+            future.add_done_callback(lambda _: self._on_done())
+            return future
+
+        return Preparation(spec, submit)
+
+    def tidy(self, specs: Collection[ModelSpec], used: Collection[Path]) -> None:
+        """Deletes, in a thread, what these models do not need, nor `used` names, and did not for a day."""
+        self._threads.submit(self._tidy, list(specs), list(used)).add_done_callback(_log_failure)
+
+    def stop(self) -> None:
+        """Ends what is being installed."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._dependencies.stop()
+
+    def _prepare(self, spec: ModelSpec, label: str) -> Prepared:
+        try:
+            model_dir = extract(Path(spec.archive), self._config.unpacked_dir)
+        except (ArchiveError, OSError) as error:
+            raise UnpackingFailed(f"the archive cannot be unpacked: {error}") from error
+        installed = self._dependencies.install(spec, model_dir, label) if spec.has_dependencies else None
+        return Prepared(model_dir, installed)
+
+    def _tidy(self, specs: list[ModelSpec], used: list[Path]) -> None:
+        archives, dependencies = self._config.unpacked_dir, self._config.dependencies_dir
+        kept = list(used)
+        for spec in specs:
+            with contextlib.suppress(ArchiveError, OSError):  # what is not on this host is not kept
+                kept.append(unpacked_path(Path(spec.archive), archives))
+        for path in (*prune(archives, kept, UNUSED_S), *prune(dependencies, used, UNUSED_S)):
+            log.info("deleted %s: nobody has needed it for a day", path)
+
+
+def sizeless(spec: ModelSpec) -> ModelSpec:
+    """The settings whose change needs new replicas."""
+    return replace(
+        spec, min_workers=0, max_workers=0, job_queue_size=0, max_attempts=0, loaded_at_startup=False,
+        generation=0,
+    )  # fmt: skip
+
+
+def _log_failure(future: Future[None]) -> None:
+    if not future.cancelled() and (error := future.exception()):
+        log.warning("unused archives and dependencies cannot be deleted: %s", error)

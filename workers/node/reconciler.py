@@ -1,0 +1,218 @@
+"""The node: makes the registry come true on this host.
+
+It keeps no state of its own: it compares the registry with what runs here, leases replica slots, and starts,
+grows, shrinks and stops pools. The management stream wakes it; it looks every second anyway.
+"""
+
+import contextlib
+import logging
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from marq import gpus, keys, logs
+from marq.connections import clients
+from marq.queue.consumers import pool_name
+from marq.registry.models import AUDIT_LENGTH, HEARTBEAT_S, Registry
+from marq.registry.spec import ModelSpec
+from marq.settings import fields
+from workers import devices
+from workers.launch import PoolSpec
+from workers.node.host_metrics import SystemMetrics
+from workers.node.leases import Leases
+from workers.node.pool_process import PoolProcess
+from workers.node.preparation import Preparation, Preparations, Prepared, sizeless
+
+log = logging.getLogger(__name__)
+
+STOP_TIMEOUT_S = 30.0
+RESTART_EVERY_S = 2.0  # a pool that ends as soon as it has started is not started again at once
+TIDY_EVERY_S = 3600.0
+
+
+class Node:
+    """All pools of one host."""
+
+    def __init__(self, config: fields.Settings, name: str) -> None:
+        self._config, self._name = config, name
+        self._redis = clients.client(config.redis_url)
+        self._registry = Registry(self._redis)
+        self._leases = Leases(self._redis, name)
+        self._gpus = gpus.visible(config.number_of_gpu)
+        self._metrics = SystemMetrics(config, len(self._gpus))
+        self._pools: dict[str, PoolProcess] = {}
+        self._leaving: list[PoolProcess] = []
+        self._preparations = Preparations(config, on_done=partial(self._wake, "unpacked"))
+        self._preparing: dict[str, Preparation] = {}  # and what is ready for a pool that does not run
+        self._tidy_at = 0.0
+        self._seen = b""
+        self._devices_given = 0
+        self._stopping = False
+
+    def run(self) -> None:
+        """Reconciles until told to stop, then drains all pools."""
+        while not self._stopping:
+            try:
+                self.reconcile()
+                self._metrics.collect_if_due(self._redis)
+                self._sleep()
+            except redis.RedisError as error:
+                log.warning("Redis does not answer: %s", error)
+                time.sleep(HEARTBEAT_S)
+        self._stop()
+
+    def reconcile(self) -> None:
+        """One comparison of the registry with what runs here. Raises redis.RedisError."""
+        self._seen = self._seen or self._last_change()
+        self._leaving = [pool for pool in self._leaving if not pool.has_ended]
+        models, nodes = self._registry.models(), self._leases.heartbeat()
+        wanted = {spec.key: spec for spec in models}
+        for key in self._pools.keys() - wanted.keys():
+            self._retire(key)
+        for key in self._preparing.keys() - wanted.keys():
+            self._forget(key)
+        sizes = {key: self._leases.hold(spec, nodes) for key, spec in wanted.items()}
+        for key, spec in wanted.items():
+            self._leases.release(spec, keep=spec.min_workers)
+            self._ensure(spec, sizes[key], sum(sizes.values()))
+        self._tidy(wanted)
+
+    def _ensure(self, spec: ModelSpec, size: int, replicas: int) -> None:
+        pool = self._pools.get(spec.key)
+        if pool and sizeless(pool.spec.model) != sizeless(spec):
+            self._retire(spec.key)
+            return  # the new pool starts when the old one is gone
+        if pool and not pool.has_ended:
+            report = self._registry.reports(spec).get(pool.spec.name)
+            pool.resize(size, report)
+            pool.reload(spec.generation, report)
+            pool.tell_ready(size, report)
+            return
+        if pool:
+            if time.monotonic() - pool.started < RESTART_EVERY_S:
+                return
+            log.error("pool %s has ended; starting it again", pool.spec.name)
+            del self._pools[spec.key]
+        if not any(leaving.spec.model.key == spec.key for leaving in self._leaving):
+            self._start(spec, size, replicas)
+
+    def _start(self, spec: ModelSpec, size: int, replicas: int) -> None:
+        """Starts a pool if replicas are wanted here, and once all is there that they need."""
+        if (size or spec.has_dependencies) and (prepared := self._prepare(spec, size)) and size:
+            del self._preparing[spec.key]
+            pool_spec = self._pool_spec(spec, prepared, replicas)
+            self._pools[spec.key] = PoolProcess(pool_spec, size, on_end=partial(self._wake, "ended"))
+
+    def _prepare(self, spec: ModelSpec, size: int) -> Prepared | None:
+        """What the model's replicas need, once it is there. Until then the registry hears how it goes.
+
+        Dependencies are installed also where no replica is to run: a registration waits for the outcome.
+        """
+        preparation = self._preparing.get(spec.key)
+        if preparation is None or sizeless(preparation.spec) != sizeless(spec):
+            preparation = self._preparations.begin(spec, pool_name(spec, self._name))
+            self._preparing[spec.key] = preparation
+        preparation.advance()
+        if preparation.failing or (spec.has_dependencies and not preparation.told):
+            self._registry.report(spec, pool_name(spec, self._name), preparation.report(self._name, size))
+            preparation.told = preparation.prepared is not None
+        return preparation.prepared
+
+    def _forget(self, key: str) -> None:
+        spec = self._preparing.pop(key).spec
+        self._registry.withdraw(spec, pool_name(spec, self._name))
+
+    def _tidy(self, wanted: dict[str, ModelSpec]) -> None:
+        """Now and then; not before it is known what the models that are to run here need."""
+        preparations = self._preparing.values()
+        if time.monotonic() < self._tidy_at or not all(each.settled for each in preparations):
+            return
+        self._tidy_at = time.monotonic() + TIDY_EVERY_S
+        pools = [pool.spec for pool in (*self._pools.values(), *self._leaving)]
+        used = [Path(path) for pool in pools for path in (pool.model_dir, pool.dependency_dir, pool.python)]
+        for prepared in filter(None, (each.prepared for each in preparations)):
+            used += [prepared.model_dir, Path(prepared.dependency_dir), Path(prepared.python)]
+        self._preparations.tidy(wanted.values(), used)
+
+    def _pool_spec(self, spec: ModelSpec, prepared: Prepared, replicas: int) -> PoolSpec:
+        config, first = self._config, self._devices_given
+        self._devices_given += spec.min_workers
+        return PoolSpec(
+            model=spec,
+            node=self._name,
+            model_dir=str(prepared.model_dir),
+            redis_url=config.redis_url,
+            run_dir=str(config.state_dir / "run"),
+            log_file=str(config.log_dir / logs.MODEL_LOG),
+            gpus=self._gpus,
+            first_device=first,
+            threads=devices.threads_per_replica(replicas),
+            max_response_size=config.max_response_size,
+            job_result_ttl_ms=config.job_result_ttl_s * 1000,
+            decode_input=config.decode_input_request,
+            limit_max_image_pixels=config.limit_max_image_pixels,
+            metrics_mode=config.metrics_mode,
+            metrics_config=str(config.metrics_config or ""),
+            metrics_auto_detect=config.model_metrics_auto_detect,
+            metrics_location=str(config.metrics_log_dir),
+            python=prepared.python,
+            dependency_dir=prepared.dependency_dir,
+            hidden_variables=config.blacklist_env_vars,
+        )
+
+    def _retire(self, key: str) -> None:
+        pool = self._pools.pop(key)
+        pool.drain()
+        self._leaving.append(pool)
+        self._leases.release(pool.spec.model)
+
+    def _last_change(self) -> bytes:
+        """What comes after it is noticed even if it comes while nobody waits for it."""
+        found = self._redis.xrevrange(keys.MANAGEMENT, count=1)
+        return found[0][0] if found else b"0-0"
+
+    def _sleep(self) -> None:
+        """Until something changes in the registry, at most a heartbeat."""
+        found = self._redis.xread({keys.MANAGEMENT: self._seen}, block=int(HEARTBEAT_S * 1000))
+        if not found:
+            return
+        entries = found[0][1]
+        self._seen = entries[-1][0]
+        for _, change in entries:
+            if change.get(b"action") in (b"register", b"put"):
+                self._prepare_anew(b"%b/%b" % (change[b"model"], change[b"version"]))
+
+    def _prepare_anew(self, key: bytes) -> None:
+        """What failed may be well now: nobody who registers a model again waits for the next attempt."""
+        preparation = self._preparing.get(key.decode())
+        if preparation and preparation.settled:
+            self._forget(preparation.spec.key)
+
+    def _wake(self, what: str) -> None:
+        """Has a comparison made now; for other threads."""
+        with contextlib.suppress(redis.RedisError):  # then it is made when Redis answers again
+            self._redis.xadd(keys.MANAGEMENT, {"action": what, "node": self._name}, maxlen=AUDIT_LENGTH)
+
+    def stop_soon(self, *_: Any) -> None:
+        """A signal handler: ends `run` after the current comparison."""
+        self._stopping = True
+
+    def _stop(self) -> None:
+        pools = [*self._pools.values(), *self._leaving]
+        self._preparations.stop()
+        for pool in pools:
+            pool.drain()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for pool in pools:
+            if not pool.wait(max(0.1, deadline - time.monotonic())):
+                log.error("pool %s does not end; killing it", pool.spec.name)
+                pool.kill()
+        try:
+            for spec in self._registry.models():
+                self._leases.release(spec)
+            self._leases.leave()
+        except redis.RedisError as error:
+            log.warning("the leases are left to run out: %s", error)

@@ -1,0 +1,243 @@
+"""The pool: a Celery worker whose slots are replica processes of one model version.
+
+Celery starts it, answers `inspect` and `control` for it, and shuts it down. The pool keeps as many replicas
+as it was told to, replaces those that end, puts back what they held, and reports what it sees.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+from celery.concurrency.base import BasePool
+from celery.worker.control import control_command
+
+from marq import logs
+from marq.connections import clients
+from marq.host.processes import die_with_parent
+from marq.registry import spec
+from marq.registry.models import HEARTBEAT_S, Registry
+from workers.launch import PoolSpec
+from workers.pool.backoff import Failures
+from workers.pool.handler_metrics import HandlerMetrics
+from workers.pool.recovery import Recovery
+from workers.pool.replica_process import LAST_WORDS_S, Ending, ReplicaProcess
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.05
+RECOVERY_EVERY_S = 2.0
+
+
+class ReplicaPool(BasePool):  # type: ignore[misc]
+    """Keeps `limit` replicas running. All replicas are started and watched by one thread."""
+
+    limit: int
+
+    def on_start(self) -> None:
+        die_with_parent()
+        self._spec = PoolSpec.from_environment()
+        self._registry = Registry(clients.client(self._spec.redis_url))
+        self._recovery = Recovery(self._spec, self._registry)
+        self._model_log = logs.model_logger(Path(self._spec.log_file))
+        self._metrics = HandlerMetrics(self._spec)
+        self._replicas: list[ReplicaProcess] = []
+        self._generation = self._spec.model.generation
+        self._failures = Failures()
+        self._oversize = ""  # why replicas are replaced again and again, if they are
+        self._reported = self._recovered = 0.0
+        self._last_report: Any = None
+        self._stopping = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="pool-watcher", daemon=True)
+        self._watcher.start()
+
+    def on_stop(self) -> None:
+        """Drains all replicas and waits for them: what runs finishes, what waits stays queued."""
+        self._stopping.set()
+        self._watcher.join()
+
+    def on_terminate(self) -> None:
+        for replica in self._replicas:
+            replica.kill()
+        self.on_stop()
+
+    def grow(self, n: int) -> None:
+        """Called by `celery control pool_grow`."""
+        self.limit += n
+        self._failures.end_pause()
+
+    def shrink(self, n: int) -> None:
+        """Called by `celery control pool_shrink`."""
+        self.limit = max(0, self.limit - n)
+
+    def replace(self, generation: int) -> None:
+        """Called by `celery control replace_replicas`: a new replica for each, ready before that drains."""
+        self._generation = generation
+        self._failures.forget()
+        self._failures.end_pause()
+
+    def on_apply(self, *_args: Any, **_options: Any) -> None:
+        raise NotImplementedError("pools run no Celery tasks: submit requests through marq.Client or HTTP")
+
+    def _get_info(self) -> dict[str, Any]:
+        """What `celery inspect stats` shows."""
+        spec = self._spec
+        return {
+            "implementation": f"{type(self).__module__}:{type(self).__name__}",
+            "max-concurrency": self.limit,
+            "model": spec.model.name,
+            "version": spec.model.version,
+            "processes": [replica.pid for replica in self._replicas],
+            "replicas": [replica.report() for replica in self._replicas],
+        }
+
+    # the watcher's thread
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(TICK_S):
+            self._guarded(self._tick)
+        for replica in self._replicas:
+            replica.drain()
+        while self._replicas:
+            self._guarded(self._bury_ended)
+            self._look_after_replicas()
+            time.sleep(TICK_S)
+        self._guarded(lambda: self._metrics.flush(self._registry.redis))
+        self._guarded(lambda: self._registry.withdraw(self._spec.model, self._spec.name))
+
+    def _guarded(self, step: Any) -> None:
+        """A pool outlives Redis: what could not be done now is tried again at the next tick."""
+        try:
+            step()
+        except (redis.RedisError, OSError) as error:  # OSError: no process can be started at the moment
+            log.warning("Redis or the host does not do what is needed: %s", error)
+            time.sleep(TICK_S * 10)
+
+    def _tick(self) -> None:
+        self._recover()
+        self._bury_ended()
+        self._look_after_replicas()
+        self._resize()
+        self._refuse_if_hopeless()
+        self._report()
+        self._metrics.flush_if_due(self._registry.redis)
+
+    def _recover(self) -> None:
+        if time.monotonic() - self._recovered >= RECOVERY_EVERY_S:
+            self._recovery.requeue_lost({replica.consumer for replica in self._replicas})
+            self._recovered = time.monotonic()
+
+    def _bury_ended(self) -> None:
+        """Puts back what those held that have ended, however many, within a second."""
+        ended = [replica for replica in self._replicas if replica.exit_code is not None]
+        deadline = time.monotonic() + LAST_WORDS_S
+        for replica in ended:
+            ending = replica.ending(deadline)
+            self._recovery.requeue(replica.consumer, replica.board.running, replica.spec.device, ending)
+            self._replicas.remove(replica)
+            if not replica.stopping:
+                self._note_end(replica, ending)
+
+    def _note_end(self, replica: ReplicaProcess, ending: Ending) -> None:
+        """One that a request may have ended is replaced at once; one that the model has, after a pause."""
+        self._metrics.restarted()
+        if not replica.failed:
+            log.error("%s; starting another", ending.line)
+            return
+        told, reason = "\n".join(ending.details), ending.report
+        line = f"{ending.line} before it was ready"
+        if replica.came_up:  # clients are told the last line, which otherwise is an error's
+            line = f"{ending.line} soon after it was ready"
+            reason = "\n".join((*ending.details, line))
+        log.error("%s; starting another in %d s:\n%s", line, self._failures.add(reason), told)
+
+    def _look_after_replicas(self) -> None:
+        for replica in self._replicas:
+            if late := replica.overdue():
+                log.error("killing replica %d (pid %d): %s", replica.slot, replica.pid, late)
+                replica.kill(late)
+            elif lingering := replica.lingering():
+                log.error("killing replica %d (pid %d): %s", replica.slot, replica.pid, lingering)
+                replica.kill()
+            elif replica.state == "ready" and not replica.was_ready:
+                self._note_ready(replica)
+            if replica.has_lasted and not replica.counted and replica.generation == self._generation:
+                replica.counted = True
+                self._failures.forget()
+
+    def _note_ready(self, replica: ReplicaProcess) -> None:
+        replica.note_ready()
+        self._metrics.loaded(replica.slot, time.time() - replica.started)
+        if not replica.is_oversize:
+            self._oversize = ""
+        elif not self._oversize:
+            takes_mb, limit_mb = replica.memory >> 20, self._spec.model.max_replica_memory_mb
+            self._oversize = (
+                f"a fresh replica takes {takes_mb} MB, maxReplicaMemoryMB is {limit_mb}: "
+                "each is replaced after its first batch"
+            )
+            log.error("%s: %s", self._spec.name, self._oversize)
+
+    def _resize(self) -> None:
+        """As many replicas as wanted; while some are to be replaced, one more. Those drain when as many new
+        ones are ready."""
+        running = [replica for replica in self._replicas if not replica.stopping]
+        old = [replica for replica in running if self._is_outdated(replica)]
+        new = [replica for replica in running if replica not in old]
+        successors = sum(replica.was_ready for replica in new)
+        for replica in (*new[self.limit :], *old[max(0, self.limit - successors) :]):
+            replica.drain()
+        missing = min(self.limit - len(new), self.limit + bool(old) - len(running))
+        if not self._failures.pausing:
+            for slot, _ in zip(self._free_slots(), range(missing), strict=False):
+                self._replicas.append(self._start_replica(slot))
+
+    def _refuse_if_hopeless(self) -> None:
+        """A model that has been failing for longer than it may keeps nobody waiting for it."""
+        model = self._spec.model
+        if not self._failures.last_for(model.max_retry_timeout_s):
+            return
+        if not any(replica["state"] == "ready" for replica in self._registry.replicas(model)):
+            self._recovery.refuse_waiting(spec.cannot_load(model, self._failures.reason))
+
+    def _start_replica(self, slot: int) -> ReplicaProcess:
+        return ReplicaProcess(
+            self._spec, slot, self._model_log, self._metrics.accept, generation=self._generation
+        )
+
+    def _is_outdated(self, replica: ReplicaProcess) -> bool:
+        return replica.generation != self._generation or (replica.was_ready and replica.is_worn)
+
+    def _free_slots(self) -> Iterator[int]:
+        taken = {replica.slot for replica in self._replicas}
+        return (slot for slot in range(self.limit + len(taken)) if slot not in taken)
+
+    def _report(self) -> None:
+        """Tells the registry at once when something changed, and as a heartbeat."""
+        now = time.monotonic()
+        failures, reason = self._failures, self._failures.reason or self._oversize
+        states = [self.limit, self._generation, failures.count, reason]
+        states += [(replica.pid, replica.state) for replica in self._replicas]
+        if states == self._last_report and now - self._reported < HEARTBEAT_S:
+            return
+        report = {
+            "node": self._spec.node,
+            "wanted": self.limit,
+            "generation": self._generation,
+            "failures": failures.count,
+            "failing_since": failures.since,
+            "reason": reason,
+            "replicas": [replica.report() for replica in self._replicas],
+        }
+        self._registry.report(self._spec.model, self._spec.name, report)
+        self._last_report, self._reported = states, now
+
+
+@control_command(args=[("generation", int)], signature="GENERATION")  # type: ignore[untyped-decorator]
+def replace_replicas(state: Any, generation: int) -> dict[str, str]:
+    """Celery's remote command: replaces all replicas of the pool, one after the other."""
+    state.consumer.pool.replace(generation)
+    return {"ok": "replacing all replicas"}

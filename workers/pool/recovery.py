@@ -1,0 +1,133 @@
+"""Puts back what a lost replica held, and answers what has been tried too often."""
+
+import logging
+import os
+import time
+
+from marq import keys
+from marq.connections.blocking import Connection
+from marq.connections.urls import Command
+from marq.errors import MalformedEntry, ServiceUnavailable
+from marq.queue import scripts
+from marq.queue.consumers import consumer_name, pool_of
+from marq.queue.entries import Reply, Request, decode
+from marq.queue.giving_up import Death, bury, refuse
+from marq.queue.publishing import Publisher
+from marq.registry.liveness import Patience
+from marq.registry.models import Registry
+from workers.handler import replies as responses
+from workers.launch import PoolSpec, scoreboard_path
+from workers.pool.replica_process import Ending
+from workers.scoreboard import Scoreboard
+
+log = logging.getLogger(__name__)
+
+KILLED_FOR_MEMORY = "exit code 137"  # as containers tell it
+LOST = Ending("its host or pool was lost")
+MOST_REFUSED = 100  # of each lane at a time
+
+
+class Recovery:
+    """Redelivery for one model version."""
+
+    def __init__(self, pool: PoolSpec, registry: Registry) -> None:
+        self._model, self._pool_name, self._registry = pool.model, pool.name, registry
+        self._connection = Connection(pool.redis_url)
+        self._lanes = keys.lanes(self._model.name, self._model.version)
+        self._ttl_ms = pool.job_result_ttl_ms
+        self._run_dir = pool.run_dir
+        self._patience = Patience()
+        self._own = consumer_name(pool.name, 0, os.getpid())  # takes what is refused
+
+    def requeue(self, consumer: str, running: list[str], device: str, ending: Ending) -> None:
+        """Moves all that the consumer held to the front. Raises redis.RedisError.
+
+        `running` are `LANE ENTRY`, as a scoreboard tells them.
+
+        What was being run has one more attempt behind it; after the last that the registry now allows it is
+        answered with 500 `Worker died.` and goes to the dead letters with what is known of the replica's end.
+        """
+        most_attempts = self._registry.current(self._model).max_attempts
+        spent = self._connection.run(
+            scripts.REQUEUE, [self._lanes[0], *self._lanes], keys.GROUP, consumer,
+            most_attempts, keys.job(self._model.name, ""), *running,
+        )  # fmt: skip
+        for lane, entry, attempts, fields in spent:
+            self._give_up(lane.decode(), entry, attempts, fields, device, ending)
+
+    def requeue_lost(self, alive: set[str]) -> None:
+        """Does the same for consumers whose pool is not heard of any more, and for this pool's old ones."""
+        lost = self._consumers() - alive
+        heard = self._registry.live_reports(self._model) if lost else {}
+        may_judge = self._patience.look()
+        for consumer in lost:
+            pool = pool_of(consumer)
+            if pool == self._pool_name or (may_judge and pool not in heard):
+                if consumer != self._own:  # that has something only if Redis was lost in between
+                    log.warning("putting back what the lost replica %s held", consumer)
+                self.requeue(consumer, self._running(consumer), "unknown", LOST)
+
+    def refuse_waiting(self, reason: str) -> None:
+        """Answers what waits with 503, for a model that cannot be loaded. Raises redis.RedisError."""
+        lanes = self._lanes
+        read = ("XREADGROUP", "GROUP", keys.GROUP, self._own, "COUNT", MOST_REFUSED, "STREAMS", *lanes)
+        for lane, entries in self._connection.execute(*read, *(">" for _ in lanes)) or ():
+            for entry, fields in entries:
+                self._refuse(lane.decode(), entry, fields, reason)
+
+    def _refuse(self, lane: str, entry: bytes, fields: list[bytes], reason: str) -> None:
+        try:
+            request = decode(lane, entry, fields)
+        except MalformedEntry as error:
+            self._connection.pipeline(refuse(self._model, lane, entry, error))
+            return
+        replies = responses.failures([request], 503, reason, ServiceUnavailable.type)
+        publisher = Publisher(self._model, "", self._ttl_ms)
+        self._connection.load_scripts(scripts.ALL.values())
+        self._connection.pipeline(publisher.commands([(request, replies[0])], int(time.time() * 1000)))
+
+    def _consumers(self) -> set[str]:
+        found: set[str] = set()
+        for lane in self._lanes:
+            for consumer in self._registry.redis.xinfo_consumers(lane, keys.GROUP):
+                found.add(consumer["name"].decode())
+        return found
+
+    def _running(self, consumer: str) -> list[str]:
+        """What a consumer was running: by its scoreboard if it was this host's, else all that it held."""
+        pool, _, slot = consumer.rpartition("/")[0].rpartition("/")
+        if pool == self._pool_name and slot.isdigit():
+            board = scoreboard_path(self._run_dir, pool, int(slot))
+            if board.is_file():
+                return Scoreboard(board).running
+        return [
+            f"{lane} {item['message_id'].decode()}"
+            for lane in self._lanes
+            for item in self._registry.redis.xpending_range(lane, keys.GROUP, "-", "+", 10_000, consumer)
+        ]
+
+    def _give_up(
+        self, lane: str, entry: bytes, attempts: int, fields: list[bytes], device: str, ending: Ending
+    ) -> None:
+        reason = f"given up after {attempts} attempts: {ending.overdue or ending.line}"
+        death = Death(reason, attempts, device, ending.cause, "\n".join(ending.printed))
+        self._connection.load_scripts(scripts.ALL.values())
+        try:
+            commands = self._answer_and_bury(decode(lane, entry, fields), death)
+        except MalformedEntry as error:
+            commands = refuse(self._model, lane, entry, error, death)
+        # A transaction: whoever dies meanwhile leaves neither a letter without an answer, nor the reverse.
+        *_, done = self._connection.pipeline([("MULTI",), *commands, ("EXEC",)])
+        if isinstance(done, Exception):
+            raise done
+
+    def _answer_and_bury(self, request: Request, death: Death) -> list[Command]:
+        request.attempts = b"%d" % (death.attempts - 1)
+        status = 507 if death.ending == KILLED_FOR_MEMORY else 500
+        reply: Reply = responses.failures([request], status, "Worker died.")[0]
+        log.error("request %s %s\n%s", request.id.decode(), death.reason, death.log)
+        publisher = Publisher(self._model, death.device, self._ttl_ms)
+        return [
+            *bury(self._model, request.lane, request.entry, death, acknowledge=False),
+            *publisher.commands([(request, reply)], request.queued_ms),
+        ]

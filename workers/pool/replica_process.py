@@ -1,0 +1,226 @@
+"""One replica as its pool sees it: started, watched, stopped; its output goes to the model log."""
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Any
+
+import psutil
+
+from marq.host.processes import PARENT_VARIABLE, child_environment
+from marq.queue.consumers import consumer_name
+from workers import devices, scoreboard
+from workers.launch import REPLICA_VARIABLE, PoolSpec, ReplicaSpec, rows_at_a_time, scoreboard_path
+from workers.pool.shutdown import Departure
+
+log = logging.getLogger(__name__)
+
+TAIL_LINES = 20
+ASYNC_GRACE_S = 5.0  # a replica of coroutines ends those that take too long itself, unless its loop is stuck
+LASTING_S = 10.0  # a replica that has been ready for so long shows that its model works
+LAST_WORDS_S = 0.3  # what a replica printed before its end is waited for; its children may keep the pipe
+METRIC_LINE = "[METRICS]"
+RESPONSE_TIMEOUT = "response time-out"
+AcceptMetric = Callable[[str], bool]  # takes such a line; False: it is none, and is logged
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a replica ended; what is not known is empty."""
+
+    line: str  # for people: which replica, and how
+    cause: str = ""  # "signal 9", "exit code 3", RESPONSE_TIMEOUT
+    printed: tuple[str, ...] = ()  # its last lines
+    overdue: str = ""  # the time-out that it was killed for
+
+    @property
+    def details(self) -> list[str]:
+        return [*self.printed, self.overdue] if self.overdue else list(self.printed)
+
+    @property
+    def report(self) -> str:
+        """All of it, as `describe` and `status` show it."""
+        return "\n".join((self.line, *self.details))
+
+
+class ReplicaProcess:
+    """The operating-system process of one slot."""
+
+    def __init__(
+        self,
+        pool: PoolSpec,
+        slot: int,
+        model_log: logging.Logger,
+        accept_metric: AcceptMetric = bool,
+        generation: int = 0,
+    ) -> None:
+        self.slot, self.generation = slot, generation
+        gpu = devices.device_for(pool.model, slot, pool.gpus, pool.first_device)
+        path = scoreboard_path(pool.run_dir, pool.name, slot)
+        self.board = scoreboard.Scoreboard.create(path, rows_at_a_time(pool.model))
+        self.spec = ReplicaSpec(pool, slot, gpu, str(path))
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self.started = time.time()
+        self.stopping = False
+        self.counted = False  # whether its pool has noted that it has lasted
+        self._ready_at = 0.0  # when its pool saw that (monotonic s)
+        self._departure = Departure(self.board, self._patience_s)
+        self._overdue = ""
+        self._process = subprocess.Popen(
+            [pool.python, "-P", "-m", "workers.replica"],
+            env=_visible(
+                child_environment(self._threads(), self.spec.to_environment()), pool.hidden_variables
+            ),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, errors="replace",
+        )  # fmt: skip
+        self.consumer = consumer_name(pool.name, slot, self.pid)
+        self._accept_metric = accept_metric
+        self._readers = [
+            threading.Thread(target=self._read_output, args=(output, level, model_log), daemon=True)
+            for output, level in (
+                (self._process.stdout, logging.INFO), (self._process.stderr, logging.WARNING),
+            )
+        ]  # fmt: skip
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def state(self) -> str:
+        if self._process.poll() is not None:
+            return "stopped"
+        return scoreboard.STATE_NAMES[self.board.state]
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative: the signal that ended it."""
+        return self._process.poll()
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether its pool has seen it ready."""
+        return self._ready_at > 0
+
+    def note_ready(self) -> None:
+        self._ready_at = time.monotonic()
+
+    @property
+    def came_up(self) -> bool:
+        """Whether it was ready, even if it ended before its pool saw that."""
+        return self.board.state != scoreboard.LOADING
+
+    @property
+    def has_lasted(self) -> bool:
+        """Whether it has shown that its model works: by a batch, or by having been ready for a while."""
+        return self.board.counts[1] > 0 or (self.was_ready and time.monotonic() - self._ready_at >= LASTING_S)
+
+    @property
+    def failed(self) -> bool:
+        """Whether its end tells against the model, and against no request that it ran."""
+        return not self.board.running and not self.has_lasted
+
+    def overdue(self) -> str | None:
+        """Why the replica must be killed, if a time-out of its model has passed."""
+        model = self.spec.pool.model
+        if self.board.state == scoreboard.READY and self.board.busy_s > self._patience_s:
+            return f"no answer within the response time-out of {model.response_timeout_s} s"
+        if self.board.state == scoreboard.LOADING and time.time() - self.started > model.startup_timeout_s:
+            return f"not ready within the start-up time-out of {model.startup_timeout_s} s"
+        return None
+
+    @property
+    def _patience_s(self) -> float:
+        model = self.spec.pool.model
+        return model.response_timeout_s + (ASYNC_GRACE_S if model.async_communication else 0)
+
+    def lingering(self) -> str | None:
+        """Why the replica must be killed, if it was to end and should have done so by now."""
+        return self._departure.overdue()
+
+    def drain(self) -> None:
+        """Asks it, once, to finish what it runs and end. While it loads there is nothing to finish."""
+        if self.stopping:
+            return
+        self.stopping = True
+        self._departure.ask()
+        self._process.send_signal(signal.SIGTERM if self.came_up else signal.SIGKILL)
+
+    def kill(self, overdue: str = "") -> None:
+        """`overdue`: the time-out that has passed, if that is why."""
+        self._overdue = self._overdue or overdue
+        self._process.kill()
+
+    def ending(self, deadline: float | None = None) -> Ending:
+        """How it ended, with the last lines that it printed; for a process that has."""
+        self.wait_for_output(deadline)
+        code = self.exit_code or 0
+        cause = f"signal {-code}" if code < 0 else f"exit code {code}"
+        line = f"replica {self.slot} (pid {self.pid}) ended with {cause}"
+        if self._overdue and self.came_up:
+            cause = RESPONSE_TIMEOUT
+        return Ending(line, cause, tuple(self.tail), self._overdue)
+
+    def wait_for_output(self, deadline: float | None = None) -> None:
+        """Waits, until a deadline (monotonic s), for the last lines of a process that has ended."""
+        deadline = time.monotonic() + LAST_WORDS_S if deadline is None else deadline
+        for reader in self._readers:
+            reader.join(max(0.0, deadline - time.monotonic()))
+
+    @property
+    def is_worn(self) -> bool:
+        """Whether it has had all the requests, or taken all the memory, that one replica may have."""
+        most_requests = self.spec.pool.model.max_requests_per_replica
+        requests, batches = self.board.counts
+        # Where a fresh one is too large, replacing it before it has done anything would never end.
+        return bool((most_requests and requests >= most_requests) or (batches and self.is_oversize))
+
+    @property
+    def is_oversize(self) -> bool:
+        most_mb = self.spec.pool.model.max_replica_memory_mb
+        return bool(most_mb and self.memory > most_mb << 20)
+
+    def report(self) -> dict[str, Any]:
+        """What `describe` shows of a replica."""
+        requests, batches = self.board.counts
+        return {
+            "id": self.slot, "pid": self.pid, "device": self.spec.device, "state": self.state,
+            "started": self.started, "memory": self.memory, "requests": requests, "batches": batches,
+            "fitting": self.board.fitting, "generation": self.generation,
+        }  # fmt: skip
+
+    @property
+    def memory(self) -> int:
+        """In bytes; 0 where it has ended."""
+        try:
+            return int(psutil.Process(self.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
+
+    def _threads(self) -> dict[str, str]:
+        """OMP_NUM_THREADS is left alone where the operator has set it."""
+        return {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(self.spec.pool.threads)}
+
+    def _read_output(self, output: IO[str], level: int, model_log: logging.Logger) -> None:
+        for line in output:
+            if not line.startswith(METRIC_LINE) or not self._accept_metric(line.rstrip()):
+                self.tail.append(line.rstrip())
+                model_log.log(
+                    level, "[%s/%d pid %d] %s", self.spec.pool.name, self.slot, self.pid, line.rstrip()
+                )
+
+
+def _visible(environment: dict[str, str], hidden: str) -> dict[str, str]:
+    """All variables but those whose whole name matches the regular expression; never hides marq's own."""
+    kept = (REPLICA_VARIABLE, PARENT_VARIABLE)
+    return {n: v for n, v in environment.items() if n in kept or not (hidden and re.fullmatch(hidden, n))}

@@ -1,0 +1,39 @@
+"""One replica process: `python -m workers.replica`."""
+
+import asyncio
+import gc
+import logging
+import sys
+from pathlib import Path
+
+from marq.host.processes import die_with_parent
+from workers import scoreboard
+from workers.handler.loader import load_replica
+from workers.handler.measurements import Collector
+from workers.launch import ReplicaSpec
+from workers.replica.async_loop import AsyncReplica
+from workers.replica.loop import Replica
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    die_with_parent()
+    logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
+    spec = ReplicaSpec.from_environment()
+    board = scoreboard.Scoreboard(Path(spec.scoreboard))
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)  # for handlers that use it when they are initialised
+    collector = Collector(spec.pool.model)
+    collector.install()
+    call = load_replica(spec, collector)
+    gc.freeze()  # the model lives as long as the process: collections need not look at it
+    log.info("Torch worker started.")
+    if spec.pool.model.async_communication:
+        AsyncReplica(spec, call, board, loop, collector).run()
+    else:
+        Replica(spec, call, board, collector).run()
+
+
+if __name__ == "__main__":
+    main()

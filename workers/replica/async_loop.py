@@ -1,0 +1,165 @@
+"""The main loop of a replica whose handler is a coroutine function (`asyncCommunication: true`).
+
+A thread takes batches and hands them to the event loop, where many run at a time; what they answer and stream
+leaves through one sender, in order.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+import redis
+
+from marq.connections.background import Sender
+from marq.connections.blocking import Connection
+from marq.queue import scripts
+from marq.queue.consumers import consumer_name
+from marq.queue.entries import Request
+from marq.queue.publishing import Publisher
+from workers import scoreboard
+from workers.handler.call import HandlerCall
+from workers.handler.measurements import Collector
+from workers.launch import BATCHES_IN_FLIGHT, ReplicaSpec
+from workers.replica.batcher import Batcher
+from workers.replica.streaming import Outlet
+
+log = logging.getLogger(__name__)
+
+RECONNECT_DELAY_S = 0.2
+LOOK_UP_S = 0.5  # how often who waits for room looks whether to end, and signs of life are noted
+
+
+class AsyncReplica:
+    """Takes batches, runs up to BATCHES_IN_FLIGHT of them at a time, publishes the results, until drained."""
+
+    def __init__(
+        self,
+        spec: ReplicaSpec,
+        call: HandlerCall,
+        board: scoreboard.Scoreboard,
+        loop: asyncio.AbstractEventLoop,
+        collector: Collector,
+    ) -> None:
+        self._collector = collector
+        model = spec.pool.model
+        self._call, self._board, self._loop, self._model = call, board, loop, model
+        self._connection = Connection(spec.pool.redis_url)
+        self._publisher = Publisher(model, spec.device, spec.pool.job_result_ttl_ms)
+        self._sender = Sender(spec.pool.redis_url, scripts.ALL.values())
+        self._batcher = Batcher(
+            self._connection, model, consumer_name(spec.pool.name, spec.slot, os.getpid())
+        )
+        self._room = threading.Semaphore(BATCHES_IN_FLIGHT)
+        self._running: dict[tuple[str, bytes], float] = {}  # (lane, entry) -> last sign of life
+        self._draining = threading.Event()
+        self._ended = asyncio.Event()
+        self._failed = False
+        self._taken: list[Request] = []  # by the feeder, most recently
+        call.outlet = Outlet(self._sender, self._publisher, self._renew)
+        call.fitting.on_change = board.fit
+
+    def run(self) -> None:
+        """Returns when drained: what ran is published; what was only fetched, the pool puts back.
+
+        Exits with code 1 if the feeder failed; to blame is what it took last.
+        """
+        self._loop.add_signal_handler(signal.SIGTERM, self._draining.set)
+        self._board.enter(scoreboard.READY)
+        threading.Thread(target=self._feed, name="feeder", daemon=True).start()
+        self._loop.run_until_complete(self._watch())
+        self._board.enter(scoreboard.DRAINING)
+        self._sender.send(self._collector.flush())
+        self._sender.settle()
+        if self._failed:
+            self._board.begin([b"%s %s" % (row.lane.encode(), row.entry) for row in self._taken])
+            sys.exit(1)
+
+    async def _watch(self) -> None:
+        """Until drained, keeps the scoreboard true: a loop that is stuck does not come here."""
+        while not self._ended.is_set() or self._running:
+            self._note_running()
+            if commands := self._collector.due(time.time()):
+                self._sender.send(list(commands))
+            await asyncio.sleep(LOOK_UP_S if not self._draining.is_set() else LOOK_UP_S / 10)
+
+    # the feeder's thread
+
+    def _feed(self) -> None:
+        while not self._draining.is_set():
+            try:
+                if self._room.acquire(timeout=LOOK_UP_S):
+                    self._start_batch()
+            except redis.RedisError as error:
+                log.warning("Redis does not answer as it should: %s", error)
+                self._room.release()
+                self._reconnect()
+            except Exception:  # nobody would take requests any more: another process may
+                log.exception("the replica ends when what runs has been answered")
+                self._failed = True
+                self._draining.set()
+        self._loop.call_soon_threadsafe(self._ended.set)
+
+    def _start_batch(self) -> None:
+        if not self._batcher.held:
+            self._batcher.fetch([])
+        began = time.monotonic()
+        self._taken = batch = self._batcher.take()
+        waited_s = time.monotonic() - began
+        now_ms = int(time.time() * 1000)
+        late = [request for request in batch if request.deadline and int(request.deadline) < now_ms]
+        if late:
+            self._sender.send(self._publisher.expire(late))
+            batch = [request for request in batch if request not in late]
+        if batch:
+            self._sign(batch)
+            asyncio.run_coroutine_threadsafe(self._answer(batch, now_ms, waited_s), self._loop)
+        else:
+            self._room.release()
+
+    def _reconnect(self) -> None:
+        self._connection.close()
+        while not self._draining.is_set():
+            time.sleep(RECONNECT_DELAY_S)
+            try:
+                self._connection.execute("PING")
+                self._sender.settle()  # what has been answered is not pending any more
+                self._batcher.adopt(list(self._running))
+            except redis.RedisError as error:
+                log.debug("not yet: %s", error)
+            else:
+                return
+
+    # the event loop's thread
+
+    async def _answer(self, batch: list[Request], started_ms: int, waited_s: float) -> None:
+        self._note_running()
+        try:
+            replies = await self._call.run_async(batch, self._model.response_timeout_s)
+            self._collector.batch(batch, started_ms, waited_s, time.time())
+            answers = list(zip(batch, replies, strict=True))
+            self._sender.send(self._publisher.commands(answers, started_ms))
+        finally:
+            for request in batch:
+                del self._running[request.lane, request.entry]
+            self._board.count(len(batch))
+            self._note_running()
+            self._room.release()
+
+    def _renew(self, requests: Sequence[Request]) -> None:
+        """Parts may come from a handler's own thread after its batch has ended."""
+        self._sign([request for request in requests if (request.lane, request.entry) in self._running])
+
+    def _sign(self, batch: list[Request]) -> None:
+        now = time.monotonic()
+        for request in batch:
+            self._running[request.lane, request.entry] = now
+
+    def _note_running(self) -> None:
+        running = list(self._running.items())
+        entries = [b"%s %s" % (lane.encode(), entry) for (lane, entry), _ in running]
+        self._board.begin(entries, min((since for _, since in running), default=None))

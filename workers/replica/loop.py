@@ -1,0 +1,148 @@
+"""The replica process: one loaded handler, pinned to one device, reading its lanes until it is told to stop.
+
+Started as `python -m workers.replica` by its pool, with a ReplicaSpec in the environment.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import time
+from types import FrameType
+
+import redis
+
+from marq import keys
+from marq.connections.background import Sender
+from marq.connections.blocking import Connection
+from marq.connections.urls import Command
+from marq.queue import scripts
+from marq.queue.consumers import consumer_name
+from marq.queue.entries import Request
+from marq.queue.publishing import Publisher
+from workers import scoreboard
+from workers.handler.call import HandlerCall
+from workers.handler.measurements import Collector
+from workers.launch import ReplicaSpec
+from workers.replica.batcher import Batcher
+from workers.replica.streaming import Outlet
+
+log = logging.getLogger(__name__)
+
+RECONNECT_DELAY_S = 0.2
+PUBLISH_WITHIN_S = 0.001  # results wait no longer for those of the batches that were fetched with theirs
+
+
+class Drain(BaseException):
+    """Raised by SIGTERM while the replica waits for requests. No Exception: handlers must not catch it."""
+
+
+class Replica:
+    """Takes batches, runs them, publishes the results, until drained."""
+
+    def __init__(
+        self, spec: ReplicaSpec, call: HandlerCall, board: scoreboard.Scoreboard, collector: Collector
+    ) -> None:
+        self._model = spec.pool.model
+        self._collector = collector
+        self._call, self._board = call, board
+        self._consumer = consumer_name(spec.pool.name, spec.slot, os.getpid())
+        self._connection = Connection(spec.pool.redis_url)
+        self._publisher = Publisher(self._model, spec.device, spec.pool.job_result_ttl_ms)
+        self._outgoing: list[Command] = []
+        self._draining = self._blocked = False
+        self._sender = Sender(spec.pool.redis_url, scripts.ALL.values())
+        call.outlet = Outlet(self._sender, self._publisher, lambda _: board.touch())
+        call.fitting.on_change = board.fit
+        self._finished = 0.0  # when the oldest unpublished result was there
+        self._connection.load_scripts(scripts.ALL.values())
+        self._batcher = Batcher(self._connection, self._model, self._consumer)
+        self._batcher.on_blocked = self._note_blocked
+
+    def run(self) -> None:
+        """Returns when drained: what ran is published; what was only fetched, the pool puts back."""
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        self._board.enter(scoreboard.READY)
+        while not self._draining:
+            try:
+                with contextlib.suppress(Drain):
+                    self._step()
+            except redis.RedisError as error:
+                log.warning("Redis does not answer as it should: %s", error)
+                self._reconnect()
+        self._board.enter(scoreboard.DRAINING)
+        self._connection.send([*self._outgoing, *self._collector.flush()])
+
+    def _step(self) -> None:
+        """One batch. Its results leave with the next fetch, or by themselves if that is not soon."""
+        self._outgoing += self._collector.due(time.time())
+        if not self._batcher.held:
+            self._batcher.fetch(self._outgoing)
+            self._outgoing = []
+        elif self._batcher.prefetched:
+            self._connection.post(self._outgoing)
+            self._outgoing = []
+        elif max(self._batcher.handler_s, time.monotonic() - self._finished) > PUBLISH_WITHIN_S:
+            self._batcher.refresh(self._outgoing)
+            self._outgoing = []
+        began = time.monotonic()
+        batch = self._batcher.take()
+        waited_s = time.monotonic() - began
+        # Noted before anything is done with them: what ends replicas here would else do so for ever.
+        self._board.begin([b"%s %s" % (request.lane.encode(), request.entry) for request in batch])
+        now_ms = int(time.time() * 1000)
+        late = [request for request in batch if request.deadline and int(request.deadline) < now_ms]
+        if late:
+            self._outgoing += self._publisher.expire(late)
+            batch = [request for request in batch if request not in late]
+        if batch:
+            self._run_batch(batch, now_ms, waited_s)
+        elif late:
+            self._board.begin([])
+
+    def _run_batch(self, batch: list[Request], started_ms: int, waited_s: float) -> None:
+        replies = self._batcher.run(lambda: self._call.run(batch))
+        self._sender.settle()
+        if not self._outgoing:
+            self._finished = time.monotonic()
+        self._outgoing += self._publisher.commands(list(zip(batch, replies, strict=True)), started_ms)
+        self._board.end(len(batch))
+        self._collector.batch(batch, started_ms, waited_s, time.time())
+        self._batcher.check()
+
+    def _note_blocked(self, blocked: bool) -> None:
+        self._blocked = blocked
+        if blocked:
+            self._outgoing = []  # all of it has been answered
+            if self._draining:
+                raise Drain
+
+    def _on_sigterm(self, _signal: int, _frame: FrameType | None) -> None:
+        self._draining = True
+        if self._blocked:
+            raise Drain
+
+    def _reconnect(self) -> None:
+        """Waits for Redis; then sends again what may not have arrived, and gives back what was fetched.
+
+        Sending twice is harmless: a job's result is fenced by its entry, a prediction's reply is taken once.
+        """
+        self._blocked = False
+        self._connection.close()
+        self._outgoing = self._connection.unconfirmed + self._outgoing
+        self._connection.unconfirmed = []
+        while not self._draining:
+            time.sleep(RECONNECT_DELAY_S)
+            try:
+                self._connection.load_scripts(scripts.ALL.values())
+                self._connection.send(self._outgoing)
+                self._outgoing = []
+                lanes = keys.lanes(self._model.name, self._model.version)
+                self._connection.run(
+                    scripts.REQUEUE, [lanes[0], *lanes], keys.GROUP, self._consumer,
+                    self._model.max_attempts, keys.job(self._model.name, ""),
+                )  # fmt: skip
+                self._batcher.reset()
+                return
+            except redis.RedisError as error:
+                log.debug("not yet: %s", error)
