@@ -46,8 +46,8 @@ MORTAL = """
 import os
 import signal
 
-from marq import scripts
-from marq.connection import Connection
+from marq.queue import scripts
+from marq.connections.blocking import Connection
 
 BATCHES = 5  # that are answered before the end comes
 

@@ -2,15 +2,13 @@ import os
 
 import pytest
 
-from workers.node import reconciler
-
 
 @pytest.fixture
 def environments(monkeypatch):
-    """The environment of each node that was started; none of them runs."""
+    """The environment of each node that this process would have become."""
     seen = []
     monkeypatch.setattr(os, "environ", os.environ.copy())
-    monkeypatch.setattr(reconciler, "main", lambda: seen.append(dict(os.environ)))
+    monkeypatch.setattr(os, "execv", lambda *_: seen.append(dict(os.environ)))
     return seen
 
 

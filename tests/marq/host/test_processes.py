@@ -11,13 +11,13 @@ from marq.host.processes import PARENT_VARIABLE, child_environment
 
 CHILD = """
 import os, time
-from marq.process import die_with_parent
+from marq.host.processes import die_with_parent
 print(os.getpid(), die_with_parent(), flush=True)
 time.sleep(60)
 """
 PARENT = f"""
 import subprocess, sys, time
-from marq.process import child_environment
+from marq.host.processes import child_environment
 subprocess.Popen([sys.executable, "-c", {CHILD!r}], env=child_environment())
 time.sleep(60)
 """

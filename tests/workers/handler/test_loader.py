@@ -220,7 +220,7 @@ def test_a_replica_loads_a_handler_without_importing_torch(tmp_path):
     import sys
     from pathlib import Path
     from types import SimpleNamespace
-    from workers.runtime import loader
+    from workers.handler import loader
 
     sys.path.insert(0, sys.argv[1])
     context = SimpleNamespace(model_name="m", metrics=None)

@@ -8,7 +8,7 @@ from workers.pool.celery_pool import ReplicaPool
 
 # What a bug in the replica's own loop would do.
 UPSET = """
-from workers.publisher import Publisher
+from marq.queue.publishing import Publisher
 
 
 def expire(publisher, requests):
