@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from marq import __version__
-from marq.cli import (
+from marq.cli.commands import (
     archive,
     config,
     dead_letters,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from marq.cli.options import STDIN
 from marq.errors import MarqError
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 5.0
 LONGEST_MESSAGE = 2000
 UNKNOWN_TYPE = "application/octet-stream"
+STDIN = Path("-")  # as the name of a file
 
 
 class RequestFailed(MarqError):

@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from marq.errors import MarqError
-
-STDIN = Path("-")
+from marq.cli import model_names
+from marq.cli.http import STDIN
 
 
 def _existing(given: Path | list[Path]) -> Path | list[Path]:
@@ -16,16 +15,6 @@ def _existing(given: Path | list[Path]) -> Path | list[Path]:
         if file != STDIN and (not file.exists() or file.is_dir()):
             raise typer.BadParameter(f"There is no file {file}.")
     return given
-
-
-def model_names(incomplete: str) -> list[str]:
-    """What the shell offers: the models of the server on this host; nothing if it cannot be asked."""
-    from marq.cli.models import names
-
-    try:
-        return [name for name in names() if name.startswith(incomplete)]
-    except MarqError:
-        return []
 
 
 StateDir = Annotated[
@@ -61,7 +50,7 @@ ManagementUrl = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ModelName = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="Name of a registered model.", autocompletion=model_names),
+    typer.Argument(metavar="MODEL", help="Name of a registered model.", autocompletion=model_names.complete),
 ]
 ModelVersion = Annotated[
     str | None, typer.Option("--version", metavar="V", help="Model version. Default: the default version.")

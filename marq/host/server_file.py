@@ -7,7 +7,7 @@ from pathlib import Path
 
 from marq.errors import MarqError
 from marq.settings.fields import default_state_dir
-from marq.settings.sources import SETTINGS_PREFIX
+from marq.settings.retention import SETTINGS_PREFIX
 
 FILE_NAME = "server.json"
 LOCAL_TOKEN_VARIABLE = f"{SETTINGS_PREFIX}LOCAL_TOKEN"  # tells gateways the token of this host's commands

@@ -1,14 +1,13 @@
 """How an entry that is given up becomes a dead letter, and the bounds that dead letters are kept in."""
 
-import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from marq import keys
 from marq.errors import BadRequest, MalformedEntry
 from marq.queue import scripts
-from marq.queue.entries import DEFAULT_TTL_MS, JSON_HEADERS, Reply, may_take_replies
-from marq.settings.sources import SETTINGS_PREFIX
+from marq.queue.entries import JSON_HEADERS, Reply, may_take_replies
+from marq.settings.retention import Retention
 
 if TYPE_CHECKING:  # settings need the limits only, and commands are quick without redis-py
     from marq.connections.urls import Command
@@ -17,22 +16,6 @@ if TYPE_CHECKING:  # settings need the limits only, and commands are quick witho
 # With these fields a letter begins, in this order; the others are the entry's own.
 ABOUT = ("reason", "version", "lane", "entry", "attempts", "device", "ending", "log")
 LONGEST_LOG = 20_000  # characters of what a replica printed last
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Of the dead letters of one model."""
-
-    ttl_s: int = 7 * 86_400
-    max_bytes: int = 256 * 2**20
-
-    @classmethod
-    def from_environment(cls) -> "Limits":
-        """As the settings are; every process of a server has them in its environment."""
-        return cls(
-            int(os.environ.get(f"{SETTINGS_PREFIX}DEAD_LETTER_TTL_S", cls.ttl_s)),
-            int(os.environ.get(f"{SETTINGS_PREFIX}DEAD_LETTER_MAX_BYTES", cls.max_bytes)),
-        )
 
 
 @dataclass(frozen=True)
@@ -57,7 +40,7 @@ def bury(
     A job that waits in it has failed then, with 400 and the reason. Without `acknowledge` entry and job stay
     as they are: for a transaction that answers, too.
     """
-    limits, failure = Limits.from_environment(), BadRequest(death.reason)
+    limits, failure = Retention.from_environment(), BadRequest(death.reason)
     values = (
         death.reason, spec.version, lane, entry, death.attempts, death.device, death.ending,
         death.log[-LONGEST_LOG:],
@@ -65,8 +48,10 @@ def bury(
     about = (part for pair in zip(ABOUT, values, strict=True) for part in pair)
     move = scripts.BURY.call(
         [keys.dead_letters(spec.name), lane],
-        keys.GROUP, entry, int(acknowledge), limits.ttl_s * 1000, limits.max_bytes, keys.job(spec.name, ""),
-        _job_ttl_ms(), keys.finished(spec.name), failure.status, JSON_HEADERS, failure.body(), *about,
+        keys.GROUP, entry, int(acknowledge),
+        limits.dead_letter_ttl_s * 1000, limits.dead_letter_max_bytes,
+        keys.job(spec.name, ""), limits.job_result_ttl_s * 1000, keys.finished(spec.name),
+        failure.status, JSON_HEADERS, failure.body(), *about,
     )  # fmt: skip
     return [("SCRIPT", "LOAD", scripts.BURY.text), move]
 
@@ -84,8 +69,3 @@ def refuse(
     named = (fields.get(name, b"") for name in (b"reply", b"replies"))
     streams = (stream if may_take_replies(stream) else b"" for stream in named)
     return [*reply.commands(*streams), *bury(spec, lane, entry, replace(death, reason=error.reason))]
-
-
-def _job_ttl_ms() -> int:
-    seconds = os.environ.get(f"{SETTINGS_PREFIX}JOB_RESULT_TTL_S")
-    return int(seconds) * 1000 if seconds else DEFAULT_TTL_MS

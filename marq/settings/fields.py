@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from marq.queue.giving_up import Limits
 from marq.settings import addresses
-from marq.settings.sources import SETTINGS_PREFIX
+from marq.settings.retention import SETTINGS_PREFIX, Retention
 from marq.settings.torchserve_keys import ENVIRONMENT_SWITCH, URLS_SWITCH
 
 Positive = Annotated[int, Field(gt=0)]
@@ -73,9 +72,9 @@ class Settings(BaseModel):
     redis_max_memory: int = 0  # of the embedded server; 0: half of the machine's
     max_queued_jobs: Positive = 100_000  # of one model version
     max_queued_bytes: Positive = 4 * 2**30  # of all models
-    job_result_ttl_s: Positive = 3600
-    dead_letter_ttl_s: Positive = Limits.ttl_s
-    dead_letter_max_bytes: Positive = Limits.max_bytes  # of one model
+    job_result_ttl_s: Positive = Retention.job_result_ttl_s
+    dead_letter_ttl_s: Positive = Retention.dead_letter_ttl_s
+    dead_letter_max_bytes: Positive = Retention.dead_letter_max_bytes  # of one model
 
     default_workers_per_model: NotNegative = 0
     default_response_timeout: Positive = 120

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from marq.settings import properties, torchserve_keys
+from marq.settings.retention import SETTINGS_PREFIX
 from marq.settings.torchserve_keys import ENVIRONMENT_SWITCH, MEANINGLESS, URLS_SWITCH, meant
 
-SETTINGS_PREFIX = "MARQ_"
 COMMAND_LINE = "command line"
 GUIDE = "docs/compatibility-configuration.md"
 LOG_VARIABLE = "LOG_LOCATION"

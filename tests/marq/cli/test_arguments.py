@@ -1,7 +1,7 @@
 import pytest
 import typer
 
-from marq.cli.server import join_values
+from marq.cli.commands.server import join_values
 
 
 @pytest.mark.parametrize(

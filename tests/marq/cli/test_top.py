@@ -9,7 +9,7 @@ import time
 import pytest
 from support import MARQ, wait_for
 
-from marq.cli.top import Reading, compare, quantile
+from marq.cli.commands.top import Reading, compare, quantile
 
 ECHO = """
 def handle(data, context):  # noqa: ARG001 - all handlers are called with it

@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from marq.cli import options
+from marq.cli.commands.status import STYLES, summarize
 from marq.cli.output import out
-from marq.cli.status import STYLES, summarize
 
 if TYPE_CHECKING:
     from marq.registry.models import Registry
@@ -69,7 +69,7 @@ def top(
 
     Rates, batch sizes and latencies are those between two views. Ctrl-C ends it.
     """
-    from marq.cli.server import running
+    from marq.cli.commands.server import running
 
     views = _views(running(state_dir)[0].redis_url, interval)
     console = out()

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from marq.cli import options, server
+from marq.cli import options
+from marq.cli.commands import server
 
 
 def gateway(

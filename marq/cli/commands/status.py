@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from marq.cli import options
+from marq.cli.commands.server import running
 from marq.cli.output import out
-from marq.cli.server import running
 
 if TYPE_CHECKING:
     from marq.registry.models import Registry

@@ -5,10 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from marq.cli import http, model_tables, options
+from marq.cli import http, model_names, model_tables, options
 from marq.cli.output import out
 
-PAGE = 100
 Attempts = Annotated[
     int | None,
     typer.Option(
@@ -26,7 +25,7 @@ def models(
 ) -> None:
     """List the registered models."""
     server = http.connect(url, token, state_dir, management=True)
-    versions = [version for name in listed(server) for version in _describe(server, name, "all")]
+    versions = [version for name in model_names.listed(server) for version in _describe(server, name, "all")]
     if as_json:
         typer.echo(json.dumps([model_tables.summary(version) for version in versions], indent=2))
     elif versions:
@@ -183,24 +182,6 @@ def unregister(
     """
     server = http.connect(url, token, state_dir, management=True)
     _tell(server, "DELETE", http.path("models", model, version), as_json)
-
-
-def names() -> list[str]:
-    """The models of the server on this host. Raises MarqError."""
-    return listed(http.connect(None, None, None, management=True))
-
-
-def listed(server: http.Api) -> list[str]:
-    """The names of all models, page by page."""
-    found: list[str] = []
-    first: str | None = "0"
-    while first is not None:
-        page = server.ask(
-            "GET", http.path("models"), "models", params={"limit": PAGE, "next_page_token": first}
-        )
-        found += [model["modelName"] for model in page["models"]]
-        first = page.get("nextPageToken") if page["models"] else None
-    return found
 
 
 def _describe(server: http.Api, model: str, version: str | None, **params: str) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from marq.cli import options
+from marq.cli import model_names, options
 from marq.cli.output import fail
 from marq.logs import MODEL_LOG
 
@@ -25,7 +25,7 @@ LINE = re.compile(
 def logs(
     model: Annotated[
         str | None,
-        typer.Argument(metavar="[MODEL]", help="Only this model.", autocompletion=options.model_names),
+        typer.Argument(metavar="[MODEL]", help="Only this model.", autocompletion=model_names.complete),
     ] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what is written now.")] = False,
     lines: Annotated[

@@ -1,0 +1,1 @@
+"""The commands of `marq`, one module each."""
