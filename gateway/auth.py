@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import logging
 import re
 import time
 from collections.abc import Iterable
@@ -11,7 +12,9 @@ from marq import keys
 from marq.connections import clients
 from marq.errors import InvalidToken
 from marq.queue.broker import Broker
-from marq.registry.tokens import API, EXPIRING, write_key_file
+from marq.registry.tokens import API, EXPIRING, KEY_FILE, write_key_file
+
+log = logging.getLogger(__name__)
 
 FAILED = "Token Authorization failed. Token either incorrect, expired, or not provided correctly"
 NOT_RENEWED = "Token Authentication failed. Token either incorrect, expired, or not provided correctly"
@@ -67,6 +70,7 @@ class TokenFollower:
     def __init__(self, tokens: Tokens, broker: Broker, redis_url: str, writes_file: bool) -> None:
         self._tokens, self._broker, self._redis_url = tokens, broker, redis_url
         self._writes_file = writes_file
+        self._problem = ""  # why the key file is not up to date
 
     async def __call__(self) -> None:
         """Raises ServiceUnavailable while Redis is gone."""
@@ -74,9 +78,20 @@ class TokenFollower:
             return
         flat = await self._broker.execute("HGETALL", keys.TOKENS)
         changed = self._tokens.use(dict(zip(flat[::2], flat[1::2], strict=True)))
-        if changed and self._writes_file:
-            await asyncio.to_thread(self._write)
+        if self._writes_file and (changed or self._problem):
+            await self._write()
 
-    def _write(self) -> None:
+    async def _write(self) -> None:
+        """Writes the key file. A failure is logged once; the next call tries again."""
+        problem = ""
+        try:
+            await asyncio.to_thread(self._write_file)
+        except OSError as error:
+            problem = str(error)
+        if problem and problem != self._problem:
+            log.error("the new tokens are valid, but %s cannot be written, retrying: %s", KEY_FILE, problem)
+        self._problem = problem
+
+    def _write_file(self) -> None:
         with clients.client(self._redis_url) as client:
             write_key_file(Path.cwd(), client)

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import hiredis
@@ -32,6 +32,7 @@ from marq.queue.broker import Broker
 from marq.queue.jobs import Jobs
 from marq.settings import addresses
 from marq.settings.fields import Settings
+from marq.tasks import supervise
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,10 @@ def stay_on_one_core(number: int) -> None:
 
 
 async def serve(config: Settings, sockets: dict[str, socket.socket]) -> None:
-    """Runs both applications until SIGTERM, then finishes what is in flight."""
+    """Serves all addresses until SIGTERM, then finishes the requests in flight.
+
+    Raises TaskKeepsEnding, after the same, when a background task keeps ending.
+    """
     broker, routes = Broker(config.redis_url), Routes(config)
     tokens = Tokens(not config.disable_token_auth, os.environ.get(LOCAL_TOKEN_VARIABLE, ""))
     await broker.start()
@@ -106,23 +110,32 @@ async def serve(config: Settings, sockets: dict[str, socket.socket]) -> None:
         app = front.wrap(Metered(endpoint, meter, routes))
         servers["metrics"] = server(app, ManagementProtocol, config.metrics_address, config)
 
-    def stop() -> None:
+    def stop(*_: object) -> None:
         for each in servers.values():
             each.should_exit = True
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
-    tasks = (
-        routes.follow(follow_tokens), front.follow(), measuring.follow(), routes.backlogs.follow(broker),
-        SlowClients(servers.values()).follow(),
-    )  # fmt: skip
-    following = [asyncio.create_task(each) for each in tasks]
+    tasks: dict[str, Callable[[], Awaitable[None]]] = {
+        "registry": lambda: routes.follow(follow_tokens),
+        "measurements": measuring.follow,
+        "queue lengths": lambda: routes.backlogs.follow(broker),
+        **front.tasks(),
+    }
+    if front.knows_uvicorn:
+        tasks["slow clients"] = SlowClients(servers.values()).follow
+    supervised = [asyncio.create_task(supervise(name, run)) for name, run in tasks.items()]
+    for task in supervised:
+        task.add_done_callback(stop)
     await asyncio.gather(*(servers[name].serve([sock]) for name, sock in sockets.items()))
-    for task in following:
+    failures = [task.exception() for task in supervised if task.done()]
+    for task in supervised:
         task.cancel()
     with contextlib.suppress(ServiceError, ConnectionError, hiredis.ReplyError):
         await measuring.flush()
     jobs.stop()
     await broker.stop()
+    for failure in filter(None, failures):
+        raise failure
 
 
 def _number() -> int:

@@ -1,10 +1,14 @@
 """What stands in front of the applications of a gateway process: the access log, and CORS for browsers."""
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 
+import uvicorn
 from starlette.middleware.cors import CORSMiddleware
 
 from gateway.asgi import ASGIApp
+from gateway.http import uvicorn_internals
 from gateway.http.access_log import AccessLog, AccessLogged, LoggedProtocol
 from gateway.http.protocols import InferenceProtocol, ManagementProtocol
 from marq import logs
@@ -14,6 +18,14 @@ SIMPLE_METHODS = ["GET", "HEAD", "POST"]  # those that browsers allow of themsel
 EXPOSED = ["x-request-id", "location"]  # headers of answers that scripts may read
 
 
+NOT_FAST = (
+    "uvicorn %s lacks %s: predictions take the slower ASGI path, and slow clients are not ended. "
+    "Install a version that pyproject.toml allows."
+)
+
+log = logging.getLogger(__name__)
+
+
 class Front:
     """One for each gateway process; `protocol` is the one for connections to the inference address."""
 
@@ -21,8 +33,12 @@ class Front:
         self._settings = settings
         self._access_log = AccessLog(settings.log_dir / logs.ACCESS_LOG) if settings.access_log else None
         self.protocol: type[asyncio.Protocol] = InferenceProtocol
-        if settings.cors:
-            self.protocol = ManagementProtocol  # without the short cut, which passes CORS by
+        missing = uvicorn_internals.missing()
+        self.knows_uvicorn = not missing
+        if missing:
+            log.warning(NOT_FAST, uvicorn.__version__, ", ".join(missing))
+        if missing or settings.cors:
+            self.protocol = ManagementProtocol  # the fast path bypasses the applications, and with them CORS
         elif self._access_log:
             LoggedProtocol.lines = self._access_log
             self.protocol = LoggedProtocol
@@ -40,10 +56,9 @@ class Front:
             )
         return AccessLogged(app, self._access_log) if self._access_log else app
 
-    async def follow(self) -> None:
-        """Keeps the access log written; never returns where there is one."""
-        if self._access_log:
-            await self._access_log.follow()
+    def tasks(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """The background tasks that keep the access log written; none where it is switched off."""
+        return {"access log": self._access_log.follow} if self._access_log else {}
 
 
 def _items(text: str) -> list[str]:

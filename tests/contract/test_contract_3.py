@@ -247,3 +247,23 @@ def test_the_command_line_enables_it(server, keys):
     path = "/models?url=tell.mar&model_name=new&initial_workers=0"
     assert ask(server, MANAGEMENT, path, keys[MANAGEMENT]["key"], "POST").status_code == 200
     assert ask(server, MANAGEMENT, "/models/new", keys[MANAGEMENT]["key"], "DELETE").status_code == 200
+
+
+def test_a_key_file_that_cannot_be_written_keeps_no_gateway_from_hearing_of_models(shared):
+    # Given a key file that cannot be replaced, because a directory has its name
+    keys, file = read_keys(shared), key_file(shared)
+    file.rename(file.with_suffix(".away"))
+    (file / "in the way").mkdir(parents=True)
+    with redis.Redis.from_url(shared.redis_url) as client:
+        # When a token is renewed
+        tokens.renew(client, INFERENCE, 60)
+        wait_for(lambda: ask(shared, INFERENCE, "/ping", keys[INFERENCE]["key"]).status_code == 400)
+        # Then the gateways still hear of a model that is registered afterwards
+        path = "/models?url=tell.mar&model_name=heard&initial_workers=1&synchronous=true"
+        assert ask(shared, MANAGEMENT, path, keys[MANAGEMENT]["key"], "POST").status_code == 200
+        key = client.hget(TOKENS, INFERENCE).decode()
+    assert ask(shared, INFERENCE, "/predictions/heard", key, "POST").status_code == 200
+    # And the file is written as soon as it can be
+    (file / "in the way").rmdir()
+    file.rmdir()
+    wait_for(lambda: file.exists() and read_keys(shared)[INFERENCE]["key"] == key, what="the key file")
