@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARCHIVERS := .venv-archivers
 TORCHVISION := .venv-torchvision
 SOURCES := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-chaos test-soak test-compose check format bench bench-memory clean
+.PHONY: help demo test test-slow test-chaos test-soak test-compose check format bench bench-memory clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,9 +17,12 @@ help: ## Show this list
 demo: $(VENV)/.demo ## Train, pack, serve and crash-test a digit classifier; ends by itself
 	$(BIN)/python examples/digits/demo.py
 
-test: $(VENV)/.test $(VENV)/.minilm $(ARCHIVERS)/.installed $(TORCHVISION)/.installed ## Run the tests
+test: $(VENV)/.test $(VENV)/.minilm ## Run the tests, less those that take long
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/.test $(VENV)/.minilm $(ARCHIVERS)/.installed $(TORCHVISION)/.installed ## Run the others: failover, chaos, installations, the original archivers
 	MARQ_REAL_ARCHIVER=$(abspath $(ARCHIVERS)/bin/torch-model-archiver) \
-		MARQ_TORCHVISION=$(abspath $(TORCHVISION)) $(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+		MARQ_TORCHVISION=$(abspath $(TORCHVISION)) $(PYTEST) -m slow
 
 test-compose: $(VENV)/.test ## Bring the containers up with Docker, kill some, count the answers
 	$(BIN)/python -m pytest tests/compose --log-cli-level=INFO

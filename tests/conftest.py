@@ -55,6 +55,8 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServ
 
     yield start
     for server in servers:
+        server.ask_to_stop()
+    for server in servers:
         server.stop()
 
 

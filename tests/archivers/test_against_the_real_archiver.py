@@ -16,9 +16,12 @@ REAL = os.environ.get("MARQ_REAL_ARCHIVER", "")
 OURS = Path(sys.executable).with_name("torch-model-archiver")
 REAL_WORKFLOW = Path(REAL).parent / "torch-workflow-archiver"
 
-pytestmark = pytest.mark.skipif(
-    not REAL, reason="MARQ_REAL_ARCHIVER is not set to the path of a torch-model-archiver 0.12.0"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not REAL, reason="MARQ_REAL_ARCHIVER is not set to the path of a torch-model-archiver 0.12.0"
+    ),
+]
 
 FILES = ("--serialized-file", "weights.pt", "--model-file", "./net.py", "-r", "reqs.in", "-c", "conf.yml")
 SUFFIXES = {"default": ".mar", "zip-store": ".mar", "tgz": ".tar.gz", "no-archive": ""}

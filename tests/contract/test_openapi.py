@@ -61,10 +61,12 @@ def _steer(case, known):
             case.query[name] = min(int(case.query[name]), MOST_WORKERS)
 
 
+@pytest.mark.slow
 def test_every_answer_of_the_inference_address_is_documented(server):
     try_operations(server.inference)
 
 
+@pytest.mark.slow
 def test_every_answer_of_the_management_address_is_documented(server):
     try_operations(server.management)
 

@@ -10,9 +10,12 @@ import torch
 from support import RunningServer
 
 REAL = os.environ.get("MARQ_REAL_ARCHIVER", "")
-pytestmark = pytest.mark.skipif(
-    not REAL, reason="MARQ_REAL_ARCHIVER is not set to the path of a torch-model-archiver 0.12.0"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not REAL, reason="MARQ_REAL_ARCHIVER is not set to the path of a torch-model-archiver 0.12.0"
+    ),
+]
 FORMATS = ("default", "zip-store", "tgz", "no-archive")
 MODEL = """
 import torch

@@ -16,6 +16,8 @@ from ledger import Ledger
 from scale import SHORT
 from stage import Stage
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory):

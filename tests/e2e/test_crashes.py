@@ -65,6 +65,7 @@ class Killer(threading.Thread):
         self.join()
 
 
+@pytest.mark.slow
 def test_replicas_killed_at_random_lose_no_prediction_and_no_job(server: RunningServer) -> None:
     numbers = range(PREDICTIONS)
     text = {"content-type": "text/plain"}

@@ -16,6 +16,8 @@ import pytest
 from failover import PASSWORD, SENTINEL_PASSWORD, WatchedRedis, watched_redis
 from support import RunningServer, wait_for
 
+pytestmark = pytest.mark.slow
+
 CELERY = Path(sys.executable).with_name("celery")
 TIMEOUT_S = 15  # of a prediction: longer than a failover takes
 CLIENTS, LOAD_AFTER_S = 4, 3.0

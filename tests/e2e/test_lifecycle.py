@@ -42,6 +42,7 @@ def test_ctrl_c_ends_everything_in_order(start_server, store: Path) -> None:
     assert [process for process in family if process.is_running()] == []
 
 
+@pytest.mark.slow
 def test_jobs_and_registrations_survive_a_restart(start_server, store: Path, tmp_path: Path) -> None:
     server: RunningServer = start_server(store)
     server.wait_until_ready("echo")

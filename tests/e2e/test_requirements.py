@@ -16,6 +16,8 @@ from wheels import make_wheel
 
 from archive.packing.writer import ArchiveSpec, write
 
+pytestmark = pytest.mark.slow
+
 HANDLER = """
 import sys
 

@@ -14,6 +14,8 @@ import psutil
 import pytest
 from support import MARQ, RunningServer, wait_for
 
+pytestmark = pytest.mark.slow
+
 HANDLER = """
 import time
 

@@ -141,6 +141,7 @@ def test_start_leaves_a_server_in_the_background_and_a_second_one_is_refused(use
     )
 
 
+@pytest.mark.slow
 def test_ncs_forgets_what_was_registered_over_http_and_without_it_that_is_kept(user):
     def registered() -> int:
         url = f"{user.management}/models?url=b.mar"

@@ -1,6 +1,6 @@
 """The built-in image handlers with real torchvision models, served.
 
-`make test` installs torchvision without its dependencies into a directory and names it in MARQ_TORCHVISION.
+`make test-slow` installs torchvision without its dependencies into a directory; MARQ_TORCHVISION is its path.
 """
 
 import base64
@@ -19,7 +19,10 @@ TORCHVISION = os.environ.get("MARQ_TORCHVISION", "")
 SHARED = Path(__file__).parents[1] / "shared"
 KINDS = ("image_classifier", "image_segmenter", "object_detector")
 
-pytestmark = pytest.mark.skipif(not TORCHVISION, reason="MARQ_TORCHVISION names no torchvision")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not TORCHVISION, reason="MARQ_TORCHVISION names no torchvision"),
+]
 
 
 @pytest.fixture(scope="module")

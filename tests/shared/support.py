@@ -50,6 +50,7 @@ class RunningServer:
     metrics: str
     log: Path
     environment: dict[str, str] = field(default_factory=dict)
+    _asked_to_stop: bool = False
 
     @property
     def redis_url(self) -> str:
@@ -92,10 +93,15 @@ class RunningServer:
             [MARQ, *arguments], capture_output=True, text=True, env=self.environment, timeout=60
         )
 
+    def ask_to_stop(self) -> None:
+        """Ctrl-C, which is harmless once the server has ended."""
+        if self.process.poll() is None and not self._asked_to_stop:
+            self.process.send_signal(signal.SIGINT)
+        self._asked_to_stop = True
+
     def stop(self) -> int:
         """Ctrl-C; returns the exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+        self.ask_to_stop()
         return self.process.wait(60)
 
 

@@ -62,6 +62,7 @@ def test_the_function_of_the_server_is_the_command(tmp_path):
     assert (done.returncode, done.stdout) == (0, "TorchServe Version is 0.12.0\n")
 
 
+@pytest.mark.slow
 def test_an_environment_of_its_own_sees_what_is_installed_here(tmp_path):
     script = Path(launcher.__file__).parent / "utils/setup_model_venv.py"
     subprocess.run([sys.executable, str(script), str(tmp_path / "venv")], check=True)

@@ -425,6 +425,7 @@ def load_failure(api, model, least=1):
     return failure if failure and failure["failures"] >= least else None
 
 
+@pytest.mark.slow
 def test_describe_tells_no_failure_any_more_when_the_model_is_well(
     api, server, register, store, make_archive
 ):

@@ -51,6 +51,7 @@ def _url(node):
     return f"redis://:{PASSWORD}@127.0.0.1:{node.port}/0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", ["killed", "stopped", "switched by hand"])
 async def test_every_kind_of_connection_follows_a_failover(breakable, failure):
     # Given connections to the primary, and something written

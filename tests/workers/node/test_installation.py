@@ -15,6 +15,8 @@ from workers.node import commands as logged_commands
 from workers.node import installation
 from workers.node.installation import Dependencies, InstallationFailed
 
+pytestmark = pytest.mark.slow
+
 MAIN = "VERSION = {!r}\ndef main():\n    print('tool', VERSION)\n"
 REQUIREMENTS = "--no-index\n./tinytool-{}-py3-none-any.whl\n"
 

@@ -11,6 +11,8 @@ from marq.registry.spec import ModelSpec
 from workers.node import installation
 from workers.node.installation import Dependencies, InstallationFailed
 
+pytestmark = pytest.mark.slow
+
 SOURCE = "VERSION = {!r}\ndef main():\n    print('tool', VERSION)\n"
 
 
