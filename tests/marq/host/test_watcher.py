@@ -1,0 +1,117 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import asdict
+
+import psutil
+import pytest
+from support import wait_for
+
+from marq.host import watcher as module
+from marq.host.watcher import PLAN_VARIABLE, Plan, Program
+
+SLEEP = "import time; time.sleep(600)"
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("up", flush=True)
+time.sleep(600)
+"""
+LAST_WORDS = """
+import signal, sys, time
+def end(*_):
+    print(sys.argv[1], flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def watch(tmp_path):
+    """Starts a watcher of programs, in stages; programs write to `tmp_path/output`."""
+    started = []
+
+    def start(*stages):
+        (tmp_path / "server.json").touch()
+        plan = Plan([list(stage) for stage in stages], str(tmp_path / "server.json"), str(tmp_path / "logs"))
+        environment = {**os.environ, PLAN_VARIABLE: json.dumps(asdict(plan))}
+        command = [sys.executable, "-P", "-m", "marq.host.watcher"]
+        started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children():
+                child.kill()
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def program(tmp_path):
+    """A program of Python code, with its output in `tmp_path/output`."""
+
+    def make(name, code, *arguments, stop_timeout_s=10.0):
+        command = [sys.executable, "-c", code, *arguments]
+        return Program(name, command, stop_timeout_s, log=str(tmp_path / "output"))
+
+    return make
+
+
+def children(process):
+    """The last words of the command lines of a process's children -> the children."""
+    found = {}
+    for child in psutil.Process(process.pid).children():
+        with suppress(psutil.Error):  # it has just ended
+            found[child.cmdline()[-1]] = child
+    return found
+
+
+def test_a_program_that_ends_is_started_again(watch, program):
+    # Given a running program
+    watcher = watch([program("node", SLEEP)])
+    first = wait_for(lambda: children(watcher).get(SLEEP), what="the program")
+    # When it is killed
+    first.kill()
+    # Then another one takes its place
+    wait_for(
+        lambda: (other := children(watcher).get(SLEEP)) and other.pid != first.pid, what="the next program"
+    )
+
+
+def test_at_a_stop_the_stages_end_one_after_the_other(watch, program, tmp_path):
+    # Given two stages
+    watcher = watch(
+        [program("gateway", LAST_WORDS, "gateway ends")], [program("node", LAST_WORDS, "node ends")]
+    )
+    output = tmp_path / "output"
+    wait_for(lambda: output.exists() and output.read_text().count("up") == 2, what="both programs")
+    # When the watcher is asked to stop
+    watcher.send_signal(signal.SIGTERM)
+    # Then the first stage has ended before the second is asked to, and the server's file is gone
+    assert watcher.wait(30) == 0
+    assert output.read_text().split("\n")[2:4] == ["gateway ends", "node ends"]
+    assert not (tmp_path / "server.json").exists()
+    assert watcher.stdout.read().startswith("Stopping")
+
+
+def test_a_program_that_does_not_end_in_time_is_killed(watch, program, tmp_path):
+    watcher = watch([program("gateway", STUBBORN, stop_timeout_s=0.5)])
+    wait_for(lambda: (tmp_path / "output").exists() and (tmp_path / "output").read_text(), what="the program")
+    watcher.send_signal(signal.SIGINT)
+    assert watcher.wait(30) == 0
+    [log] = (tmp_path / "logs").glob("*")
+    assert "the gateway did not end within 0.5 s; killing it" in log.read_text()
+
+
+def test_a_plan_survives_its_way_through_the_environment(monkeypatch, program):
+    plan = Plan([[program("gateway", SLEEP)], [program("node", SLEEP)]], "server.json", "logs")
+    monkeypatch.setenv(PLAN_VARIABLE, json.dumps(asdict(plan)))
+    assert module.read_plan() == plan
+    assert PLAN_VARIABLE not in os.environ
