@@ -5,12 +5,14 @@ import os
 
 import uvloop
 
-from gateway.server import GC_THRESHOLD, _number, serve, stay_on_one_core
+from gateway.server import serve, stay_on_one_core
 from marq import logs
 from marq.connections import clients
 from marq.host.processes import die_with_parent
-from marq.host.sockets import inherited_sockets
+from marq.host.sockets import GATEWAY_VARIABLE, inherited_sockets
 from marq.settings import loading
+
+GC_THRESHOLD = (20_000, 20, 20)  # requests leave no cycles; the default would collect every 30 requests
 
 
 def main() -> None:
@@ -18,10 +20,11 @@ def main() -> None:
     config = loading.load()
     logs.configure("gateway", config.log_dir)
     clients.check(config.redis_url)
-    stay_on_one_core(_number())
-    gc.freeze()  # what start-up has left lives as long as the process: collections need not look at it
+    number = int(os.environ.get(GATEWAY_VARIABLE, "0"))
+    stay_on_one_core(number)
+    gc.freeze()  # objects of the start live as long as the process: collections can skip them
     gc.set_threshold(*GC_THRESHOLD)
-    uvloop.run(serve(config, inherited_sockets(os.environ)))
+    uvloop.run(serve(config, inherited_sockets(os.environ), number))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The HTTP servers of one gateway process: what they share, how they start and stop."""
+"""The HTTP servers of one gateway process: their shared parts, start and stop."""
 
 import asyncio
 import contextlib
@@ -36,9 +36,7 @@ from marq.tasks import supervise
 
 log = logging.getLogger(__name__)
 
-GC_THRESHOLD = (20_000, 20, 20)  # a request leaves no cycles; the default looks for them every 30 requests
-NUMBER_VARIABLE = "MARQ_GATEWAY"
-GRACE_S = 10  # what is in flight at a stop may take so long
+GRACE_S = 10  # for the requests in flight at a stop
 
 
 class Server(uvicorn.Server):
@@ -67,27 +65,28 @@ def server(app: ASGIApp, protocol: type[asyncio.Protocol], address: str, config:
 
 
 def stay_on_one_core(number: int) -> None:
-    """Pins this process, one event loop, to one core; which one depends on the gateway's number.
+    """Pins this process, one event loop, to a core that its number among the host's gateways chooses.
 
-    Redis wakes the gateway and a replica at the same moment, and the kernel likes to put both on the core
-    that Redis runs on, while another idles. With the gateway elsewhere for good, 64 clients on two cores got
-    a fifth more answers. Nothing else is pinned, so other processes can make room.
+    Redis wakes the gateway and a replica at the same moment, and the kernel tends to put both on Redis's core
+    while another core idles. Pinned gateways gave 64 clients on two cores a fifth more answers. Replicas and
+    Redis are not pinned, so they can move out of the way.
     """
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[(os.getppid() + number) % len(cores)]})
 
 
-async def serve(config: Settings, sockets: dict[str, socket.socket]) -> None:
+async def serve(config: Settings, sockets: dict[str, socket.socket], number: int) -> None:
     """Serves all addresses until SIGTERM, then finishes the requests in flight.
 
-    Raises TaskKeepsEnding, after the same, when a background task keeps ending.
+    `number` is that of this process among the host's gateways; the first one writes the key file. Raises
+    TaskKeepsEnding, after the same, when a background task keeps ending.
     """
     broker, routes = Broker(config.redis_url), Routes(config)
     tokens = Tokens(not config.disable_token_auth, os.environ.get(LOCAL_TOKEN_VARIABLE, ""))
     await broker.start()
     await routes.refresh()
-    follow_tokens = TokenFollower(tokens, broker, config.redis_url, writes_file=_number() == 0)
+    follow_tokens = TokenFollower(tokens, broker, config.redis_url, writes_file=number == 0)
     await follow_tokens()
     jobs, hot = Jobs(broker), Predictions(routes, broker, tokens, config.max_request_size)
     PredictionProtocol.predictions = hot
@@ -136,8 +135,3 @@ async def serve(config: Settings, sockets: dict[str, socket.socket]) -> None:
     await broker.stop()
     for failure in filter(None, failures):
         raise failure
-
-
-def _number() -> int:
-    """Of this process among the host's gateways."""
-    return int(os.environ.get(NUMBER_VARIABLE, "0"))

@@ -1,26 +1,27 @@
-"""Connections that would take the last open files of a gateway are refused.
+"""Refuses connections that would take a gateway's last file descriptors.
 
-The process needs some itself, to reach Redis again after a restart or to rotate a log. Without this it would
-have none while clients hold on, and the event loop would close new connections without a word.
+The process needs some itself: to connect to Redis again, to rotate a log. Without this limit idle clients
+could hold all of them, and the event loop would close new connections without an answer.
 """
 
 import asyncio
 import logging
 import resource
-import time
+
+from marq.metrics.measurements import Timer
 
 log = logging.getLogger(__name__)
 
 SPARE = 64
 WARN_EVERY_S = 60.0
 
-_warned = -WARN_EVERY_S
+_warning = Timer(WARN_EVERY_S)
 
 
 def are_short(transport: asyncio.BaseTransport) -> bool:
-    """Whether the file of this new connection is one of the last.
+    """Whether this new connection took one of the last file descriptors.
 
-    A new file gets the lowest free number: that of a late one tells how many are open.
+    The kernel gives out the lowest free number, so a high number means that many are open.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if transport.get_extra_info("socket").fileno() < limit - SPARE:
@@ -30,10 +31,9 @@ def are_short(transport: asyncio.BaseTransport) -> bool:
 
 
 def _warn(limit: int) -> None:
-    global _warned
-    if time.monotonic() - _warned >= WARN_EVERY_S:
-        _warned = time.monotonic()
+    if _warning.is_due():
         log.warning(
-            "refusing connections: this process may have no more than %d files open (ulimit -n); "
-            "raise the hard limit, or run more gateways", limit,
-        )  # fmt: skip
+            "refusing connections: the limit of %d open files (ulimit -n) is nearly reached; "
+            "raise the hard limit, or run more gateways",
+            limit,
+        )

@@ -1,4 +1,4 @@
-"""The protocols of the two addresses, with TorchServe's answers to what is no HTTP and to OPTIONS."""
+"""The HTTP protocol classes of the addresses, with TorchServe's answer to invalid HTTP."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from marq.queue.ids import new_id
 
 
 class ManagementProtocol(HttpToolsProtocol):
-    """Runs no models."""
+    """For addresses and settings that need the ASGI application for each request."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -24,11 +24,11 @@ class ManagementProtocol(HttpToolsProtocol):
 
 
 class InferenceProtocol(PredictionProtocol, ManagementProtocol):
-    """Runs models without an ASGI call for each request."""
+    """Runs models without an ASGI call per request."""
 
 
 def refuse(transport: asyncio.Transport, error: ServiceError) -> None:
-    """Answers what has not become a request, and ends the connection."""
+    """Answers bytes that did not become a request, and closes the connection."""
     body = error.body()
     headers = [
         (b"x-request-id", new_id()), *NO_CACHE, *error_headers(error),

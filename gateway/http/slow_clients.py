@@ -1,16 +1,17 @@
-"""Ends the connections of clients that take too long over a request, or never begin one.
+"""Closes connections whose client sends a request too slowly, or sends none.
 
-uvicorn has no limit for that, so a few clients that send a byte now and then could hold a gateway's
-connections for ever. Requests pay nothing for it: all connections are looked over from time to time.
+uvicorn has no such limit, so a few clients that send a byte now and then could hold a gateway's connections
+forever. The watch costs requests nothing: it visits all connections a few times a minute.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.http.fast_path import Exchange
 from gateway.http.protocols import refuse
@@ -19,41 +20,43 @@ from marq.errors import RequestTimeout
 log = logging.getLogger(__name__)
 
 LIMIT_S = 60.0
-LOOKS = 12  # within the limit: so exact it is
-AT_A_TIME = 500  # connections that are looked at before requests have their turn
+LOOKS = 12  # visits per limit: a connection may last a twelfth longer than the limit
+AT_A_TIME = 500  # connections that are visited before the event loop turns to requests
 
 
 class Stage(NamedTuple):
-    """What a connection is waiting for its client to send; `since` when it has been the same."""
+    """What a connection waits for, and since when its client made no progress."""
 
-    request: object  # the headers of the request that has begun, or its cycle; None: there is none
-    received: object  # what has arrived of the body
-    size: int
-    missing: str
-    since: float
+    request: object  # the headers of the incomplete request, or its cycle; None before the first byte
+    received: object  # the buffer of the body
+    size: int  # bytes of the body so far
+    missing: str  # the error message; empty where the client is not answered
+    since: float  # seconds of the monotonic clock
 
     def is_same(self, other: "Stage") -> bool:
-        """Whether the client has come no further. Objects are compared by what they are: equal headers may
-        be the next request's."""
+        """Whether the client made no progress. The next request may have equal headers: identities count."""
         return self.request is other.request and self.received is other.received and self.size == other.size
 
 
 class SlowClients:
-    """Watches the connections of servers. A request's headers have `limit_s` to arrive; so long may pass
-    without anything of its body, or after the connection was made without anything at all."""
+    """Watches the connections of servers.
+
+    `limit_s` bounds three times: until all headers of a request have arrived, a pause in its body, and a new
+    connection without any byte.
+    """
 
     def __init__(self, servers: Collection[uvicorn.Server], limit_s: float = LIMIT_S) -> None:
         self._servers, self._limit_s = servers, limit_s
-        self._stages: dict[Any, Stage] = {}  # of the connections that were waiting at the last look
+        self._stages: dict[HttpToolsProtocol, Stage] = {}  # of the connections that waited at the last visit
 
     async def follow(self) -> None:
-        """Looks again and again; never returns."""
+        """Visits all connections at intervals; never returns."""
         while True:
             await asyncio.sleep(self._limit_s / LOOKS)
             await self._look()
 
     async def _look(self) -> None:
-        stages: dict[Any, Stage] = {}
+        stages: dict[HttpToolsProtocol, Stage] = {}
         ended = 0
         for number, protocol in enumerate(self._connections(), 1):
             if number % AT_A_TIME == 0:
@@ -71,26 +74,28 @@ class SlowClients:
                 ended += 1
         self._stages = stages
         if ended:
-            log.info("connections ended whose clients were too slow: %d", ended)
+            log.info("closed %d connections of clients that sent nothing for %g s", ended, self._limit_s)
 
-    def _connections(self) -> list[Any]:
-        return [protocol for server in self._servers for protocol in server.server_state.connections]
+    def _connections(self) -> list[HttpToolsProtocol]:
+        found = [protocol for server in self._servers for protocol in server.server_state.connections]
+        return [protocol for protocol in found if isinstance(protocol, HttpToolsProtocol)]
 
-    def _end(self, protocol: Any, stage: Stage) -> None:
-        """Whoever has sent part of a request, and got no answer yet, is told."""
+    def _end(self, protocol: HttpToolsProtocol, stage: Stage) -> None:
+        """Closes the connection; a client that has sent part of a request gets an answer first."""
         if stage.missing:
             refuse(protocol.transport, RequestTimeout(f"{stage.missing} within {self._limit_s:g} s."))
         else:
             protocol.transport.close()
 
 
-def _stage(protocol: Any) -> Stage | None:
-    """None where the client is owed something, or may be idle: uvicorn ends those that are so for too long.
+def _stage(protocol: HttpToolsProtocol) -> Stage | None:
+    """None while a response is due or the connection idles: there uvicorn's keep-alive time-out applies.
 
-    What uvicorn keeps: `headers` is a new list for each request, `cycle` the exchange of the last request
-    whose headers are complete.
+    uvicorn makes a new list `headers` for each request; `cycle` belongs to the last request whose headers are
+    complete.
     """
-    now, cycle = time.monotonic(), protocol.cycle
+    now = time.monotonic()
+    cycle: Exchange | RequestResponseCycle | None = protocol.cycle
     if protocol.transport.is_closing():
         return None
     if protocol.headers is None:
@@ -99,23 +104,23 @@ def _stage(protocol: Any) -> Stage | None:
     if not _is_current(protocol, cycle):
         return None if busy else Stage(protocol.headers, None, 0, "The request's headers did not arrive", now)
     if not busy:
-        # Without the timer of idle connections it has gone on sending what had been answered before its end.
+        # Without the keep-alive timer uvicorn answered before the body ended, and the client still sends it.
         idle = protocol.timeout_keep_alive_task is not None
         return None if idle else Stage(cycle, None, 0, "", now)
-    if not _is_awaited(protocol, cycle):
+    if cycle is None or not _is_awaited(protocol, cycle):
         return None
     return Stage(cycle, cycle.body, len(cycle.body), "Nothing of the request's body arrived", now)
 
 
-def _is_current(protocol: Any, cycle: Any) -> bool:
-    """Whether the last cycle is that of the last request to begin: then the headers of that are complete."""
+def _is_current(protocol: HttpToolsProtocol, cycle: Exchange | RequestResponseCycle | None) -> bool:
+    """Whether `cycle` belongs to the newest request, whose headers then are complete."""
     if isinstance(cycle, Exchange):
         return cycle.url is protocol.url
     return cycle is not None and cycle.scope["headers"] is protocol.headers
 
 
-def _is_awaited(protocol: Any, cycle: Any) -> bool:
-    """Whether more of its body must come before anything else happens."""
+def _is_awaited(protocol: HttpToolsProtocol, cycle: Exchange | RequestResponseCycle) -> bool:
+    """Whether nothing happens before more of the body arrives."""
     if not cycle.more_body or protocol.flow.read_paused or protocol.pipeline:
         return False
     return isinstance(cycle, Exchange) or not (cycle.waiting_for_100_continue or cycle.response_started)

@@ -10,6 +10,7 @@ from marq.errors import MarqError
 from marq.settings import addresses
 
 VARIABLE = "MARQ_LISTEN"  # "inference=5,management=6"
+GATEWAY_VARIABLE = "MARQ_GATEWAY"  # the number of a gateway among the host's
 BACKLOG = 2048
 
 

@@ -169,7 +169,7 @@ class Supervisor:
                 f"gateway {n}",
                 [*python, "gateway"],
                 GATEWAY_STOP_S,
-                {**gateway_environment, "MARQ_GATEWAY": str(n)},
+                {**gateway_environment, listen.GATEWAY_VARIABLE: str(n)},
                 descriptors,
             )
             for n in range(self._settings.gateway_workers)
