@@ -1,4 +1,4 @@
-"""The tables leave no name out: what the code offers must stand there."""
+"""The tables list every name that the code offers, and every path in the documents exists."""
 
 import argparse
 import re
@@ -17,7 +17,9 @@ from ts.metrics.metric_cache_abstract import MetricCacheAbstract
 from ts.torch_handler.base_handler import BaseHandler
 from workflow_archiver.arg_parser import ArgParser as WorkflowArgParser
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 STATES = {"same", "better", "narrower", "not supported", "marq's own"}
 
 
@@ -113,3 +115,33 @@ def test_the_pages_can_be_found():
     linked = (DOCS / "compatibility.md").read_text()
     assert "(compatibility-handlers.md" in linked
     assert "(compatibility-archives.md" in linked
+
+
+def paths(text):
+    """The paths of the project in backticks, without those that stand for members of an archive."""
+    folders = "archive|benchmarks|chaos|contract|deploy|docs|e2e|examples|gateway|marq|tests|ts|workers"
+    named = {piece for piece in quoted(text) if re.fullmatch(rf"(?:{folders})/[\w./-]*", piece)}
+    return named - {
+        "archive/data.csv",
+        "benchmarks/out/",
+        "ts/__init__.py",
+        "ts/labels.txt",
+        "workers/tools.py",
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_each_path_that_a_page_names_exists(page):
+    named = paths(page.read_text())
+    assert [
+        path for path in named if not (ROOT / path).exists() and not (ROOT / "tests" / path).exists()
+    ] == []
+
+
+def test_each_page_of_the_documents_is_linked_in_the_readme_or_from_compatibility():
+    linked = (ROOT / "README.md").read_text() + (DOCS / "compatibility.md").read_text()
+    assert [
+        page.name
+        for page in DOCS.glob("*.md")
+        if f"{page.name})" not in linked and f"{page.name}#" not in linked
+    ] == []
