@@ -16,29 +16,37 @@ from redis.connection import parse_url
 
 from marq.connections import primary, sentinels
 from marq.connections.urls import CONNECT_TIMEOUT_S, KEEPALIVE, pack, tls_context, without_password
-from marq.errors import ConnectionLost, QueueUnavailable, RedisUnavailable
-from marq.queue.pending import Waiting
+from marq.errors import ConnectionLost, RedisUnavailable
 
-Waiter = asyncio.Future[Any] | bytes  # bytes: the id of a request, told only if its XADD fails
+Waiter = asyncio.Future[Any] | bytes  # bytes: a tag, cheaper than a future for each request
+OnTagged = Callable[[bytes, object], None]
+OnLost = Callable[["PipelinedConnection"], None]
+
+
+def _ignore(tag: bytes, reply: object) -> None:
+    """For connections whose commands have no tags."""
 
 
 class PipelinedConnection(asyncio.Protocol):
-    """One Redis connection; commands queue up and are written once for each turn of the event loop."""
+    """One Redis connection; all commands of one turn of the event loop leave in one write.
 
-    def __init__(self, on_lost: Any) -> None:
+    `on_lost` is called with the connection when it has ended. `on_tagged` is called with the tag and the
+    reply of each command that was sent with a tag; the reply may be an exception.
+    """
+
+    def __init__(self, on_lost: OnLost, on_tagged: OnTagged = _ignore) -> None:
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader()
         self._waiters: deque[Waiter] = deque()
         self._outgoing: list[bytes] = []
         self._transport: Any = None
-        self._on_lost = on_lost
+        self._on_lost, self._on_tagged = on_lost, on_tagged
         self.on_message: Callable[[bytes, bytes], None] | None = None  # of a subscription
-        self.pending: dict[bytes, Waiting] = {}  # the requests that `send` was given the ids of
 
     @classmethod
-    async def open(cls, url: str, on_lost: Any) -> "PipelinedConnection":
+    async def open(cls, url: str, on_lost: OnLost, on_tagged: OnTagged = _ignore) -> "PipelinedConnection":
         """Connects and authenticates. Raises RedisUnavailable."""
-        loop, connection = asyncio.get_running_loop(), cls(on_lost)
+        loop, connection = asyncio.get_running_loop(), cls(on_lost, on_tagged)
         connection._reader = primary.reader(connection.close)
         server = url
         try:
@@ -70,7 +78,7 @@ class PipelinedConnection(asyncio.Protocol):
             await self.execute("SELECT", database)
 
     def send(self, packed: bytes, waiter: Waiter) -> None:
-        """Queues a packed command; `waiter` gets its reply, or hears of its failure."""
+        """Queues a packed command; `waiter` is a future of its reply, or the tag for `on_tagged`."""
         if not self._outgoing:
             self._loop.call_soon(self._flush)
         self._outgoing.append(packed)
@@ -112,20 +120,12 @@ class PipelinedConnection(asyncio.Protocol):
                 continue
             waiter = self._waiters.popleft()
             if isinstance(waiter, bytes):
-                if isinstance(reply, hiredis.ReplyError):
-                    self._fail(waiter, QueueUnavailable(f"Redis refused the request: {reply}"))
-                elif waiting := self.pending.get(waiter):
-                    waiting.entry = reply
+                self._on_tagged(waiter, reply)
             elif not waiter.done():
                 if isinstance(reply, hiredis.ReplyError):
                     waiter.set_exception(reply)
                 else:
                     waiter.set_result(reply)
-
-    def _fail(self, request_id: bytes, error: Exception) -> None:
-        future = self.pending.pop(request_id, None)
-        if future and not future.done():
-            future.set_exception(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -137,6 +137,6 @@ class PipelinedConnection(asyncio.Protocol):
         while self._waiters:
             waiter = self._waiters.popleft()
             if isinstance(waiter, bytes):
-                self._fail(waiter, lost)
+                self._on_tagged(waiter, lost)
             elif not waiter.done():
                 waiter.set_exception(lost)

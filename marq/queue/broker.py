@@ -7,7 +7,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import hiredis
@@ -18,9 +18,9 @@ from marq.connections.scripts import Script
 from marq.connections.urls import pack
 from marq.errors import QueueUnavailable, RedisUnavailable
 from marq.queue import scripts
-from marq.queue.entries import Reply
+from marq.queue.entries import EntryRef, Reply
 from marq.queue.lost_requests import LOST, LostRequests
-from marq.queue.pending import Waiting, Withdrawn
+from marq.queue.pending import PendingRequests, Waiting
 from marq.queue.reply_reader import ReplyReader, log_failure
 from marq.queue.reply_stream import ReplyStream, WholeReply
 
@@ -43,12 +43,12 @@ class Broker:
         self.url = url
         self.stream = keys.replies(name or f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}")
         self._stream = self.stream.encode()
-        self.pending: dict[bytes, Waiting] = {}  # by request id
+        self.pending = PendingRequests()
         self._reader = ReplyReader(self.stream, self.pending)
         self._lost = LostRequests()
         self._commands: PipelinedConnection | None = None
         self._replies: PipelinedConnection | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
 
     async def start(self) -> None:
@@ -70,11 +70,11 @@ class Broker:
         for connection in (self._commands, self._replies):
             if connection:
                 connection.close()
-        self._reader.fail_all(QueueUnavailable("The gateway is stopping."))
+        self.pending.fail_all(QueueUnavailable("The gateway is stopping."))
 
     @property
     def in_flight(self) -> int:
-        """How many predictions wait for their reply."""
+        """The number of predictions whose reply is awaited."""
         return len(self.pending)
 
     @property
@@ -101,32 +101,33 @@ class Broker:
         """The same for something else than a future. Raises QueueUnavailable while Redis is gone."""
         if self._commands is None:
             raise QueueUnavailable(UNREACHABLE)
-        waiting.lane = lane
-        self.pending[request_id] = waiting
+        self.pending.add(request_id, lane, waiting)
         command = (b"XADD", lane, b"*", b"id", request_id, b"replies", self._stream, *fields)
         self._commands.send(pack(command), request_id)
 
     def forget(self, request_id: bytes) -> None:
-        """Drops interest in a reply; it is ignored when it comes."""
-        self._reader.forget(request_id)
+        """Ignores the reply when it comes."""
+        self.pending.forget(request_id)
 
     def withdraw(self, request_id: bytes) -> None:
-        """Drops interest in a reply; what is queued is not run any more, and what streams is stopped."""
-        waiting = self.pending.get(request_id)
-        if waiting is None:
-            return
-        self.forget(request_id)
-        if waiting.entry:
-            self._take_out(request_id, waiting.lane, waiting.entry)
-        else:  # Redis has not told yet where it is
-            self.pending[request_id] = Withdrawn(request_id, waiting.lane, self._take_out)
+        """Cancels a request: it leaves its lane, its answer is ignored, and a streamed answer stops."""
+        self.pending.cancel(request_id, self._take_out)
 
-    def _take_out(self, request_id: bytes, lane: bytes, entry: bytes) -> None:
-        """What runs goes on, but is not run again if its replica ends."""
-        self.forget(request_id)
+    def _take_out(self, request_id: bytes, where: EntryRef) -> None:
+        """A replica that runs it goes on, but the request is not redelivered if that replica ends."""
         if self._commands is not None:
-            command = scripts.WITHDRAW.call([lane, keys.front_of(lane)], keys.GROUP, entry, request_id)
-            self._commands.execute(*command).add_done_callback(log_failure)
+            lanes = [where.lane, keys.front_of(where.lane)]
+            taking_out = self.run(scripts.WITHDRAW, lanes, keys.GROUP, where.entry, request_id)
+            self._spawn(taking_out).add_done_callback(log_failure)
+
+    def _on_queued(self, request_id: bytes, reply: object) -> None:
+        """Redis has answered the XADD of a request, or never will."""
+        if isinstance(reply, bytes):
+            self.pending.locate(request_id, reply)
+        elif isinstance(reply, ConnectionError):
+            self.pending.fail(request_id, reply)
+        else:
+            self.pending.fail(request_id, QueueUnavailable(f"Redis refused the request: {reply}"))
 
     def execute(self, *command: object) -> asyncio.Future[Any]:
         """The raw reply of any command. Raises hiredis.ReplyError, ConnectionError or QueueUnavailable."""
@@ -148,8 +149,7 @@ class Broker:
     # connections
 
     async def _connect_commands(self) -> None:
-        commands = await PipelinedConnection.open(self.url, self._on_lost)
-        commands.pending = self.pending
+        commands = await PipelinedConnection.open(self.url, self._on_lost, self._on_queued)
         try:
             for script in scripts.ALL.values():
                 await commands.execute("SCRIPT", "LOAD", script.text)
@@ -164,7 +164,7 @@ class Broker:
         behind that nobody reads."""
         if not await commands.execute("EXISTS", self.stream):
             # Redis restarted without its file, or our replies have expired: nothing more will come.
-            self._reader.fail_all(QueueUnavailable(LOST))
+            self.pending.fail_all(QueueUnavailable(LOST))
             await commands.execute("XGROUP", "CREATE", self.stream, keys.GROUP, "$", "MKSTREAM")
             self._read_anew()
         await commands.execute("EXPIRE", self.stream, REPLIES_TTL_S)
@@ -214,7 +214,8 @@ class Broker:
             except (ConnectionError, hiredis.ReplyError, QueueUnavailable) as error:
                 log.debug("the reply stream %s could not be renewed: %s", self.stream, error)
 
-    def _spawn(self, coroutine: Any) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

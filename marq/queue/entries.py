@@ -5,6 +5,7 @@ required. A reply entry holds the fields of one reply, or of several in a row, e
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from marq import keys
 from marq.errors import MalformedEntry
@@ -15,6 +16,13 @@ MOST_DIGITS = 19  # of a number: longer ones are no times, and Python would not 
 MOST_REPLIES = 10_000  # of a stream that a producer named and may never read
 JSON_HEADERS = b'{"content-type": "application/json"}'  # of replies, as those of errors
 OWN, REPLIES = keys.PREFIX.encode(), keys.replies("").encode()
+
+
+class EntryRef(NamedTuple):
+    """Where an entry is: the key of its stream, and its id there."""
+
+    lane: bytes
+    entry: bytes
 
 
 @dataclass(slots=True)

@@ -5,51 +5,63 @@ That is rare: a failover to a server that lagged, a restart without a file, a st
 
 import asyncio
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from marq import keys
+from marq.connections.scripts import Script
 from marq.errors import QueueUnavailable
 from marq.queue import scripts
-from marq.queue.pending import Waiting
-
-if TYPE_CHECKING:
-    from marq.queue.broker import Broker
+from marq.queue.entries import EntryRef
+from marq.queue.pending import PendingRequests
 
 LOST = "Redis has lost the request. Send it again."
 GRACE_S = 1.0  # for a reply that was published just before its entry was deleted
 AT_ONCE = 100  # entries that one script looks for
 
 
+class Queue(Protocol):
+    """The part of a Broker that is used here."""
+
+    stream: str
+    pending: PendingRequests
+
+    @property
+    def last_reply(self) -> bytes: ...
+
+    def execute(self, *command: object) -> asyncio.Future[Any]: ...
+
+    async def run(self, script: Script, script_keys: Sequence[str | bytes], *args: object) -> Any: ...
+
+
 class LostRequests:
-    """Looks for those that have waited since the last look: they cost nothing before."""
+    """Checks the requests that were pending at the last check already: younger ones cost nothing."""
 
     def __init__(self, grace_s: float = GRACE_S) -> None:
         self._grace_s = grace_s
         self._seen: set[bytes] = set()
 
-    async def look(self, broker: "Broker") -> None:
+    async def look(self, broker: Queue) -> None:
         """Fails the predictions that are neither queued nor answered. Raises what Broker.execute does."""
-        old = {request_id: broker.pending[request_id] for request_id in self._seen & broker.pending.keys()}
-        self._seen = set(broker.pending)
-        missing = await _missing(broker, {i: waiting for i, waiting in old.items() if waiting.entry})
+        queued = broker.pending.queued()
+        old = {request_id: queued[request_id] for request_id in self._seen & queued.keys()}
+        self._seen = set(queued)
+        missing = await _missing(broker, old)
         if not missing:
             return
         # What is no entry any more was answered before: the reply is in the stream, or lost as well.
         newest = await _newest(broker)
         await asyncio.sleep(self._grace_s)
         if _as_numbers(broker.last_reply) >= _as_numbers(newest):
-            for request_id in missing & broker.pending.keys():
-                waiting = broker.pending[request_id]
-                broker.forget(request_id)
-                if not waiting.done():
-                    waiting.set_exception(QueueUnavailable(LOST))
+            for request_id in missing:
+                broker.pending.fail(request_id, QueueUnavailable(LOST))
 
 
-async def _missing(broker: "Broker", requests: dict[bytes, Waiting]) -> set[bytes]:
+async def _missing(broker: Queue, requests: dict[bytes, EntryRef]) -> set[bytes]:
     """Those that are no entry where they were queued, nor at the front, where redelivery moves them."""
     by_lane: defaultdict[bytes, list[bytes]] = defaultdict(list)
-    for request_id, waiting in requests.items():
-        by_lane[waiting.lane] += (waiting.entry, request_id)
+    for request_id, where in requests.items():
+        by_lane[where.lane] += (where.entry, request_id)
     missing: set[bytes] = set()
     for lane, pairs in by_lane.items():
         for start in range(0, len(pairs), 2 * AT_ONCE):
@@ -58,7 +70,7 @@ async def _missing(broker: "Broker", requests: dict[bytes, Waiting]) -> set[byte
     return missing
 
 
-async def _newest(broker: "Broker") -> bytes:
+async def _newest(broker: Queue) -> bytes:
     """The id of the last entry that the reply stream has ever had."""
     flat: list[Any] = await broker.execute("XINFO", "STREAM", broker.stream)
     return bytes(dict(zip(flat[::2], flat[1::2], strict=True))[b"last-generated-id"])

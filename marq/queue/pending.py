@@ -1,15 +1,21 @@
-"""The requests whose replies are awaited."""
+"""The requests whose replies a gateway or a client awaits."""
 
 from collections.abc import Callable
 from typing import Protocol
 
-from marq.queue.entries import Reply
+from marq.errors import StreamBroken
+from marq.queue.entries import EntryRef, Reply
+from marq.queue.reply_stream import StreamState
+
+CUT_OFF = "The answer was cut off: its replica was lost, or failed."
+
+TakeOut = Callable[[bytes, EntryRef], None]  # request id, its entry
 
 
 class Waiting(Protocol):
-    """What waits for a reply: an asyncio.Future that also takes parts, or something cheaper.
+    """Receives the reply to one request: an asyncio.Future that also takes parts, or something cheaper.
 
-    `lane` and `entry` tell where the request is, as soon as it is queued.
+    `lane` and `entry` locate the request in Redis; `entry` is empty until Redis has answered the XADD.
     """
 
     lane: bytes
@@ -24,34 +30,90 @@ class Waiting(Protocol):
     def set_exception(self, error: Exception, /) -> None: ...
 
 
-class Withdrawn:
-    """Stands for a request that was given up before Redis told where it is; then it is taken out.
+class PendingRequests:
+    """All pending requests of one process, by id. Nothing else keeps or changes them."""
 
-    `take_out` is called with the request's id, its lane and its entry.
-    """
+    def __init__(self) -> None:
+        self._waiting: dict[bytes, Waiting] = {}
+        self._streams: dict[bytes, StreamState] = {}  # of the requests that have received a part
+        self._cancelled: dict[bytes, tuple[bytes, TakeOut]] = {}  # before Redis answered: lane, what to call
 
-    def __init__(
-        self, request_id: bytes, lane: bytes, take_out: Callable[[bytes, bytes, bytes], None]
-    ) -> None:
-        self.lane = lane
-        self._request_id, self._take_out = request_id, take_out
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._cancelled)
 
-    @property
-    def entry(self) -> bytes:
-        return b""
+    def add(self, request_id: bytes, lane: bytes, waiting: Waiting) -> None:
+        waiting.lane = lane
+        self._waiting[request_id] = waiting
 
-    @entry.setter
-    def entry(self, entry: bytes) -> None:
-        self._take_out(self._request_id, self.lane, entry)
+    def locate(self, request_id: bytes, entry: bytes) -> None:
+        """Notes the entry of a request that Redis has queued; removes it if the request is cancelled."""
+        if waiting := self._waiting.get(request_id):
+            waiting.entry = entry
+        elif cancelled := self._cancelled.pop(request_id, None):
+            lane, take_out = cancelled
+            take_out(request_id, EntryRef(lane, entry))
 
-    def done(self) -> bool:
-        return True
+    def queued(self) -> dict[bytes, EntryRef]:
+        """The requests whose entries are known."""
+        return {
+            request_id: EntryRef(waiting.lane, waiting.entry)
+            for request_id, waiting in self._waiting.items()
+            if waiting.entry
+        }
 
-    def set_part(self, part: Reply, /) -> None:
-        """Nobody waits for it."""
+    def reply(self, reply: Reply) -> None:
+        """Passes a reply on: a whole answer, or one part of it."""
+        if reply.more or reply.id in self._streams:
+            self._part(reply)
+            return
+        waiting = self._waiting.pop(reply.id, None)
+        if waiting and not waiting.done():
+            waiting.set_result(reply)
 
-    def set_result(self, reply: Reply, /) -> None:
-        """Nobody waits for it."""
+    def forget(self, request_id: bytes) -> None:
+        """Ignores all replies to this request from now on."""
+        self._waiting.pop(request_id, None)
+        self._streams.pop(request_id, None)
 
-    def set_exception(self, error: Exception, /) -> None:
-        """Nobody waits for it."""
+    def cancel(self, request_id: bytes, take_out: TakeOut) -> None:
+        """Forgets a request; `take_out` is called with its entry, at once or as soon as that is known."""
+        waiting = self._waiting.get(request_id)
+        if waiting is None:
+            return
+        self.forget(request_id)
+        if waiting.entry:
+            take_out(request_id, EntryRef(waiting.lane, waiting.entry))
+        else:
+            self._cancelled[request_id] = waiting.lane, take_out
+
+    def fail(self, request_id: bytes, error: Exception) -> None:
+        self._cancelled.pop(request_id, None)
+        waiting = self._waiting.get(request_id)
+        self.forget(request_id)
+        if waiting and not waiting.done():
+            waiting.set_exception(error)
+
+    def fail_all(self, error: Exception) -> None:
+        for request_id in [*self._waiting, *self._cancelled]:
+            self.fail(request_id, error)
+
+    def _part(self, reply: Reply) -> None:
+        """Passes parts on in order.
+
+        A part out of order comes from the successor of a lost replica. The client already has the first one's
+        parts, so the answer is cut off.
+        """
+        waiting = self._waiting.get(reply.id)
+        if waiting is None:
+            return
+        state = self._streams.setdefault(reply.id, StreamState(reply.status))
+        if state.is_repeated(reply):
+            return
+        if not state.follows(reply):
+            self.forget(reply.id)
+            waiting.set_exception(StreamBroken(CUT_OFF))
+        elif reply.more:
+            waiting.set_part(reply)
+        else:
+            self.forget(reply.id)
+            waiting.set_result(reply)

@@ -1,14 +1,13 @@
-"""Reads a gateway's reply stream and tells whoever waits: the way back of every prediction."""
+"""Reads a gateway's reply stream: the way back of every prediction."""
 
 import asyncio
 import logging
 from typing import Any
 
 from marq.connections.pipelined import PipelinedConnection
-from marq.errors import MalformedEntry, StreamBroken
-from marq.queue.entries import Reply, decode_replies
-from marq.queue.pending import Waiting
-from marq.queue.reply_stream import StreamState
+from marq.errors import MalformedEntry
+from marq.queue.entries import decode_replies
+from marq.queue.pending import PendingRequests
 
 log = logging.getLogger(__name__)
 
@@ -17,31 +16,16 @@ READ_AGAIN_AFTER_S = 0.2  # where Redis refused to let us read
 
 
 class ReplyReader:
-    """Reads over one connection at a time; `pending` are the requests that are waited for, by their ids."""
+    """Reads over one connection at a time, and passes each reply to the pending request."""
 
-    def __init__(self, stream: str, pending: dict[bytes, Waiting]) -> None:
+    def __init__(self, stream: str, pending: PendingRequests) -> None:
         self.last = b"0"  # the newest entry that was read
         self._stream = stream
         self._pending = pending
-        self._streams: dict[bytes, StreamState] = {}  # of those in `pending` that have got parts
         self._untrimmed = 0
 
-    def forget(self, request_id: bytes) -> None:
-        """Ignores what comes for this request from now on."""
-        self._pending.pop(request_id, None)
-        self._streams.pop(request_id, None)
-
-    def fail_all(self, error: Exception) -> None:
-        """Tells all who wait that nothing will come."""
-        waiting = list(self._pending.values())
-        self._pending.clear()
-        self._streams.clear()
-        for each in waiting:
-            if not each.done():
-                each.set_exception(error)
-
     def read_on(self, connection: PipelinedConnection) -> None:
-        """Waits for more replies; trims what was read now and then, in the same write."""
+        """Waits for more replies; now and then trims the stream in the same write."""
         if self._untrimmed >= TRIM_EVERY:
             trimmed = connection.execute("XTRIM", self._stream, "MINID", _after(self.last))
             trimmed.add_done_callback(log_failure)
@@ -70,30 +54,7 @@ class ReplyReader:
             log.error("entry %s of %s is not a reply: %s", entry.decode(), self._stream, error.reason)
             return
         for reply in replies:
-            if reply.more or reply.id in self._streams:
-                self._resolve_part(reply)
-                continue
-            waiting = self._pending.pop(reply.id, None)
-            if waiting and not waiting.done():
-                waiting.set_result(reply)
-
-    def _resolve_part(self, reply: Reply) -> None:
-        """Passes parts on in order. One that does not follow comes from a replica that took the place of a
-        lost one: what was sent cannot be taken back, so the answer is cut off."""
-        waiting = self._pending.get(reply.id)
-        if waiting is None:
-            return
-        state = self._streams.setdefault(reply.id, StreamState(reply.status))
-        if state.is_repeated(reply):
-            return
-        if not state.follows(reply):
-            self.forget(reply.id)
-            waiting.set_exception(StreamBroken("The answer was cut off: its replica was lost, or failed."))
-        elif reply.more:
-            waiting.set_part(reply)
-        else:
-            self.forget(reply.id)
-            waiting.set_result(reply)
+            self._pending.reply(reply)
 
 
 def _after(entry: bytes) -> bytes:
@@ -103,6 +64,6 @@ def _after(entry: bytes) -> bytes:
 
 
 def log_failure(done: asyncio.Future[Any]) -> None:
-    """For commands that nobody waits for."""
+    """For commands whose replies do not matter."""
     if not done.cancelled() and (error := done.exception()):
-        log.debug("ignored: %s", error)
+        log.debug("Redis refused a command whose reply does not matter: %s", error)

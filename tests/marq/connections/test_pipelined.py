@@ -15,8 +15,16 @@ def lost():
 
 
 @pytest.fixture
-async def connection(redis_url, lost):
-    connection = await PipelinedConnection.open(redis_url, lost.append)
+def tagged():
+    """What was answered to commands with a tag: (tag, reply)."""
+    return []
+
+
+@pytest.fixture
+async def connection(redis_url, lost, tagged):
+    connection = await PipelinedConnection.open(
+        redis_url, lost.append, lambda *answered: tagged.append(answered)
+    )
     yield connection
     connection.close()
 
@@ -54,24 +62,22 @@ async def test_a_command_that_is_given_up_does_not_shift_the_replies(connection)
     assert await connection.execute("ECHO", "second") == b"second"
 
 
-async def test_a_request_hears_of_its_failure_alone(connection, client):
-    # Given two requests of which Redis refuses one
+async def test_a_tagged_command_is_answered_with_its_tag(connection, client, tagged):
+    # Given two commands of which Redis refuses one
     client.set("text", 1)
-    refused, queued = asyncio.Future(), asyncio.Future()
-    connection.pending = {b"1": refused, b"2": queued}
     connection.send(pack(("XADD", "text", "*", "a", "b")), b"1")
     connection.send(pack(("XADD", "stream", "*", "a", "b")), b"2")
-    # Then that one is told why, and the other goes on waiting for its reply
-    with pytest.raises(ServiceUnavailable, match="WRONGTYPE"):
-        await refused
-    assert connection.pending == {b"2": queued}
-    assert client.xlen("stream") == 1
+    await connection.execute("PING")
+    # Then each reply comes with its tag
+    [(first, refusal), (second, entry)] = tagged
+    assert (first, second) == (b"1", b"2")
+    assert isinstance(refusal, hiredis.ReplyError) and "WRONGTYPE" in str(refusal)
+    assert [(entry, {b"a": b"b"})] == client.xrange("stream")
 
 
-async def test_whoever_waits_hears_that_the_connection_is_lost(connection, client, lost):
-    # Given a command without an answer yet, and a request
+async def test_whoever_waits_hears_that_the_connection_is_lost(connection, client, lost, tagged):
+    # Given a command without an answer yet, and one with a tag
     blocked = connection.execute("BLPOP", "nothing", 0)
-    request = connection.pending[b"1"] = asyncio.Future()
     connection.send(pack(("XADD", "stream", "*", "a", "b")), b"1")
     await asyncio.sleep(0.01)
     # When the connection is cut
@@ -79,8 +85,8 @@ async def test_whoever_waits_hears_that_the_connection_is_lost(connection, clien
     # Then both are told, and so is the owner
     with pytest.raises(ConnectionError):
         await blocked
-    with pytest.raises(ServiceUnavailable):
-        await request
+    [(tag, error)] = tagged
+    assert tag == b"1" and isinstance(error, ServiceUnavailable)
     assert lost == [connection]
 
 

@@ -277,3 +277,14 @@ async def test_two_brokers_of_one_process_have_their_own_streams(redis_url):
 async def test_without_redis_a_start_fails():
     with pytest.raises(RedisUnavailable):
         await Broker(f"redis://127.0.0.1:{free_port()}").start()
+
+
+async def test_a_withdrawn_request_leaves_its_lane_also_after_scripts_were_flushed(broker, client):
+    # Given a queued request
+    future = broker.predict(LANE, b"1", (b"body", b"x"))
+    await soon(lambda: future.entry)
+    # When Redis has forgotten its scripts, and the request is withdrawn
+    client.script_flush()
+    broker.withdraw(b"1")
+    # Then no replica gets it
+    await soon(lambda: client.xlen(LANE.decode()) == 0)
