@@ -1,4 +1,4 @@
-"""`GET /models/{model}?customized=true`: what a handler tells of itself."""
+"""`GET /models/{model}?customized=true`: a handler's own description of its model."""
 
 import contextlib
 import json
@@ -15,10 +15,10 @@ from marq.registry.spec import ModelSpec
 
 
 def ask_handler(registry: Registry, spec: ModelSpec) -> dict[str, Any]:
-    """What the handler's `describe_handle` returns: a request to it with the header `describe`.
+    """Sends the handler a request with the header `describe` and returns its answer.
 
-    It goes to the front as if it had been tried before, because such a request gets a batch of its own.
-    An empty form is what becomes an empty row.
+    The request goes to the front lane as a retry, because a retried request gets a batch of its own.
+    An empty form becomes an empty row.
     """
     if not any(replica["state"] == "ready" for replica in registry.replicas(spec)):
         raise ServiceUnavailable(

@@ -1,49 +1,38 @@
-"""What describe answers: TorchServe's keys in TorchServe's order, then marq's own; and their schema."""
+"""The answer of describe, with its schema: TorchServe's keys in TorchServe's order, then marq's own."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from marq.registry.spec import ModelSpec
+from marq.registry.setting import Setting
+from marq.registry.spec import SETTINGS, ModelSpec
 
-NOT_OFFERED = {  # of what describe shows
-    "continuousBatching": False, "useJobTicket": False, "useVenv": False, "stateful": False,
-    "sequenceMaxIdleMSec": 0, "sequenceTimeoutMSec": 0, "maxNumSequence": 0, "maxSequenceJobQueueSize": 0,
-}  # fmt: skip
+_SHOWN = [setting for setting in SETTINGS if setting.describe]
+_TORCHSERVES = [setting for setting in _SHOWN if setting.torchserve]
+_MARQS = [setting for setting in _SHOWN if not setting.torchserve]
 
 
 def description(spec: ModelSpec, reports: list[dict[str, Any]], waiting: int, gpus: int) -> dict[str, Any]:
-    """One version, with what its pools report."""
+    """One version, with the reports of its pools."""
     workers = [_worker(report["node"], replica) for report in reports for replica in report["replicas"]]
     has_gpu = any(worker["gpu"] for worker in workers) if workers else gpus > 0
     described = {
-        "modelName": spec.name,
-        "modelVersion": spec.version,
-        "modelUrl": spec.url,
-        "runtime": spec.runtime,
-        "minWorkers": spec.min_workers,
-        "maxWorkers": spec.max_workers,
-        "batchSize": spec.batch_size,
-        "maxBatchDelay": spec.max_batch_delay_ms,
-        "responseTimeout": spec.response_timeout_s,
-        "startupTimeout": spec.startup_timeout_s,
-        "maxRetryTimeoutInSec": spec.max_retry_timeout_s,
-        "clientTimeoutInMills": spec.client_timeout_ms,
-        "parallelType": spec.parallel_type,
-        "parallelLevel": spec.parallel_level,
+        **_values(spec, _TORCHSERVES),
         "deviceType": "gpu" if has_gpu and spec.device_type != "cpu" else "cpu",
         "deviceIds": spec.device_ids or None,
-        **NOT_OFFERED,
-        "loadedAtStartup": spec.loaded_at_startup,
         "workers": workers,
         "jobQueueStatus": {
             "remainingCapacity": max(0, spec.job_queue_size - waiting),
             "pendingRequests": waiting,
         },
-        "maxAttempts": spec.max_attempts,
+        **_values(spec, _MARQS),
         "loadFailure": _load_failure(reports),
     }
     return {key: value for key, value in described.items() if value is not None}
+
+
+def _values(spec: ModelSpec, settings: list[Setting]) -> dict[str, Any]:
+    return {setting.describe: getattr(spec, setting.name) for setting in settings}
 
 
 def _worker(node: str, replica: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +56,7 @@ def _worker(node: str, replica: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load_failure(reports: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """How replicas fail to load on all nodes together; None where they do not."""
+    """The failures to load on all nodes together; None if there are none."""
     failing = [report for report in reports if report["failures"]]
     if not failing:
         return None
@@ -88,10 +77,16 @@ def _object(required: Iterable[str], **kinds: str | dict[str, Any]) -> dict[str,
     return {"type": "object", "required": list(required), "properties": properties}
 
 
-def _kind(value: object) -> str:
-    return "boolean" if isinstance(value, bool) else "integer"
+def _schemas(settings: list[Setting]) -> dict[str, dict[str, Any]]:
+    return {each.describe: _TYPES[each.type] | {"description": each.description} for each in settings}
 
 
+_TYPES: dict[Any, dict[str, Any]] = {
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    bool: {"type": "boolean"},
+    list[int]: {"type": "array", "items": {"type": "integer"}},
+}
 _TIME = {"type": "string", "format": "date-time"}
 _WORKER = _object(
     ("id", "startTime", "status", "memoryUsage", "pid", "gpu", "gpuUsage", "node", "device", "state",
@@ -100,30 +95,25 @@ _WORKER = _object(
     memoryUsage="integer", pid="integer", gpu="boolean", gpuUsage="string", node="string", device="string",
     state={"type": "string", "enum": ["loading", "ready", "draining", "stopped"]},
     requests="integer", batches="integer",
-    fittingBatchSize={"type": "integer", "description": "Larger batches do not fit into the GPU's memory."},
+    fittingBatchSize={"type": "integer", "description": "Maximum batch size that fits into GPU memory."},
 )  # fmt: skip
 _LOAD_FAILURE = _object(
     ("failures", "reason"),
-    failures={"type": "integer", "description": "Replicas that ended in a row, on all nodes."},
+    failures={"type": "integer", "description": "Number of consecutive replica crashes on all nodes."},
     failingSince=_TIME,
-    reason={"type": "string", "description": "How the last one ended, with the last lines that it printed."},
-) | {"description": "Why replicas fail to load, or end soon afterwards; there until one has lasted."}
+    reason={
+        "type": "string",
+        "description": "Cause of the last crash, with the replica's last output.",
+    },
+) | {"description": "Why replicas crash while or soon after they load; absent once one is stable."}
 _VERSION = _object(
     ("modelName", "modelVersion", "modelUrl", "minWorkers", "maxWorkers", "workers", "jobQueueStatus"),
-    modelName="string", modelVersion="string", modelUrl="string", runtime="string", minWorkers="integer",
-    maxWorkers="integer", batchSize="integer", maxBatchDelay="integer", responseTimeout="integer",
-    startupTimeout="integer", maxRetryTimeoutInSec="integer", clientTimeoutInMills="integer",
-    parallelType="string", parallelLevel="integer", deviceType={"type": "string", "enum": ["cpu", "gpu"]},
-    deviceIds={"type": "array", "items": {"type": "integer"}},
-    **{name: _kind(value) for name, value in NOT_OFFERED.items()},
-    loadedAtStartup="boolean", workers={"type": "array", "items": _WORKER},
+    **_schemas(_TORCHSERVES) | {"deviceType": {"type": "string", "enum": ["cpu", "gpu"]}},
+    workers={"type": "array", "items": _WORKER},
     jobQueueStatus=_object((), remainingCapacity="integer", pendingRequests="integer"),
-    maxAttempts={
-        "type": "integer",
-        "description": "How often a request may be tried whose replicas end while they run it.",
-    },
+    **_schemas(_MARQS),
     loadFailure=_LOAD_FAILURE,
-    customizedMetadata={"description": "What the handler tells of itself, if it was asked."},
+    customizedMetadata={"description": "The description that the handler returned, if requested."},
 )  # fmt: skip
 DESCRIBED: dict[int | str, dict[str, Any]] = {
     200: {

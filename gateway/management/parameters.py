@@ -1,29 +1,32 @@
 """The parameters of the management API, and the documents about them."""
 
+import inspect
 import json
 import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import Query
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from fastapi import Depends, Query
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import PydanticCustomError
 
-from marq.control.registration import MOST_ROWS, MOST_WORKERS, Registration
+from marq.control.registration import Registration
 from marq.errors import BadRequest
+from marq.registry.setting import Setting
+from marq.registry.spec import MOST_WORKERS, SETTINGS
 
 LARGEST = 2**31 - 1
 PAGE = 100
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"description": "A parameter is missing or wrong."},
-    404: {"description": "There is no such model or version."},
-    503: {"description": "Redis does not answer, or no replica can."},
+    404: {"description": "The model or version does not exist."},
+    503: {"description": "Redis does not answer, or the model has no ready replica."},
 }
 STARTED: dict[int | str, dict[str, Any]] = {
-    202: {"description": "Replicas are started or stopped from now on."},
+    202: {"description": "The replicas are being started or stopped."},
     206: {"description": "Some replicas are ready, others are not yet."},
     500: {"description": "No replica could be started; the reason is in the message."},
-    507: {"description": "No replica could be started, for want of memory."},
+    507: {"description": "No replica could be started because memory is short."},
 }
 DISABLED = {"description": "`enable_model_api` is off."}
 REGISTERED: dict[int | str, dict[str, Any]] = {
@@ -32,16 +35,15 @@ REGISTERED: dict[int | str, dict[str, Any]] = {
     409: {"description": "The version is registered already."},
 }
 UNREGISTERED: dict[int | str, dict[str, Any]] = {
-    403: {"description": "The default version cannot go while there are others."},
+    403: {"description": "The default version cannot be removed while other versions exist."},
     405: DISABLED,
-    408: {"description": "What runs has not ended in time; the version stays."},
+    408: {"description": "The running requests have not finished in time; the version stays registered."},
 }
 _INTEGER = re.compile(r"[+-]?[0-9]{1,10}")
 
 
 def _integer(least: int, most: int = LARGEST, unset: int | None = None) -> Callable[[Any], int | None]:
-    """Reads 7 and "7"; nothing, and the number with which TorchServe says so, count as not given."""
-    allowed = f"a whole number from {least} to {most}"
+    """Reads 7 and "7"; an empty text, and TorchServe's number for "not given", count as not given."""
 
     def read(value: Any) -> int | None:
         text = "" if value is None else str(value).strip()
@@ -49,9 +51,9 @@ def _integer(least: int, most: int = LARGEST, unset: int | None = None) -> Calla
             return None
         if isinstance(value, bool) or not _INTEGER.fullmatch(text) or not least <= int(text) <= most:
             raise PydanticCustomError(
-                "whole_number",
-                "{given} was given; allowed is {allowed}.",
-                {"given": repr(value)[:80], "allowed": allowed},
+                "integer",
+                "must be an integer from {least} to {most}, got {given}",
+                {"least": least, "most": most, "given": repr(value)[:80]},
             )
         return int(text)
 
@@ -59,37 +61,27 @@ def _integer(least: int, most: int = LARGEST, unset: int | None = None) -> Calla
 
 
 def _true(value: Any) -> bool:
-    """Whatever is not `true`, in any case, is false."""
+    """Any value except `true`, in upper or lower case, is false."""
     return str(value).lower() == "true"
 
 
 PageNumber = Annotated[int | None, BeforeValidator(_integer(-LARGEST))]
 Workers = Annotated[int | None, BeforeValidator(_integer(0, MOST_WORKERS))]
-Rows = Annotated[int | None, BeforeValidator(_integer(1, MOST_ROWS, unset=-1))]
-Milliseconds = Annotated[int | None, BeforeValidator(_integer(0, unset=-100))]
 Seconds = Annotated[int | None, BeforeValidator(_integer(1, unset=-1))]
-Number = Annotated[int | None, BeforeValidator(_integer(1))]
 ModelVersion = Annotated[str | None, Field(description="Default: the default version.")]
 Flag = Annotated[bool, BeforeValidator(_true)]
 
-Limit = Annotated[PageNumber, Query(description=f"Models on a page, {PAGE} at most.")]
+Limit = Annotated[PageNumber, Query(description=f"Number of models on a page, at most {PAGE}.")]
 PageToken = Annotated[PageNumber, Query(description="`nextPageToken` of the page before.")]
-Customized = Annotated[Flag, Query(description="Whether to ask the handler, too.")]
-MinWorker = Annotated[Workers, Query(description="The fewest replicas. Default: 1.")]
-MaxWorker = Annotated[Workers, Query(description="The most replicas. Default: `min_worker`.")]
-Attempts = Annotated[
-    Number,
-    Query(
-        description="How often a request may be tried whose replicas end while they run it. Given without "
-        "`min_worker` and `max_worker`, it leaves the replicas as they are. Default: unchanged."
-    ),
-]
-Synchronous = Annotated[Flag, Query(description="Whether to answer only when it is done.")]
-Timeout = Annotated[Seconds, Query(description="Seconds to wait at most.")]
+Customized = Annotated[Flag, Query(description="Whether to ask the handler to describe the model, too.")]
+MinWorker = Annotated[Workers, Query(description="Minimum number of replicas. Default: 1.")]
+MaxWorker = Annotated[Workers, Query(description="Maximum number of replicas. Default: `min_worker`.")]
+Synchronous = Annotated[Flag, Query(description="Whether to answer only when the change is done.")]
+Timeout = Annotated[Seconds, Query(description="Maximum time to wait in seconds.")]
 
 
 class RegisterParameters(BaseModel):
-    """The query string, or the JSON body, of a register request."""
+    """The query string, or the JSON body, of a register request, without the settings of the model."""
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
@@ -99,42 +91,68 @@ class RegisterParameters(BaseModel):
     model_name: str | None = Field(None, description="Default: the manifest's.")
     handler: str | None = Field(None, description="Default: the manifest's, then `default_service_handler`.")
     runtime: str | None = Field(None, description="`python`, `python3` or `LSP`. Default: the manifest's.")
-    batch_size: Rows = Field(None, description="The most requests in one call of the handler.")
-    max_batch_delay: Milliseconds = Field(
-        None, description="Milliseconds for which the oldest request waits for others at most."
-    )
-    initial_workers: Workers = Field(None, description="Replicas to start.")
+    initial_workers: Workers = Field(None, description="Number of replicas to start.")
     synchronous: Flag = Field(True, description="Whether to answer only when the replicas are ready.")
-    response_timeout: Seconds = Field(None, description="Seconds that one batch may take.")
-    startup_timeout: Seconds = Field(None, description="Seconds that a replica may take to be ready.")
-    max_attempts: Number = Field(
-        None, description="How often a request may be tried whose replicas end while they run it. Default: 3."
-    )
     s3_sse_kms: Flag = Field(False, description="Not supported: use a presigned URL.")
 
     def registration(self) -> Registration:
         """Raises BadRequest without a URL."""
         if self.url is None:
             raise BadRequest("Parameter url is required.")
+        given = {each.name: getattr(self, each.api) for each in SETTINGS if each.api}
         return Registration(
             url=self.url,
             model_name=self.model_name or None,
             handler=self.handler or None,
             runtime=self.runtime or None,
-            batch_size=self.batch_size,
-            max_batch_delay_ms=self.max_batch_delay,
             initial_workers=self.initial_workers,
-            response_timeout_s=self.response_timeout,
-            startup_timeout_s=self.startup_timeout,
-            max_attempts=self.max_attempts,
             s3_sse_kms=self.s3_sse_kms,
+            settings={name: value for name, value in given.items() if value is not None},
         )
+
+
+def _number(setting: Setting) -> Any:
+    """The type of a setting's parameter."""
+    bounds = _integer(setting.least, LARGEST if setting.most is None else setting.most, setting.unset)
+    return Annotated[int | None, BeforeValidator(bounds)]
+
+
+_SETTINGS: dict[str, Any] = {
+    each.api: (_number(each), Field(None, description=each.description)) for each in SETTINGS if each.api
+}
+_AllParameters = create_model("RegisterParameters", __base__=RegisterParameters, **_SETTINGS)
+
+
+def _changes(**given: int | None) -> dict[str, int]:
+    """The settings that a request changes, by the names of ModelSpec's fields."""
+    names = {each.api: each.name for each in SETTINGS}
+    return {names[api]: value for api, value in given.items() if value is not None}
+
+
+def _change(setting: Setting) -> inspect.Parameter:
+    text = (
+        f"{setting.description} Given without `min_worker` and `max_worker`, it leaves the replicas as they "
+        "are. Default: unchanged."
+    )
+    return inspect.Parameter(
+        setting.api,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[_number(setting), Query(description=text)],
+    )
+
+
+# FastAPI reads the parameters of a dependency from its signature.
+setattr(  # noqa: B010 - mypy does not know that functions have one
+    _changes, "__signature__", inspect.Signature([_change(each) for each in SETTINGS if each.changeable])
+)
+Changes = Annotated[dict[str, int], Depends(_changes)]
 
 
 def register_parameters(given: dict[str, Any]) -> RegisterParameters:
     """Reads a query string or a JSON object; null means not given. Raises BadRequest."""
     try:
-        return RegisterParameters.model_validate({k: v for k, v in given.items() if v is not None})
+        return _AllParameters.model_validate({k: v for k, v in given.items() if v is not None})
     except ValidationError as error:
         first = error.errors()[0]
         raise BadRequest(f"Parameter {first['loc'][0]}: {first['msg']}") from None
@@ -153,7 +171,7 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 def register_operation() -> dict[str, Any]:
     """How the register route, which reads its parameters itself, appears in the OpenAPI document."""
-    schema = RegisterParameters.model_json_schema()
+    schema = _AllParameters.model_json_schema()
     parameters = [
         {"name": name, "in": "query", "required": name == "url", "schema": property_}
         | ({"description": property_["description"]} if "description" in property_ else {})

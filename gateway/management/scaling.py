@@ -1,15 +1,15 @@
-"""Changes to a registered version: how many replicas it has, how often requests may be tried, and reloads."""
+"""Changes to a registered version: its number of replicas, settings that may change, and reloads."""
 
 from collections.abc import Callable
 
 from fastapi import Response
 
-from gateway.management.parameters import Attempts, MaxWorker, MinWorker, ModelVersion, Synchronous, Timeout
+from gateway.management.parameters import Changes, MaxWorker, MinWorker, ModelVersion, Synchronous, Timeout
 from gateway.management.responses import outcome
 from marq.control.readiness import start_failed, wait_for_workers
 from marq.errors import BadRequest
 from marq.registry.models import Registry
-from marq.registry.spec import ModelSpec
+from marq.registry.spec import SETTINGS, ModelSpec
 
 
 class Scaling:
@@ -24,24 +24,24 @@ class Scaling:
     def scale(
         self,
         model_name: str,
+        changes: Changes,
         model_version: ModelVersion = None,
         min_worker: MinWorker = None,
         max_worker: MaxWorker = None,
-        max_attempts: Attempts = None,
         synchronous: Synchronous = False,
         timeout: Timeout = None,
     ) -> Response:
-        """Sets how many replicas a version has, and how often its requests may be tried."""
+        """Sets the number of replicas of a version, and its maximum attempts per request."""
         fewest = 1 if min_worker is None else min_worker
         most = fewest if max_worker is None else max_worker
         if most < fewest:
             raise BadRequest("max_worker cannot be less than min_worker.")
         spec = self._registry.models().get(model_name, model_version)
         version = f", version: {model_version}" if model_version else ""
-        if max_attempts is not None:
-            spec = self._registry.allow_attempts(spec, max_attempts)
+        if changes:
+            spec = self._registry.adjust(spec, **changes)
             if min_worker is None and max_worker is None:
-                return outcome(f"maxAttempts set to {max_attempts} for model: {model_name}{version}")
+                return outcome(f"{_shown(changes)} for model: {model_name}{version}")
         spec = self._resize(spec, fewest, most)
         if not synchronous:
             return outcome("Processing worker updates...", 202)
@@ -53,7 +53,7 @@ class Scaling:
         raise start_failed(model_name, model_version or "null", reason)
 
     def _resize(self, spec: ModelSpec, fewest: int, most: int) -> ModelSpec:
-        """Replicas that have been failing are started anew."""
+        """Replicas that have been failing are started again."""
         failing = any(report["failures"] for report in self._registry.live_reports(spec).values())
         scaled = self._registry.scale(spec, fewest, most, anew=failing)
         self._refresh()
@@ -76,3 +76,8 @@ class Scaling:
         if ready:
             return outcome("Workers reloading in progress...", 206)
         raise start_failed(spec.name, spec.version, reason)
+
+
+def _shown(changes: dict[str, int]) -> str:
+    changed = [each for each in SETTINGS if each.name in changes]
+    return ", ".join(f"{each.describe} set to {changes[each.name]}" for each in changed)

@@ -7,8 +7,8 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,45 +18,29 @@ from archive.model_config import ModelConfig
 from archive.reader import Description, describe
 from archive.store.model_store import ModelStore, default_name, file_name
 from marq import errors, gpus
-from marq.registry.spec import ModelSpec
+from marq.registry.spec import SETTINGS, ModelSpec
 from marq.settings.fields import Settings
 
 log = logging.getLogger(__name__)
 
-MOST_WORKERS = 10_000  # of one model version: nodes look at each every second
-MOST_ROWS = 10_000  # of one batch: replicas set memory aside for each
 # Both become parts of Redis keys, paths and process names.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,49}")
-_DEFAULTS = {  # field of ModelSpec -> key in the `models` JSON
-    "batch_size": "batchSize",
-    "max_batch_delay_ms": "maxBatchDelay",
-    "response_timeout_s": "responseTimeout",
-    "startup_timeout_s": "startupTimeout",
-    "max_retry_timeout_s": "maxRetryTimeoutInSec",
-    "client_timeout_ms": "clientTimeoutInMills",
-    "job_queue_size": "jobQueueSize",
-    "max_attempts": "maxAttempts",
-}
 _ERRORS = ((ArchiveNotFound, errors.ModelNotFound), (DownloadFailed, errors.DownloadFailed),
            (ArchiveExists, errors.ServiceError), (ArchiveError, errors.InvalidModel))  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Registration:
-    """What a client asks for; None where it leaves the choice to the archive and the server."""
+    """A client's request to register; None where it leaves the choice to the archive and the server."""
 
     url: str
     model_name: str | None = None
     handler: str | None = None
     runtime: str | None = None
-    batch_size: int | None = None
-    max_batch_delay_ms: int | None = None
     initial_workers: int | None = None
-    response_timeout_s: int | None = None
-    startup_timeout_s: int | None = None
-    max_attempts: int | None = None
     s3_sse_kms: bool = False
+    settings: Mapping[str, int] = field(default_factory=dict)  # by the names of ModelSpec's fields
 
 
 def resolve(settings: Settings, registration: Registration, loaded_at_startup: bool = False) -> ModelSpec:
@@ -103,11 +87,9 @@ def _check_runtime(runtime: object) -> None:
 
 
 def _check_sizes(spec: ModelSpec) -> None:
-    if spec.max_workers > MOST_WORKERS or spec.batch_size > MOST_ROWS:
-        raise errors.InvalidModel(
-            f"{spec.max_workers} workers and batches of {spec.batch_size} are asked for; "
-            f"allowed are {MOST_WORKERS} and {MOST_ROWS} at most."
-        )
+    for setting in SETTINGS:
+        if setting.most is not None and (value := getattr(spec, setting.name)) > setting.most:
+            raise errors.InvalidModel(f"{setting.yaml} must be at most {setting.most}, got {value}")
 
 
 @contextlib.contextmanager
@@ -144,12 +126,10 @@ def _spec(
     min_workers, max_workers = _workers(settings, registration, config, defaults, at_startup)
     runtime = _runtime(registration, defaults, manifest)
     resolved = {
-        "response_timeout_s": settings.default_response_timeout,
-        "startup_timeout_s": settings.default_startup_timeout,
-        "job_queue_size": settings.job_queue_size,
-        **{field: number for field, key in _DEFAULTS.items() if (number := _positive(defaults, key))},
-        **_given(config),
-        **_given(registration),
+        **{each.name: getattr(settings, each.server) for each in SETTINGS if each.server},
+        **_models_json(defaults),
+        **_configured(name, config),
+        **registration.settings,
         "device_ids": list(config.device_ids or ()),
         "min_workers": min_workers,
         "max_workers": max_workers,
@@ -164,14 +144,24 @@ def _spec(
     )  # fmt: skip
 
 
-def _given(source: ModelConfig | Registration) -> dict[str, Any]:
-    """The settings that the source has; in both they are called as in ModelSpec."""
-    names = {field.name for field in fields(ModelSpec)} - {"url"}
-    return {name: value for name in names if (value := getattr(source, name, None)) is not None}
+def _models_json(defaults: dict[str, Any]) -> dict[str, int]:
+    allowed = [each for each in SETTINGS if each.in_models_json]
+    return {each.name: number for each in allowed if (number := _positive(defaults, each.yaml))}
+
+
+def _configured(name: str, config: ModelConfig) -> dict[str, Any]:
+    """The settings of model-config.yaml, which have the names of ModelSpec's fields."""
+    configured = {}
+    for setting in SETTINGS:
+        if setting.yaml and (value := getattr(config, setting.name)) is not None:
+            configured[setting.name] = value
+            if value and not setting.has_effect:
+                log.warning("%s: %s has no effect in marq yet", name, setting.yaml)
+    return configured
 
 
 def _positive(defaults: dict[str, Any], key: str) -> int | None:
-    """A number of the `models` JSON; whatever else it has there is ignored, as by TorchServe."""
+    """A number of the `models` JSON; other values are ignored, as by TorchServe."""
     value = defaults.get(key)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 

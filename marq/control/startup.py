@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
 
 from marq import errors, keys
 from marq.control.registration import NAME, Registration, model_store, resolve
@@ -28,9 +27,9 @@ def _startup_item(item: str) -> Registration:
 
 
 def load_startup_models(settings: Settings, registry: Registry) -> list[tuple[str, str | None]]:
-    """Registers what the server was started with; returns each item with None, or why it failed.
+    """Registers the models that the server was started with; returns each item with None or its error.
 
-    A model that an earlier start had loaded, and that is not asked for any more, is unregistered.
+    A model that an earlier start loaded, and that is not listed any more, is unregistered.
     """
     results: list[tuple[str, str | None]] = []
     loaded: dict[str, ModelSpec] = {}
@@ -67,11 +66,7 @@ class JoinedRegistry(Registry):
     """A registry in which a version that is put again with the same settings keeps its size."""
 
     def put(self, spec: ModelSpec) -> None:
-        """Adds a version, or replaces its settings if they are others than before."""
+        """Adds a version, or replaces its settings if they differ from the stored ones."""
         stored = self.redis.hget(keys.REGISTRY, spec.key)
-        if stored is None or not _same(ModelSpec.from_json(stored), spec):
+        if stored is None or not spec.is_configured_like(ModelSpec.from_json(stored)):
             super().put(spec)
-
-
-def _same(stored: ModelSpec, spec: ModelSpec) -> bool:
-    return stored == replace(spec, min_workers=stored.min_workers, max_workers=stored.max_workers)

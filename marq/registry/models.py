@@ -90,9 +90,13 @@ class Registry:
 
         return self._change("scale", spec, scaled)
 
-    def allow_attempts(self, spec: ModelSpec, most: int) -> ModelSpec:
-        """Changes how often a request may be tried; no replica is replaced. Raises ModelVersionNotFound."""
-        return self._change("scale", spec, lambda stored: replace(stored, max_attempts=most))
+    def adjust(self, spec: ModelSpec, **settings: int) -> ModelSpec:
+        """Changes these settings of a registered version. Raises ModelVersionNotFound."""
+
+        def adjusted(stored: ModelSpec) -> ModelSpec:
+            return replace(stored, **settings)  # type: ignore[arg-type]
+
+        return self._change("scale", spec, adjusted)
 
     def reload(self, spec: ModelSpec) -> ModelSpec:
         """Has all replicas of a version replaced, each when its successor is ready.

@@ -91,7 +91,7 @@ def test_outcome_failure(scale, management, path, version):
         pytest.param("idle/9", {}, 404, "ModelVersionNotFoundException",
                      "Model version: 9 does not exist for model: idle", id="unknown version"),
         pytest.param("idle", {"min_worker": -1}, 400, "BadRequestException",
-                     "Parameter min_worker: '-1' was given; allowed is a whole number from 0 to 10000.",
+                     "Parameter min_worker: must be an integer from 0 to 10000, got '-1'",
                      id="min_worker=-1: here a 400"),
     ],
 )  # fmt: skip

@@ -7,12 +7,17 @@ import httpx
 import pytest
 from contract import TELL, error, pack
 
-YAML = {"maxRetryTimeoutInSec": 30, "clientTimeoutInMills": 4000, "deviceType": "cpu", "deviceIds": [0]}
+YAML = {
+    "maxRetryTimeoutInSec": 30, "clientTimeoutInMills": 4000, "deviceType": "cpu", "deviceIds": [0],
+    "parallelType": "pp", "parallelLevel": 2, "useVenv": True, "continuousBatching": True,
+    "useJobTicket": True, "sequenceMaxIdleMSec": 9, "sequenceTimeoutMSec": 8, "maxNumSequence": 7,
+    "maxSequenceJobQueueSize": 6,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
 def models(store, management):
-    pack(store, "configured", TELL, config=YAML)
+    pack(store, "configured", TELL, config={**YAML, "sequenceBatching": True})
     management.post("/models?url=configured.mar&initial_workers=0").raise_for_status()
     management.post("/models?url=tell2.mar&initial_workers=0").raise_for_status()
 
@@ -54,6 +59,11 @@ def test_keys_come_in_torchserves_order_and_nulls_are_left_out(described):
 def test_key_from_model_config(management, key):
     (configured,) = management.get("/models/configured").json()
     assert configured[key] == YAML[key]
+
+
+def test_key_stateful_is_sequence_batching(management):
+    (configured,) = management.get("/models/configured").json()
+    assert configured["stateful"] is True
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -145,14 +145,6 @@ class Preparations:
                 kept.append(unpacked_path(Path(spec.archive), archives))
         for path in (*prune(archives, kept, UNUSED_S), *prune(dependencies, used, UNUSED_S)):
             log.info("deleted %s: nobody has needed it for a day", path)
-
-
-def sizeless(spec: ModelSpec) -> ModelSpec:
-    """The settings whose change needs new replicas."""
-    return replace(
-        spec, min_workers=0, max_workers=0, job_queue_size=0, max_attempts=0, loaded_at_startup=False,
-        generation=0,
-    )  # fmt: skip
 
 
 def _log_failure(future: Future[None]) -> None:

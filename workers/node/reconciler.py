@@ -24,7 +24,7 @@ from workers.launch import PoolSpec
 from workers.node.host_metrics import SystemMetrics
 from workers.node.leases import Leases
 from workers.node.pool_process import PoolProcess
-from workers.node.preparation import Preparation, Preparations, Prepared, sizeless
+from workers.node.preparation import Preparation, Preparations, Prepared
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Node:
 
     def _ensure(self, spec: ModelSpec, size: int, replicas: int) -> None:
         pool = self._pools.get(spec.key)
-        if pool and sizeless(pool.spec.model) != sizeless(spec):
+        if pool and spec.needs_new_replicas(pool.spec.model):
             self._retire(spec.key)
             return  # the new pool starts when the old one is gone
         if pool and not pool.has_ended:
@@ -112,7 +112,7 @@ class Node:
         Dependencies are installed also where no replica is to run: a registration waits for the outcome.
         """
         preparation = self._preparing.get(spec.key)
-        if preparation is None or sizeless(preparation.spec) != sizeless(spec):
+        if preparation is None or spec.needs_new_replicas(preparation.spec):
             preparation = self._preparations.begin(spec, pool_name(spec, self._name))
             self._preparing[spec.key] = preparation
         preparation.advance()

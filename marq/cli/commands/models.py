@@ -7,14 +7,17 @@ import typer
 
 from marq.cli import http, model_names, model_tables, options
 from marq.cli.output import out
+from marq.registry.spec import SETTINGS
 
-Attempts = Annotated[
-    int | None,
-    typer.Option(
-        "--max-attempts", metavar="N", min=1, help="How often to try a request that ends its replicas."
-    ),
-]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the replicas are ready.")]
+
+
+def _option(api: str, metavar: str = "N") -> Any:
+    """The option of a setting, with its description and bounds."""
+    setting = next(each for each in SETTINGS if each.api == api)
+    name = "--" + api.replace("_", "-")
+    help_ = setting.description
+    return typer.Option(name, metavar=metavar, min=setting.least, max=setting.most, help=help_)
 
 
 def models(
@@ -38,16 +41,16 @@ def describe(
     model: options.ModelName,
     version: options.ModelVersion = None,
     customized: Annotated[
-        bool, typer.Option("--customized", help="Ask the handler for what it tells of itself, too.")
+        bool, typer.Option("--customized", help="Ask the handler to describe the model, too.")
     ] = False,
     as_json: options.AsJson = False,
     url: options.ManagementUrl = None,
     token: options.Token = None,
     state_dir: options.StateDir = None,
 ) -> None:
-    """Show a model version's settings and replicas, and why these cannot be loaded.
+    """Show the settings and replicas of a model version, and why it cannot be loaded.
 
-    The version all shows all of them.
+    The version "all" shows every version.
     """
     server = http.connect(url, token, state_dir, management=True)
     described = _describe(server, model, version, customized="true" if customized else "false")
@@ -60,30 +63,23 @@ def describe(
 
 def register(
     archive: Annotated[
-        str, typer.Argument(metavar="ARCHIVE", help="A file in the model store, or a URL that is allowed.")
+        str, typer.Argument(metavar="ARCHIVE", help="File in the model store, or an allowed URL.")
     ],
     name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="Default: the archive's.")
+        str | None, typer.Option("--name", metavar="NAME", help="Name of the model. Default: the archive's.")
     ] = None,
     workers: Annotated[
-        int, typer.Option("--workers", metavar="N", min=0, help="How many replicas to start.")
+        int, typer.Option("--workers", metavar="N", min=0, help="Number of replicas to start.")
     ] = 1,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", metavar="N", min=1, help="The most rows of a batch.")
-    ] = None,
-    max_batch_delay: Annotated[
-        int | None, typer.Option("--max-batch-delay", metavar="MS", min=0, help="The longest wait for one.")
-    ] = None,
+    batch_size: Annotated[int | None, _option("batch_size")] = None,
+    max_batch_delay: Annotated[int | None, _option("max_batch_delay", "MS")] = None,
     handler: Annotated[
-        str | None, typer.Option("--handler", metavar="NAME", help="Default: the archive's.")
+        str | None,
+        typer.Option("--handler", metavar="NAME", help="Handler of the model. Default: the archive's."),
     ] = None,
-    response_timeout: Annotated[
-        int | None, typer.Option("--response-timeout", metavar="S", min=1, help="The longest run of a batch.")
-    ] = None,
-    startup_timeout: Annotated[
-        int | None, typer.Option("--startup-timeout", metavar="S", min=1, help="The longest start.")
-    ] = None,
-    max_attempts: Attempts = None,
+    response_timeout: Annotated[int | None, _option("response_timeout", "S")] = None,
+    startup_timeout: Annotated[int | None, _option("startup_timeout", "S")] = None,
+    max_attempts: Annotated[int | None, _option("max_attempts")] = None,
     wait: Wait = True,
     as_json: options.AsJson = False,
     url: options.ManagementUrl = None,
@@ -107,19 +103,19 @@ def register(
         "synchronous": "true" if wait else "false",
     }
     server = http.connect(url, token, state_dir, management=True)
-    _tell(server, "POST", http.path("models"), as_json, given)
+    _send(server, "POST", http.path("models"), as_json, given)
 
 
 def scale(
     model: options.ModelName,
     workers: Annotated[
         int | None,
-        typer.Argument(metavar="N", min=0, help="How many replicas. May be left out with --max-attempts."),
+        typer.Argument(metavar="N", min=0, help="Number of replicas. Optional with --max-attempts."),
     ] = None,
     most: Annotated[
-        int | None, typer.Option("--max", metavar="N", min=0, help="How many at most. Default: N.")
+        int | None, typer.Option("--max", metavar="N", min=0, help="Maximum number of replicas. Default: N.")
     ] = None,
-    max_attempts: Attempts = None,
+    max_attempts: Annotated[int | None, _option("max_attempts")] = None,
     version: options.ModelVersion = None,
     wait: Wait = True,
     as_json: options.AsJson = False,
@@ -127,9 +123,9 @@ def scale(
     token: options.Token = None,
     state_dir: options.StateDir = None,
 ) -> None:
-    """Set how many replicas a model version has, or how often its requests may be tried."""
+    """Set the number of replicas of a model version, or its maximum attempts per request."""
     if workers is None and (max_attempts is None or most is not None):
-        raise typer.BadParameter("Say how many replicas.", param_hint="N")
+        raise typer.BadParameter("The number of replicas is missing.", param_hint="N")
     given = {
         "min_worker": workers,
         "max_worker": workers if most is None else most,
@@ -137,7 +133,7 @@ def scale(
         "synchronous": "true" if wait else "false",
     }
     server = http.connect(url, token, state_dir, management=True)
-    _tell(server, "PUT", http.path("models", model, version), as_json, given)
+    _send(server, "PUT", http.path("models", model, version), as_json, given)
 
 
 def reload(
@@ -152,7 +148,7 @@ def reload(
     """Replace all replicas, each when its successor is ready; no request fails."""
     server = http.connect(url, token, state_dir, management=True)
     given = {"synchronous": "true" if wait else "false"}
-    _tell(server, "POST", http.path("models", model, version, "reload"), as_json, given)
+    _send(server, "POST", http.path("models", model, version, "reload"), as_json, given)
 
 
 def set_default(
@@ -163,9 +159,9 @@ def set_default(
     token: options.Token = None,
     state_dir: options.StateDir = None,
 ) -> None:
-    """Make a version the one that requests without a version get."""
+    """Make a version the default, which serves requests that name no version."""
     server = http.connect(url, token, state_dir, management=True)
-    _tell(server, "PUT", http.path("models", model, version, "set-default"), as_json)
+    _send(server, "PUT", http.path("models", model, version, "set-default"), as_json)
 
 
 def unregister(
@@ -176,12 +172,12 @@ def unregister(
     token: options.Token = None,
     state_dir: options.StateDir = None,
 ) -> None:
-    """Remove a model version: what runs is finished, what waits is answered with 503.
+    """Remove a model version: running requests finish, queued requests are answered with 503.
 
     The server must allow it: marq start --enable-model-http.
     """
     server = http.connect(url, token, state_dir, management=True)
-    _tell(server, "DELETE", http.path("models", model, version), as_json)
+    _send(server, "DELETE", http.path("models", model, version), as_json)
 
 
 def _describe(server: http.Api, model: str, version: str | None, **params: str) -> list[dict[str, Any]]:
@@ -189,10 +185,10 @@ def _describe(server: http.Api, model: str, version: str | None, **params: str) 
     return list(answer) if isinstance(answer, list) else []
 
 
-def _tell(
+def _send(
     server: http.Api, method: str, path: str, as_json: bool, params: dict[str, Any] | None = None
 ) -> None:
-    """Prints the server's own words."""
+    """Prints the server's answer."""
     given = {name: value for name, value in (params or {}).items() if value is not None}
     answer = server.ask(method, path, "status", params=given)
     typer.echo(json.dumps(answer, indent=2) if as_json else answer["status"])

@@ -339,15 +339,15 @@ def test_torchserves_marks_for_not_given_are_understood(api, register):
         ({"url": "plain.mar", "runtime": "java"}, "Invalid RuntimeType value: java"),
         (
             {"url": "plain.mar", "batch_size": "x"},
-            "Parameter batch_size: 'x' was given; allowed is a whole number from 1 to 10000.",
+            "Parameter batch_size: must be an integer from 1 to 10000, got 'x'",
         ),
         (
             {"url": "plain.mar", "initial_workers": "-1"},
-            "Parameter initial_workers: '-1' was given; allowed is a whole number from 0 to 10000.",
+            "Parameter initial_workers: must be an integer from 0 to 10000, got '-1'",
         ),
         (
             {"url": "plain.mar", "max_attempts": "0"},
-            "Parameter max_attempts: '0' was given; allowed is a whole number from 1 to 2147483647.",
+            "Parameter max_attempts: must be an integer from 1 to 2147483647, got '0'",
         ),
         (
             {"url": "plain.mar", "model_name": "a b"},
@@ -511,14 +511,14 @@ def test_scaling_a_model_that_cannot_start_tells_why(api, register):
     ("query", "message"),
     [
         ("min_worker=2&max_worker=1", "max_worker cannot be less than min_worker."),
-        ("min_worker=-1", "Parameter min_worker: '-1' was given; allowed is a whole number from 0 to 10000."),
+        ("min_worker=-1", "Parameter min_worker: must be an integer from 0 to 10000, got '-1'"),
         (
             "max_worker=many",
-            "Parameter max_worker: 'many' was given; allowed is a whole number from 0 to 10000.",
+            "Parameter max_worker: must be an integer from 0 to 10000, got 'many'",
         ),
         (
             "max_attempts=1.5",
-            "Parameter max_attempts: '1.5' was given; allowed is a whole number from 1 to 2147483647.",
+            "Parameter max_attempts: must be an integer from 1 to 2147483647, got '1.5'",
         ),
     ],
 )

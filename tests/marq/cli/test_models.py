@@ -61,7 +61,7 @@ def test_attempts_are_set_with_the_model_or_later(told, server):
     for arguments in ((), ("--max", "2"), ("--max", "2", "--max-attempts", "2")):
         refused = server.marq("scale", "echo", *arguments)
         assert refused.returncode == 2
-        assert "Say how many replicas." in refused.stderr
+        assert "The number of replicas is missing." in refused.stderr
 
 
 def test_describe_shows_why_replicas_cannot_be_loaded(told):

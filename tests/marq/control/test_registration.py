@@ -82,10 +82,15 @@ def refusal(kind, settings, item, **options):
 def test_the_request_wins_over_the_yaml_over_the_models_json_over_the_default(
     pack, settings, field, yaml_key, json_key, server, default
 ):
+    def given_by(request):
+        return {} if request is None else {field: request}
+
     def resolved(request=None, yaml=None, models_json=None, **given):
         pack(config={yaml_key: yaml} if yaml else None)
         models = {json_key: models_json} if models_json else None
-        return getattr(resolve(settings(models, **given), Registration("m.mar", **{field: request})), field)
+        return getattr(
+            resolve(settings(models, **given), Registration("m.mar", settings=given_by(request))), field
+        )
 
     assert resolved(request=5, yaml=6, models_json=7, **server) == 5
     assert resolved(yaml=6, models_json=7, **server) == 6
@@ -127,7 +132,7 @@ def test_what_only_the_yaml_sets(pack, settings):
 
 
 def test_a_yaml_that_sets_nothing_leaves_the_request_its_timeouts(pack, settings):
-    item = Registration(pack(config={"handler": {"labels": 3}}), response_timeout_s=7)
+    item = Registration(pack(config={"handler": {"labels": 3}}), settings={"response_timeout_s": 7})
     assert resolve(settings(), item).response_timeout_s == 7
 
 
@@ -181,10 +186,37 @@ def test_at_start_up_each_gpu_gets_a_worker(pack, settings, monkeypatch):
     assert resolve(settings(number_of_gpu=3), Registration("m.mar"), loaded_at_startup=True).min_workers == 3
 
 
-@pytest.mark.parametrize("config", [{"batchSize": 10_001}, {"minWorkers": 1, "maxWorkers": 2**31 - 1}])
-def test_sizes_that_no_host_can_serve_are_refused(pack, settings, config):
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"batchSize": 10_001}, "batchSize must be at most 10000, got 10001"),
+        ({"minWorkers": 1, "maxWorkers": 2**31 - 1}, "maxWorkers must be at most 10000, got 2147483647"),
+    ],
+)
+def test_sizes_that_no_host_can_serve_are_refused(pack, settings, config, message):
     error = refusal(errors.InvalidModel, settings(), Registration(pack(config=config)))
-    assert "allowed are 10000 and 10000 at most" in error.message
+    assert error.message == message
+
+
+MODES = {
+    "continuousBatching": True, "useJobTicket": True, "sequenceBatching": True, "sequenceMaxIdleMSec": 9,
+    "sequenceTimeoutMSec": 8, "maxNumSequence": 7, "maxSequenceJobQueueSize": 6, "parallelType": "pp",
+    "parallelLevel": 2,
+}  # fmt: skip
+
+
+def test_modes_without_effect_are_kept_with_a_warning_that_names_each(pack, settings, caplog):
+    spec = resolve(settings(), Registration(pack(config=MODES)))
+    assert (spec.continuous_batching, spec.use_job_ticket, spec.sequence_batching) == (True, True, True)
+    assert (spec.sequence_max_idle_ms, spec.sequence_timeout_ms) == (9, 8)
+    assert (spec.max_num_sequence, spec.max_sequence_job_queue_size) == (7, 6)
+    warnings = {record.getMessage() for record in caplog.records}
+    assert warnings == {f"m: {key} has no effect in marq yet" for key in MODES}
+
+
+def test_modes_that_are_switched_off_are_not_warned_of(pack, settings, caplog):
+    resolve(settings(), Registration(pack(config={"continuousBatching": False, "useJobTicket": False})))
+    assert not caplog.records
 
 
 def test_the_handler_is_the_requests_then_the_manifests_then_the_servers(pack, settings):

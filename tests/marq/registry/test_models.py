@@ -77,11 +77,11 @@ def test_scaling_changes_the_number_of_workers_alone(registry, spec, client):
 
 
 def test_the_attempts_that_are_allowed_can_be_changed_alone(registry, spec, client):
-    changed = registry.allow_attempts(spec, 7)
+    changed = registry.adjust(spec, max_attempts=7)
     assert changed == replace(spec, max_attempts=7) == registry.current(spec)
     assert announced(client)[-1] == ("scale", "1.0")
     with pytest.raises(ModelVersionNotFound):
-        registry.allow_attempts(make_spec(version="9"), 7)
+        registry.adjust(make_spec(version="9"), max_attempts=7)
 
 
 def test_a_version_that_is_gone_is_as_it_was_known(registry, spec):

@@ -60,11 +60,11 @@ def test_the_attempts_that_count_are_those_which_the_registry_allows_now(
     # Given a pool that was started with two attempts, and a request that has ended three replicas
     add(b"bad", attempts=2)
     # When five are allowed meanwhile, it is tried again
-    registry.allow_attempts(pool.model, 5)
+    registry.adjust(pool.model, max_attempts=5)
     recovery.requeue("lost", named(take("lost")), "cpu", KILLED)
     assert front() == [(b"bad", b"3")]
     # And when there is only one, no more
-    registry.allow_attempts(pool.model, 1)
+    registry.adjust(pool.model, max_attempts=1)
     recovery.requeue("lost", named(take("lost", FRONT), FRONT), "cpu", KILLED)
     assert front() == []
     assert [(letter[b"body"], letter[b"attempts"]) for letter in letters(client)] == [(b"bad", b"4")]
