@@ -3,22 +3,23 @@
 import contextlib
 import logging
 import re
-import time
 from collections.abc import Container
 from typing import Any
 
+import redis
+
 from archive.store.model_store import ModelStore
 from marq import keys
-from marq.errors import MalformedEntry, ServiceUnavailable
+from marq.errors import ServiceUnavailable
 from marq.metrics import measurements
-from marq.queue import job_records
-from marq.queue.entries import JSON_HEADERS, Reply, Request, decode
-from marq.queue.giving_up import refuse
+from marq.queue.giving_up import refusals
 from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
 
 log = logging.getLogger(__name__)
+
 CHUNK = 100  # entries that are answered at a time: their bodies may be large
+REMOVAL = "removal"  # the consumer that holds them
 
 
 def retire(registry: Registry, spec: ModelSpec, preferred: Container[str] = ()) -> None:
@@ -40,17 +41,18 @@ def _order(version: str) -> list[tuple[int, str]]:
 
 
 def clear(registry: Registry, spec: ModelSpec, job_result_ttl_s: int) -> None:
-    """Answers everything that is still queued with 503, then deletes the lanes."""
+    """Answers all queued requests with 503, then deletes the lanes. Finished jobs keep their results."""
     reason = f"Model {spec.name} version {spec.version} was unregistered before the request ran."
     error = ServiceUnavailable(reason)
     for lane in keys.lanes(spec.name, spec.version):
         while entries := registry.redis.xrange(lane, count=CHUNK):
-            pipe = registry.redis.pipeline(transaction=False)
-            for entry, fields in entries:
-                _answer(pipe, spec, lane, entry, fields, error, job_result_ttl_s * 1000)
-            pipe.xack(lane, keys.GROUP, *(entry for entry, _ in entries))
-            pipe.xdel(lane, *(entry for entry, _ in entries))
-            *_, deleted = pipe.execute(raise_on_error=False)  # a reply stream may be anything
+            _make_pending(registry.redis, lane, [entry for entry, _ in entries])
+            flat = [(entry, [part for pair in fields.items() for part in pair]) for entry, fields in entries]
+            with registry.redis.pipeline(transaction=False) as pipe:
+                for command in refusals(spec, lane, flat, error, job_result_ttl_s * 1000):
+                    pipe.execute_command(*command)
+                pipe.xdel(lane, *(entry for entry, _ in entries))
+                *_, deleted = pipe.execute(raise_on_error=False)  # a reply stream may be anything
             if isinstance(deleted, Exception):
                 raise deleted
     registry.delete_lanes(spec)
@@ -68,32 +70,8 @@ def remove_download(store: ModelStore, registry: Registry, spec: ModelSpec) -> N
         log.warning("%s cannot be removed: %s", spec.archive, error)
 
 
-def _answer(
-    pipe: Any, spec: ModelSpec, lane: str, entry: bytes, fields: dict[bytes, bytes],
-    error: ServiceUnavailable, ttl_ms: int,
-) -> None:  # fmt: skip
-    try:
-        request = decode(lane, entry, [part for pair in fields.items() for part in pair])
-    except MalformedEntry as malformed:
-        for command in refuse(spec, lane, entry, malformed):
-            pipe.execute_command(*command)
-        return
-    reply = Reply(request.id, int(error.status), error.body(), JSON_HEADERS)
-    for command in reply.commands(request.reply, request.replies):
-        pipe.execute_command(*command)
-    if request.job:
-        _finish_job(pipe, spec, request, reply, ttl_ms)
-
-
-def _finish_job(pipe: Any, spec: ModelSpec, request: Request, reply: Reply, ttl_ms: int) -> None:
-    with contextlib.suppress(UnicodeDecodeError):  # an id that no job can have been given
-        record = keys.job(spec.name, request.id.decode())
-        pipe.hsetnx(record, "queued", request.queued_ms)
-        values: dict[Any, Any] = {
-            "state": job_records.FAILED, "version": spec.version, "attempts": request.attempts,
-            "finished": int(time.time() * 1000), "status": reply.status, "headers": reply.headers,
-            "body": reply.body,
-        }  # fmt: skip
-        pipe.hset(record, mapping=values)
-        pipe.pexpire(record, ttl_ms)
-        pipe.publish(keys.finished(spec.name), request.id)
+def _make_pending(client: Any, lane: str, entries: list[bytes]) -> None:
+    """Takes entries from whoever holds them: only the holder of an entry can finish its job."""
+    with contextlib.suppress(redis.ResponseError):  # the group exists
+        client.xgroup_create(lane, keys.GROUP, id="0")
+    client.xclaim(lane, keys.GROUP, REMOVAL, 0, entries, force=True, justid=True)

@@ -1,12 +1,14 @@
 """How an entry that is given up becomes a dead letter, and the bounds that dead letters are kept in."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from marq import keys
-from marq.errors import BadRequest, MalformedEntry
+from marq.errors import BadRequest, MalformedEntry, ServiceError
 from marq.queue import scripts
-from marq.queue.entries import JSON_HEADERS, Reply, may_take_replies
+from marq.queue.entries import JSON_HEADERS, Reply, decode, may_take_replies
+from marq.queue.publishing import Publisher
 from marq.settings.retention import Retention
 
 if TYPE_CHECKING:  # settings need the limits only, and commands are quick without redis-py
@@ -69,3 +71,21 @@ def refuse(
     named = (fields.get(name, b"") for name in (b"reply", b"replies"))
     streams = (stream if may_take_replies(stream) else b"" for stream in named)
     return [*reply.commands(*streams), *bury(spec, lane, entry, replace(death, reason=error.reason))]
+
+
+def refusals(
+    spec: ModelSpec, lane: str, entries: Iterable[tuple[bytes, list[bytes]]], error: ServiceError, ttl_ms: int
+) -> list[Command]:
+    """The commands that answer entries of a lane with `error`, and remove them.
+
+    The entries (id, fields) must be pending: the result of a job is published for those alone. A job that has
+    finished already keeps its result. Malformed entries become dead letters. `ttl_ms`: of the job records.
+    """
+    publisher = Publisher(spec, "", ttl_ms)
+    commands: list[Command] = [("SCRIPT", "LOAD", scripts.PUBLISH.text)]
+    for entry, fields in entries:
+        try:
+            commands += publisher.refuse([decode(lane, entry, fields)], error)
+        except MalformedEntry as malformed:
+            commands += refuse(spec, lane, entry, malformed)
+    return commands

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 
 from marq import keys
 from marq.connections.urls import Command
-from marq.errors import DeadlineExceeded
+from marq.errors import DeadlineExceeded, ServiceError
 from marq.queue import job_records, scripts
 from marq.queue.entries import DEFAULT_TTL_MS, JSON_HEADERS, Reply, Request
 from marq.registry.spec import ModelSpec
 
 Answer = tuple[Request, Reply]
+NEVER = 0  # in the place of the time when a request started
 
 
 class Publisher:
@@ -52,17 +53,21 @@ class Publisher:
 
     def expire(self, requests: Sequence[Request]) -> list[Command]:
         """Answers requests that passed their deadline before they ran."""
-        error = DeadlineExceeded("The request passed its deadline before it ran.")
+        return self.refuse(requests, DeadlineExceeded("The request passed its deadline before it ran."))
+
+    def refuse(self, requests: Sequence[Request], error: ServiceError) -> list[Command]:
+        """Answers requests that never run with an error."""
         replies = [Reply(r.id, error.status, error.body(), JSON_HEADERS) for r in requests]
-        return self.commands(list(zip(requests, replies, strict=True)), 0)
+        return self.commands(list(zip(requests, replies, strict=True)), NEVER)
 
     def _publish(self, jobs: list[Answer], started_ms: int) -> Command:
         script_keys: list[str] = []
         arguments: list[object] = []
         for request, reply in jobs:
+            attempts = int(request.attempts) + (started_ms != NEVER)
             script_keys += (request.lane, keys.job(self._spec.name, request.id.decode()))
             arguments += (
-                request.entry, request.id, _state(reply, started_ms), int(request.attempts) + 1,
+                request.entry, request.id, _state(reply, started_ms), attempts,
                 request.queued_ms, started_ms or "", reply.status, reply.headers, reply.body,
             )  # fmt: skip
         return scripts.PUBLISH.call(
@@ -72,7 +77,7 @@ class Publisher:
 
 
 def _state(reply: Reply, started_ms: int) -> str:
-    if not started_ms:
+    if started_ms == NEVER and reply.status == DeadlineExceeded.status:
         return job_records.EXPIRED
     return job_records.SUCCEEDED if reply.status < 400 else job_records.FAILED
 

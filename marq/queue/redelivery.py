@@ -1,7 +1,8 @@
 """Moves entries back to the front of the queue."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from marq import keys
 from marq.connections.blocking import Connection
@@ -11,17 +12,41 @@ from marq.queue.entries import Request
 from marq.registry.spec import ModelSpec
 
 
+class Spent(NamedTuple):
+    """An entry that has had its last attempt. It stays pending, for the caller to answer."""
+
+    lane: str
+    entry: bytes
+    attempts: int
+    fields: list[bytes]
+
+
+def requeue(
+    connection: Connection, spec: ModelSpec, consumer: str, max_attempts: int, running: Iterable[str] = ()
+) -> list[Spent]:
+    """Moves all entries that a consumer holds to the front of the queue. Raises redis.RedisError.
+
+    `running` (each "LANE ENTRY") are those that the consumer was running: each counts one more attempt.
+    Returns those of them that have had `max_attempts`.
+    """
+    lanes = keys.lanes(spec.name, spec.version)
+    spent = connection.run(
+        scripts.REQUEUE,
+        [lanes[0], *lanes],
+        *(keys.GROUP, consumer, max_attempts, keys.job(spec.name, ""), *running),
+    )
+    return [Spent(lane.decode(), entry, attempts, fields) for lane, entry, attempts, fields in spent]
+
+
 def put_back(connection: Connection, spec: ModelSpec, consumer: str, rows: Sequence[Request]) -> None:
     """Moves rows that a consumer holds and has not begun to the front. Raises redis.RedisError."""
     by_lane: defaultdict[str, list[bytes]] = defaultdict(list)
     for row in rows:
         by_lane[row.lane].append(row.entry)
-    aside, lanes = aside_name(consumer), keys.lanes(spec.name, spec.version)
+    aside = aside_name(consumer)
     claims = [("XCLAIM", lane, keys.GROUP, aside, 0, *entries, "JUSTID") for lane, entries in by_lane.items()]
     connection.pipeline(claims)
-    connection.run(
-        scripts.REQUEUE, [lanes[0], *lanes], keys.GROUP, aside, spec.max_attempts, keys.job(spec.name, ""),
-    )  # fmt: skip
+    requeue(connection, spec, aside, spec.max_attempts)
 
 
 def still_wanted(connection: Connection, consumer: str, rows: Sequence[Request]) -> list[Request]:

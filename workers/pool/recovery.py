@@ -2,7 +2,6 @@
 
 import logging
 import os
-import time
 
 from marq import keys
 from marq.connections.blocking import Connection
@@ -11,8 +10,9 @@ from marq.errors import MalformedEntry, ServiceUnavailable
 from marq.queue import scripts
 from marq.queue.consumers import consumer_name, pool_of
 from marq.queue.entries import Reply, Request, decode
-from marq.queue.giving_up import Death, bury, refuse
+from marq.queue.giving_up import Death, bury, refusals, refuse
 from marq.queue.publishing import Publisher
+from marq.queue.redelivery import Spent, requeue
 from marq.registry.liveness import Patience
 from marq.registry.models import Registry
 from workers.handler import replies as responses
@@ -48,12 +48,8 @@ class Recovery:
         answered with 500 `Worker died.` and goes to the dead letters with what is known of the replica's end.
         """
         most_attempts = self._registry.current(self._model).max_attempts
-        spent = self._connection.run(
-            scripts.REQUEUE, [self._lanes[0], *self._lanes], keys.GROUP, consumer,
-            most_attempts, keys.job(self._model.name, ""), *running,
-        )  # fmt: skip
-        for lane, entry, attempts, fields in spent:
-            self._give_up(lane.decode(), entry, attempts, fields, device, ending)
+        for spent in requeue(self._connection, self._model, consumer, most_attempts, running):
+            self._give_up(spent, device, ending)
 
     def requeue_lost(self, alive: set[str]) -> None:
         """Does the same for consumers whose pool is not heard of any more, and for this pool's old ones."""
@@ -69,22 +65,10 @@ class Recovery:
 
     def refuse_waiting(self, reason: str) -> None:
         """Answers what waits with 503, for a model that cannot be loaded. Raises redis.RedisError."""
-        lanes = self._lanes
+        lanes, error = self._lanes, ServiceUnavailable(reason)
         read = ("XREADGROUP", "GROUP", keys.GROUP, self._own, "COUNT", MOST_REFUSED, "STREAMS", *lanes)
         for lane, entries in self._connection.execute(*read, *(">" for _ in lanes)) or ():
-            for entry, fields in entries:
-                self._refuse(lane.decode(), entry, fields, reason)
-
-    def _refuse(self, lane: str, entry: bytes, fields: list[bytes], reason: str) -> None:
-        try:
-            request = decode(lane, entry, fields)
-        except MalformedEntry as error:
-            self._connection.pipeline(refuse(self._model, lane, entry, error))
-            return
-        replies = responses.failures([request], 503, reason, ServiceUnavailable.type)
-        publisher = Publisher(self._model, "", self._ttl_ms)
-        self._connection.load_scripts(scripts.ALL.values())
-        self._connection.pipeline(publisher.commands([(request, replies[0])], int(time.time() * 1000)))
+            self._connection.pipeline(refusals(self._model, lane.decode(), entries, error, self._ttl_ms))
 
     def _consumers(self) -> set[str]:
         found: set[str] = set()
@@ -106,16 +90,14 @@ class Recovery:
             for item in self._registry.redis.xpending_range(lane, keys.GROUP, "-", "+", 10_000, consumer)
         ]
 
-    def _give_up(
-        self, lane: str, entry: bytes, attempts: int, fields: list[bytes], device: str, ending: Ending
-    ) -> None:
-        reason = f"given up after {attempts} attempts: {ending.overdue or ending.line}"
-        death = Death(reason, attempts, device, ending.cause, "\n".join(ending.printed))
+    def _give_up(self, spent: Spent, device: str, ending: Ending) -> None:
+        reason = f"given up after {spent.attempts} attempts: {ending.overdue or ending.line}"
+        death = Death(reason, spent.attempts, device, ending.cause, "\n".join(ending.printed))
         self._connection.load_scripts(scripts.ALL.values())
         try:
-            commands = self._answer_and_bury(decode(lane, entry, fields), death)
+            commands = self._answer_and_bury(decode(spent.lane, spent.entry, spent.fields), death)
         except MalformedEntry as error:
-            commands = refuse(self._model, lane, entry, error, death)
+            commands = refuse(self._model, spent.lane, spent.entry, error, death)
         # A transaction: whoever dies meanwhile leaves neither a letter without an answer, nor the reverse.
         *_, done = self._connection.pipeline([("MULTI",), *commands, ("EXEC",)])
         if isinstance(done, Exception):

@@ -12,7 +12,6 @@ from types import FrameType
 
 import redis
 
-from marq import keys
 from marq.connections.background import Sender
 from marq.connections.blocking import Connection
 from marq.connections.urls import Command
@@ -20,6 +19,7 @@ from marq.queue import scripts
 from marq.queue.consumers import consumer_name
 from marq.queue.entries import Request
 from marq.queue.publishing import Publisher
+from marq.queue.redelivery import requeue
 from workers import scoreboard
 from workers.handler.call import HandlerCall
 from workers.handler.measurements import Collector
@@ -137,11 +137,7 @@ class Replica:
                 self._connection.load_scripts(scripts.ALL.values())
                 self._connection.send(self._outgoing)
                 self._outgoing = []
-                lanes = keys.lanes(self._model.name, self._model.version)
-                self._connection.run(
-                    scripts.REQUEUE, [lanes[0], *lanes], keys.GROUP, self._consumer,
-                    self._model.max_attempts, keys.job(self._model.name, ""),
-                )  # fmt: skip
+                requeue(self._connection, self._model, self._consumer, self._model.max_attempts)
                 self._batcher.reset()
                 return
             except redis.RedisError as error:

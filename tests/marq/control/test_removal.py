@@ -1,0 +1,81 @@
+"""How the requests of a version end that is unregistered."""
+
+import json
+
+import pytest
+
+from marq import keys
+from marq.control.removal import clear
+from marq.queue.entries import decode_replies
+
+LANE = keys.lane("echo", "1.0")
+TTL_S = 60
+
+
+def record(client, job: str) -> dict[str, str]:
+    stored = client.hgetall(keys.job("echo", job))
+    return {name.decode(): value.decode() for name, value in stored.items()}
+
+
+def add(client, **fields) -> bytes:
+    entry: bytes = client.xadd(LANE, {"body": "x", **fields})
+    return entry
+
+
+def test_a_job_that_has_succeeded_keeps_its_result(registry, client, spec):
+    # Given a job that has succeeded, whose id a producer has queued a second time
+    done = {"state": "succeeded", "status": 200, "body": "the answer", "version": "1.0"}
+    client.hset(keys.job("echo", "1"), mapping=done)
+    add(client, id="1", job="1")
+    # When the version is unregistered
+    registry.unregister(spec)
+    clear(registry, spec, TTL_S)
+    # Then the result is still the first one
+    assert record(client, "1") == {name: str(value) for name, value in done.items()}
+    assert not client.exists(LANE)
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["queued", "held by a lost replica"])
+def test_a_job_that_has_not_run_fails_with_503(registry, client, spec, held):
+    # Given a queued job, and a subscriber to the ends of jobs
+    add(client, id="1", job="1", attempts=1)
+    if held:
+        client.xreadgroup(keys.GROUP, "lost", {LANE: ">"})
+    listener = client.pubsub(ignore_subscribe_messages=True)
+    listener.subscribe(keys.finished("echo"))
+    listener.get_message(timeout=5)
+    # When the version is unregistered
+    registry.unregister(spec)
+    clear(registry, spec, TTL_S)
+    # Then the job has failed, once, and says so
+    stored = record(client, "1")
+    assert (stored["state"], stored["status"], stored["attempts"]) == ("failed", "503", "1")
+    assert json.loads(stored["body"])["message"].startswith("Model echo version 1.0 was unregistered")
+    assert 0 < client.ttl(keys.job("echo", "1")) <= TTL_S
+    assert listener.get_message(timeout=5)["data"] == b"1"
+
+
+def test_a_prediction_that_has_not_run_is_answered_with_503(registry, client, spec):
+    add(client, id="1", reply="answers")
+    clear(registry, spec, TTL_S)
+    [(_, fields)] = client.xrange("answers")
+    [reply] = decode_replies([part for pair in fields.items() for part in pair])
+    assert (reply.id, reply.status) == (b"1", 503)
+
+
+def test_more_than_a_chunk_of_requests_and_malformed_ones_end_too(registry, client, spec):
+    for number in range(250):
+        add(client, id=str(number), job="1")
+    client.xadd(LANE, {"no": "body"})
+    clear(registry, spec, TTL_S)
+    assert {record(client, str(number))["state"] for number in range(250)} == {"failed"}
+    assert client.xlen(keys.dead_letters("echo")) == 1
+    assert not client.exists(LANE)
+
+
+def test_a_lane_whose_group_is_gone_is_cleared_as_well(registry, client, spec):
+    client.delete(LANE)
+    add(client, id="1", job="1")
+    client.script_flush()
+    clear(registry, spec, TTL_S)
+    assert record(client, "1")["state"] == "failed"
