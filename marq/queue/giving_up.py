@@ -2,18 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from marq import keys
+from marq.connections.urls import Command
 from marq.errors import BadRequest, MalformedEntry, ServiceError
 from marq.queue import scripts
 from marq.queue.entries import JSON_HEADERS, Reply, decode, may_take_replies
 from marq.queue.publishing import Publisher
+from marq.registry.spec import ModelSpec
 from marq.settings.retention import Retention
-
-if TYPE_CHECKING:  # settings need the limits only, and commands are quick without redis-py
-    from marq.connections.urls import Command
-    from marq.registry.spec import ModelSpec
 
 # With these fields a letter begins, in this order; the others are the entry's own.
 ABOUT = ("reason", "version", "lane", "entry", "attempts", "device", "ending", "log")
@@ -34,9 +31,7 @@ class Death:
 UNTRIED = Death("")
 
 
-def bury(
-    spec: "ModelSpec", lane: str, entry: bytes, death: Death, acknowledge: bool = True
-) -> "list[Command]":
+def bury(spec: ModelSpec, lane: str, entry: bytes, death: Death, acknowledge: bool = True) -> list[Command]:
     """The commands that move an entry to its model's dead letters, in one atomic step.
 
     A job that waits in it has failed then, with 400 and the reason. Without `acknowledge` entry and job stay
@@ -59,8 +54,8 @@ def bury(
 
 
 def refuse(
-    spec: "ModelSpec", lane: str, entry: bytes, error: MalformedEntry, death: Death = UNTRIED
-) -> "list[Command]":
+    spec: ModelSpec, lane: str, entry: bytes, error: MalformedEntry, death: Death = UNTRIED
+) -> list[Command]:
     """The commands that answer an entry which is no request with 400, as far as it tells where, and bury it.
 
     The answer first: whoever dies in between leaves it to be given once more.
