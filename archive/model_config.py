@@ -28,10 +28,10 @@ class Torchrun:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Each value is None where the file does not set it, so that the reader can decide what comes next.
+    """Each value is None where the file does not set it, so that the caller can take the next default.
 
-    Values have TorchServe's bounds applied: what it raises to a minimum is raised, and a value that means
-    "unset" to it (such as `maxBatchDelay: 0`) is None. A value of a wrong type or beyond its bounds is
+    Values have TorchServe's bounds applied: values that it raises to a minimum are raised, and a value that
+    it reads as "unset" (such as `maxBatchDelay: 0`) is None. A value of a wrong type or beyond its bounds is
     ignored with one text in `warnings`. Whether devices exist is not checked here.
     """
 
@@ -65,8 +65,8 @@ class ModelConfig:
     # Keys that TorchServe does not know.
     batching: str = "adaptive"  # or fixed: wait for the whole batch delay, as TorchServe does
     max_attempts: int | None = None
-    max_requests_per_replica: int | None = None  # a replica is replaced after so many
-    max_replica_memory_mb: int | None = None  # or when it has grown to so much
+    max_requests_per_replica: int | None = None  # requests after which a replica is replaced
+    max_replica_memory_mb: int | None = None  # memory above which a replica is replaced
 
     @classmethod
     def parse(cls, text: str | bytes, name: str = "model-config.yaml") -> "ModelConfig":
@@ -197,7 +197,7 @@ def _read(rules: dict[str, _Rule], raw: dict[Any, Any], prefix: str, warnings: l
         try:
             value = rule.convert(raw[key])
         except ValueError:
-            warnings.append(f"{prefix}{key}: {str(raw[key])[:100]!r} is ignored; allowed is {rule.allowed}.")
+            warnings.append(f"{prefix}{key}: {str(raw[key])[:100]!r} is ignored; it must be {rule.allowed}.")
         else:
             if value is not None:
                 values[rule.field] = value
@@ -230,7 +230,7 @@ def _place(error: Exception) -> str:
 
 
 def _check_size(raw: object, name: str) -> None:
-    """Aliases let a short YAML stand for an endless value, which only whoever copies it would notice."""
+    """Aliases let a short YAML stand for an endless value, which would show only when it is copied."""
     waiting, seen = [raw], 0
     while waiting:
         value = waiting.pop()

@@ -1,4 +1,4 @@
-"""The parameters of the management API, and the documents about them."""
+"""The parameters of the management API, and their OpenAPI descriptions."""
 
 import inspect
 import json

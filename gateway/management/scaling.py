@@ -13,7 +13,7 @@ from marq.registry.spec import SETTINGS, ModelSpec
 
 
 class Scaling:
-    """The handlers; `refresh` makes this gateway use what has changed.
+    """The handlers; `refresh` makes this gateway read the registry again.
 
     Method names and their first lines appear in the OpenAPI document.
     """

@@ -46,7 +46,7 @@ class Registration:
 def resolve(settings: Settings, registration: Registration, loaded_at_startup: bool = False) -> ModelSpec:
     """Finds (or downloads) and reads the archive. Raises ServiceError; a download is then removed again.
 
-    At start-up the name may come from the file, and a URL's file that is in the model store already is used.
+    At start-up the file may give the name, and a file that was downloaded earlier is used again.
     """
     _check_request(registration)
     store = model_store(settings)
@@ -65,7 +65,7 @@ def resolve(settings: Settings, registration: Registration, loaded_at_startup: b
 
 
 def model_store(settings: Settings) -> ModelStore:
-    """The model store, and what may be downloaded into it."""
+    """The model store, with the URLs from which it may download."""
     return ModelStore(settings.model_store, settings.allowed_urls.split(","))
 
 
@@ -76,9 +76,9 @@ def _check_request(registration: Registration) -> None:
         _check("model name", registration.model_name, NAME)
 
 
-def _check(what: str, text: str, allowed: re.Pattern[str]) -> None:
+def _check(subject: str, text: str, allowed: re.Pattern[str]) -> None:
     if not allowed.fullmatch(text):
-        raise errors.BadRequest(f"Invalid {what}: {text[:200]!r}. It must match ^{allowed.pattern}$")
+        raise errors.BadRequest(f"Invalid {subject}: {text[:200]!r}. It must match ^{allowed.pattern}$")
 
 
 def _check_runtime(runtime: object) -> None:
@@ -94,7 +94,7 @@ def _check_sizes(spec: ModelSpec) -> None:
 
 @contextlib.contextmanager
 def _as_service_errors(url: str) -> Iterator[None]:
-    """Archive errors as a client sees them: TorchServe's text first, what was wrong on the next line."""
+    """Archive errors as a client sees them: TorchServe's text first, the cause on the next line."""
     try:
         yield
     except ArchiveError as error:

@@ -63,7 +63,7 @@ def _set_defaults(settings: Settings, registry: Registry, loaded: Iterable[Model
 
 
 class JoinedRegistry(Registry):
-    """A registry in which a version that is put again with the same settings keeps its size."""
+    """A registry in which a version keeps its size and generation when the same settings are put again."""
 
     def put(self, spec: ModelSpec) -> None:
         """Adds a version, or replaces its settings if they differ from the stored ones."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 @dataclass(frozen=True)
 class Setting:
-    """What marq knows about a setting besides its value; an empty name means that it is not offered there.
+    """The facts about a setting besides its value; an empty name means that it is not offered there.
 
     The first two facts must be given, so that no field can be forgotten when replicas are compared.
     """

@@ -1,4 +1,4 @@
-"""The settings of one model version, each with everything that marq knows about it."""
+"""The settings of one model version, each with all facts about it."""
 
 import json
 from dataclasses import asdict, dataclass, field

@@ -126,7 +126,7 @@ def test_a_value_of_a_wrong_type_is_ignored_with_a_warning_that_names_it(line):
     config = ModelConfig.parse(line)
     (warning,) = config.warnings
     assert warning.startswith(line.partition(" ")[0])
-    assert "allowed is" in warning
+    assert "it must be " in warning
     assert dataclasses.replace(config, raw={}, warnings=()) == ModelConfig()
 
 
@@ -148,7 +148,7 @@ def test_torchrun_sets_the_parallel_level():
     assert config.torchrun == Torchrun(nproc_per_node=4, omp_num_threads=3)
     assert config.warnings == (
         "torchrun: unsupported parameter other",
-        "torchrun.nnodes: 'a' is ignored; allowed is an integer of at least 1.",
+        "torchrun.nnodes: 'a' is ignored; it must be an integer of at least 1.",
     )
 
 

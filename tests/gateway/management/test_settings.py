@@ -47,7 +47,8 @@ def test_describe_has_torchserves_keys_before_marqs():
     shown = list(description(SPEC, [], 0, gpus=1))
     order = [setting.describe for setting in DESCRIBED if setting.torchserve]
     assert shown[: len(order)] == order
-    assert shown[len(order) :] == ["workers", "jobQueueStatus", "maxAttempts"]
+    own = [setting.describe for setting in DESCRIBED if not setting.torchserve]
+    assert shown[len(order) :] == ["workers", "jobQueueStatus", *own]
 
 
 @pytest.mark.parametrize("setting", PARAMETERS, ids=lambda setting: setting.api)

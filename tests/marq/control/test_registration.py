@@ -8,7 +8,7 @@ from marq import errors
 from marq.connections import clients
 from marq.control import registration
 from marq.control.registration import Registration, resolve
-from marq.control.startup import load_startup_models, startup_registrations
+from marq.control.startup import JoinedRegistry, load_startup_models, startup_registrations
 from marq.registry.models import Registry
 from marq.settings.fields import Settings
 
@@ -382,6 +382,23 @@ def test_a_restart_takes_the_new_configuration(pack, settings, registry):
     load_startup_models(settings(models="m.mar"), registry)
     pack(config={"batchSize": 4})
     load_startup_models(settings(models="m.mar"), registry)
+    assert registry.models().get("m").batch_size == 4
+
+
+def test_a_server_that_joins_keeps_the_size_and_the_generation(pack, settings, registry):
+    # Given a model that was loaded at start-up, then scaled and reloaded
+    given = settings(models=pack())
+    load_startup_models(given, registry)
+    registry.scale(registry.models().get("m"), 5, 6)
+    registry.reload(registry.models().get("m"))
+    # When another server joins with the same settings
+    load_startup_models(given, JoinedRegistry(registry.redis))
+    # Then the model stays as it is
+    spec = registry.models().get("m")
+    assert (spec.min_workers, spec.max_workers, spec.generation) == (5, 6, 1)
+    # But other settings count
+    pack(config={"batchSize": 4})
+    load_startup_models(given, JoinedRegistry(registry.redis))
     assert registry.models().get("m").batch_size == 4
 
 

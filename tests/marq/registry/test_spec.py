@@ -51,7 +51,13 @@ def test_a_description_is_one_sentence(setting):
 @each_setting
 def test_only_integers_are_parameters_of_the_api(setting):
     assert not setting.api or setting.type is int
-    assert setting.api or not setting.changeable
+
+
+@each_setting
+def test_a_change_of_a_registered_model_keeps_its_replicas(setting):
+    if setting.changeable:
+        assert setting.api
+        assert not setting.replaces_replicas
 
 
 @each_setting
