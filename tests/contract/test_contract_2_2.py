@@ -201,9 +201,10 @@ def test_outcome_asynchronous(register):
     assert status(register(url="plain.mar", synchronous="false"), 202) == "Processing worker updates..."
 
 
-def test_outcome_fewer_running_than_the_minimum(register):
+def test_outcome_fewer_running_than_the_minimum(register, management):
     answer = register(url="one_of_two.mar", initial_workers=2)
     assert status(answer, 206) == "Workers scaling in progress..."
+    assert management.get("/v1/models/new").json()["ready"]
 
 
 @pytest.mark.parametrize(("name", "code"), [("broken", 500), ("hungry", 507)])

@@ -18,6 +18,8 @@ def models(management):
         pytest.param("limit=-1", ["a", "b", "c", "tell"], None, id="limit below 0 is 100"),
         pytest.param("limit=101", ["a", "b", "c", "tell"], None, id="limit above 100 is 100"),
         pytest.param("next_page_token=-3", ["a", "b", "c", "tell"], None, id="token below 0 is 0"),
+        pytest.param("next_page_token=", ["a", "b", "c", "tell"], None, id="an empty token is 0"),
+        pytest.param("limit=4&next_page_token=4", [], None, id="behind the last model is an empty page"),
         pytest.param("limit=3", ["a", "b", "c"], "3", id="a full page has a token"),
         pytest.param("limit=3&next_page_token=3", ["tell"], None, id="the last page has none"),
         pytest.param(

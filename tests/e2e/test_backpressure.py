@@ -29,12 +29,15 @@ def burst(server: RunningServer, count: int) -> list[httpx.Response]:
         return list(executor.map(lambda _: server.predict("slow", b"x"), range(count)))
 
 
+def slowest(answers: list[httpx.Response]) -> float:
+    return max(answer.elapsed.total_seconds() for answer in answers)
+
+
 def drained(server: RunningServer) -> bool:
     return server.predict("slow", b"x").status_code == 200
 
 
 def test_what_is_over_the_limit_is_refused_at_once_and_the_rest_is_answered(server: RunningServer) -> None:
-    began = time.monotonic()
     answers = burst(server, 4 * LIMIT)
     accepted = [answer for answer in answers if answer.status_code == 200]
     refused = [answer for answer in answers if answer.status_code == 503]
@@ -43,7 +46,7 @@ def test_what_is_over_the_limit_is_refused_at_once_and_the_rest_is_answered(serv
     assert LIMIT <= len(accepted) <= 2 * LIMIT + 4
     assert {answer.text for answer in accepted} == {"done"}
     assert "jobQueueSize allows 10" in refused[0].json()["message"]
-    assert max(answer.elapsed.total_seconds() for answer in refused) < 0.45 < time.monotonic() - began
+    assert slowest(refused) < slowest(accepted) / 2  # the replica works for 5 s at least
 
 
 def test_a_refusal_tells_when_to_try_again_from_the_rate_of_the_last_seconds(server: RunningServer) -> None:
