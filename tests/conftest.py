@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 import support
+from shared_server import SharedServer
 from support import RunningServer
 
 from archive.packing.writer import ArchiveSpec, write
@@ -58,6 +59,22 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServ
         server.ask_to_stop()
     for server in servers:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServer]:
+    """The one server of this process for all modules whose subject is not the server itself."""
+    store, directory = tmp_path_factory.mktemp("shared-store"), tmp_path_factory.mktemp("shared-server")
+    server = support.start_server(directory, store, [], ["--disable-token-auth", "--enable-model-api"], {})
+    yield SharedServer(server, store)
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def serve_models(shared_server: SharedServer) -> Iterator[Callable[..., RunningServer]]:
+    """Serves archives with the shared server until the module ends: serve_models(folder, ["noop.mar"])."""
+    yield shared_server.serve
+    shared_server.clear()
 
 
 MakeArchive = Callable[..., Path]

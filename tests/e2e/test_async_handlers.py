@@ -16,13 +16,13 @@ TEXT = {"content-type": "text/plain"}
 
 
 @pytest.fixture(scope="module")
-def server(start_server, make_archive, tmp_path_factory) -> RunningServer:
+def server(serve_models, make_archive, tmp_path_factory) -> RunningServer:
     store: Path = tmp_path_factory.mktemp("store")
     config = {"minWorkers": 1, "maxWorkers": 1, "asyncCommunication": True, "responseTimeout": 1}
     make_archive(store, "sleeper", handlers.ASYNC, config)
     make_archive(store, "plain", handlers.ECHO, config)
     make_archive(store, "undeclared", handlers.ASYNC, {**config, "asyncCommunication": False})
-    running: RunningServer = start_server(store)
+    running: RunningServer = serve_models(store)
     for model in ("sleeper", "plain", "undeclared"):
         running.wait_until_ready(model)
     return running

@@ -13,11 +13,11 @@ BODIES = ["fine"] * 4 + ["poison"] + ["fine"] * 3
 
 
 @pytest.fixture(scope="module")
-def server(start_server, make_archive, tmp_path_factory) -> RunningServer:
+def server(serve_models, make_archive, tmp_path_factory) -> RunningServer:
     store: Path = tmp_path_factory.mktemp("store")
     config = {"batchSize": 8, "maxBatchDelay": 500, "batching": "fixed", "maxAttempts": 2}
     make_archive(store, "poison", handlers.POISON, config)
-    running: RunningServer = start_server(store, models=[], enable_model_api=True)
+    running: RunningServer = serve_models(store, [])
     registered = httpx.post(
         f"{running.management}/models",
         params={"url": "poison.mar", "initial_workers": 1, "max_attempts": 1},

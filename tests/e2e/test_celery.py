@@ -15,10 +15,10 @@ CELERY = Path(sys.executable).with_name("celery")
 
 
 @pytest.fixture(scope="module")
-def server(start_server, make_archive, tmp_path_factory) -> RunningServer:
+def server(serve_models, make_archive, tmp_path_factory) -> RunningServer:
     store: Path = tmp_path_factory.mktemp("store")
     make_archive(store, "echo", handlers.ECHO, {"minWorkers": 2, "maxWorkers": 2})
-    running: RunningServer = start_server(store)
+    running: RunningServer = serve_models(store)
     running.wait_until_ready("echo", 2)
     return running
 

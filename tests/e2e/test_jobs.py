@@ -18,12 +18,12 @@ JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def server(start_server, make_archive, tmp_path_factory) -> RunningServer:
+def server(serve_models, make_archive, tmp_path_factory) -> RunningServer:
     store: Path = tmp_path_factory.mktemp("store")
     config = {"batchSize": 8, "maxBatchDelay": 5, "minWorkers": 1, "maxWorkers": 1}
     make_archive(store, "echo", handlers.ECHO, config)
     make_archive(store, "slow", handlers.SLOW, {"minWorkers": 1, "maxWorkers": 1})
-    running: RunningServer = start_server(store)
+    running: RunningServer = serve_models(store)
     running.wait_until_ready("echo")
     running.wait_until_ready("slow")
     return running

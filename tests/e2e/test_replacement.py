@@ -31,13 +31,13 @@ def mood(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(start_server, make_archive, tmp_path_factory, mood) -> RunningServer:
+def server(serve_models, make_archive, tmp_path_factory, mood) -> RunningServer:
     store: Path = tmp_path_factory.mktemp("store")
     make_archive(store, "square", handlers.SQUARE, {"minWorkers": 2, "maxWorkers": 2, "batchSize": 4})
     moody = {"minWorkers": 1, "maxWorkers": 1, "maxRetryTimeoutInSec": 1}
     make_archive(store, "moody", MOODY.format(path=str(mood)), moody)
     mood.write_text("ill")
-    running: RunningServer = start_server(store)
+    running: RunningServer = serve_models(store)
     running.wait_until_ready("square", 2)
     return running
 

@@ -25,15 +25,17 @@ def handle(data, context):  # noqa: ARG001 - all handlers are called with it
 
 
 @pytest.fixture(scope="module")
-def server(start_server, make_archive, tmp_path_factory):
+def server(serve_models, make_archive, tmp_path_factory):
     store = tmp_path_factory.mktemp("store")
-    with zipfile.ZipFile(make_archive(store, "paths", SOURCE), "a") as packed:
+    with zipfile.ZipFile(
+        make_archive(store, "paths", SOURCE, {"minWorkers": 1, "maxWorkers": 1}), "a"
+    ) as packed:
         packed.writestr("archive_data.py", "NAME = 'data'")
         packed.writestr("gateway.py", "NAME = 'its own gateway'")
         packed.writestr("archive/table.csv", "1,2")
     with zipfile.ZipFile(make_archive(store, "shadow", SOURCE), "a") as packed:
         packed.writestr("marq/__init__.py", "")
-    started = start_server(store, ["paths.mar"], ["--disable-token-auth", "--enable-model-api"])
+    started = serve_models(store, ["paths.mar"])
     started.wait_until_ready("paths")
     return started
 

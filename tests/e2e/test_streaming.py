@@ -17,7 +17,7 @@ WHOLE = "0.0 0.1 0.2 0.end"
 
 
 @pytest.fixture(scope="module")
-def server(start_server, make_archive, tmp_path_factory) -> RunningServer:
+def server(serve_models, make_archive, tmp_path_factory) -> RunningServer:
     store: Path = tmp_path_factory.mktemp("store")
     make_archive(store, "stream", handlers.STREAM, {"minWorkers": 1, "maxWorkers": 1, "maxAttempts": 2})
     make_archive(
@@ -27,7 +27,7 @@ def server(start_server, make_archive, tmp_path_factory) -> RunningServer:
     make_archive(
         store, "impatient", handlers.STREAM, {"minWorkers": 1, "maxWorkers": 1, "clientTimeoutInMills": 5000}
     )
-    running: RunningServer = start_server(store)
+    running: RunningServer = serve_models(store)
     for model in ("stream", "together", "impatient"):
         running.wait_until_ready(model)
     return running

@@ -1,16 +1,16 @@
-"""One server for all examples; each registers its model there."""
+"""One server for all examples, which other tests share; each registers its model there."""
 
 import importlib
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
-import support
+from shared_server import SharedServer
 from support import RunningServer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -22,43 +22,28 @@ class Host:
 
     server: RunningServer
     store: Path
-    registered: list[str] = field(default_factory=list)
 
     def register(self, archive: Path) -> str:
         """Registers an archive of the store with one replica; returns the model's name when it is ready."""
         query = {"url": archive.name, "initial_workers": 1, "synchronous": "true"}
         answer = httpx.post(f"{self.server.management}/models", params=query, timeout=60)
         assert answer.status_code == 200, f"{answer.text}\n{self._model_log()}"
-        self.registered.append(archive.name.partition(".")[0])
-        return self.registered[-1]
+        return archive.name.partition(".")[0]
 
     def predict(self, model: str, body: bytes = b"", content_type: str | None = None, **options: Any) -> Any:
         headers = {"Content-Type": content_type} if content_type else {}
         return self.server.predict(model, body, headers={**headers, **options.pop("headers", {})}, **options)
-
-    def unregister_all(self) -> None:
-        while self.registered:
-            httpx.delete(f"{self.server.management}/models/{self.registered.pop()}", timeout=30)
 
     def _model_log(self) -> str:
         log = self.server.state_dir / "logs/model_log.log"
         return log.read_text() if log.is_file() else self.server.log.read_text()
 
 
-@pytest.fixture(scope="session")
-def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    store = tmp_path_factory.mktemp("examples-store")
-    directory = tmp_path_factory.mktemp("examples-server")
-    server = support.start_server(directory, store, [], ["--disable-token-auth", "--enable-model-api"], {})
-    yield Host(server, store)
-    server.stop()
-
-
 @pytest.fixture(scope="module")
-def host(_server: Host) -> Iterator[Host]:
+def host(shared_server: SharedServer) -> Iterator[Host]:
     """The server; what a module registers is unregistered at its end."""
-    yield _server
-    _server.unregister_all()
+    yield Host(shared_server.server, shared_server.store)
+    shared_server.clear()
 
 
 @pytest.fixture(scope="module")

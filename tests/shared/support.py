@@ -50,6 +50,7 @@ class RunningServer:
     metrics: str
     log: Path
     environment: dict[str, str] = field(default_factory=dict)
+    model_log_start: int = 0  # what is before it, another module's models have written
     _asked_to_stop: bool = False
 
     @property
@@ -85,7 +86,8 @@ class RunningServer:
 
     @property
     def model_log(self) -> str:
-        return (self.state_dir / "logs" / "model_log.log").read_text()
+        log = self.state_dir / "logs" / "model_log.log"
+        return log.read_text()[self.model_log_start :] if log.exists() else ""
 
     def marq(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs a `marq` command against this server."""

@@ -18,10 +18,10 @@ def handle(data, context):  # noqa: ARG001 - all handlers are called with it
 
 
 @pytest.fixture(scope="module")
-def server(start_server, make_archive, tmp_path_factory):
+def server(serve_models, make_archive, tmp_path_factory):
     store = tmp_path_factory.mktemp("store")
     make_archive(store, "echo", ECHO, config={"minWorkers": 1, "maxWorkers": 1})
-    server = start_server(store)
+    server = serve_models(store)
     server.wait_until_ready("echo")
     return server
 
