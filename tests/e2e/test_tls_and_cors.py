@@ -98,6 +98,7 @@ def test_all_addresses_answer_over_tls_also_on_the_short_cut_of_predictions(
         httpx.get(server.inference.replace("https", "http") + "/ping")
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.*is deprecated:DeprecationWarning")
 def test_old_versions_of_tls_are_refused(run_marq, store, pair):
     server = run_marq(store, *pem(pair))
     old = trusting(pair)
