@@ -22,6 +22,7 @@ LOOK_EVERY_S = 0.2
 IDLE_AT_ONCE = 100  # of the models that nothing is known to wait for, at one look
 FULL_AT = 0.9  # of Redis's `maxmemory`: what is left is for replies and acknowledgements
 LOW_ON_MEMORY = "Redis has used {used} of {limit} bytes of memory (maxmemory); new requests would not fit."
+AT_A_TIME = 20  # models in one call: a script holds up all other commands
 MEASURED = 100  # nodes of a lane, from which Redis estimates its size
 
 
@@ -69,7 +70,7 @@ class Backlogs:
             if self._is_busy(backlog) or number % every == 0
         ]
         self._looks += 1
-        found = await asyncio.gather(*(_read(broker, backlog.spec) for backlog in read))
+        found = await _read(broker, [backlog.spec for backlog in read])
         now = time.monotonic()
         for backlog, (waiting, taken, size) in zip(read, found, strict=True):
             backlog.note(waiting, taken if taken >= 0 else None, now)
@@ -104,12 +105,27 @@ class Backlogs:
         self._reason = reason
 
 
-async def _read(broker: Broker, spec: ModelSpec) -> list[int]:
-    """What `backlog.lua` returns; nothing of lanes that cannot be read: the other models' still can."""
-    lanes = keys.lanes(spec.name, spec.version)
+async def _read(broker: Broker, specs: list[ModelSpec]) -> list[list[int]]:
+    """The answer of `backlog.lua` for each version, several at a time.
+
+    Zeros stand for lanes that cannot be read: those of the other models still can.
+    """
+    parts = [specs[first : first + AT_A_TIME] for first in range(0, len(specs), AT_A_TIME)]
+    found: list[list[int]] = []
+    for answers in await asyncio.gather(*(_read_part(broker, part) for part in parts)):
+        found += answers
+    return found
+
+
+async def _read_part(broker: Broker, specs: list[ModelSpec]) -> list[list[int]]:
+    lanes = [lane for spec in specs for lane in keys.lanes(spec.name, spec.version)]
     try:
-        found: list[int] = await broker.run(scripts.BACKLOG, lanes, keys.GROUP, MEASURED)
+        found: list[list[int]] = await broker.run(
+            scripts.BACKLOG, lanes, keys.GROUP, MEASURED, len(lanes) // len(specs)
+        )
     except hiredis.ReplyError as error:
-        log.warning("the lanes of %s cannot be read: %s", spec.key, error)
-        return [0, -1, 0]
+        if len(specs) == 1:
+            log.warning("the lanes of %s cannot be read: %s", specs[0].key, error)
+            return [[0, -1, 0]]
+        return [answer for spec in specs for answer in await _read_part(broker, [spec])]
     return found

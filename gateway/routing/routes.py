@@ -15,7 +15,7 @@ from gateway.routing.queue_watch import Backlogs
 from marq import keys
 from marq.connections import clients
 from marq.errors import ModelNotFound, ModelVersionNotFound, ResourceNotFound, ServiceUnavailable
-from marq.registry.models import HEARTBEAT_S, Models, Registry
+from marq.registry.models import HEARTBEAT_S, Models, Registry, Snapshot
 from marq.registry.spec import ModelSpec, cannot_load
 from marq.settings.fields import Settings
 
@@ -61,16 +61,20 @@ class Routes:
         self.backlogs = Backlogs(config.max_queued_jobs, config.max_queued_bytes)
         self._registry = Registry(clients.client(url))
         self._by_name: dict[str, dict[str | None, Route]] = {}
+        self._used: tuple[Models, dict[str, str]] | None = None  # what the routes were made from
         self.urls: dict[bytes, Route] = {}  # "/predictions/model[/version]" -> route
         self.startup_models: list[str] = []
         self.healthy = True  # whether no default version has been failing for longer than it may
 
     async def refresh(self) -> None:
         """Reads the registry. Raises redis.RedisError."""
-        models = await asyncio.to_thread(self._registry.models)
-        hopeless = await asyncio.to_thread(self._find_hopeless, models)
+        snapshot = await asyncio.to_thread(self._registry.snapshot)
+        models, hopeless = snapshot.models, _find_hopeless(snapshot)
+        if (models, hopeless) == self._used:  # quick: a spec that has not changed is the same object
+            return
         self._use(models, hopeless)
         self.healthy = not any(models.get(name).key in hopeless for name in models.defaults)
+        self._used = models, hopeless
 
     async def follow(self, refreshed: Callable[[], Awaitable[None]]) -> None:
         """Refreshes whenever the registry changes, and every second in any case; never returns.
@@ -119,20 +123,6 @@ class Routes:
         """Whether a replica of the version can answer now. Raises redis.RedisError."""
         return any(replica["state"] == "ready" for replica in self._registry.replicas(spec))
 
-    def _find_hopeless(self, models: Models) -> dict[str, str]:
-        """Versions that have been failing to load for longer than they may -> why."""
-        now, hopeless = time.time(), {}
-        for spec in models:
-            reports = self._registry.live_reports(spec).values()
-            failing = [report for report in reports if report.get("failing_since")]
-            ready = any(replica["state"] == "ready" for report in reports for replica in report["replicas"])
-            if not failing or ready:
-                continue
-            longest = min(failing, key=lambda report: float(report["failing_since"]))
-            if now - longest["failing_since"] > spec.max_retry_timeout_s:
-                hopeless[spec.key] = cannot_load(spec, longest["reason"])
-        return hopeless
-
     def _use(self, models: Models, hopeless: dict[str, str]) -> None:
         by_name: dict[str, dict[str | None, Route]] = {}
         for spec in models:
@@ -149,6 +139,21 @@ class Routes:
         self._by_name = by_name
         self.startup_models = sorted({spec.name for spec in models if spec.loaded_at_startup})
         self.urls = dict(_urls(by_name))
+
+
+def _find_hopeless(snapshot: Snapshot) -> dict[str, str]:
+    """Versions that have been failing to load for longer than they may -> why."""
+    now, hopeless = time.time(), {}
+    for spec in snapshot.models:
+        reports = snapshot.of(spec)
+        failing = [report for report in reports if report.get("failing_since")]
+        ready = any(replica["state"] == "ready" for report in reports for replica in report["replicas"])
+        if not failing or ready:
+            continue
+        longest = min(failing, key=lambda report: float(report["failing_since"]))
+        if now - longest["failing_since"] > spec.max_retry_timeout_s:
+            hopeless[spec.key] = cannot_load(spec, longest["reason"])
+    return hopeless
 
 
 async def _newest_change(client: Any) -> bytes | str:

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import redis
@@ -14,6 +16,19 @@ from marq.registry.spec import ModelSpec
 HEARTBEAT_S = 1.0
 HEARTBEAT_LIMIT_S = 10.0  # a pool or node that has not reported for so long is lost
 AUDIT_LENGTH = 1000
+PARSED = 10_000  # specs that are kept parsed: most reads find the texts of the read before
+
+# All reports there are, in one command: most hashes of many models are empty, and are left out of the reply.
+REPORTS = """
+local found = {}
+for i, pools in ipairs(KEYS) do
+  local reports = redis.call("HGETALL", pools)
+  if #reports > 0 then
+    found[#found + 1] = {i - 1, reports}
+  end
+end
+return found
+"""
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,18 @@ class Models:
         return versions[wanted]
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """The registry, and the reports of the pools that are alive, at one moment."""
+
+    models: Models
+    reports: dict[str, list[dict[str, Any]]]  # by the key of the version; versions without any are missing
+
+    def of(self, spec: ModelSpec) -> list[dict[str, Any]]:
+        """The reports of a version, in the order of the pools' names."""
+        return self.reports.get(spec.key, [])
+
+
 class Registry:
     """Reads and changes the registry; every change is announced on the management stream."""
 
@@ -52,11 +79,23 @@ class Registry:
         with self.redis.pipeline(transaction=True) as pipe:
             pipe.hgetall(keys.REGISTRY).hgetall(keys.DEFAULT_VERSIONS)
             stored, defaults = pipe.execute()
-        specs: dict[str, dict[str, ModelSpec]] = {}
-        for text in stored.values():
-            spec = ModelSpec.from_json(text)
-            specs.setdefault(spec.name, {})[spec.version] = spec
-        return Models(specs, {k.decode(): v.decode() for k, v in defaults.items()})
+        return _models(stored, defaults)
+
+    def snapshot(self) -> Snapshot:
+        """The registry with all live reports, in two round trips however many models there are."""
+        models = self.models()
+        specs = list(models)
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            if specs:
+                pipe.eval(REPORTS, len(specs), *(keys.pools(spec.name, spec.version) for spec in specs))
+            (seconds, microseconds), *replies = pipe.execute()
+        alive = seconds + microseconds / 1e6 - HEARTBEAT_LIMIT_S
+        reports: dict[str, list[dict[str, Any]]] = {}
+        for number, found in replies[0] if replies else ():
+            by_pool = sorted(zip(found[::2], map(json.loads, found[1::2]), strict=True), key=itemgetter(0))
+            reports[specs[number].key] = [report for _, report in by_pool if report["reported"] >= alive]
+        return Snapshot(models, reports)
 
     def current(self, spec: ModelSpec) -> ModelSpec:
         """The version as it is now; as it is given where it is not registered any more."""
@@ -197,3 +236,15 @@ class Registry:
         """Unix seconds by the Redis server's clock: the one that all hosts share."""
         seconds, microseconds = self.redis.time()
         return float(seconds) + float(microseconds) / 1e6
+
+
+def _models(stored: dict[bytes, bytes], defaults: dict[bytes, bytes]) -> Models:
+    specs: dict[str, dict[str, ModelSpec]] = {}
+    for spec in map(_parse, stored.values()):
+        specs.setdefault(spec.name, {})[spec.version] = spec
+    return Models(specs, {name.decode(): version.decode() for name, version in defaults.items()})
+
+
+@lru_cache(PARSED)
+def _parse(text: bytes) -> ModelSpec:
+    return ModelSpec.from_json(text)

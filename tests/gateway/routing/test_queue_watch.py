@@ -87,3 +87,26 @@ async def test_a_version_that_is_unregistered_leaves_its_room_to_others(connect,
     await look
     other = backlogs.of(ModelSpec("other", "1.0", "m.mar", "/m.mar", "h.py"))
     other.admit(9_000)
+
+
+async def test_lanes_that_cannot_be_read_do_not_hide_those_of_other_models(connect, client, caplog):
+    broken, sound = (ModelSpec(name, "1.0", "m.mar", "/m.mar", "h.py") for name in ("broken", "sound"))
+    client.delete(*keys.lanes("broken", "1.0"))
+    client.set(keys.lane("broken", "1.0"), "not a stream")
+    client.xadd(keys.lane("sound", "1.0"), {"body": b"x"})
+    backlogs, broker = Backlogs(100, 10_000), await connect()
+    first, second = backlogs.of(broken), backlogs.of(sound)
+    await backlogs._look(broker)
+    assert (first.waiting, second.waiting) == (0, 1)
+    assert "the lanes of broken/1.0 cannot be read" in caplog.text
+
+
+async def test_many_models_are_read_several_at_a_time(connect, client):
+    specs = [ModelSpec(f"m{number}", "1.0", "m.mar", "/m.mar", "h.py") for number in range(45)]
+    for number, spec in enumerate(specs):
+        for _ in range(number % 3):
+            client.xadd(keys.lane(spec.name, spec.version), {"body": b"x"})
+    backlogs, broker = Backlogs(100, 10_000), await connect()
+    known = [backlogs.of(spec) for spec in specs]
+    await backlogs._look(broker)
+    assert [backlog.waiting for backlog in known] == [number % 3 for number in range(45)]

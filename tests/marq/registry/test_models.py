@@ -193,3 +193,33 @@ def test_the_audit_log_is_bounded(registry, spec, client):
     for _ in range(1300):
         registry.announce("scale", spec)
     assert client.xlen(keys.MANAGEMENT) <= 1200
+
+
+def test_a_snapshot_has_all_models_and_the_reports_of_live_pools(registry, monkeypatch):
+    first, second, silent = (make_spec(name) for name in ("first", "second", "silent"))
+    for each in (first, second, silent):
+        registry.register(each)
+    now = registry.now()
+    monkeypatch.setattr(registry, "now", lambda: now - 2 * HEARTBEAT_LIMIT_S)
+    registry.report(second, "lost@a", {"replicas": [{"pid": 1}]})
+    monkeypatch.setattr(registry, "now", lambda: now)
+    registry.report(second, "pool@c", {"replicas": [{"pid": 3}]})
+    registry.report(second, "pool@b", {"replicas": [{"pid": 2}]})
+    registry.report(first, "pool@b", {"replicas": []})
+    snapshot = registry.snapshot()
+    assert snapshot.models == registry.models()
+    assert [report["replicas"] for report in snapshot.of(first)] == [[]]
+    assert [report["replicas"] for report in snapshot.of(second)] == [[{"pid": 2}], [{"pid": 3}]]
+    assert snapshot.of(silent) == []
+
+
+def test_a_snapshot_of_an_empty_registry_is_empty(registry):
+    assert list(registry.snapshot().models) == []
+
+
+def test_a_spec_is_parsed_when_its_text_changes_only(registry, spec):
+    registry.put(spec)
+    first = registry.models().get(spec.name)
+    assert registry.models().get(spec.name) is first
+    registry.scale(spec, 3, 3)
+    assert registry.models().get(spec.name).min_workers == 3
