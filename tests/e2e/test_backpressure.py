@@ -49,6 +49,7 @@ def test_what_is_over_the_limit_is_refused_at_once_and_the_rest_is_answered(serv
     assert slowest(refused) < slowest(accepted) / 2  # the replica works for 5 s at least
 
 
+@pytest.mark.slow
 def test_a_refusal_tells_when_to_try_again_from_the_rate_of_the_last_seconds(server: RunningServer) -> None:
     with ThreadPoolExecutor(1) as executor:
         running = executor.submit(burst, server, 2 * LIMIT)
@@ -76,6 +77,7 @@ def test_jobs_have_a_limit_of_their_own_and_are_refused_with_429(server: Running
     assert server.result(accepted[-1]).text == "done"
 
 
+@pytest.mark.slow
 def test_the_bytes_that_wait_for_all_models_together_are_limited(
     start_server, make_archive, tmp_path_factory
 ) -> None:

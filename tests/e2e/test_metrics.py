@@ -175,6 +175,7 @@ def test_waiting_requests_restarts_and_dead_letters_are_shown(server):
     wait_for_value(server, 0, "marq_queue_depth", model="metered")
 
 
+@pytest.mark.slow
 def test_counters_never_go_down_when_processes_are_replaced(server):
     time.sleep(2.5)  # what was measured before has come by now
     before = total(scrape(server), "Rows")
@@ -188,6 +189,7 @@ def test_the_page_can_be_filtered(server):
     assert names == {"Rows", "Requests2XX"}
 
 
+@pytest.mark.slow
 def test_in_log_mode_metrics_are_lines_of_the_logs(store, start_server):
     address = f"http://127.0.0.1:{free_port()}"
     settings = {"metrics_address": address, "management_address": address, "enable_model_api": True}

@@ -218,6 +218,7 @@ def test_logs_are_json_on_request(start_server, store):
     assert any("number_of_netty_threads" in entry["message"] for entry in told)
 
 
+@pytest.mark.slow
 def test_a_server_uses_a_redis_behind_tls(run_marq, store, redis_url, pair):
     parts = urlsplit(redis_url)
     with tls_proxy(unquote(parts.path), pair) as port:

@@ -16,6 +16,14 @@ from support import RunningServer
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+@pytest.hookimpl(tryfirst=True)  # before the choice by markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of these are slow: each example trains, packs and serves a model."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.slow)
+
+
 @dataclass
 class Host:
     """A running server and its model store."""

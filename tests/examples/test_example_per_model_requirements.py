@@ -1,7 +1,5 @@
 import pytest
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def example(load_example):

@@ -204,6 +204,7 @@ def test_what_is_answered_before_its_end_cannot_be_sent_for_ever(connect):
     assert said == b""
 
 
+@pytest.mark.slow
 @over_tls_too
 @pytest.mark.parametrize(("size", "piece"), [(12, 1), (LARGE, LARGE // 12)])
 def test_a_slow_but_steady_upload_is_taken(connect, size, piece):

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 
+import pytest
 from support import wait_for
 
 from workers.pool.backoff import BACK_OFF_S, Failures
@@ -91,6 +92,7 @@ def test_a_replica_that_ends_soon_after_it_was_ready_is_a_failure_with_its_reaso
     assert b"ended with exit code 9 soon after it was ready" in reply.body
 
 
+@pytest.mark.slow
 def test_failures_count_until_a_replica_has_lasted(pool, ready, registry, register, monkeypatch):
     monkeypatch.setattr("workers.pool.replica_process.LASTING_S", 2.5)
     spec = register()
