@@ -1,5 +1,7 @@
 """Which replica slots of a model version run on this host: leases in Redis, renewed while the node lives."""
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from marq import keys
@@ -22,7 +24,7 @@ class Leases:
         self._held: dict[str, set[int]] = {}  # by model version
 
     def heartbeat(self) -> int:
-        """Tells that this node lives; returns how many nodes do."""
+        """Reports that this node lives; returns how many nodes do."""
         seconds, _ = self._redis.time()
         now = float(seconds)
         self._may_judge = self._patience.look()
@@ -30,43 +32,71 @@ class Leases:
         self._redis.zremrangebyscore(keys.NODES, 0, now - HEARTBEAT_LIMIT_S)
         return int(self._redis.zcard(keys.NODES))
 
-    def hold(self, spec: ModelSpec, nodes: int) -> int:
-        """Renews and takes slots, gives back surplus ones; returns how many this node holds.
+    def hold(self, specs: Iterable[ModelSpec], nodes: int) -> dict[str, int]:
+        """Renews and takes slots, gives back surplus ones; returns how many of each version this node holds.
 
-        A node takes no more than its even share, rounded up, so that slots spread over the hosts.
+        A node takes no more than its even share, rounded up, so that slots spread over the hosts. Two round
+        trips, however many versions there are, while no slot changes its owner.
         """
-        share = -(-spec.min_workers // max(1, nodes))
-        owners = self._owners(spec, range(spec.min_workers))
-        own = [number for number, owner in enumerate(owners) if owner == self._node]
-        held = {number for number in own[:share] if self._renew(spec, number)}
-        for number in own[share:]:
-            self._redis.delete(keys.slot(spec.name, spec.version, number))
-        before = self._held.get(spec.key, set())
-        for number, owner in enumerate(owners):
-            free = owner is None and (self._may_judge or number in before)
-            if free and len(held) < share and self._take(spec, number):
-                held.add(number)
-        self._held[spec.key] = held
-        return len(held)
+        owners = self._owners_of(specs)
+        renewed = self._renew(owners, nodes)
+        for spec, found in owners:
+            before, held = self._held.get(spec.key, set()), renewed[spec.key]
+            for number, owner in enumerate(found[: spec.min_workers]):
+                free = owner is None and (self._may_judge or number in before)
+                if free and len(held) < _share(spec, nodes) and self._take(spec, number):
+                    held.add(number)
+            self._held[spec.key] = held
+        return {key: len(held) for key, held in renewed.items()}
 
-    def release(self, spec: ModelSpec, keep: int = 0) -> None:
-        """Gives back this node's slots from number `keep` on."""
-        numbers = range(keep, max(keep, spec.max_workers, spec.min_workers))
-        for number, owner in zip(numbers, self._owners(spec, numbers), strict=True):
+    def _owners_of(self, specs: Iterable[ModelSpec]) -> list[tuple[ModelSpec, list[str | None]]]:
+        """Each version with the owners of all its slots, also of those that are not wanted any more."""
+        sizes = [(spec, max(spec.min_workers, spec.max_workers)) for spec in specs]
+        names = [keys.slot(spec.name, spec.version, number) for spec, size in sizes for number in range(size)]
+        found = iter(self._redis.mget(names) if names else [])
+        return [
+            (spec, [owner.decode() if owner else None for owner in islice(found, size)])
+            for spec, size in sizes
+        ]
+
+    def _renew(self, owners: list[tuple[ModelSpec, list[str | None]]], nodes: int) -> dict[str, set[int]]:
+        """Renews this node's share of its slots and gives back the others; returns the renewed ones."""
+        kept: list[tuple[str, int]] = []
+        surplus: list[str] = []
+        with self._redis.pipeline(transaction=False) as pipe:
+            for spec, found in owners:
+                wanted = 0
+                for number in (number for number, owner in enumerate(found) if owner == self._node):
+                    name = keys.slot(spec.name, spec.version, number)
+                    if number < spec.min_workers and wanted < _share(spec, nodes):
+                        wanted += 1
+                        kept.append((spec.key, number))
+                        pipe.pexpire(name, LEASE_MS)
+                    else:
+                        surplus.append(name)
+            if surplus:
+                pipe.delete(*surplus)
+            replies = pipe.execute()
+        held: dict[str, set[int]] = {spec.key: set() for spec, _ in owners}
+        for (key, number), renewed in zip(kept, replies, strict=False):
+            if renewed:
+                held[key].add(number)
+        return held
+
+    def release(self, spec: ModelSpec) -> None:
+        """Gives back this node's slots."""
+        [(_, owners)] = self._owners_of([spec])
+        for number, owner in enumerate(owners):
             if owner == self._node:
                 self._redis.delete(keys.slot(spec.name, spec.version, number))
 
     def leave(self) -> None:
         self._redis.zrem(keys.NODES, self._node)
 
-    def _owners(self, spec: ModelSpec, numbers: range) -> list[str | None]:
-        names = [keys.slot(spec.name, spec.version, number) for number in numbers]
-        owners = self._redis.mget(names) if names else []
-        return [owner.decode() if owner else None for owner in owners]
-
-    def _renew(self, spec: ModelSpec, number: int) -> bool:
-        return bool(self._redis.pexpire(keys.slot(spec.name, spec.version, number), LEASE_MS))
-
     def _take(self, spec: ModelSpec, number: int) -> bool:
         name = keys.slot(spec.name, spec.version, number)
         return bool(self._redis.set(name, self._node, nx=True, px=LEASE_MS))
+
+
+def _share(spec: ModelSpec, nodes: int) -> int:
+    return -(-spec.min_workers // max(1, nodes))

@@ -74,10 +74,10 @@ class Node:
             self._retire(key)
         for key in self._preparing.keys() - wanted.keys():
             self._forget(key)
-        sizes = {key: self._leases.hold(spec, nodes) for key, spec in wanted.items()}
+        sizes = self._leases.hold(wanted.values(), nodes)
+        replicas = sum(sizes.values())
         for key, spec in wanted.items():
-            self._leases.release(spec, keep=spec.min_workers)
-            self._ensure(spec, sizes[key], sum(sizes.values()))
+            self._ensure(spec, sizes[key], replicas)
         self._tidy(wanted)
 
     def _ensure(self, spec: ModelSpec, size: int, replicas: int) -> None:

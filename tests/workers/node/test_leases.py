@@ -9,9 +9,16 @@ from workers.node import leases as leases_module
 from workers.node.leases import Leases
 
 
+class OneModel(Leases):
+    """Leases of a node that knows one model version."""
+
+    def hold_one(self, spec, nodes: int) -> int:
+        return self.hold([spec], nodes)[spec.key]
+
+
 @pytest.fixture
 def node(client):
-    return lambda name: Leases(client, name)
+    return lambda name: OneModel(client, name)
 
 
 def owners(client, count: int) -> list[str | None]:
@@ -25,29 +32,29 @@ def spec(register):
 
 
 def test_one_node_holds_all_slots(node, spec, client):
-    assert node("a").hold(spec(3), 1) == 3
+    assert node("a").hold_one(spec(3), 1) == 3
     assert owners(client, 3) == ["a", "a", "a"]
 
 
 @pytest.mark.parametrize(("slots", "held"), [(4, [2, 2]), (3, [2, 1]), (1, [1, 0]), (0, [0, 0])])
 def test_two_nodes_share_the_slots_evenly(node, spec, slots, held):
-    assert [node(name).hold(spec(slots), 2) for name in "ab"] == held
-    assert [node(name).hold(spec(slots), 2) for name in "ab"] == held
+    assert [node(name).hold_one(spec(slots), 2) for name in "ab"] == held
+    assert [node(name).hold_one(spec(slots), 2) for name in "ab"] == held
 
 
 def test_a_slot_has_one_owner(node, spec, client):
-    node("a").hold(spec(2), 1)
-    assert node("b").hold(spec(2), 1) == 0
+    node("a").hold_one(spec(2), 1)
+    assert node("b").hold_one(spec(2), 1) == 0
     assert owners(client, 2) == ["a", "a"]
 
 
 def test_a_node_that_joins_gets_its_share_at_once(node, spec, client):
     # Given a node that holds all slots
-    node("a").hold(spec(4), 1)
+    node("a").hold_one(spec(4), 1)
     # When it hears of another one
-    assert node("a").hold(spec(4), 2) == 2
+    assert node("a").hold_one(spec(4), 2) == 2
     # Then it gives back what is more than its share
-    assert node("b").hold(spec(4), 2) == 2
+    assert node("b").hold_one(spec(4), 2) == 2
     assert sorted(owners(client, 4)) == ["a", "a", "b", "b"]
 
 
@@ -55,11 +62,11 @@ def test_a_lost_nodes_slots_are_taken_when_their_leases_have_run_out(node, spec,
     # Given two nodes whose leases are short
     monkeypatch.setattr(leases_module, "LEASE_MS", 60)
     first, second = node("a"), node("b")
-    assert (first.hold(spec(4), 2), second.hold(spec(4), 2)) == (2, 2)
+    assert (first.hold_one(spec(4), 2), second.hold_one(spec(4), 2)) == (2, 2)
     # When one of them is lost
     held = []
     for _ in range(40):
-        held.append(second.hold(spec(4), 1))
+        held.append(second.hold_one(spec(4), 1))
         if held[-1] == 4:
             break
         time.sleep(0.005)
@@ -70,26 +77,32 @@ def test_a_lost_nodes_slots_are_taken_when_their_leases_have_run_out(node, spec,
 
 def test_holding_renews_the_leases(node, spec, client, monkeypatch):
     key = keys.slot("m", "1.0", 0)
-    node("a").hold(spec(1), 1)
+    node("a").hold_one(spec(1), 1)
     assert 9_000 < client.pttl(key) <= 10_000
     client.pexpire(key, 100)
-    node("a").hold(spec(1), 1)
+    node("a").hold_one(spec(1), 1)
     assert client.pttl(key) > 9_000
 
 
-def test_a_smaller_model_gives_its_slots_back(node, spec, client):
+def test_a_smaller_model_gives_its_slots_back(node, register, client):
     a = node("a")
-    large = spec(5)
-    a.hold(large, 1)
-    a.release(large, keep=2)
+    assert a.hold_one(register(min_workers=5, max_workers=5), 1) == 5
+    assert a.hold_one(register(min_workers=2, max_workers=5), 1) == 2
     assert owners(client, 5) == ["a", "a", None, None, None]
-    assert a.hold(spec(2), 1) == 2
+
+
+def test_versions_are_held_together(node, register, client):
+    specs = [register("one", min_workers=2, max_workers=3), register("two", min_workers=0, max_workers=1)]
+    a = node("a")
+    assert a.hold(specs, 1) == {"m/one": 2, "m/two": 0}
+    assert a.hold(specs, 1) == {"m/one": 2, "m/two": 0}
+    assert client.mget(keys.slot("m", "one", 2), keys.slot("m", "two", 0)) == [None, None]
 
 
 def test_a_node_gives_back_its_own_slots_only(node, spec, client):
     model = spec(4)
-    node("a").hold(model, 2)
-    node("b").hold(model, 2)
+    node("a").hold_one(model, 2)
+    node("b").hold_one(model, 2)
     node("a").release(model)
     assert owners(client, 4) == [None, None, "b", "b"]
 
@@ -121,18 +134,18 @@ def test_after_a_silence_each_node_first_takes_what_it_had(node, spec, client, m
     monkeypatch.setattr(patience_module, "SILENCE_S", 0.05)
     monkeypatch.setattr(patience_module, "HEARTBEAT_LIMIT_S", 0.3)
     first, second = node("a"), node("b")
-    assert (first.hold(spec(4), 2), second.hold(spec(4), 2)) == (2, 2)
+    assert (first.hold_one(spec(4), 2), second.hold_one(spec(4), 2)) == (2, 2)
     before = owners(client, 4)
     client.delete(keys.NODES, *(keys.slot("m", "1.0", number) for number in range(4)))
     time.sleep(0.1)
     # When one node comes before the other, it takes nothing of that one's
-    assert first.hold(spec(4), first.heartbeat()) == 2
-    assert second.hold(spec(4), second.heartbeat()) == 2
+    assert first.hold_one(spec(4), first.heartbeat()) == 2
+    assert second.hold_one(spec(4), second.heartbeat()) == 2
     assert owners(client, 4) == before
     # And if the other does not come it takes all, after the time that a heartbeat may take
     client.delete(keys.NODES, *(keys.slot("m", "1.0", n) for n, owner in enumerate(before) if owner == "b"))
-    assert first.hold(spec(4), first.heartbeat()) == 2
+    assert first.hold_one(spec(4), first.heartbeat()) == 2
     for _ in range(20):
         time.sleep(0.02)
-        held = first.hold(spec(4), first.heartbeat())
+        held = first.hold_one(spec(4), first.heartbeat())
     assert held == 4
