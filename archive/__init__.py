@@ -1,1 +1,1 @@
-"""Model archives: what is in them, how they are unpacked, found and written. Imports nothing else of marq."""
+"""Reads, unpacks, finds and writes model archives. Imports no other package of the project."""

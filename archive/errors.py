@@ -1,8 +1,8 @@
-"""Everything this package raises on purpose."""
+"""The errors that this package raises on purpose."""
 
 
 class ArchiveError(Exception):
-    """The base of all of them. `str(error)` is what a client may read.
+    """The base of all of them. `str(error)` may be shown to clients.
 
     Where TorchServe has a fixed text, the message is exactly that text; `reason` then says in a sentence what
     was wrong and what would be right. It is empty where the message says so itself.

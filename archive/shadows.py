@@ -1,4 +1,4 @@
-"""Modules of an archive that bear the names of others which its replica needs."""
+"""Modules of an archive whose names hide modules that its replica needs."""
 
 import logging
 import sys
@@ -18,8 +18,8 @@ _SUFFIXES = tuple(sorted(all_suffixes(), key=len, reverse=True))
 def check_modules(archive: str, names: Iterable[str]) -> None:
     """Raises InvalidArchive if a member is a module that marq's own would hide: `import` finds one of them.
 
-    A module that hides one of Python's is allowed, as by TorchServe, and told in the log. Directories without
-    Python files are no modules, whatever they are called.
+    A module that hides one of Python's is allowed, as by TorchServe, and logged. Directories without
+    Python files are not modules.
     """
     modules = [(name, module) for name in names if (module := _module(name))]
     for name, module in modules:

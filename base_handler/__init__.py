@@ -10,7 +10,7 @@ __all__ = ["BaseHandler", "handler_factory"]
 
 
 class BaseHandler(built_in.BaseHandler):
-    """What an archive gets whose handler is the default one named `base_handler`.
+    """The handler of an archive that names the default handler `base_handler`.
 
     A module of that name comes before the built-in handlers, and this package is such a module. It must
     define no second class.

@@ -21,7 +21,7 @@ NO_ANSWER = Failure(503, "Prediction failed")
 
 @dataclass(frozen=True)
 class Functions:
-    """What a user wrote."""
+    """The user's functions."""
 
     init: Callable[..., torch.nn.Module]
     init_kwargs: dict[str, Any]
@@ -46,9 +46,13 @@ def handler_factory(
     answered. `install_packages` and `unpack_dependencies` are called once, before the model is made.
     """
     functions = Functions(
-        init_function, init_kwargs, preprocess_function, postprocess_function,
-        install_packages, unpack_dependencies,
-    )  # fmt: skip
+        init_function,
+        init_kwargs,
+        preprocess_function,
+        postprocess_function,
+        install_packages,
+        unpack_dependencies,
+    )
     caller = sys._getframe(1).f_globals["__name__"]  # so that the class is found there under any name
     return EntryPoint("Handler", (FunctionHandler,), {"functions": functions, "__module__": caller})
 

@@ -1,4 +1,4 @@
-"""What takes the place of a sample that cannot be answered."""
+"""The answer to a sample that failed."""
 
 import http
 import logging
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Failure:
-    """A status and what to say to the client."""
+    """A status and a message for the client."""
 
     status: int
     message: str
@@ -30,7 +30,7 @@ class Failure:
 def attempt(step, value, failure, request_id=None):
     """`step(value)`; `failure` if that raises, or what a PredictionException says.
 
-    Running out of memory is no failure of one sample: it is raised.
+    Running out of memory is not a failure of one sample: it is raised.
     """
     try:
         return step(value)

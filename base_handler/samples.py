@@ -10,7 +10,7 @@ import torch
 
 
 def value_of(row):
-    """What the client sent: the request's `data` or `body`, or all fields of another form."""
+    """The client's input: the request's `data` or `body`, or all fields of another form."""
     for name in ("data", "body"):
         if name in row:
             return row[name]
@@ -22,7 +22,7 @@ def to_tensors(value):
 
 
 def to_plain(value):
-    """A sample's output as what JSON can hold."""
+    """A sample's output as a value that JSON can represent."""
     return _map(lambda leaf: leaf.tolist() if torch.is_tensor(leaf) else leaf, value)
 
 

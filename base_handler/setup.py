@@ -1,4 +1,4 @@
-"""What happens before a model is made: a limit on GPU memory, extra files, the user's own preparations."""
+"""Steps before a model is created: a limit on GPU memory, extra files, the user's own preparations."""
 
 import contextlib
 import fcntl

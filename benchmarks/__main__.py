@@ -28,14 +28,20 @@ class Bench:
         self._args, self._plan, self._console = args, plan, console
         generator, self._generate = load.generator()
         settings = {
-            "rounds": plan.rounds, "seconds": plan.seconds, "concurrency": plan.concurrency,
+            "rounds": plan.rounds,
+            "seconds": plan.seconds,
+            "concurrency": plan.concurrency,
             "workloads": [workload.name for workload in plan.workloads],
             "warmup_s": {name: plan.warmup_of(name) for name in plan.venvs},
-        }  # fmt: skip
+        }
         about = machine.describe(plan.venvs, torchserve.java(), generator)
         self.results: report.Results = {
-            "machine": about, "settings": settings, "loads": [], "memory": [], "jobs": [],
-        }  # fmt: skip
+            "machine": about,
+            "settings": settings,
+            "loads": [],
+            "memory": [],
+            "jobs": [],
+        }
 
     def run(self, archives: workloads.Archives) -> None:
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()

@@ -1,4 +1,4 @@
-"""What tokens, metrics and the access log cost: `python -m benchmarks.features`."""
+"""The cost of tokens, metrics and the access log: `python -m benchmarks.features`."""
 
 import sys
 from pathlib import Path
@@ -14,8 +14,11 @@ LEAST_SHARE = 0.85
 PLAN = rounds.Plan(
     venvs={BareMarq.name: MARQ_VENV, FullMarq.name: MARQ_VENV},
     workloads=[Workload.parse("noop32"), Workload.parse("noop1")],
-    concurrency=[8, 64], rounds=3, seconds=4, warmup_s=None,
-)  # fmt: skip
+    concurrency=[8, 64],
+    rounds=3,
+    seconds=4,
+    warmup_s=None,
+)
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ WORKLOAD = Workload("noop", BATCH)
 
 
 class JobsFailed(Exception):
-    """Raised when the queue does not do what is measured."""
+    """Raised when the queue cannot be measured."""
 
 
 def measure(archives: Archives, count: int) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def measure(archives: Archives, count: int) -> dict[str, Any]:
 
 
 def _scale(server: Marq, redis_url: str, replicas: int) -> None:
-    """Asks for so many replicas; to stop them, waits until they are gone."""
+    """Scales to `replicas`; for 0 waits until the replicas have ended."""
     sizes = {"min_worker": replicas, "max_worker": replicas}
     answer = httpx.put(f"{server.management}/models/{WORKLOAD.kind}", params=sizes, timeout=60)
     if answer.is_error:

@@ -24,7 +24,7 @@ class LoadFailed(Exception):
 
 @dataclass(frozen=True)
 class Load:
-    """What closed loops over so many connections got. Errors are no throughput."""
+    """The result of closed loops over a number of connections. Errors do not count as throughput."""
 
     good: int
     errors: int
@@ -55,13 +55,13 @@ def wrk(url: str, connections: int, seconds: float, token: str) -> Load:
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
     if done.returncode:
         raise LoadFailed(f"wrk ended with {done.returncode}: {done.stderr or done.stdout}")
-    told = json.loads(done.stdout.strip().splitlines()[-1])
+    summary = json.loads(done.stdout.strip().splitlines()[-1])
     return Load(
-        good=told["requests"] - told["status_errors"],
-        errors=told["status_errors"] + told["socket_errors"],
-        seconds=told["duration"] / 1e6,
-        p50_ms=told["p50"] / 1000,
-        p99_ms=told["p99"] / 1000,
+        good=summary["requests"] - summary["status_errors"],
+        errors=summary["status_errors"] + summary["socket_errors"],
+        seconds=summary["duration"] / 1e6,
+        p50_ms=summary["p50"] / 1000,
+        p99_ms=summary["p99"] / 1000,
     )
 
 
@@ -80,7 +80,7 @@ def verify(url: str, samples: list[Sample], token: str = "") -> str:
 
 
 def verify_one(url: str, sample: Sample, token: str = "", timeout_s: float = REQUEST_TIMEOUT_S) -> str:
-    """What is wrong with the answer to one request; empty if nothing is."""
+    """The fault of the answer to one request; empty if it is right."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     try:

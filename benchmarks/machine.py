@@ -1,4 +1,4 @@
-"""On what it was measured: the machine, and the versions of what was compared."""
+"""The machine, and the versions of the compared packages."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.memory`: what 1 and 4 replicas of a model with 200 MB of weights take on the CPU."""
+"""`python -m benchmarks.memory`: CPU memory of 1 and 4 replicas of a model with 200 MB of weights."""
 
 import json
 import os
@@ -74,9 +74,16 @@ def _server(store: Path, copies: bool) -> Iterator[tuple[str, Tree]]:
             "MEMORY_COPIES": str(copies).lower(),
         }
         command = [
-            str(MARQ_VENV / "bin/marq"), "start", "--model-store", str(store), "--models", "large.mar",
-            "--ts-config", str(config), "--disable-token-auth",
-        ]  # fmt: skip
+            str(MARQ_VENV / "bin/marq"),
+            "start",
+            "--model-store",
+            str(store),
+            "--models",
+            "large.mar",
+            "--ts-config",
+            str(config),
+            "--disable-token-auth",
+        ]
         tree = Tree(command, environment, Path(directory))
         try:
             yield management, tree
@@ -85,7 +92,7 @@ def _server(store: Path, copies: bool) -> Iterator[tuple[str, Tree]]:
 
 
 def _scaled(management: str, tree: Tree, replicas: int) -> Usage:
-    """Waits for so many replicas, and measures them."""
+    """Waits for `replicas` replicas, and measures them."""
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline and not tree.has_ended:
         if _ready(management, replicas) == replicas:

@@ -38,21 +38,49 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--servers", type=_list(_server), default="marq,torchserve", metavar="A,B",
-        help=f"of {', '.join(SERVERS)}; default: %(default)s")  # fmt: skip
-    add("--workloads", type=_list(_workload), default="noop1,noop32,sleep32", metavar="A,B",
-        help="see below; default: %(default)s")  # fmt: skip
-    add("--concurrency", type=_list(_positive), default="1,8,64", metavar="N,M",
-        help="clients at once; default: %(default)s")  # fmt: skip
+    add(
+        "--servers",
+        type=_list(_server),
+        default="marq,torchserve",
+        metavar="A,B",
+        help=f"of {', '.join(SERVERS)}; default: %(default)s",
+    )
+    add(
+        "--workloads",
+        type=_list(_workload),
+        default="noop1,noop32,sleep32",
+        metavar="A,B",
+        help="see below; default: %(default)s",
+    )
+    add(
+        "--concurrency",
+        type=_list(_positive),
+        default="1,8,64",
+        metavar="N,M",
+        help="clients at once; default: %(default)s",
+    )
     add("--rounds", type=_positive, default=3, metavar="N", help="default: %(default)s")
     add("--seconds", type=_positive, default=4, metavar="N", help="of each load; default: %(default)s")
-    add("--warmup", type=float, metavar="S",
-        help="seconds of load before measuring; default: 5 for marq, 20 for TorchServe's JVM")  # fmt: skip
-    add("--jobs", type=int, default=60_000, metavar="N",
-        help="jobs to queue and drain, once for each round; 0: none; default: %(default)s")  # fmt: skip
-    add("--torchserve-venv", type=Path, default=Path(os.environ.get(VENV_VARIABLE) or DEFAULT_VENV),
+    add(
+        "--warmup",
+        type=float,
+        metavar="S",
+        help="seconds of load before measuring; default: 5 for marq, 20 for TorchServe's JVM",
+    )
+    add(
+        "--jobs",
+        type=int,
+        default=60_000,
+        metavar="N",
+        help="jobs to queue and drain, once for each round; 0: none; default: %(default)s",
+    )
+    add(
+        "--torchserve-venv",
+        type=Path,
+        default=Path(os.environ.get(VENV_VARIABLE) or DEFAULT_VENV),
         metavar="DIR",
-        help=f"made on first use; default: {VENV_VARIABLE}, or {DEFAULT_VENV.name} here")  # fmt: skip
+        help=f"made on first use; default: {VENV_VARIABLE}, or {DEFAULT_VENV.name} here",
+    )
     add("--out", type=Path, default=OUT, metavar="DIR", help="results go there; default: benchmarks/out")
     return parser.parse_args(arguments)
 

@@ -33,10 +33,13 @@ class Tree:
         with self.log.open("wb") as log:
             self._leader = subprocess.Popen(
                 command,
-                env={**environment, MARK: self._run}, cwd=directory,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                env={**environment, MARK: self._run},
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is ours, and stops the server in `stop`
-            )  # fmt: skip
+            )
 
     @property
     def has_ended(self) -> bool:

@@ -150,10 +150,16 @@ def _load_rows(results: Results) -> Iterator[list[str]]:
     for cell in found:
         times = ratio(found, cell)
         yield [
-            cell.workload, str(cell.concurrency), cell.server, _number(cell.rps), _number(cell.p50_ms),
-            _number(cell.p99_ms), _number(cell.cpu_ms_per_request), str(cell.errors),
+            cell.workload,
+            str(cell.concurrency),
+            cell.server,
+            _number(cell.rps),
+            _number(cell.p50_ms),
+            _number(cell.p99_ms),
+            _number(cell.cpu_ms_per_request),
+            str(cell.errors),
             f"{times:.1f}x" if times else "",
-        ]  # fmt: skip
+        ]
 
 
 def _memory_rows(results: Results) -> Iterator[list[str]]:

@@ -73,9 +73,13 @@ class Server:
         """Options that marq and TorchServe have in common."""
         kind = self._workload.kind
         return [
-            "--model-store", str(self._archives.store), "--ts-config", str(self._write_config()),
-            "--models", f"{kind}={kind}.mar",
-        ]  # fmt: skip
+            "--model-store",
+            str(self._archives.store),
+            "--ts-config",
+            str(self._write_config()),
+            "--models",
+            f"{kind}={kind}.mar",
+        ]
 
     def memory(self) -> dict[str, float]:
         """PSS in MB: of the server itself, and of its replica."""
@@ -107,10 +111,14 @@ class Server:
 
     def _write_config(self) -> Path:
         model = {
-            "defaultVersion": True, "marName": f"{self._workload.kind}.mar",
-            "minWorkers": 1, "maxWorkers": 1, "batchSize": self._workload.batch,
-            "maxBatchDelay": MAX_DELAY_MS, "responseTimeout": 120,
-        }  # fmt: skip
+            "defaultVersion": True,
+            "marName": f"{self._workload.kind}.mar",
+            "minWorkers": 1,
+            "maxWorkers": 1,
+            "batchSize": self._workload.batch,
+            "maxBatchDelay": MAX_DELAY_MS,
+            "responseTimeout": 120,
+        }
         lines = {
             "inference_address": self._inference,
             "management_address": self.management,
@@ -159,8 +167,10 @@ class FullMarq(Marq):
 
     name = "marq-full"
     extra: ClassVar[dict[str, str]] = {
-        "disable_token_authorization": "false", "metrics_mode": "prometheus", "access_log": "true",
-    }  # fmt: skip
+        "disable_token_authorization": "false",
+        "metrics_mode": "prometheus",
+        "access_log": "true",
+    }
 
     @property
     def token(self) -> str:  # type: ignore[override]
@@ -174,7 +184,7 @@ class TorchServe(Server):
     """As it comes, with its request log."""
 
     name = "torchserve"
-    warmup_s = 20  # its JVM becomes faster for about so long
+    warmup_s = 20  # its JVM becomes faster for about this time
     replica_marks = ("model_service_worker.py",)
 
     def command(self) -> list[str]:

@@ -7,14 +7,22 @@ from pathlib import Path
 
 VERSION = "0.12.0"
 PACKAGES = (
-    "torch==2.13.0", f"torchserve=={VERSION}", f"torch-model-archiver=={VERSION}", "numpy", "pillow",
-    "captum", "pyyaml", "psutil", "packaging", "setuptools",
-)  # fmt: skip
+    "torch==2.13.0",
+    f"torchserve=={VERSION}",
+    f"torch-model-archiver=={VERSION}",
+    "numpy",
+    "pillow",
+    "captum",
+    "pyyaml",
+    "psutil",
+    "packaging",
+    "setuptools",
+)
 DEFAULT_VENV = Path(__file__).resolve().parents[1] / ".venv-torchserve"
 
 
 class InstallFailed(Exception):
-    """Raised when the environment cannot be made; says what pip said."""
+    """Raised when the environment cannot be made; carries pip's output."""
 
 
 def java() -> str:

@@ -1,4 +1,4 @@
-"""What is served: the archives, and the answers that are right."""
+"""The workloads: archives, and the right answers."""
 
 import importlib
 import json
@@ -23,7 +23,7 @@ TOLERANCE = 1e-3
 
 
 class UnknownWorkload(ValueError):
-    """Raised for a name that is no workload."""
+    """Raised for an unknown workload."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Workload:
         """Raises UnknownWorkload."""
         match = re.fullmatch(r"([a-z]+)([1-9]\d*)", name)
         if not match or match[1] not in KINDS:
-            raise UnknownWorkload(f"{name!r} is no workload: write {', '.join(KINDS)} and a batch size")
+            raise UnknownWorkload(f"{name!r} is not a workload: write {', '.join(KINDS)} and a batch size")
         return cls(match[1], int(match[2]))
 
 
@@ -54,7 +54,7 @@ class Sample:
     answer: Any
 
     def problem(self, status: int, body: bytes) -> str:
-        """What is wrong with an answer; empty if nothing is."""
+        """The fault of an answer; empty if it is right."""
         if status != 200:
             return f"status {status}: {body[:200]!r}"
         return "" if self._is_right(body) else f"wanted {self.answer!r}, got {body[:200]!r}"

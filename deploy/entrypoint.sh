@@ -14,5 +14,5 @@ torchserve)
     ;;
 esac
 
-# tini passes signals on, and takes care of what crashed processes leave.
+# tini passes signals on, and reaps the children of crashed processes.
 exec tini -- "$@"

@@ -9,7 +9,7 @@ class MarqError(Exception):
 
 
 class ServiceError(MarqError):
-    """Raised when a request cannot be served; knows the HTTP answer it becomes."""
+    """Raised when a request cannot be served; carries its HTTP answer."""
 
     status: int = HTTPStatus.INTERNAL_SERVER_ERROR
     type: str = "InternalServerException"
@@ -44,7 +44,7 @@ class InvalidModel(ServiceError):
 
 
 class ModelFailed(ServiceError):
-    """Raised when what a model needs cannot be installed."""
+    """Raised when a model's packages cannot be installed."""
 
     status, type = HTTPStatus.BAD_REQUEST, "ModelException"
 
@@ -127,7 +127,7 @@ class DeadlineExceeded(ServiceError):
 
 
 class Conflict(ServiceError):
-    """Raised when what is to be created exists."""
+    """Raised when the object to create exists."""
 
     status, type = HTTPStatus.CONFLICT, "ConflictStatusException"
 
@@ -145,13 +145,13 @@ class ServiceUnavailable(ServiceError):
 
 
 class QueueUnavailable(ServiceUnavailable):
-    """Raised while Redis is away or takes nothing: trying again soon may help."""
+    """Raised while Redis is away or refuses writes: a retry may succeed."""
 
     headers = {"Retry-After": "1"}  # noqa: RUF012 - never changed
 
 
 class QueueFull(ServiceUnavailable):
-    """Raised when too much waits already; tells when to try again."""
+    """Raised when the queue is full; carries the time until a retry."""
 
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
@@ -159,7 +159,7 @@ class QueueFull(ServiceUnavailable):
 
 
 class TooManyJobs(QueueFull):
-    """Raised on marq's own routes when too many jobs wait already."""
+    """Raised on marq's own routes when too many jobs are queued."""
 
     status, type = HTTPStatus.TOO_MANY_REQUESTS, "TooManyRequestsException"
 
@@ -171,7 +171,7 @@ class IdempotencyConflict(ServiceError):
 
 
 class ConnectionLost(QueueUnavailable, ConnectionError):
-    """Raised when Redis went away before it answered; it may have done what it was asked for, or not."""
+    """Raised when the connection to Redis ended before the answer; the command may have run or not."""
 
 
 class StreamBroken(ServiceUnavailable):

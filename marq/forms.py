@@ -22,14 +22,14 @@ def fields(encoded: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def boundary(content_type: bytes) -> bytes:
-    """What separates the parts of a multipart body; empty if the type does not say."""
+    """The boundary of a multipart body; empty if the type has none."""
     from python_multipart.multipart import parse_options_header
 
     return parse_options_header(content_type)[1].get(b"boundary", b"")
 
 
 def parts(body: bytes, boundary: bytes) -> tuple[list[tuple[Message, bytes]], str]:
-    """The headers and contents of a multipart body's parts, and what stopped the reading (empty: nothing)."""
+    """The headers and contents of a multipart body's parts, and the error that ended the reading, or ""."""
     from python_multipart.multipart import MultipartParser
 
     found: list[tuple[Message, bytes]] = []

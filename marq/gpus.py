@@ -15,7 +15,7 @@ def visible(limit: int | None = None) -> list[int]:
 
 
 def _count_listed(given: str) -> int:
-    """As CUDA reads the list: what follows a negative or empty part is hidden, so that `-1` hides all."""
+    """As CUDA reads the list: devices after a negative or empty part are hidden, so `-1` hides all."""
     parts = (part.strip() for part in given.split(","))
     return len(list(takewhile(lambda part: part and not part.startswith("-"), parts)))
 

@@ -42,7 +42,7 @@ def job(model: str, request_id: str) -> str:
 
 
 def parts(model: str, request_id: str) -> str:
-    """What a job has streamed so far (list): how its answer begins, as JSON, then the parts' bodies."""
+    """The streamed parts of a job (list): status and headers as JSON, then the bodies of the parts."""
     return f"{PREFIX}{{{model}}}:parts:{request_id}"
 
 

@@ -1,7 +1,7 @@
 """Log files: TorchServe's names and line formats, or JSON; rotated so that many processes can share one.
 
-Whoever writes first when a file is due moves it away; the others notice at their next line, because every
-handler looks whether its file is still the one with that name.
+The process that writes first when a file is due moves it away. The others notice at their next line, because
+each handler checks that its file is still the one with that name.
 """
 
 import contextlib
@@ -58,7 +58,7 @@ def _free_name(path: Path, written: float) -> Path:
 
 
 def _pack(path: Path, moved: Path) -> None:
-    """Compresses a file that nobody writes to any more, and deletes the oldest ones."""
+    """Compresses a file that has no writer any more, and deletes the oldest ones."""
     import gzip  # a server's watcher, which has to be small, hardly ever needs them
     import shutil
 
@@ -84,7 +84,7 @@ class SharedFile(logging.handlers.WatchedFileHandler):
         self._path, self._looked = path, 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Raises nothing: what cannot be written is told on stderr, as by every handler of logging."""
+        """Raises nothing: a line that cannot be written is reported on stderr, as logging does."""
         if time.monotonic() - self._looked > LOOK_EVERY_S:
             self._looked = time.monotonic()
             with contextlib.suppress(OSError):
@@ -143,7 +143,7 @@ def configure(process: str, directory: Path | None) -> None:
 
 
 def model_logger(path: Path) -> logging.Logger:
-    """The logger of what replicas print: their stdout at INFO, their stderr at WARNING."""
+    """The logger of replicas' output: their stdout at INFO, their stderr at WARNING."""
     logger = logging.getLogger("MODEL_LOG")
     logger.propagate = False
     logger.setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""How much an archive may unpack to, and the count of what it did."""
+"""Limits of unpacking, and the count of unpacked members and bytes."""
 
 import posixpath
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from archive.errors import UnsafeArchive
 
 MIB = 1024 * 1024
-CHUNK_BYTES = MIB  # the most that is held of a member at a time
-METADATA_BYTES = MIB  # the most that a manifest, a model-config.yaml or a tar's extended header may have
+CHUNK_BYTES = MIB  # maximum of a member in memory
+METADATA_BYTES = MIB  # maximum of a manifest, a model-config.yaml or a tar's extended header
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Limits:
     ratio_from_bytes: int = 256 * MIB
 
     def budget(self, archive_bytes: int) -> "Budget":
-        """A fresh count for one reading of an archive whose file has so many bytes."""
+        """A new count for one reading of an archive whose file has `archive_bytes` bytes."""
         by_ratio = max(self.ratio_from_bytes, int(self.ratio * archive_bytes))
         return Budget(self.entries, min(self.total_bytes, by_ratio))
 
@@ -63,6 +63,6 @@ class Budget:
             )
 
     def require(self, size: int) -> None:
-        """Raises UnsafeArchive if so many more bytes would exceed the limit; counts nothing."""
+        """Raises UnsafeArchive if this number of further bytes would exceed the limit; counts nothing."""
         self.take(size)
         self._left_bytes += size

@@ -40,7 +40,7 @@ def _problem(raw: str) -> str:
 def check_link(name: str, target: str) -> None:
     """Raises UnsafeArchive if a link at `name` to `target` leads out of the archive by its text alone.
 
-    Links may lead through other links, so where it really points is for whoever creates it to check.
+    Links may lead through other links, so the caller that creates it must check its real target.
     """
     path = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
     if not target or "\0" in target or path.startswith("/") or path.split("/")[0] == "..":

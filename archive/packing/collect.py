@@ -43,14 +43,14 @@ def handler_file(handler: str, runtime: str) -> Path | None:
 
 
 def single_file(path: Path) -> Files:
-    """The file under its own name. Raises SourceMissing if it is none."""
+    """The file under its own name. Raises SourceMissing if it is not a file."""
     if not path.is_file():
         raise SourceMissing(f"File does not exist: {path}")
     return {path.name: path}
 
 
 def extra_files(items: tuple[str, ...]) -> Files:
-    """Files, contents of directories, and whatever matches wildcards; later ones replace earlier ones."""
+    """Files, contents of directories, and matches of wildcards; later ones replace earlier ones."""
     files: Files = {}
     for item in filter(None, (item.strip() for item in items)):
         for path in _matches(item):
@@ -59,7 +59,7 @@ def extra_files(items: tuple[str, ...]) -> Files:
 
 
 def folder_files(folder: Path) -> Files:
-    """What is in a directory, but not the manifest of an unpacked archive that is packed again."""
+    """The files of a directory without the manifest of an unpacked archive that is packed again."""
     files = {path.relative_to(folder).as_posix(): path for path in _walk(folder, ())}
     files.pop(MANIFEST_NAME, None)
     return files

@@ -17,7 +17,7 @@ from archive.packing.collect import Files
 
 @dataclass(frozen=True)
 class Contents:
-    """What goes in: the files, then the manifest under its name."""
+    """The members: the files, then the manifest under its name."""
 
     name: str  # of the model or workflow
     files: Files
@@ -77,7 +77,7 @@ def _epoch() -> int | None:
 
 
 def _zip_time(moment: time.struct_time) -> tuple[int, int, int, int, int, int]:
-    """What a zip archive can say: nothing before 1980 or after 2107."""
+    """The time within the range of zip archives, 1980 to 2107."""
     first, last = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 59)
     return min(last, max(first, moment[:6]))
 
@@ -92,7 +92,7 @@ def _write_tgz(part: Path, contents: Contents) -> None:
 
 
 def _anonymous(info: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Who packed the archive is nobody's business."""
+    """Removes the packer's user and group."""
     return info.replace(uid=0, gid=0, uname="", gname="", deep=False)
 
 

@@ -1,4 +1,4 @@
-"""Which handler a model has that names none."""
+"""The handler of a model that names none."""
 
 import ast
 from pathlib import Path

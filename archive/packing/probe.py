@@ -18,7 +18,7 @@ TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Finding:
-    """What keeps the handler from being imported, and what to do about it.
+    """Why the handler cannot be imported, and the remedy.
 
     `missing_module` is set if a package is not installed here, which says nothing about the server.
     """

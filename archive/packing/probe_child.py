@@ -19,7 +19,7 @@ _INSTALL = "Install it here, or name it in the file given with --requirements-fi
 
 
 def main() -> None:
-    """Writes what `archive.packing.probe.Finding` is made of, an empty object if there is nothing to tell."""
+    """Writes the fields of `archive.packing.probe.Finding`, an empty object if the import succeeds."""
     handler, model, report = sys.argv[1:]
     for name in [name for name in sys.modules if name.partition(".")[0] == "archive"]:
         del sys.modules[name]  # the model may have a module of that name
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def examine(handler: str, model: Path) -> dict[str, str]:
-    """Imports the handler and looks for what the server would call."""
+    """Imports the handler and looks for its entry point."""
     name, _, function = handler.partition(":")
     name = name.removesuffix(".py")
     try:
@@ -36,7 +36,7 @@ def examine(handler: str, model: Path) -> dict[str, str]:
     except ModuleNotFoundError as error:
         return _missing(error.name or str(error), _place(error, model))
     except ImportError as error:
-        if isinstance(error.__cause__, ModuleNotFoundError):  # told by a handler in words of its own
+        if isinstance(error.__cause__, ModuleNotFoundError):  # a handler raised it with its own message
             return {"cause": str(error), "advice": _INSTALL, "missing_module": error.__cause__.name or ""}
         return _failed(error, model)
     except SyntaxError as error:
@@ -53,8 +53,8 @@ def _is_own(name: str, model: Path) -> bool:
 
 def _missing(name: str, place: str) -> dict[str, str]:
     return {
-        "cause": f"{place}there is no module named {name!r}",
-        "advice": f"If {name.partition('.')[0]!r} is a file of yours, add it with --extra-files; if it is a "
+        "cause": f"{place}no module named {name!r}",
+        "advice": f"If {name.partition('.')[0]!r} is your own file, add it with --extra-files; if it is a "
         f"package: {_INSTALL[0].lower()}{_INSTALL[1:]}",
         "missing_module": name,
     }

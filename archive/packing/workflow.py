@@ -45,7 +45,7 @@ def write(spec: WorkflowSpec, manifest: bytes | None = None) -> Path:
 
 
 def plan(spec: WorkflowSpec) -> Files:
-    """What would go into the archive: each member's name and source. Raises PackagingError."""
+    """The members of the archive: each member's name and source. Raises PackagingError."""
     if not spec.handler:
         raise PackagingError("The handler is missing; give the workflow's Python file with --handler.")
     files: Files = {}

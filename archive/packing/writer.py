@@ -53,12 +53,12 @@ def write(spec: ArchiveSpec, manifest: bytes | None = None) -> Path:
 
 
 def write_folder(folder: Path, target: Path, name: str, archive_format: str, manifest: bytes) -> None:
-    """Packs what is in a directory, without regard to what was at `target`. Raises PackagingError."""
+    """Packs a directory; replaces `target`. Raises PackagingError."""
     _pack(target, archive_format, Contents(name, folder_files(folder), MANIFEST_NAME, manifest))
 
 
 def plan(spec: ArchiveSpec) -> Files:
-    """What would go into the archive: each member's name and source. Raises PackagingError."""
+    """The members of the archive: each member's name and source. Raises PackagingError."""
     _check(spec)
     return _files(spec)
 

@@ -28,7 +28,7 @@ _MAX_REDIRECTS = 5
 
 @dataclass(frozen=True)
 class Download:
-    """What may be fetched and how: `allowed` judges the URL of every redirect.
+    """Allowed URLs and limits of downloads: `allowed` judges the URL of every redirect.
 
     `signed`: http(s) requests carry an AWS signature, as objects encrypted with SSE-KMS need it.
     """
@@ -40,7 +40,7 @@ class Download:
     signed: bool = False
 
     def fetch(self, url: str, target: Path) -> None:
-        """Writes what is at `url` to `target`, which appears complete or not at all.
+        """Downloads `url` to `target`, which appears complete or not at all.
 
         Raises ArchiveExists if `target` exists, DownloadFailed for everything that goes wrong on the way.
         """
@@ -157,7 +157,7 @@ def _copied(url: str) -> Iterator[tuple[bytes, int]]:
     parts = urlsplit(url)
     source = Path(unquote(parts.path))
     if parts.netloc.lower() not in ("", "localhost") or not source.is_file():
-        raise failed(url, f"{source} is no file on this machine.")
+        raise failed(url, f"{source} is not a file on this machine.")
     size = source.stat().st_size
     with source.open("rb") as file:
         while data := file.read(CHUNK_BYTES):

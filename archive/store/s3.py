@@ -22,7 +22,7 @@ Sign = Callable[[str], Mapping[str, str]]
 
 
 class S3Unavailable(ArchiveError):
-    """Raised when something that S3 needs is missing here, or S3 refuses a request."""
+    """Raised when a package or setting for S3 is missing, or S3 refuses a request."""
 
 
 def is_s3(url: str) -> bool:

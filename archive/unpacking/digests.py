@@ -14,7 +14,7 @@ Stamp = tuple[int, int, int]
 
 
 def stamp(path: Path) -> Stamp:
-    """Size, modification time in ns and inode: what changes when a file does."""
+    """Size, modification time in ns and inode: a stamp that changes with the file."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns, status.st_ino
 
@@ -22,7 +22,7 @@ def stamp(path: Path) -> Stamp:
 def sha256(path: Path, cache: Path) -> str:
     """The digest of the file's content, from the JSON file `cache` if path and stamp are the same as then.
 
-    The cache is written anew for each digest; one that is damaged or cannot be written is as good as none.
+    The cache is rewritten for each digest; one that is damaged or cannot be written is ignored.
     """
     key, now = str(path.resolve()), stamp(path)
     known = _load(cache)

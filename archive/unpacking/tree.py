@@ -40,7 +40,7 @@ class Tree:
                 self.files += 1
 
     def finish(self) -> None:
-        """Creates the links. Raises UnsafeArchive if one leads out, on whatever way."""
+        """Creates the links. Raises UnsafeArchive if one leads out of the directory."""
         links = list(self._links.values())
         for link in links:
             with _contradiction_told(link):
@@ -74,7 +74,7 @@ class Tree:
         source = self._root / link.target
         if not link.target or source.is_symlink() or not source.is_file():
             raise InvalidArchive(
-                f"{link.name!r} is a hard link to {link.target!r}, which is no file of the archive."
+                f"{link.name!r} is a hard link to {link.target!r}, which is not a file of the archive."
             )
         with _contradiction_told(link):
             os.link(source, self._path(link), follow_symlinks=False)
@@ -89,7 +89,7 @@ class Tree:
 
 @contextmanager
 def _contradiction_told(member: Member) -> Iterator[None]:
-    """Turns what the file system says to members that contradict each other into InvalidArchive."""
+    """Turns the file system's errors for contradicting members into InvalidArchive."""
     try:
         yield
     except OSError as error:

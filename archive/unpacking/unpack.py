@@ -49,7 +49,7 @@ def extract(path: Path, root: Path, limits: Limits = DEFAULT_LIMITS) -> Path:
 
 
 def unpacked_path(path: Path, root: Path) -> Path:
-    """Where `extract` puts the archive. Raises ArchiveNotFound, and OSError for what the disk refuses."""
+    """Where `extract` puts the archive. Raises ArchiveNotFound, and OSError for faults of the disk."""
     if path.is_dir():
         source = model_folder(path.resolve())
         return root / hashlib.sha256(os.fsencode(source)).hexdigest() / source.name
@@ -60,7 +60,7 @@ def unpacked_path(path: Path, root: Path) -> Path:
 def prune(root: Path, keep: Collection[Path], unused_s: float = 0.0) -> list[Path]:
     """Deletes the directories in `root` that hold nothing of `keep` (paths that `extract` returned).
 
-    Those of `keep` count as used now; others are deleted when they have not been for so many seconds.
+    Those of `keep` count as used now; others are deleted when they have not been used for `unused_s` seconds.
     Returns what it deleted. What other processes left half done is deleted, too, when it is a day old;
     directories of models that are links lose the link only.
     """

@@ -1,4 +1,4 @@
-"""The `marq` command. What a command needs is imported when it runs: `marq --help` answers at once."""
+"""The `marq` command. Commands import their modules when they run, so `marq --help` answers at once."""
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ class RequestFailed(MarqError):
 
 
 class Api:
-    """Requests to one address. `transport`: for a server on this host, which no proxy is asked for."""
+    """Requests to one address. `transport`: for a server on this host; it bypasses proxies."""
 
     def __init__(self, address: str, token: str, transport: "httpx.HTTPTransport | None" = None) -> None:
         import httpx
@@ -40,7 +40,7 @@ class Api:
                 trust_env=transport is None,
             )
         except (httpx.InvalidURL, ValueError) as error:
-            raise RequestFailed(f"{self._host} cannot be asked: {error}") from error
+            raise RequestFailed(f"{self._host} is not a usable address: {error}") from error
 
     @contextmanager
     def send(self, method: str, path: str, **options: Any) -> Iterator["httpx.Response"]:
@@ -65,7 +65,7 @@ class Api:
         return answer
 
     def json(self, method: str, path: str, **options: Any) -> Any:
-        """The JSON of the answer, None if it is none. Raises RequestFailed."""
+        """The JSON of the answer, None if the body is not JSON. Raises RequestFailed."""
         with self.send(method, path, **options) as response:
             response.read()
             try:
@@ -109,13 +109,13 @@ def path(*segments: str | None) -> str:
 
 
 def upload(file: Path, content_type: str | None) -> dict[str, Any]:
-    """What a file (`-`: standard input) adds to a request."""
+    """The httpx options that send a file (`-`: standard input) as the request's body."""
     content = sys.stdin.buffer.read() if file == STDIN else file.read_bytes()
     return {"content": content, "headers": {"Content-Type": content_type or guess_type(file)}}
 
 
 def guess_type(file: Path) -> str:
-    """The media type by the file's name; a compressed file is bytes, whatever is in it."""
+    """The media type by the file's name; a compressed file is plain bytes."""
     kind, compression = mimetypes.guess_type(file.name)
     return kind if kind and not compression else UNKNOWN_TYPE
 

@@ -1,4 +1,4 @@
-"""How `marq models` and `marq describe` show what the management API tells."""
+"""Tables of `marq models` and `marq describe`, from the answers of the management API."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from rich.table import Table
 
 
 def summary(version: dict[str, Any]) -> dict[str, Any]:
-    """What the list tells of a version."""
+    """The row of one version in `marq models`."""
     ready = sum(worker["status"] == "READY" for worker in version["workers"])
     return {
         "name": version["modelName"],
@@ -40,7 +40,7 @@ def overview(versions: list[dict[str, Any]]) -> Table:
 
 
 def details(version: dict[str, Any]) -> RenderableType:
-    """All that is told of one version: settings, replicas, and why these cannot be loaded."""
+    """The view of one version in `marq describe`: settings, replicas, and why replicas fail to load."""
     shown: list[RenderableType] = [
         _facts({name: value for name, value in version.items() if name not in ("workers", "loadFailure")})
     ]
@@ -60,7 +60,7 @@ def _facts(described: dict[str, Any]) -> Table:
 
 
 def _replicas(replicas: list[dict[str, Any]]) -> Table:
-    """One line for each, with the columns that the server tells of."""
+    """One line for each replica; the columns are the keys of the server's answer."""
     columns = [key for key, value in replicas[0].items() if not isinstance(value, dict | list)]
     table = Table(*columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for replica in replicas:

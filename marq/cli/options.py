@@ -10,10 +10,10 @@ from marq.cli.http import STDIN
 
 
 def _existing(given: Path | list[Path]) -> Path | list[Path]:
-    """Refuses what cannot be read before anything is sent. (typer's own check refuses `-`, too.)"""
+    """Refuses unreadable files before anything is sent. (typer's own check refuses `-`, too.)"""
     for file in [given] if isinstance(given, Path) else given:
         if file != STDIN and (not file.exists() or file.is_dir()):
-            raise typer.BadParameter(f"There is no file {file}.")
+            raise typer.BadParameter(f"File not found: {file}")
     return given
 
 
@@ -38,7 +38,7 @@ Token = Annotated[
         "--token",
         metavar="TOKEN",
         envvar="MARQ_TOKEN",
-        help="Token of the address that is asked. Default: that of the server on this host.",
+        help="Token for the server. Default: the token of the server on this host.",
     ),
 ]
 ManagementUrl = Annotated[

@@ -1,4 +1,4 @@
-"""How commands print, and how they fail."""
+"""Output and failures of commands."""
 
 import sys
 from collections.abc import Iterable
@@ -55,7 +55,7 @@ def fail(message: str) -> NoReturn:
 
 
 def print_body(chunks: Iterable[bytes], end_line: bool = False) -> None:
-    """An answer's bytes as they come; on a terminal, or if asked for, the last line is ended."""
+    """Prints an answer's bytes as they come; on a terminal, or if asked for, adds a final newline."""
     end = b""
     for chunk in filter(None, chunks):
         typer.echo(chunk, nl=False)

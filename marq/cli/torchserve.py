@@ -46,41 +46,44 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--start", action="store_true", help="Start the server")
     command.add_argument("--stop", action="store_true", help="Stop the server")
     made.add_argument("--ts-config", metavar="FILE", help="The config.properties to use")
-    made.add_argument("--model-store", metavar="DIR", help="Where model archives are; mandatory")
-    made.add_argument("--workflow-store", metavar="DIR", help="Has no effect: there are no workflows")
+    made.add_argument("--model-store", metavar="DIR", help="Directory of the model archives; mandatory")
+    made.add_argument("--workflow-store", metavar="DIR", help="No effect: workflows are not supported")
     made.add_argument(
         "--models", metavar="[NAME=]FILE", nargs="+", help="Archives to load: files or URLs; all: the store"
     )
-    made.add_argument("--log-config", metavar="FILE", help="Has no effect: see MARQ_LOG_FORMAT")
-    made.add_argument("--cpp-log-config", metavar="FILE", help="Has no effect: there is no C++ backend")
+    made.add_argument("--log-config", metavar="FILE", help="No effect: see MARQ_LOG_FORMAT")
+    made.add_argument("--cpp-log-config", metavar="FILE", help="No effect: marq does not have a C++ backend")
     made.add_argument("--foreground", action="store_true", help="Stay in the foreground; --stop waits")
     made.add_argument(
-        "--no-config-snapshots", "--ncs", action="store_true",
-        help="Forget the models that were registered over HTTP before",
-    )  # fmt: skip
-    made.add_argument("--plugins-path", "--ppath", metavar="PATH", help="Has no effect: there is no Java")
+        "--no-config-snapshots",
+        "--ncs",
+        action="store_true",
+        help="Forget the models that were registered over HTTP",
+    )
+    made.add_argument("--plugins-path", "--ppath", metavar="PATH", help="No effect: marq does not use Java")
     made.add_argument(
         "--disable-token-auth", "--dt", action="store_true", help="Answer requests without a token"
     )
     made.add_argument(
-        "--enable-model-api", action="store_true", help="Allow to register and unregister models over HTTP"
+        "--enable-model-api", action="store_true", help="Allow registering and unregistering models over HTTP"
     )
     return made
 
 
 def start(options: argparse.Namespace, given: Sequence[str]) -> NoReturn:
-    """Starts a server, in the background unless told otherwise. In the foreground it never returns."""
+    """Starts a server in the background; with `--foreground` it never returns."""
     if (pid := _running_pid()) and pid != os.getpid():
         _fail("TorchServe is already running, please use torchserve --stop to stop TorchServe.")
-    from marq.host import supervisor  # it needs more than `--stop` does
+    from marq.host import supervisor  # imported here, because `--stop` does not need it
 
     try:
         resolved = _resolve(options)
         if not options.foreground:
             child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "marq.cli.torchserve", *given, "--foreground"],
-                stdin=subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
             _pid_file().write_text(str(child.pid))
             sys.exit(0)
         _pid_file().write_text(str(os.getpid()))
@@ -90,7 +93,7 @@ def start(options: argparse.Namespace, given: Sequence[str]) -> NoReturn:
 
 
 def _resolve(options: argparse.Namespace) -> loading.Resolved:
-    """Checks what TorchServe checks, in its words. Raises SettingsError."""
+    """Makes TorchServe's checks, with its messages. Raises SettingsError."""
     if (temp := os.environ.get("TEMP")) and not Path(temp).is_dir():
         _fail(f"Invalid temp directory: {temp}, please check TEMP environment variable.")
     for flag in ("log_config", "cpp_log_config"):
@@ -120,7 +123,7 @@ def _check(flag: str, what: str, given: str | None, exists: Callable[[Path], boo
 
 
 def stop(wait: bool) -> NoReturn:
-    """Stops the server; what runs is finished. Exit code 0 in any case, as in TorchServe."""
+    """Stops the server; running requests finish. Exit code 0 in any case, as in TorchServe."""
     Path(KEY_FILE).unlink(missing_ok=True)
     pid = _running_pid()
     if pid is None:
@@ -146,7 +149,7 @@ def _pid_file() -> Path:
 
 
 def _running_pid() -> int | None:
-    """The server that the pid file names; a file that names none is removed."""
+    """The server of the pid file; the file of a process that has ended is removed."""
     path = _pid_file()
     if not path.exists():
         return None

@@ -52,7 +52,7 @@ def certificate(settings: Settings) -> str:
 
 
 def days_left(settings: Settings) -> int:
-    """For how many days the certificate is still good; negative: it is not. Raises SettingsError."""
+    """Days until the certificate expires; negative: it has expired. Raises SettingsError."""
     from cryptography import x509
 
     with tempfile.TemporaryDirectory() as directory:
@@ -63,7 +63,7 @@ def days_left(settings: Settings) -> int:
 
 
 def context(settings: Settings) -> ssl.SSLContext:
-    """What a listener needs. Raises SettingsError."""
+    """The TLS context of a listener. Raises SettingsError."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     made.set_ciphers(CIPHERS)

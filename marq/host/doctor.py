@@ -1,4 +1,4 @@
-"""Checks whether a server can run here: each finding says what is wrong and what to do."""
+"""Checks whether a server can run here: each finding names a problem and its remedy."""
 
 import importlib.metadata
 import importlib.util
@@ -33,7 +33,7 @@ TORCH_TIMEOUT_S = 120
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. `advice`: what to do, if it is not as it should be."""
+    """The result of one check. `advice`: the remedy of a problem."""
 
     name: str
     state: str
@@ -42,7 +42,7 @@ class Finding:
 
 
 def examine(resolved: Resolved) -> Iterator[Finding]:
-    """All findings, one after the other as they are made."""
+    """Yields each finding when its check has ended."""
     settings = resolved.settings
     yield _settings(resolved)
     server = _server(settings)
@@ -90,14 +90,18 @@ def _redis(settings: Settings, server: server_file.Server | None) -> Iterator[Fi
     yield Finding("redis", OK, f"{shown}: {info.get('server_name', 'redis')} {info.get('redis_version')}")
     if info.get("maxmemory") and info.get("maxmemory_policy") != "noeviction":
         yield Finding(
-            "redis memory", WRONG, f"maxmemory-policy is {info.get('maxmemory_policy')}: requests can vanish",
+            "redis memory",
+            WRONG,
+            f"maxmemory-policy is {info.get('maxmemory_policy')}: requests can be evicted",
             "CONFIG SET maxmemory-policy noeviction",
-        )  # fmt: skip
+        )
     if not info.get("aof_enabled"):
         yield Finding(
-            "redis persistence", WARNING, "there is no append-only file: a restart of Redis loses requests",
+            "redis persistence",
+            WARNING,
+            "the append-only file is off: a restart of Redis loses requests",
             "CONFIG SET appendonly yes",
-        )  # fmt: skip
+        )
 
 
 def _embedded() -> Finding:
@@ -162,9 +166,9 @@ def _store(settings: Settings) -> Iterator[Finding]:
     store = settings.model_store
     if store is None:
         advice = "Give --model-store DIR, or model_store in config.properties."
-        yield Finding("model store", WARNING, "none is given: no model can be registered", advice)
+        yield Finding("model store", WARNING, "not given: no model can be registered", advice)
     elif not store.is_dir() or not os.access(store, os.R_OK | os.X_OK):
-        yield Finding("model store", WRONG, f"{store} is no directory that can be read", "Correct the path.")
+        yield Finding("model store", WRONG, f"{store} is not a readable directory", "Correct the path.")
     else:
         found = ModelStore(store, []).all_archives()
         unreadable = [path.name for path in found if not os.access(path, os.R_OK)]
@@ -176,13 +180,13 @@ def _store(settings: Settings) -> Iterator[Finding]:
 
 
 def _torch() -> Iterator[Finding]:
-    """In a process of its own: it is large, and may end its process."""
+    """Imports torch in a separate process, because it is large and may crash."""
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-c", TORCH_CODE], capture_output=True, text=True, timeout=TORCH_TIMEOUT_S
         )
     except subprocess.TimeoutExpired:
-        yield Finding("torch", WRONG, f"its import takes more than {TORCH_TIMEOUT_S} s", "Look at the disk.")
+        yield Finding("torch", WRONG, f"its import takes more than {TORCH_TIMEOUT_S} s", "Check the disk.")
         return
     if done.returncode:
         cause = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
@@ -193,7 +197,7 @@ def _torch() -> Iterator[Finding]:
     yield Finding("torch", OK, f"{version}{with_cuda}")
     there = gpus.visible(None)
     if there and not devices:
-        advice = "Install a torch build that fits the driver (nvidia-smi tells its CUDA version)."
+        advice = "Install a torch build that fits the driver (nvidia-smi shows its CUDA version)."
         yield Finding("torch", WRONG, f"it sees none of the {len(there)} GPUs of this host", advice)
 
 
@@ -216,13 +220,13 @@ def _packages() -> Iterator[Finding]:
         if origin is None or home not in origin.parents:
             shadowed.append(f"{name} is {origin}")
     if shadowed:
-        advice = f"Uninstall or rename what stands before {home} on sys.path."
+        advice = f"Uninstall or rename the package that comes before {home} on sys.path."
         yield Finding("packages", WRONG, "; ".join(shadowed), advice)
         return
     try:
         version = importlib.metadata.version("torchserve")
     except importlib.metadata.PackageNotFoundError:
-        yield Finding("packages", OK, "none of marq's is shadowed")
+        yield Finding("packages", OK, "no package hides one of marq's")
     else:
         text = f"torchserve {version} is installed, too: it brings a package ts and a command torchserve"
         yield Finding("packages", WRONG, text, "pip uninstall torchserve, then reinstall marq.")

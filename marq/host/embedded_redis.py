@@ -83,10 +83,12 @@ class EmbeddedServer:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command(),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C must not end it before those that still write to it
                 preexec_fn=end_with_parent,
-            )  # fmt: skip
+            )
         self._wait_until_ready()
 
     def program(self, name: str, stop_timeout_s: float) -> Program:
@@ -104,7 +106,7 @@ class EmbeddedServer:
         return self._process is not None and self._process.poll() is not None
 
     def stop(self) -> None:
-        """Ends the server; what it holds is on disk."""
+        """Ends the server; its data are on disk."""
         if self._process is None:
             return
         self._process.terminate()

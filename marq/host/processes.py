@@ -1,4 +1,4 @@
-"""What every process of marq does about its parent and its children."""
+"""Parents and children of marq's processes: end together, limits, time-outs."""
 
 import contextlib
 import ctypes
@@ -45,7 +45,7 @@ def raise_open_files() -> None:
     Each connection to a gateway is one; shells and service managers start programs with few.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # macOS tells of no limit, and refuses to have none
+    with contextlib.suppress(ValueError, OSError):  # macOS reports no limit, and refuses to set none
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 

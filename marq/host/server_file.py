@@ -1,4 +1,4 @@
-"""Finds the server that runs on this host: what `marq start` writes down for clients and commands."""
+"""The file through which clients and commands find the server on this host; `marq start` writes it."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from marq.settings.fields import default_state_dir
 from marq.settings.retention import SETTINGS_PREFIX
 
 FILE_NAME = "server.json"
-LOCAL_TOKEN_VARIABLE = f"{SETTINGS_PREFIX}LOCAL_TOKEN"  # tells gateways the token of this host's commands
+LOCAL_TOKEN_VARIABLE = f"{SETTINGS_PREFIX}LOCAL_TOKEN"  # gives gateways the token of this host's commands
 REDIS_VARIABLE, STATE_VARIABLE = f"{SETTINGS_PREFIX}REDIS_URL", f"{SETTINGS_PREFIX}STATE_DIR"
 
 

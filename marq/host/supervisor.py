@@ -95,7 +95,7 @@ class Supervisor:
 
         client = clients.client(self._settings.redis_url)
         self._create_tokens(client)
-        if self._settings.models or not self._joins:  # else these gateways serve what others load
+        if self._settings.models or not self._joins:  # else these gateways serve the models that others load
             self._load_models(JoinedRegistry(client) if self._joins else Registry(client))
         for plane, name in ADDRESSES.items():
             self._announce(f"{plane.capitalize() + ' API':<15} {getattr(self._settings, name)}")
@@ -162,8 +162,10 @@ class Supervisor:
         for descriptor in descriptors:
             os.set_inheritable(descriptor, True)
         gateway_environment = {
-            **environment, **listen.environment(sockets), LOCAL_TOKEN_VARIABLE: self._local_token,
-        }  # fmt: skip
+            **environment,
+            **listen.environment(sockets),
+            LOCAL_TOKEN_VARIABLE: self._local_token,
+        }
         gateways = [
             Program(
                 f"gateway {n}",
@@ -183,7 +185,7 @@ class Supervisor:
 
 
 def start(resolved: Resolved, announce: Announce, joins: bool = False) -> NoReturn:
-    """Sets up the log, tells what is odd about the settings, and runs. Raises as `Supervisor.run`."""
+    """Sets up the log, logs warnings about the settings, and runs. Raises as `Supervisor.run`."""
     raise_open_files()
     settings = resolved.settings
     os.environ[logs.FORMAT_VARIABLE] = settings.log_format

@@ -32,7 +32,7 @@ class Program:
     """One process to keep running.
 
     `pid` if it runs already; `log`: the file that takes its output; `foreign`: not marq's own program, so
-    Ctrl-C must be kept from it, and the end of its parent told to it.
+    Ctrl-C must be kept from it, and it must be notified of the end of its parent.
     """
 
     name: str
@@ -69,7 +69,7 @@ def read_plan() -> Plan:
 
 
 class Child:
-    """The process of one program; started again when it ends by itself."""
+    """The process of one program; restarted when it ends by itself."""
 
     def __init__(self, program: Program) -> None:
         self.name = program.name
@@ -83,7 +83,9 @@ class Child:
 
     def keep_alive(self) -> None:
         if self._has_ended() and time.monotonic() - self._started > RESTART_DELAY_S:
-            log.error("the %s (pid %d) ended with %d; starting it again", self.name, self.pid, self._ended)
+            log.error(
+                "the %s (pid %d) ended with exit code %d; restarting it", self.name, self.pid, self._ended
+            )
             self._start()
 
     def stop(self) -> None:
@@ -105,11 +107,15 @@ class Child:
         with contextlib.ExitStack() as stack:
             log_file = stack.enter_context(Path(program.log).open("ab")) if program.log else None
             process = subprocess.Popen(
-                program.command, env={**os.environ, **program.environment}, pass_fds=program.descriptors,
-                stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file,
+                program.command,
+                env={**os.environ, **program.environment},
+                pass_fds=program.descriptors,
+                stdin=subprocess.DEVNULL,
+                stdout=log_file,
+                stderr=log_file,
                 start_new_session=program.foreign,
                 preexec_fn=end_with_parent if program.foreign else None,
-            )  # fmt: skip
+            )
         self.pid, self._ended, self._started = process.pid, None, time.monotonic()
         process.returncode = 0  # it is waited for here, not there
 
@@ -121,7 +127,7 @@ class Child:
 
 
 class Watcher:
-    """Runs a plan until it is told to stop."""
+    """Runs a plan until a signal stops it."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan

@@ -1,4 +1,4 @@
-"""Every metric of marq: name, type, unit, labels, buckets. Those of TorchServe stand in `metrics.yaml`."""
+"""Every metric of marq: name, type, unit, labels, buckets. TorchServe's are in `metrics.yaml`."""
 
 from dataclasses import dataclass
 
@@ -27,45 +27,55 @@ VERSION = ("model", "version")
 
 QUEUE_DEPTH = Metric("marq_queue_depth", GAUGE, (*VERSION, "lane"), "Requests that no replica has taken yet.")
 QUEUE_OLDEST_AGE = Metric(
-    "marq_queue_oldest_age_seconds", GAUGE, (*VERSION, "lane"), "How long the oldest of them has waited."
+    "marq_queue_oldest_age_seconds", GAUGE, (*VERSION, "lane"), "Age of the oldest of them."
 )
 QUEUE_WAIT = Metric(
-    "marq_queue_wait_seconds", HISTOGRAM, (*VERSION, "kind"),
-    "From a request's arrival in Redis until its batch began.", buckets=SECONDS,
-)  # fmt: skip
-BATCH_SIZE = Metric(
-    "marq_batch_size", HISTOGRAM, VERSION, "Rows that one call of the handler got.", buckets=ROWS
+    "marq_queue_wait_seconds",
+    HISTOGRAM,
+    (*VERSION, "kind"),
+    "From a request's arrival in Redis until its batch began.",
+    buckets=SECONDS,
 )
+BATCH_SIZE = Metric("marq_batch_size", HISTOGRAM, VERSION, "Rows of one call of the handler.", buckets=ROWS)
 BATCH_WAIT = Metric(
-    "marq_batch_wait_seconds", HISTOGRAM, VERSION,
-    "How long a replica that had rows waited for more.", buckets=SECONDS,
-)  # fmt: skip
+    "marq_batch_wait_seconds",
+    HISTOGRAM,
+    VERSION,
+    "How long a replica that had rows waited for more.",
+    buckets=SECONDS,
+)
 HANDLER = Metric(
-    "marq_handler_seconds", HISTOGRAM, VERSION, "How long the handler took for a batch.", buckets=SECONDS
+    "marq_handler_seconds", HISTOGRAM, VERSION, "Duration of one call of the handler.", buckets=SECONDS
 )
 REQUEST = Metric(
-    "marq_request_seconds", HISTOGRAM, (*VERSION, "kind"),
-    "From a request's arrival at the gateway until its answer.", buckets=SECONDS,
-)  # fmt: skip
-REQUESTS = Metric(
-    "marq_requests_total", COUNTER, (*VERSION, "kind", "status"), "HTTP requests that were answered."
+    "marq_request_seconds",
+    HISTOGRAM,
+    (*VERSION, "kind"),
+    "From a request's arrival at the gateway until its answer.",
+    buckets=SECONDS,
 )
+REQUESTS = Metric("marq_requests_total", COUNTER, (*VERSION, "kind", "status"), "Answered HTTP requests.")
 REPLICAS = Metric("marq_replicas", GAUGE, (*VERSION, "state"), "Replicas of pools that are alive.")
 REPLICA_RESTARTS = Metric(
     "marq_replica_restarts_total", COUNTER, VERSION, "Replicas that ended by themselves or were killed."
 )
 REDELIVERIES = Metric(
-    "marq_redeliveries_total", COUNTER, VERSION,
+    "marq_redeliveries_total",
+    COUNTER,
+    VERSION,
     "Requests put back because the replica that had taken them ended.",
-)  # fmt: skip
+)
 DEAD_LETTERS = Metric("marq_dead_letters", GAUGE, ("model",), "Entries in the dead letters.")
 DEAD_LETTERS_TOTAL = Metric(
-    "marq_dead_letters_total", COUNTER, ("model",), "Entries that have gone to the dead letters."
+    "marq_dead_letters_total", COUNTER, ("model",), "Entries that became dead letters."
 )
 REDIS_ROUND_TRIP = Metric(
-    "marq_redis_round_trip_seconds", HISTOGRAM, ("process",),
-    "A PING to Redis and its answer, once a second.", buckets=SECONDS,
-)  # fmt: skip
+    "marq_redis_round_trip_seconds",
+    HISTOGRAM,
+    ("process",),
+    "A PING to Redis and its answer, once a second.",
+    buckets=SECONDS,
+)
 GPU_MEMORY = Metric(
     "marq_gpu_memory_bytes", GAUGE, ("host", "gpu", "state"), "A GPU's memory, used and free."
 )
@@ -73,9 +83,21 @@ GPU_MEMORY = Metric(
 OWN = {
     metric.name: metric
     for metric in (
-        QUEUE_DEPTH, QUEUE_OLDEST_AGE, QUEUE_WAIT, BATCH_SIZE, BATCH_WAIT, HANDLER, REQUEST, REQUESTS,
-        REPLICAS, REPLICA_RESTARTS, REDELIVERIES, DEAD_LETTERS, DEAD_LETTERS_TOTAL, REDIS_ROUND_TRIP,
+        QUEUE_DEPTH,
+        QUEUE_OLDEST_AGE,
+        QUEUE_WAIT,
+        BATCH_SIZE,
+        BATCH_WAIT,
+        HANDLER,
+        REQUEST,
+        REQUESTS,
+        REPLICAS,
+        REPLICA_RESTARTS,
+        REDELIVERIES,
+        DEAD_LETTERS,
+        DEAD_LETTERS_TOTAL,
+        REDIS_ROUND_TRIP,
         GPU_MEMORY,
     )
-}  # fmt: skip
+}
 RESERVED = "marq_"  # handlers' metrics may not begin so

@@ -18,17 +18,30 @@ LEVEL, REQUEST, OF_ONE = (
     3,
 )  # dimensions: Level and host; model, version, host; one device or worker more
 DIMENSIONS = {
-    "Requests2XX": LEVEL, "Requests4XX": LEVEL, "Requests5XX": LEVEL, "QueueTime": LEVEL,
-    "WorkerThreadTime": LEVEL, "WorkerLoadTime": OF_ONE, "ts_inference_requests_total": REQUEST,
-    "ts_inference_latency_microseconds": REQUEST, "ts_queue_latency_microseconds": REQUEST,
-    "CPUUtilization": LEVEL, "MemoryUsed": LEVEL, "MemoryAvailable": LEVEL, "MemoryUtilization": LEVEL,
-    "DiskUsage": LEVEL, "DiskUtilization": LEVEL, "DiskAvailable": LEVEL, "GPUMemoryUtilization": OF_ONE,
-    "GPUMemoryUsed": OF_ONE, "GPUUtilization": OF_ONE,
-}  # fmt: skip
+    "Requests2XX": LEVEL,
+    "Requests4XX": LEVEL,
+    "Requests5XX": LEVEL,
+    "QueueTime": LEVEL,
+    "WorkerThreadTime": LEVEL,
+    "WorkerLoadTime": OF_ONE,
+    "ts_inference_requests_total": REQUEST,
+    "ts_inference_latency_microseconds": REQUEST,
+    "ts_queue_latency_microseconds": REQUEST,
+    "CPUUtilization": LEVEL,
+    "MemoryUsed": LEVEL,
+    "MemoryAvailable": LEVEL,
+    "MemoryUtilization": LEVEL,
+    "DiskUsage": LEVEL,
+    "DiskUtilization": LEVEL,
+    "DiskAvailable": LEVEL,
+    "GPUMemoryUtilization": OF_ONE,
+    "GPUMemoryUsed": OF_ONE,
+    "GPUUtilization": OF_ONE,
+}
 
 
 class MetricsConfigError(MarqError):
-    """Raised for a metrics.yaml that cannot be used; names the file, the place and what is allowed."""
+    """Raised for a metrics.yaml that cannot be used; names the file, the place and the allowed values."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +72,7 @@ def read(path: Path | str | None = None) -> MetricsConfig:
 
 
 class _Wrong(Exception):
-    """What is wrong, without the file's name."""
+    """The fault, without the file's name."""
 
 
 def _section(data: dict[str, Any], section: str) -> dict[str, Metric]:

@@ -50,7 +50,7 @@ class Families:
             family.values[labels] = family.values.get(labels, 0.0) + float(stored)
 
     def put(self, metric: Metric, values: Labels, value: float) -> None:
-        """Adds to a counter or gauge of marq's own what is known without a hash."""
+        """Adds a value of marq's own that is not in a hash to a counter or gauge."""
         if family := self._family(metric.name, metric.kind, ""):
             labels = _labels(metric.labels, values)
             family.values[labels] = family.values.get(labels, 0.0) + value

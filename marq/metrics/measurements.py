@@ -1,4 +1,4 @@
-"""What a process measures: kept in memory, and added to hashes in Redis about once a second.
+"""The measurements of a process: kept in memory, and added to hashes in Redis about once a second.
 
 Each process adds only what is new since its last time. So sums are right across gateways, pools and replicas,
 and counters outlive the processes that counted. A killed process loses its last second.
@@ -21,18 +21,18 @@ from marq.connections.urls import Command
 from marq.metrics.catalog import Metric
 
 FLUSH_EVERY_S = 1.0
-GAUGES_TTL_S = 15  # a process that has not written for so long is gone, and its gauges with it
+GAUGES_TTL_S = 15  # the gauges of a process that has not written for this time are dropped
 HOST_TTL_S = 86_400
 SUM, INFINITE = "sum", "+Inf"
 HOST = socket.gethostname()
 
 Labels = tuple[str, ...]
-Sums = dict[tuple[str, str], float]  # (hash, series) -> what is to be added
+Sums = dict[tuple[str, str], float]  # (hash, series) -> the amount to add
 
 
 @dataclass(frozen=True)
 class Series:
-    """A field of the hashes: it says all that is needed to show it. `part` is a histogram's bucket or SUM."""
+    """A field of the hashes, with all facts of a series. `part` is a histogram's bucket or SUM."""
 
     name: str
     kind: str
@@ -65,7 +65,7 @@ def bounds(buckets: tuple[float, ...]) -> Labels:
 class Measurements:
     """The measurements of one process; may be used by several threads.
 
-    `model`: whose they are; empty: nobody's. A model's counters and histograms vanish with its registration.
+    `model`: their model, or empty. A model's counters and histograms are deleted with its registration.
     """
 
     process: str = field(default_factory=lambda: f"{HOST}-{os.getpid()}")
@@ -92,7 +92,7 @@ class Measurements:
     def merge(
         self, metric: Metric, values: Labels, counts: Sequence[int], total: float, model: str = ""
     ) -> None:
-        """Adds many values to a histogram: how many there were in each bucket, and their sum."""
+        """Adds many values to a histogram: the count of each bucket, and their sum."""
         target = _hash_of(model)
         with self._lock:
             for bound, count in zip(bounds(metric.buckets), counts, strict=True):
@@ -101,19 +101,19 @@ class Measurements:
             self._sums[target, encode(metric, values, SUM)] += total
 
     def take(self) -> Sums:
-        """What is new since the last time."""
+        """The sums since the last call."""
         with self._lock:
             taken, self._sums = self._sums, defaultdict(float)
         return taken
 
     def put_back(self, taken: Sums) -> None:
-        """Undoes `take`, after what it gave could not be stored."""
+        """Undoes `take` when its sums could not be stored."""
         with self._lock:
             for series, amount in taken.items():
                 self._sums[series] += amount
 
     def commands(self, taken: Sums) -> list[Command]:
-        """What stores these sums, and this process's gauges."""
+        """The Redis commands that store these sums, and this process's gauges."""
         commands: list[Command] = [
             ("HINCRBYFLOAT", target, series, repr(amount))
             for (target, series), amount in taken.items()
@@ -142,7 +142,7 @@ class Measurements:
 
 
 class Timer:
-    """Tells when something is due that should happen once in `interval_s`."""
+    """True once in each `interval_s`."""
 
     def __init__(self, interval_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._interval_s, self._clock = interval_s, clock
@@ -157,7 +157,7 @@ class Timer:
 
 
 def forget(client: Any, model: str, version: str, last: bool) -> None:
-    """Deletes what was measured of a model version; of the whole model with its `last` version."""
+    """Deletes the measurements of a model version; of the whole model with its `last` version."""
     target = keys.model_metrics(model)
     if last:
         client.delete(target)
@@ -177,7 +177,7 @@ def _hash_of(model: str) -> str:
 
 
 def _listed(target: str, ttl_s: int) -> Iterable[Command]:
-    """A hash that no registration tells of is found through the list of them, and goes by itself."""
+    """Hashes without a registration are found through their list, and expire."""
     now = int(time.time())
     yield ("EXPIRE", target, ttl_s)
     yield ("ZADD", keys.METRICS, now, target)

@@ -59,14 +59,17 @@ class ServerMetrics:
         self._unwritten[key] = before + value
 
     def write(self) -> None:
-        """Writes what goes to the log."""
+        """Writes the metrics of the log."""
         unwritten, self._unwritten = self._unwritten, {}
         for (metric, labels), value in unwritten.items():
             if self._log:
                 self._log.info(
-                    "%s|#%s|#hostname:%s,timestamp:%d", _head(metric, float(value)),
-                    _dimensions(metric.labels, labels[:-1]), labels[-1], time.time(),
-                )  # fmt: skip
+                    "%s|#%s|#hostname:%s,timestamp:%d",
+                    _head(metric, float(value)),
+                    _dimensions(metric.labels, labels[:-1]),
+                    labels[-1],
+                    time.time(),
+                )
 
 
 class ModelLog:

@@ -24,7 +24,7 @@ def default_state_dir() -> Path:
 
 
 class Settings(BaseModel):
-    """What every process of a server needs to know. Sizes are bytes, `_s` seconds, `_ms` milliseconds."""
+    """The settings of all processes of a server. Sizes are bytes, `_s` seconds, `_ms` milliseconds."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -194,12 +194,12 @@ class Settings(BaseModel):
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
         return value
 
 
 def _is_nested(value: Any, depth: int) -> bool:
-    """Whether a value is an object of objects, so many levels deep."""
+    """Whether a value is an object of objects of this depth."""
     return isinstance(value, dict) and (
         depth == 1 or all(_is_nested(inner, depth - 1) for inner in value.values())
     )

@@ -14,7 +14,7 @@ DEFAULT_FILE = Path("config.properties")
 
 
 class SettingsError(MarqError):
-    """Raised for a setting that cannot be read; names it, its source and what is allowed."""
+    """Raised for a setting that cannot be read; names it, its source and the allowed values."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Line:
 
 
 def discover(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The file that counts: `TS_CONFIG_FILE`, the given one, ./config.properties, or none.
+    """The file to use: `TS_CONFIG_FILE`, the given one, ./config.properties, or none.
 
     Raises SettingsError.
     """

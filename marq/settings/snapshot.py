@@ -1,4 +1,4 @@
-"""TorchServe's snapshots: what `model_snapshot` of a config.properties says, in marq's own settings.
+"""TorchServe's snapshots: `model_snapshot` of a config.properties as marq's own settings.
 
 marq writes none: its registry is in Redis and outlives the server.
 """
@@ -12,7 +12,7 @@ SHAPE = '{"models": {name: {version: {"marName": file, ...}}}}'
 
 
 def translate(text: str) -> tuple[str, str]:
-    """The settings `models` and `model_settings` that register what a snapshot names. Raises ValueError."""
+    """The settings `models` and `model_settings` for the models of a snapshot. Raises ValueError."""
     versions = list(_versions(text))
     settings: dict[str, dict[str, Any]] = {}
     for name, version, stored in versions:

@@ -1,4 +1,4 @@
-"""Collects what all sources say of the settings.
+"""Collects the values of the settings from all sources.
 
 First wins: `TS_` variables (if the file has `enable_envvars_config=true`, as in TorchServe), the command
 line, `MARQ_` variables, config.properties.
@@ -17,12 +17,12 @@ COMMAND_LINE = "command line"
 GUIDE = "docs/compatibility-configuration.md"
 LOG_VARIABLE = "LOG_LOCATION"
 PLAIN_VARIABLES = {LOG_VARIABLE: "log_location", "METRICS_LOCATION": "metrics_location"}  # as in TorchServe
-LIKELY = 0.85  # how much a variable must look like a setting to be taken for a slip
+LIKELY = 0.85  # similarity above which an unknown MARQ_ variable is reported as a typo
 
 
 @dataclass(frozen=True)
 class Given:
-    """One value. `source` says where it stands, `label` how errors name it."""
+    """One value. `source` is its place, `label` its name in errors."""
 
     value: Any
     source: str
@@ -31,7 +31,7 @@ class Given:
 
 @dataclass
 class Collected:
-    """The winning value of each setting that has one, and what the user should hear."""
+    """The winning value of each setting that has one, and the messages for the user."""
 
     values: dict[str, Given] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)  # keys without a meaning here
@@ -66,7 +66,7 @@ def _add_file(found: Collected, lines: Mapping[str, properties.Line], names: fro
         else:
             like = meant(key, spelled | set(MEANINGLESS))
             hint = f'Did you mean "{like}"?' if like else f"{GUIDE} lists the keys."
-            found.problems.append(f'{line.where}: there is no key "{key}". {hint}')
+            found.problems.append(f'{line.where}: unknown key "{key}". {hint}')
 
 
 def _add_environment(found: Collected, environ: Mapping[str, str], names: frozenset[str]) -> None:
@@ -78,11 +78,11 @@ def _add_environment(found: Collected, environ: Mapping[str, str], names: frozen
         if variable in variables:
             found.values[variables[variable]] = Given(environ[variable], variable, variable)
         elif like := meant(variable, variables, LIKELY):
-            found.notices.append(f"{variable} is no setting. Did you mean {like}?")
+            found.notices.append(f"{variable} is not a setting. Did you mean {like}?")
 
 
 def _add_torchserve_environment(found: Collected, environ: Mapping[str, str], names: frozenset[str]) -> None:
-    """What TorchServe's variables say; those that a switch keeps out are told."""
+    """The values of TorchServe's variables; a variable that needs a missing switch adds a notice."""
     keys = {name: key for key, name in torchserve_keys.RENAMED.items()}
     for name in sorted(names):
         key = keys.get(name, name)

@@ -29,8 +29,8 @@ ENVIRONMENT_SWITCH = "enable_envvars_config"
 URLS_SWITCH = "use_env_allowed_urls"
 SNAPSHOT = "model_snapshot"
 
-# Keys that have no effect here, and why: docs/compatibility-configuration.md lists them, a start names those
-# that are given.
+# Keys without an effect in marq, with the reason. docs/compatibility-configuration.md lists them; a
+# start logs those that are given.
 _NETTY = "marq has no Netty; gateway_workers sets how many processes answer"
 _JAVA = "marq has no Java"
 MEANINGLESS = {
@@ -46,9 +46,9 @@ MEANINGLESS = {
     "initial_distribution_port": "replicas are not started with torchrun",
     "model_server_home": "marq is where it is installed",
     "python": "replicas run with marq's own interpreter",
-    "debug": "there are no workers that are started by hand",
-    "workflow_store": "there are no workflows",
-    "cpp_log_config": "there is no C++ backend",
+    "debug": "workers cannot be started by hand",
+    "workflow_store": "workflows are not supported",
+    "cpp_log_config": "marq does not have a C++ backend",
     "cpu_launcher_enable": "replicas get their number of threads from marq, or from OMP_NUM_THREADS",
     "cpu_launcher_args": "replicas get their number of threads from marq, or from OMP_NUM_THREADS",
     "ipex_enable": "Intel's extension is part of PyTorch now; a handler can import it itself",
@@ -70,5 +70,5 @@ def variable(key: str) -> str | None:
 
 
 def meant(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The known name that is most like this one, None if none is."""
+    """The known name that is most similar to this one, None if all differ."""
     return next(iter(difflib.get_close_matches(name, list(known), 1, cutoff)), None)

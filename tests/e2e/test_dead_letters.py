@@ -92,7 +92,7 @@ def test_a_poisonous_request_is_kept_and_lives_again_in_a_version_that_survives_
     assert (record["state"], record["version"]) == ("succeeded", "2.0")
     assert record["replay_of"] == letter["request_id"]
     # And the letter is gone
-    assert dead(server, "list", "killer").stdout == "There are no dead letters.\n"
+    assert dead(server, "list", "killer").stdout == "No dead letters.\n"
 
 
 def test_a_request_that_dies_again_keeps_the_link_to_its_first_life(server, letter):

@@ -56,7 +56,7 @@ def archive(
             "--extra-files",
             "--extra_files",
             metavar="FILE,...",
-            help="More files, directories' contents and wildcards.",
+            help="Additional files, directories (their contents) and wildcards.",
         ),
     ] = None,
     runtime: Annotated[
@@ -64,7 +64,7 @@ def archive(
     ] = "python",
     export_path: Annotated[
         Path,
-        typer.Option("--export-path", "--export_path", metavar="DIR", help="Where the archive is written."),
+        typer.Option("--export-path", "--export_path", metavar="DIR", help="Directory for the archive."),
     ] = Path(),
     archive_format: Annotated[
         str,
@@ -75,7 +75,7 @@ def archive(
             help="default, zip-store, tgz or no-archive.",
         ),
     ] = "default",
-    force: Annotated[bool, typer.Option("-f", "--force", help="Replace an archive that exists.")] = False,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Replace an existing archive.")] = False,
     requirements_file: Annotated[
         str | None,
         typer.Option(
@@ -83,23 +83,23 @@ def archive(
             "--requirements-file",
             "--requirements_file",
             metavar="FILE",
-            help="Packages that the handler needs.",
+            help="Requirements file of the handler.",
         ),
     ] = None,
     config_file: Annotated[
         str | None,
         typer.Option("-c", "--config-file", "--config_file", metavar="FILE", help="The model-config.yaml."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would go in; write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the members; write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     check: Annotated[
         bool,
         typer.Option(
-            "--check/--no-check", help="Import the handler first, in a process of its own, as a server would."
+            "--check/--no-check", help="Import the handler first, in a separate process, as a server does."
         ),
     ] = True,
 ) -> None:
-    """Pack a model archive (.mar) and list what is in it.
+    """Pack a model archive (.mar) and list its members.
 
     The options are those of torch-model-archiver. They may be spelled with
     underscores, as build scripts of models do: --model_name, --model_file,
@@ -134,7 +134,7 @@ def archive(
 
 
 def _print(listing: Listing, path: Path | None, as_json: bool) -> None:
-    """What is, or without a path would be, in the archive."""
+    """Prints the members of the archive; without a path, those of a dry run."""
     if as_json:
         files = [{"name": name, "bytes": size} for name, size in listing]
         typer.echo(json.dumps({"path": path and str(path), "files": files}, indent=2))
@@ -154,7 +154,7 @@ def _handler(handler: str | None, model_file: str | None) -> str:
 
 
 def _check_handler(spec: "ArchiveSpec") -> None:
-    """Fails if the handler cannot be imported. What requirements name need not be installed here."""
+    """Fails if the handler cannot be imported. Its requirements need not be installed here."""
     from archive.packing import writer
     from archive.packing.probe import probe
 
@@ -175,7 +175,7 @@ def _check_handler(spec: "ArchiveSpec") -> None:
 
 
 def planned(spec: "ArchiveSpec") -> Listing:
-    """What `write` would put in. Raises PackagingError."""
+    """The members that `write` would pack. Raises PackagingError."""
     from archive.manifest import MANIFEST_NAME
     from archive.packing import writer
 
@@ -184,7 +184,7 @@ def planned(spec: "ArchiveSpec") -> Listing:
 
 
 def written(path: Path) -> Listing:
-    """What is in the archive or directory."""
+    """The members of the archive or directory."""
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         return [(file.relative_to(path).as_posix(), file.stat().st_size) for file in files]
@@ -196,7 +196,7 @@ def written(path: Path) -> Listing:
 
 
 def _check_archive(path: Path) -> None:
-    """Warns of what would make the server refuse the archive, such as a damaged model-config.yaml."""
+    """Warns of faults for which the server would refuse the archive, such as a damaged model-config.yaml."""
     from archive.errors import ArchiveError
     from archive.reader import describe
 

@@ -26,13 +26,11 @@ def config(
             help="TorchServe's config.properties; TS_CONFIG_FILE wins. Default: ./config.properties.",
         ),
     ] = None,
-    changed: Annotated[
-        bool, typer.Option("--changed", help="Leave out what is left at its default.")
-    ] = False,
+    changed: Annotated[bool, typer.Option("--changed", help="Leave out defaults.")] = False,
     as_json: options.AsJson = False,
     state_dir: options.StateDir = None,
 ) -> None:
-    """Show the settings that marq start would use here, and where each comes from.
+    """Show the settings that marq start would use here, and the source of each.
 
     Passwords are not shown. Exit code 1 if a setting is wrong; all that are wrong are named.
     """

@@ -48,7 +48,7 @@ def list_letters(
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     elif not found:
-        typer.echo("There are no dead letters.")
+        typer.echo("No dead letters.")
     else:
         out().print(_models_table(found) if model is None else _letters_table(found))
 
@@ -57,13 +57,13 @@ def list_letters(
 def show(
     model: options.ModelName,
     letter_id: LetterId,
-    body: Annotated[bool, typer.Option("--body", help="Print the request's body, as it came.")] = False,
+    body: Annotated[bool, typer.Option("--body", help="Print the original body of the request.")] = False,
     as_json: options.AsJson = False,
     url: options.ManagementUrl = None,
     token: options.Token = None,
     state_dir: options.StateDir = None,
 ) -> None:
-    """Show how a request ended, what was logged last, and its input."""
+    """Show how a request ended, its last log lines and its input."""
     if body and as_json:
         raise typer.BadParameter("--body and --json exclude each other")
     server, path = http.connect(url, token, state_dir, management=True), http.path(DEAD, model, letter_id)
@@ -89,7 +89,7 @@ def replay(
     every: All = False,
     version: Annotated[
         str | None,
-        typer.Option("--version", metavar="V", help="Run them with this one. Default: as before."),
+        typer.Option("--version", metavar="V", help="Model version to run them with. Default: their own."),
     ] = None,
     as_json: options.AsJson = False,
     url: options.ManagementUrl = None,
@@ -108,7 +108,7 @@ def replay(
     try:
         for chunk in track(chunks, "Replaying", console=err(), transient=True, disable=not err().is_terminal):
             _replay(server, model, chunk, version, done)
-    finally:  # those that are queued before something fails, too
+    finally:  # also after a failure: the ids of requests that were queued before it
         _print_replayed(done, as_json)
     if done["refused"]:
         raise typer.Exit(1)
@@ -225,7 +225,7 @@ def _shortened(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Without what would steer the terminal: it came from clients."""
+    """The text without control characters: it comes from clients."""
     return "".join(
         each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text
     )

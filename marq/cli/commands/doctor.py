@@ -17,7 +17,9 @@ MARKS = {"ok": ("ok", "green"), "warning": ("!!", "yellow"), "wrong": ("xx", "re
 def doctor(
     model_store: Annotated[
         Path | None,
-        typer.Option("--model-store", metavar="DIR", resolve_path=True, help="Where model archives are."),
+        typer.Option(
+            "--model-store", metavar="DIR", resolve_path=True, help="Directory of the model archives."
+        ),
     ] = None,
     ts_config: Annotated[
         Path | None,
@@ -29,7 +31,7 @@ def doctor(
     as_json: options.AsJson = False,
     state_dir: options.StateDir = None,
 ) -> None:
-    """Check Redis, ports, disk, torch, devices, model store and packages; say what to do.
+    """Check Redis, ports, disk, torch, devices, model store and packages; print a remedy for each problem.
 
     Exit code 1 if something is wrong.
     """

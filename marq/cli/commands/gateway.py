@@ -21,11 +21,17 @@ def gateway(
     ],
     model_store: Annotated[
         Path | None,
-        typer.Option("--model-store", metavar="DIR", resolve_path=True, help="Where model archives are."),
+        typer.Option(
+            "--model-store", metavar="DIR", resolve_path=True, help="Directory of the model archives."
+        ),
     ] = None,
     models: Annotated[
         list[str] | None,
-        typer.Option("--models", metavar="FILE ...", help="Archives to load; none: serve what others load."),
+        typer.Option(
+            "--models",
+            metavar="FILE ...",
+            help="Archives to load. Default: serve the models that other gateways load.",
+        ),
     ] = None,
     ts_config: Annotated[
         Path | None,
@@ -33,7 +39,7 @@ def gateway(
     ] = None,
     state_dir: options.StateDir = None,
 ) -> None:
-    """Answer HTTP on this host; replicas run where `marq node` does.
+    """Answer HTTP on this host; replicas run on the hosts of `marq node`.
 
     Several gateways can use one Redis: they share the tokens, and a model that is loaded already keeps its
     size. Other settings come from MARQ_... variables and config.properties.

@@ -15,7 +15,7 @@ from marq.cli import http, options
 from marq.cli.output import complain, err, fail, out, print_body
 from marq.queue.job_records import FINISHED
 
-LONGEST_WAIT_S = 60.0  # that one request may ask for
+LONGEST_WAIT_S = 60.0  # maximum wait of one request
 
 
 def submit(
@@ -55,7 +55,7 @@ def submit(
 def job(
     job_id: Annotated[str, typer.Argument(metavar="ID", help="As printed by `marq submit`.")],
     wait: Annotated[
-        float, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait so long for it to finish.")
+        float, typer.Option("--wait", metavar="SECONDS", min=0, help="Maximum wait for the job to finish.")
     ] = 0.0,
     result: Annotated[bool, typer.Option("--result", help="Print the result itself.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the state as JSON.")] = False,
@@ -83,7 +83,7 @@ def job(
 
 
 def _print_ids(files: list[Path], ids: list[str], as_json: bool, to_stderr: bool) -> None:
-    """Those that were queued before something failed, too."""
+    """Prints the job ids, also after a failure."""
     if as_json:
         pairs = zip(files, ids, strict=False)
         typer.echo(json.dumps([{"file": str(file), "job_id": job_id} for file, job_id in pairs], indent=2))
@@ -104,7 +104,7 @@ def _wait_for(server: http.Api, job_id: str, wait_s: float) -> dict[str, Any]:
 
 
 def _print_results(server: http.Api, ids: list[str]) -> None:
-    """All results in order. A job that failed is told; the others are printed all the same."""
+    """Prints all results in order. A failed job is reported on stderr; the other results are printed."""
     with _progress("Waiting", len(ids)) as advance:
         for job_id in ids:
             _wait_for(server, job_id, float("inf"))
@@ -127,7 +127,7 @@ def _print_result(server: http.Api, job_id: str, end_line: bool = False) -> None
 
 @contextmanager
 def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal if there is more than one thing to do; yields what counts one as done."""
+    """A progress bar on a terminal for several items; yields the function that counts one as done."""
     console = err()
     with Progress(
         console=console,

@@ -27,20 +27,22 @@ def logs(
         str | None,
         typer.Argument(metavar="[MODEL]", help="Only this model.", autocompletion=model_names.complete),
     ] = None,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what is written now.")] = False,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Follow the log: print new lines as they are written.")
+    ] = False,
     lines: Annotated[
-        int, typer.Option("-n", "--lines", metavar="N", min=0, help="Begin with the last N lines.")
+        int, typer.Option("-n", "--lines", metavar="N", min=0, help="Start with the last N lines.")
     ] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     state_dir: options.StateDir = None,
 ) -> None:
-    """Print what handlers on this host have printed.
+    """Print the output of handlers on this host.
 
     Ctrl-C ends --follow.
     """
     path = _directory(state_dir) / MODEL_LOG
     if not path.is_file():
-        fail(f"There is no {path}: no model has run here yet.")
+        fail(f"{path} does not exist: no model has run here yet.")
     wanted = _filter(model, state_dir)
     show = _as_json if as_json else str
     with suppress(KeyboardInterrupt):
@@ -49,7 +51,7 @@ def logs(
 
 
 def _directory(state_dir: Path | None) -> Path:
-    """Where the server on this host logs, or did if it has ended."""
+    """The log directory of the server on this host, also after the server has ended."""
     from marq.host import server_file
     from marq.settings import loading
 
@@ -60,7 +62,7 @@ def _directory(state_dir: Path | None) -> Path:
 
 
 def _lines(path: Path, wanted: Callable[[str], bool], last: int, follow: bool) -> Iterator[str]:
-    """The last lines that are wanted, then those to come, also when the file is moved away meanwhile."""
+    """The last lines, then new lines, also after a rotation of the file."""
     file = path.open(encoding="utf-8", errors="replace")
     yield from deque(filter(wanted, (line.rstrip("\n") for line in file)), maxlen=last)
     part = ""
@@ -90,7 +92,7 @@ def _filter(model: str | None, state_dir: Path | None) -> Callable[[str], bool]:
 
 
 def _versions(model: str, state_dir: Path | None) -> list[str]:
-    """The registered ones; none if the server cannot be asked, or does not know the model any more."""
+    """The registered versions; none if the server does not answer or the model is not registered any more."""
     import redis
 
     from marq.connections import clients

@@ -25,7 +25,7 @@ def node(
     ] = None,
     number_of_gpu: Annotated[
         int | None,
-        typer.Option("--number-of-gpu", metavar="N", min=0, help="Use so many GPUs. Default: all."),
+        typer.Option("--number-of-gpu", metavar="N", min=0, help="Maximum number of GPUs. Default: all."),
     ] = None,
     state_dir: options.StateDir = None,
 ) -> None:

@@ -21,7 +21,7 @@ CLOCK_SLACK_S = 5.0
 
 
 class StopFailed(MarqError):
-    """Raised when the server does not end."""
+    """Raised when the server does not stop in time."""
 
 
 class StartCommand(TyperCommand):
@@ -61,14 +61,16 @@ def _joined(values: list[str], option: str) -> str:
 def start(
     model_store: Annotated[
         Path | None,
-        typer.Option("--model-store", metavar="DIR", resolve_path=True, help="Where model archives are."),
+        typer.Option(
+            "--model-store", metavar="DIR", resolve_path=True, help="Directory of the model archives."
+        ),
     ] = None,
     models: Annotated[
         list[str] | None,
         typer.Option(
             "--models",
             metavar="FILE ...",
-            help="Archives to load: files or URLs, each perhaps as NAME=FILE. all: the whole store.",
+            help="Archives to load: files or URLs, optionally as NAME=FILE. all: the whole store.",
         ),
     ] = None,
     ts_config: Annotated[
@@ -86,14 +88,14 @@ def start(
         ),
     ] = None,
     gateway_workers: Annotated[
-        int | None, typer.Option("--gateway-workers", metavar="N", min=1, help="Processes that answer HTTP.")
+        int | None, typer.Option("--gateway-workers", metavar="N", min=1, help="Number of gateway processes.")
     ] = None,
     state_dir: options.StateDir = None,
     disable_token_auth: Annotated[
         bool, typer.Option("--disable-token-auth", "--dt", help="Answer requests without a token.")
     ] = False,
     enable_model_api: Annotated[
-        bool, typer.Option("--enable-model-api", help="Allow to register and unregister models over HTTP.")
+        bool, typer.Option("--enable-model-api", help="Allow registering and unregistering models over HTTP.")
     ] = False,
 ) -> None:
     """Run a server in the foreground until Ctrl-C or `marq stop`.
@@ -126,7 +128,7 @@ def run(given: dict[str, Any], ts_config: Path | None, joins: bool = False) -> N
 
 
 def stop(state_dir: options.StateDir = None) -> None:
-    """Stop the server: what runs is finished, what waits stays queued.
+    """Stop the server: running requests finish, queued requests stay queued.
 
     Exit code 0 also if none runs, 1 if it has not ended after 60 s.
     """

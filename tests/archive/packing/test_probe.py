@@ -49,7 +49,7 @@ def test_the_archives_other_files_are_where_the_handler_looks_for_them(finding):
 
 def test_a_missing_package_is_named_with_the_line_that_needs_it(finding):
     found = finding({"h.py": "import os\nimport no_such_package.part\n"})
-    assert found.cause == "h.py, line 2: there is no module named 'no_such_package'"
+    assert found.cause == "h.py, line 2: no module named 'no_such_package'"
     assert found.missing_module == "no_such_package"
     assert "--extra-files" in found.advice
     assert "--requirements-file" in found.advice

@@ -34,7 +34,7 @@ def manifest():
 @pytest.mark.parametrize(
     ("code", "cause", "advice"),
     [
-        ("import no_such_package\n", "handler.py, line 1: there is no module named", "--requirements-file"),
+        ("import no_such_package\n", "handler.py, line 1: no module named", "--requirements-file"),
         ("def handle(:\n", "handler.py, line 1: invalid syntax", "Correct the file"),
         ("raise ValueError('no')\n", "handler.py, line 1: ValueError: no", "Correct the file"),
         ("x = 1\n", "handler has neither a function 'handle'", "Define handle(data, context)"),

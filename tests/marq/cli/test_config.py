@@ -43,4 +43,4 @@ def test_all_that_is_wrong_is_named(run):
     result = run("config")
     assert result.exit_code == 1
     assert "config.properties:1: job_queue_size: Input should be a valid integer" in result.stderr
-    assert 'config.properties:2: there is no key "modle_store". Did you mean "model_store"?' in result.stderr
+    assert 'config.properties:2: unknown key "modle_store". Did you mean "model_store"?' in result.stderr

@@ -47,7 +47,7 @@ def test_where_all_is_well_each_check_says_so():
 def test_for_people_it_prints_a_line_for_each_and_what_to_do():
     done = doctor()
     assert done.returncode == 0
-    assert "!!  model store: none is given: no model can be registered" in done.stdout
+    assert "!!  model store: not given: no model can be registered" in done.stdout
     assert "Give --model-store DIR" in done.stdout
     assert "ok  torch: " in done.stdout
 

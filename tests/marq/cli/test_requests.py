@@ -92,7 +92,7 @@ def test_submit_prints_the_job_ids(run, server, body):
 def test_nothing_is_submitted_if_one_of_the_files_is_missing(run, server, body):
     result = run("submit", "m", body, "missing")
     assert result.exit_code == 2
-    assert "There is no file missing" in result.stderr
+    assert "File not found: missing" in result.stderr
     assert server.asked == []
 
 

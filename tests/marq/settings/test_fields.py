@@ -92,7 +92,7 @@ def test_torchserves_own_names_are_understood(config, line, name, value):
         ("inference_address", "127.0.0.1", "http://host:port"),
         ("management_address", "ftp://127.0.0.1:8081", "https://host:port"),
         ("inference_address", "http://127.0.0.1:99999", "unix:/path"),
-        ("allowed_urls", "file://(", "no regular expression"),
+        ("allowed_urls", "file://(", "not a regular expression"),
         ("model_snapshot", "{}", "marName"),
     ],
 )

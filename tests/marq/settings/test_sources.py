@@ -85,8 +85,8 @@ def test_a_key_that_there_is_not_is_refused_with_the_one_that_was_meant(file):
     with pytest.raises(SettingsError) as caught:
         resolve(path, {}, {})
     assert str(caught.value).splitlines() == [
-        f'{path}:2: there is no key "modle_store". Did you mean "model_store"?',
-        f'{path}:3: there is no key "colour". docs/compatibility-configuration.md lists the keys.',
+        f'{path}:2: unknown key "modle_store". Did you mean "model_store"?',
+        f'{path}:3: unknown key "colour". docs/compatibility-configuration.md lists the keys.',
     ]
 
 
@@ -97,7 +97,7 @@ def test_marqs_own_settings_may_stand_in_the_file(file):
 
 def test_a_variable_that_is_nearly_a_setting_is_told():
     resolved = resolve(None, {}, {"MARQ_REDIS_ULR": "redis://r", "MARQ_TOKEN": "t", "MARQ_NODE": "n"})
-    assert resolved.notices == ["MARQ_REDIS_ULR is no setting. Did you mean MARQ_REDIS_URL?"]
+    assert resolved.notices == ["MARQ_REDIS_ULR is not a setting. Did you mean MARQ_REDIS_URL?"]
 
 
 def test_every_key_has_one_meaning_only():
