@@ -1,4 +1,4 @@
-"""`MAR-INF/MANIFEST.json`: who wrote the archive, and what its files are for."""
+"""`MAR-INF/MANIFEST.json`: the author of the archive, and the purpose of its files."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Reading model archives: what one contains, and where its files are."""
+"""Reads model archives: their contents, and the places of their files."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -28,7 +28,7 @@ class Failure:
 
 
 def attempt(step, value, failure, request_id=None):
-    """`step(value)`; `failure` if that raises, or what a PredictionException says.
+    """`step(value)`; `failure` if that raises, or the status and text of a PredictionException.
 
     Running out of memory is not a failure of one sample: it is raised.
     """

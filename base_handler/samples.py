@@ -1,6 +1,6 @@
 """Single samples to batches and back.
 
-A sample is a tensor (or what becomes one); a tuple of them for a model with several inputs, or a dict for one
+A sample is a tensor (or its raw value); a tuple of them for a model with several inputs, or a dict for one
 with named inputs. The model's output may have the same forms.
 """
 

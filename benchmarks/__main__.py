@@ -137,7 +137,7 @@ def main() -> int:
         with TemporaryDirectory(prefix="benchmark-") as directory:
             bench.run(workloads.pack(Path(directory)))
     except KeyboardInterrupt:
-        console.print("Stopped; what was measured is in results.json.")
+        console.print("Stopped; the measurements so far are in results.json.")
         return INTERRUPTED
     except (torchserve.InstallFailed, NothingToMeasure) as error:
         console.print(str(error), style="red", markup=False)

@@ -73,7 +73,7 @@ def own_client(url: str, connections: int, seconds: float, token: str) -> Load:
 
 
 def verify(url: str, samples: list[Sample], token: str = "") -> str:
-    """Sends different requests at once, so that they share batches; returns what is wrong, or nothing."""
+    """Sends different requests at once, so that they share batches; returns the fault, or an empty text."""
     with ThreadPoolExecutor(len(samples)) as threads:
         problems = list(threads.map(lambda sample: verify_one(url, sample, token), samples))
     return next(filter(None, problems), "")

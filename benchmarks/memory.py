@@ -121,7 +121,7 @@ def _usage(tree: Tree, replicas: int) -> Usage:
 
 
 def table(rows: dict[str, list[Usage]]) -> Table:
-    """One row for each way and size, with what each further replica takes."""
+    """One row for each way and size, with the memory of each further replica."""
     made = Table("weights", "replicas", "PSS, MB", "RSS, MB", "PSS of each further one, MB")
     for name, usages in rows.items():
         first = usages[0]

@@ -1,4 +1,4 @@
-"""A server's processes: which they are, what they use, how they end."""
+"""A server's processes: finding, measuring and ending them."""
 
 import contextlib
 import os
@@ -55,7 +55,7 @@ class Tree:
         return [process for process in found if _is_alive(process)]
 
     def stop(self) -> int:
-        """Ctrl-C, then SIGTERM to what is left; returns how many processes had to be killed."""
+        """Ctrl-C, then SIGTERM to the rest; returns how many processes had to be killed."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._leader.pid, signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):

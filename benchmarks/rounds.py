@@ -13,7 +13,7 @@ from benchmarks.workloads import Archives, Workload
 
 WARMUP_CONNECTIONS = 8
 Row = dict[str, Any]
-OnRow = Callable[[str, Row], None]  # gets "loads" or "memory", and what was measured
+OnRow = Callable[[str, Row], None]  # gets "loads" or "memory", and the measurements
 
 
 @dataclass(frozen=True)

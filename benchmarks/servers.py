@@ -156,7 +156,7 @@ class Marq(Server):
 
 
 class BareMarq(Marq):
-    """Without what can be turned off."""
+    """Without optional features."""
 
     name = "marq-bare"
     extra: ClassVar[dict[str, str]] = {"enable_metrics_api": "false", "access_log": "false"}

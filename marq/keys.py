@@ -13,7 +13,9 @@ FRONT = "front"  # entries that a lost replica held: read before every lane
 
 REGISTRY = PREFIX + "registry"  # hash: "model/version" -> ModelSpec as JSON
 DEFAULT_VERSIONS = PREFIX + "registry:defaults"  # hash: model -> default version
-MANAGEMENT = PREFIX + "management"  # stream: what was changed, by whom; wakes nodes and gateways
+MANAGEMENT = (
+    PREFIX + "management"
+)  # stream: each change of the registry and its author; wakes nodes and gateways
 NODES = PREFIX + "nodes"  # sorted set: node -> last heartbeat, unix s
 TOKENS = PREFIX + "tokens"  # hash: plane -> token, plane + ":expires" -> unix ms
 CELERY = PREFIX + "celery:"  # prefix of all that Celery and kombu write

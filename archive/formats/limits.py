@@ -33,7 +33,7 @@ DEFAULT_LIMITS = Limits()
 
 
 class Budget:
-    """Counts what one reading of an archive yields. Both methods raise UnsafeArchive beyond the limit."""
+    """Counts members and bytes of one reading. Its methods raise UnsafeArchive beyond the limit."""
 
     def __init__(self, entries: int, allowed_bytes: int) -> None:
         self._entries = entries

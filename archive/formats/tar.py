@@ -77,7 +77,7 @@ class _Stream:
         return data if any(data) else b""
 
     def skip_to_end(self) -> None:
-        """Reads what follows the last member, because gzip's checksum is at the very end."""
+        """Reads the rest after the last member, because gzip's checksum is at the very end."""
         while self.read(CHUNK_BYTES):
             pass
 
@@ -89,7 +89,7 @@ class _Stream:
 
 
 class _Body:
-    """A member's bytes. They follow its header, so what was not asked for has to be read past."""
+    """A member's bytes. They follow its header, so unread ones have to be skipped."""
 
     def __init__(self, stream: _Stream, size: int) -> None:
         self._stream = stream
@@ -199,6 +199,6 @@ def _member(header: _Header, body: _Body) -> Member | None:
 
 
 def _stripped(raw: str) -> str:
-    safe_name(raw)  # what is stripped must not be hostile either
+    safe_name(raw)  # the stripped part must not be hostile either
     first, slash, rest = raw.partition("/")
     return safe_name(rest.lstrip("/") if slash else first)

@@ -52,7 +52,7 @@ class _CappedFile(io.FileIO):
 
 @contextmanager
 def _damage_told(path: Path) -> Iterator[None]:
-    """Turns what `zipfile` raises for damaged input into InvalidArchive."""
+    """Turns the errors of `zipfile` for damaged input into InvalidArchive."""
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, struct.error) as error:
@@ -71,7 +71,7 @@ def _invalid(path: Path, error: Exception) -> InvalidArchive:
 
 
 class _Entry:
-    """An entry of the central directory with what is needed to read it."""
+    """An entry of the central directory with the facts needed to read it."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: Budget) -> None:
         self.info = info

@@ -47,10 +47,10 @@ def check_free(kind: str, target: Path, force: bool) -> None:
 
 @contextmanager
 def published(kind: str, target: Path) -> Iterator[Path]:
-    """A path to write to; what is there after the block becomes `target`, or is discarded if the block fails.
+    """A path to write to; its file becomes `target` after the block, or is discarded if the block fails.
 
     A file is replaced; in a directory files are replaced, and others stay. The directory that `target` is in
-    is made. Raises PackagingError for what the file system refuses.
+    is made. Raises PackagingError for errors of the file system.
     """
     part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     try:

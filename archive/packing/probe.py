@@ -74,7 +74,7 @@ def _run(handler: str, model: Path, report: Path, timeout_s: float) -> Finding |
         )
     finally:
         if child.returncode is None:
-            os.killpg(child.pid, signal.SIGKILL)  # what the handler has started, too
+            os.killpg(child.pid, signal.SIGKILL)  # with processes that the handler has started
             child.wait()
     return _finding(handler, report, code)
 

@@ -128,14 +128,14 @@ def _failure_told(url: str) -> Iterator[None]:
     except s3.S3Unavailable as error:
         log.warning("failed to download %s: %s", _shown(url), error)
         raise failed(url, str(error)) from error
-    # Also what httpx raises, whose base classes cannot be named here without importing it.
+    # Also the errors of httpx, whose base classes cannot be named here without importing it.
     except Exception as error:
         log.warning("failed to download %s: %s: %s", _shown(url), type(error).__name__, error)
         raise failed(url, f"{type(error).__name__}: {error}") from error
 
 
 def _publish(part: Path, target: Path) -> None:
-    """Unlike a rename, a link does not replace what another download has put there meanwhile."""
+    """Unlike a rename, a link does not replace the file of another download."""
     try:
         os.link(part, target)
     except FileExistsError as error:

@@ -20,7 +20,7 @@ _ARCHIVES = (".mar", ".model", ".tar.gz")
 class ModelStore:
     """The model store directory, and the remote places (whole-URL regular expressions) it may be filled from.
 
-    By default nothing is allowed but what lies in the store. Raises ValueError for a bad expression.
+    By default only archives in the store are allowed. Raises ValueError for a bad expression.
     """
 
     def __init__(

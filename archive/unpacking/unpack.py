@@ -61,7 +61,7 @@ def prune(root: Path, keep: Collection[Path], unused_s: float = 0.0) -> list[Pat
     """Deletes the directories in `root` that hold nothing of `keep` (paths that `extract` returned).
 
     Those of `keep` count as used now; others are deleted when they have not been used for `unused_s` seconds.
-    Returns what it deleted. What other processes left half done is deleted, too, when it is a day old;
+    Returns the deleted paths. Unfinished directories of other processes are deleted after a day;
     directories of models that are links lose the link only.
     """
     if not root.is_dir():

@@ -1,4 +1,4 @@
-"""Runs the network on the CPU: what is measured is mostly the model."""
+"""Runs the network on the CPU: the load measures mostly the model."""
 
 import torch
 from conv_net import image

@@ -1,4 +1,4 @@
-"""Answers at once: what is measured is the server."""
+"""Answers at once: the load measures the server."""
 
 
 class NoopHandler:

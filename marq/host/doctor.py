@@ -63,7 +63,7 @@ def examine(resolved: Resolved) -> Iterator[Finding]:
 def _settings(resolved: Resolved) -> Finding:
     odd = [f"without effect: {key}" for key in resolved.ignored] + resolved.notices
     if odd:
-        return Finding("settings", WARNING, "; ".join(odd), "Remove what has no effect; see `marq config`.")
+        return Finding("settings", WARNING, "; ".join(odd), "Remove these keys; see `marq config`.")
     return Finding("settings", OK, f"{len(resolved.sources)} given, all understood")
 
 
@@ -130,7 +130,7 @@ def _ports(settings: Settings, server: server_file.Server | None) -> Iterator[Fi
             if path := addresses.parse(address, name).path:
                 Path(path).unlink(missing_ok=True)
         except sockets.PortTaken as error:
-            yield Finding(name, WRONG, str(error), f"Stop what uses it, or set another {name}.")
+            yield Finding(name, WRONG, str(error), f"Stop the process that uses it, or set another {name}.")
 
 
 def _certificate(settings: Settings) -> Iterator[Finding]:

@@ -50,7 +50,7 @@ no-appendfsync-on-rewrite yes
 class EmbeddedServer:
     """One Valkey process; `url` stays the same over restarts.
 
-    It takes up to `max_memory` bytes; by default half of what the machine has.
+    It takes up to `max_memory` bytes; by default half of the machine's memory.
     """
 
     def __init__(self, directory: Path, max_memory: int = 0) -> None:

@@ -26,7 +26,7 @@ def child_environment(*additions: Mapping[str, str]) -> dict[str, str]:
 def die_with_parent() -> bool:
     """Asks the kernel to kill this process when the thread that started it ends (Linux).
 
-    So a killed supervisor, node or pool leaves no orphans; what they held is requeued. Returns whether a
+    So a killed supervisor, node or pool leaves no orphans; their entries are requeued. Returns whether a
     process of marq is the parent: then Ctrl-C, which reaches all of them, is the supervisor's to handle.
     """
     parent = os.environ.pop(PARENT_VARIABLE, None)

@@ -1,4 +1,4 @@
-"""Listening sockets: opened by the supervisor, so that a taken port is told before anything has started,
+"""Listening sockets: opened by the supervisor, so that a taken port ends the start before any process runs,
 and inherited by the gateways, so that a gateway can be replaced without refusing a connection."""
 
 import contextlib
@@ -42,7 +42,7 @@ def listen(address: str, name: str) -> socket.socket:
 
 
 def _remove_stale(path: str) -> None:
-    """Deletes a socket that nobody listens on any more: one that a killed server has left."""
+    """Deletes a socket without a listener, left by a killed server."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)
@@ -54,11 +54,11 @@ def _remove_stale(path: str) -> None:
 
 
 def environment(sockets: Mapping[str, socket.socket]) -> dict[str, str]:
-    """What tells a child which of its inherited descriptors is which."""
+    """The environment that names a child's inherited descriptors."""
     return {VARIABLE: ",".join(f"{name}={sock.fileno()}" for name, sock in sockets.items())}
 
 
 def inherited_sockets(environ: Mapping[str, str]) -> dict[str, socket.socket]:
-    """The sockets that `environment` told of."""
+    """The inherited sockets that `environment` names."""
     pairs = (item.split("=") for item in environ[VARIABLE].split(","))
     return {name: socket.socket(fileno=int(number)) for name, number in pairs}

@@ -1,8 +1,8 @@
 """`marq start`: sets up one host's whole server, then becomes the watcher of its processes.
 
-`marq gateway` does the same without a node, and without touching what other gateways have set up.
+`marq gateway` does the same without a node, and without touching the tokens and models of other gateways.
 
-Order of a stop: gateways finish what is in flight, the node drains its pools, Redis ends last.
+Order of a stop: gateways finish the requests in flight, the node drains its pools, Redis ends last.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """The measurements of a process: kept in memory, and added to hashes in Redis about once a second.
 
-Each process adds only what is new since its last time. So sums are right across gateways, pools and replicas,
+Each process adds only the amounts since its last time. So sums are right across gateways, pools and replicas,
 and counters outlive the processes that counted. A killed process loses its last second.
 """
 

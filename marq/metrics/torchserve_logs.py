@@ -35,7 +35,7 @@ def add(measurements: Measurements, metric: Metric, labels: Labels, value: float
 class ServerMetrics:
     """TorchServe's own metrics (`ts_metrics` of metrics.yaml); a name that is not listed there is dropped.
 
-    `hostname` is the last label of each. In a log there is one line for what came between two calls of
+    `hostname` is the last label of each. In a log there is one line for the values between two calls of
     `write`: the sum of a counter, the last value of anything else.
     """
 
@@ -47,7 +47,7 @@ class ServerMetrics:
         self._unwritten: dict[tuple[Metric, Labels], float] = {}
 
     def add(self, name: str, value: float, *labels: str, host: str = HOST, model: str = "") -> None:
-        """Adds to the metric: what is given in `labels` comes before the host."""
+        """Adds to the metric: the values of `labels` come before the host."""
         metric = self._metrics.get(name)
         if metric is None or len(metric.labels) != len(labels) + 1:
             return

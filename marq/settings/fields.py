@@ -31,7 +31,7 @@ class Settings(BaseModel):
     redis_url: str = ""  # empty: start an embedded server
     state_dir: Path = Field(default_factory=default_state_dir)
     model_store: Path | None = None
-    models: str = ""  # what to load at start: "[name=]file,...", or "all"
+    models: str = ""  # archives to load at the start: "[name=]file,...", or "all"
     model_settings: str = "{}"  # TorchServe's `models` JSON: {name: {version: {minWorkers: ...}}}
     model_snapshot: str = ""  # TorchServe's snapshot JSON: takes the place of the two before
     forget_models: bool = False  # `--ncs`: models registered over HTTP do not outlive the server

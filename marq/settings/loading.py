@@ -17,7 +17,7 @@ from marq.settings.torchserve_keys import SNAPSHOT
 
 @dataclass(frozen=True)
 class Resolved:
-    """Settings, where each comes from, and what the user should hear of the sources."""
+    """Settings, the source of each, and messages for the user about the sources."""
 
     settings: Settings
     sources: dict[str, str]  # of those that are not left at their defaults
@@ -50,7 +50,7 @@ def resolve(
 
 
 def _use_snapshot(found: Collected) -> None:
-    """TorchServe's `model_snapshot` takes the place of what else names models."""
+    """TorchServe's `model_snapshot` replaces the other settings that name models."""
     given = found.values.get(SNAPSHOT)
     if given is None or not given.value:
         return

@@ -101,7 +101,7 @@ def start(
     """Run a server in the foreground until Ctrl-C or `marq stop`.
 
     What is not given here comes from MARQ_... variables, then from config.properties;
-    `marq config` shows what comes from where.
+    `marq config` shows the source of each setting.
     """
     given = {
         "model_store": model_store,
