@@ -18,7 +18,7 @@ from marq.host.processes import PARENT_VARIABLE, child_environment
 from marq.queue.consumers import consumer_name
 from workers import devices, scoreboard
 from workers.launch import REPLICA_VARIABLE, PoolSpec, ReplicaSpec, rows_at_a_time, scoreboard_path
-from workers.pool.shutdown import Departure
+from workers.pool.shutdown import ShutdownDeadline
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class ReplicaProcess:
         self.stopping = False
         self.counted = False  # whether its pool has noted that it has lasted
         self._ready_at = 0.0  # when its pool saw that (monotonic s)
-        self._departure = Departure(self.board, self._patience_s)
+        self._shutdown = ShutdownDeadline(self.board, self._patience_s)
         self._overdue = ""
         self._process = subprocess.Popen(
             [pool.python, "-P", "-m", "workers.replica"],
@@ -146,14 +146,14 @@ class ReplicaProcess:
 
     def lingering(self) -> str | None:
         """Why the replica must be killed, if it was to end and should have done so by now."""
-        return self._departure.overdue()
+        return self._shutdown.overdue()
 
     def drain(self) -> None:
         """Asks it, once, to finish what it runs and end. While it loads there is nothing to finish."""
         if self.stopping:
             return
         self.stopping = True
-        self._departure.ask()
+        self._shutdown.ask()
         self._process.send_signal(signal.SIGTERM if self.came_up else signal.SIGKILL)
 
     def kill(self, overdue: str = "") -> None:

@@ -1,6 +1,7 @@
-"""How long a replica may take to end after its pool has asked it to."""
+"""When a replica that is shutting down must be killed."""
 
 import time
+from collections.abc import Callable
 
 from workers import scoreboard
 from workers.scoreboard import Scoreboard
@@ -10,19 +11,22 @@ EXIT_S = 5.0  # for one that has finished all that it ran
 TAKE_UP_S = 2.0  # when it is asked it may be about to begin one more batch
 
 
-class Departure:
-    """One replica's, by what it writes to its scoreboard."""
+class ShutdownDeadline:
+    """The shutdown deadline of one replica, judged by its scoreboard."""
 
-    def __init__(self, board: Scoreboard, batch_s: float) -> None:
-        """`batch_s`: what a batch may take without a sign of life."""
+    def __init__(
+        self, board: Scoreboard, batch_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`batch_s`: the longest run of a batch without a sign of life."""
         self._board, self._limit_s = board, batch_s + GRACE_S
+        self._clock = clock
         self._asked: float | None = None
         self._finished: float | None = None
         self._last_rows: set[str] = set()  # what it may finish
 
     def ask(self) -> None:
         """The replica has been asked to end."""
-        self._asked = time.monotonic()
+        self._asked = self._clock()
         self._last_rows = set(self._board.running)
 
     def overdue(self) -> str | None:
@@ -31,7 +35,7 @@ class Departure:
         What it ran when it was asked to end may go on while it gives signs of life, as an answer in parts
         does: that is for the response time-out to end.
         """
-        now = time.monotonic()
+        now = self._clock()
         if self._board.state == scoreboard.DRAINING:
             self._finished = self._finished or now
             late = now - self._finished > EXIT_S

@@ -24,14 +24,14 @@ from marq.queue.publishing import Publisher
 from workers import scoreboard
 from workers.handler.call import HandlerCall
 from workers.handler.measurements import Collector
-from workers.launch import BATCHES_IN_FLIGHT, ReplicaSpec
+from workers.launch import BATCHES_IN_FLIGHT, RECONNECT_DELAY_S, ReplicaSpec
 from workers.replica.batcher import Batcher
+from workers.replica.late_rows import split_late
 from workers.replica.streaming import Outlet
 
 log = logging.getLogger(__name__)
 
-RECONNECT_DELAY_S = 0.2
-LOOK_UP_S = 0.5  # how often who waits for room looks whether to end, and signs of life are noted
+LOOK_UP_S = 0.5  # poll interval of the feeder (is the replica draining?) and of the watcher
 
 
 class AsyncReplica:
@@ -111,10 +111,9 @@ class AsyncReplica:
         self._taken = batch = self._batcher.take()
         waited_s = time.monotonic() - began
         now_ms = int(time.time() * 1000)
-        late = [request for request in batch if request.deadline and int(request.deadline) < now_ms]
+        batch, late = split_late(batch, now_ms)
         if late:
             self._sender.send(self._publisher.expire(late))
-            batch = [request for request in batch if request not in late]
         if batch:
             self._sign(batch)
             asyncio.run_coroutine_threadsafe(self._answer(batch, now_ms, waited_s), self._loop)

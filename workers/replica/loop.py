@@ -23,13 +23,13 @@ from marq.queue.redelivery import requeue
 from workers import scoreboard
 from workers.handler.call import HandlerCall
 from workers.handler.measurements import Collector
-from workers.launch import ReplicaSpec
+from workers.launch import RECONNECT_DELAY_S, ReplicaSpec
 from workers.replica.batcher import Batcher
+from workers.replica.late_rows import split_late
 from workers.replica.streaming import Outlet
 
 log = logging.getLogger(__name__)
 
-RECONNECT_DELAY_S = 0.2
 PUBLISH_WITHIN_S = 0.001  # results wait no longer for those of the batches that were fetched with theirs
 
 
@@ -88,13 +88,12 @@ class Replica:
         began = time.monotonic()
         batch = self._batcher.take()
         waited_s = time.monotonic() - began
-        # Noted before anything is done with them: what ends replicas here would else do so for ever.
+        # Recorded first, so that a row that crashes this process is charged an attempt.
         self._board.begin([b"%s %s" % (request.lane.encode(), request.entry) for request in batch])
         now_ms = int(time.time() * 1000)
-        late = [request for request in batch if request.deadline and int(request.deadline) < now_ms]
+        batch, late = split_late(batch, now_ms)
         if late:
             self._outgoing += self._publisher.expire(late)
-            batch = [request for request in batch if request not in late]
         if batch:
             self._run_batch(batch, now_ms, waited_s)
         elif late:

@@ -40,12 +40,18 @@ def report_of(registry, spec):
 
 
 def test_pauses_grow_with_failures_in_a_row():
-    failures = Failures()
+    now = [1000.0]
+    failures = Failures(lambda: now[0], lambda: now[0])
     assert [failures.add("why") for _ in range(11)] == [*BACK_OFF_S, 55]
     assert (failures.count, failures.reason, failures.pausing) == (11, "why", True)
+    now[0] += 54.9
+    assert failures.pausing
+    now[0] += 0.1
+    assert not failures.pausing
     since = failures.since
     failures.add("why else")
-    assert (failures.since, failures.last_for(0), failures.last_for(60)) == (since, True, False)
+    assert (failures.since, failures.pausing) == (since, True)
+    assert (failures.last_for(55), failures.last_for(60)) == (True, False)
     failures.forget()
     failures.end_pause()
     assert (failures.count, failures.reason, failures.since, failures.pausing) == (0, "", None, False)

@@ -8,7 +8,7 @@ import pytest
 from support import wait_for
 
 from workers import scoreboard
-from workers.pool.shutdown import Departure
+from workers.pool.shutdown import EXIT_S, GRACE_S, TAKE_UP_S, ShutdownDeadline
 from workers.scoreboard import Scoreboard
 
 FIRST, SECOND = b"lane 1-0", b"lane 2-0"
@@ -30,54 +30,65 @@ def handle(data, context):  # noqa: ARG001 - all handlers are called with it
 """
 
 
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-def board(tmp_path, monkeypatch) -> Scoreboard:
-    """A replica's that is ready; it is to end within 0.4 s, and may begin a batch for 0.1 s."""
-    monkeypatch.setattr("workers.pool.shutdown.GRACE_S", 0.2)
-    monkeypatch.setattr("workers.pool.shutdown.EXIT_S", 0.2)
-    monkeypatch.setattr("workers.pool.shutdown.TAKE_UP_S", 0.1)
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def board(tmp_path) -> Scoreboard:
+    """That of a replica that is ready."""
     board = Scoreboard.create(tmp_path / "board", 4)
     board.enter(scoreboard.READY)
     return board
 
 
-def test_nobody_is_late_who_was_not_asked(board):
-    departure = Departure(board, batch_s=0.0)
-    time.sleep(0.3)
-    assert departure.overdue() is None
+def test_a_replica_that_was_not_asked_is_not_late(board, clock):
+    deadline = ShutdownDeadline(board, 0.0, clock)
+    clock.now += 3600
+    assert deadline.overdue() is None
 
 
-def test_who_does_not_end_is_late_after_the_time_of_a_batch(board):
-    departure = Departure(board, batch_s=0.2)
-    departure.ask()
-    time.sleep(0.3)
-    assert departure.overdue() is None
-    time.sleep(0.2)
-    assert departure.overdue() == "it was asked to end 0.4 s ago"
+def test_a_replica_that_does_not_end_is_late_after_the_time_of_a_batch(board, clock):
+    deadline = ShutdownDeadline(board, 2.0, clock)
+    deadline.ask()
+    clock.now += 2.0 + GRACE_S
+    assert deadline.overdue() is None
+    clock.now += 0.1
+    assert deadline.overdue() == "it was asked to end 7 s ago"
 
 
-@pytest.mark.parametrize("begins_s", [0.0, 0.05])
-def test_what_runs_when_it_is_asked_or_just_afterwards_may_go_on(board, begins_s):
-    departure = Departure(board, batch_s=0.2)
+@pytest.mark.parametrize("begins_s", [0.0, TAKE_UP_S / 2])
+def test_what_runs_when_it_is_asked_or_just_afterwards_may_go_on(board, clock, begins_s):
+    deadline = ShutdownDeadline(board, 2.0, clock)
     if not begins_s:
         board.begin([FIRST])
-    departure.ask()
-    time.sleep(begins_s)
+    deadline.ask()
+    clock.now += begins_s
     board.begin([FIRST])
-    departure.overdue()
-    time.sleep(0.5)
-    assert departure.overdue() is None
-    # But not what is begun later
+    deadline.overdue()
+    clock.now += 3600
+    assert deadline.overdue() is None
+    # But not a row that is begun later
     board.begin([SECOND])
-    assert departure.overdue()
+    assert deadline.overdue()
 
 
-def test_who_has_finished_has_a_moment_to_end(board):
-    departure = Departure(board, batch_s=60.0)
+def test_a_replica_that_has_finished_has_a_moment_to_end(board, clock):
+    deadline = ShutdownDeadline(board, 60.0, clock)
     board.enter(scoreboard.DRAINING)
-    assert departure.overdue() is None
-    time.sleep(0.25)
-    assert departure.overdue() == "it has finished, but not ended for 0.2 s"
+    assert deadline.overdue() is None
+    clock.now += EXIT_S
+    assert deadline.overdue() is None
+    clock.now += 0.1
+    assert deadline.overdue() == "it has finished, but not ended for 5 s"
 
 
 def test_a_replica_that_ignores_sigterm_is_killed_and_what_it_holds_is_answered(
