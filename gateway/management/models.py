@@ -25,6 +25,7 @@ from marq.control.readiness import start_failed, wait_for_dependencies, wait_for
 from marq.control.registration import model_store, resolve
 from marq.control.removal import clear, remove_download
 from marq.errors import Conflict, InvalidModelVersion, MethodNotAllowed, ModelFailed, RequestTimeout
+from marq.queue import depth
 from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
 from marq.settings.fields import Settings
@@ -171,4 +172,5 @@ class Management:
 
     def _described(self, spec: ModelSpec) -> dict[str, Any]:
         reports = list(self._registry.live_reports(spec).values())
-        return description.description(spec, reports, self._registry.waiting(spec), self._gpus)
+        waiting = depth.waiting(self._registry.redis, [spec])[spec.key]
+        return description.description(spec, reports, waiting, self._gpus)

@@ -147,8 +147,7 @@ def _find_hopeless(snapshot: Snapshot) -> dict[str, str]:
     for spec in snapshot.models:
         reports = snapshot.of(spec)
         failing = [report for report in reports if report.get("failing_since")]
-        ready = any(replica["state"] == "ready" for report in reports for replica in report["replicas"])
-        if not failing or ready:
+        if not failing or any(replica["state"] == "ready" for replica in snapshot.replicas(spec)):
             continue
         longest = min(failing, key=lambda report: float(report["failing_since"]))
         if now - longest["failing_since"] > spec.max_retry_timeout_s:

@@ -68,6 +68,10 @@ class Snapshot:
         """The reports of a version, in the order of the pools' names."""
         return self.reports.get(spec.key, [])
 
+    def replicas(self, spec: ModelSpec) -> list[dict[str, Any]]:
+        """The replicas of all these pools."""
+        return [replica for report in self.of(spec) for replica in report["replicas"]]
+
 
 class Registry:
     """Reads and changes the registry; every change is announced on the management stream."""
@@ -193,18 +197,6 @@ class Registry:
 
     def delete_lanes(self, spec: ModelSpec) -> None:
         self.redis.delete(*keys.lanes(spec.name, spec.version), keys.pools(spec.name, spec.version))
-
-    def waiting(self, spec: ModelSpec) -> int:
-        """How many requests no replica has taken yet."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            for lane in keys.lanes(spec.name, spec.version):
-                pipe.xlen(lane).xpending(lane, keys.GROUP)
-            replies = pipe.execute(raise_on_error=False)
-        lengths, pendings = replies[::2], replies[1::2]
-        if any(isinstance(reply, Exception) for reply in replies):
-            return 0
-        waiting: int = sum(lengths) - sum(pending["pending"] for pending in pendings)
-        return max(0, waiting)
 
     # what runs, as reported by pools
 

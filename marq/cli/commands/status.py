@@ -84,11 +84,14 @@ def _models(redis_url: str) -> list[ModelStatus]:
 
 
 def _read(registry: "Registry") -> Iterator[ModelStatus]:
-    models = registry.models()
+    from marq.queue import depth
+
+    snapshot = registry.snapshot()
+    models = snapshot.models
+    waiting = depth.waiting(registry.redis, models)
     for spec in sorted(models, key=lambda spec: (spec.name, spec.version)):
-        reports = list(registry.live_reports(spec).values())
         is_default = models.defaults.get(spec.name) == spec.version
-        yield summarize(spec, is_default, registry.replicas(spec), reports, registry.waiting(spec))
+        yield summarize(spec, is_default, snapshot.replicas(spec), snapshot.of(spec), waiting[spec.key])
 
 
 def summarize(

@@ -110,10 +110,13 @@ def _views(redis_url: str, interval_s: float) -> Iterator[list[Activity]]:
 
 
 def _read(registry: "Registry") -> Iterator[tuple[tuple[str, str], Reading]]:
-    for spec in registry.models():
-        replicas = registry.replicas(spec)
-        reports = list(registry.live_reports(spec).values())
-        status = summarize(spec, False, replicas, reports, registry.waiting(spec))
+    from marq.queue import depth
+
+    snapshot = registry.snapshot()
+    waiting = depth.waiting(registry.redis, snapshot.models)
+    for spec in snapshot.models:
+        replicas = snapshot.replicas(spec)
+        status = summarize(spec, False, replicas, snapshot.of(spec), waiting[spec.key])
         yield (
             (spec.name, spec.version),
             Reading(

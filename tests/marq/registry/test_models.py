@@ -145,20 +145,6 @@ def test_every_lane_has_its_group_and_registering_again_keeps_it(registry, spec,
     assert [client.xinfo_groups(lane)[0]["pending"] for lane in lanes] == [0, 1, 0, 0]
 
 
-def test_requests_wait_until_a_replica_takes_them(registry, spec, client):
-    # Given requests in several lanes, of which one is taken
-    for lane in (keys.FRONT, keys.HIGH, keys.LOW, keys.LOW):
-        client.xadd(keys.lane("echo", "1.0", lane), {"body": "x"})
-    assert registry.waiting(spec) == 4
-    client.xreadgroup(keys.GROUP, "replica", {keys.lane("echo", "1.0", keys.LOW): ">"}, count=1)
-    assert registry.waiting(spec) == 3
-
-
-def test_nothing_waits_for_a_model_without_lanes(registry, spec):
-    registry.delete_lanes(spec)
-    assert registry.waiting(spec) == 0
-
-
 def test_lanes_and_reports_can_be_deleted(registry, spec, client):
     registry.report(spec, "pool", {"replicas": []})
     registry.delete_lanes(spec)

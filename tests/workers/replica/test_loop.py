@@ -9,7 +9,7 @@ from marq import keys
 from marq.connections import clients
 from marq.connections.blocking import Connection
 from marq.host.embedded_redis import EmbeddedServer
-from marq.queue import job_records, scripts
+from marq.queue import depth, job_records, scripts
 from marq.queue.jobs import submit_command
 from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
@@ -150,7 +150,7 @@ def test_a_stop_finishes_the_running_batch_and_leaves_the_rest_queued(
     assert len(replies) == running
     # And whatever else it had fetched is queued as before
     replica.put_back()
-    assert registry.waiting(spec) == 4 - running
+    assert depth.waiting(registry.redis, [spec])[spec.key] == 4 - running
     start(spec)
     assert sorted(reply.body for reply in gateway.wait(4)) == sorted(
         [b"sleep 0.4", b"with it", b"later", b"much later"]
