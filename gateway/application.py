@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from gateway import openapi
 from gateway.asgi import NO_CACHE, ASGIApp, Receive, Scope, Send
 from gateway.auth import Tokens
-from gateway.inference import jobs, kserve, predictor, urls
+from gateway.inference import jobs, kserve, urls
+from gateway.inference.answer import Inference
 from gateway.management import dead_letters, models, token_renewal
 from gateway.routing.routes import Routes
 from marq import __version__
@@ -47,20 +48,15 @@ class Application:
     def __init__(
         self,
         app: ASGIApp,
-        hot: predictor.Predictions | None = None,
-        other: urls.Inference | None = None,
+        inference: Inference | None = None,
     ) -> None:
-        self._app, self._hot, self._other = app, hot, other
+        self._app, self._inference = app, inference
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        segments = [segment for segment in scope.get("path", "").split("/") if segment]
-        if self._hot and self._other and scope.get("method") != "OPTIONS":
-            if segments[:1] == ["predictions"]:
-                await self._hot(scope, receive, send)
-                return
-            if target := urls.parse(segments):
-                await self._other(scope, receive, send, target)
-                return
+        segments = urls.segments_of(scope)
+        if self._inference and scope.get("method") != "OPTIONS" and (target := urls.parse(segments)):
+            await self._inference(scope, receive, send, target)
+            return
         await self._app({**scope, "path": "/" + "/".join(segments)}, receive, send)
 
 
@@ -69,17 +65,17 @@ class Applications:
 
     def __init__(
         self, settings: Settings, routes: Routes, tokens: Tokens,
-        hot: predictor.Predictions, other: urls.Inference, waiting: Jobs,
+        inference: Inference, waiting: Jobs,
     ) -> None:  # fmt: skip
         self._settings, self._routes, self._tokens = settings, routes, tokens
-        self._hot, self._other, self._jobs = hot, other, waiting
+        self._inference, self._jobs = inference, waiting
 
     def inference(self) -> ASGIApp:
         """The application of the inference address."""
         app = _application("marq inference API", lambda _: INFERENCE, self._tokens)
         self._add_inference(app)
         app.include_router(kserve.readiness(self._routes))
-        return Application(app, self._hot, self._other)
+        return Application(app, self._inference)
 
     def management(self) -> ASGIApp:
         """The application of the management address."""
@@ -90,7 +86,7 @@ class Applications:
         app = _application("marq API", _plane_of, self._tokens)
         self._add_inference(app)
         _add_management(app, self._settings, self._routes, self._tokens)
-        return Application(app, self._hot, self._other)
+        return Application(app, self._inference)
 
     def _add_inference(self, app: openapi.DocumentedAPI) -> None:
         app.runs_models = True

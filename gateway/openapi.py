@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 
+from gateway.inference.urls import FORMS, MODEL, VERSION, Form
 from gateway.routing.routes import Routes
 from marq.errors import pretty
 
@@ -41,28 +42,8 @@ PREDICTION_ERRORS = {
     504: "No answer within the model's `clientTimeoutInMills`.",
     507: "The handler ran out of memory.",
 }
-_MODEL = {"model_name": "The registered name."}
-_VERSION = {**_MODEL, "model_version": "Default: the default version."}
-_NAME = {"model_name": "Default: the model that the server was started with, if it is the only one."}
-# path -> (what it is, path parameters, query parameters)
-RAW_ROUTES: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
-    "/predictions/{model_name}": ("Run the default version", _MODEL, {}),
-    "/predictions/{model_name}/{model_version}": ("Run a version", _VERSION, {}),
-    "/explanations/{model_name}": ("Explain with the default version", _MODEL, {}),
-    "/explanations/{model_name}/{model_version}": ("Explain with a version", _VERSION, {}),
-    "/v1/models/{model_name}:predict": ("Run the default version (KServe v1)", _MODEL, {}),
-    "/v1/models/{model_name}:explain": ("Explain with the default version (KServe v1)", _MODEL, {}),
-    "/v2/models/{model_name}/infer": ("Run the default version (KServe v2)", _MODEL, {}),
-    "/v2/models/{model_name}/explain": ("Explain with the default version (KServe v2)", _MODEL, {}),
-    "/v2/models/{model_name}/versions/{model_version}/infer": ("Run a version (KServe v2)", _VERSION, {}),
-    "/v2/models/{model_name}/versions/{model_version}/explain": (
-        "Explain with a version (KServe v2)", _VERSION, {},
-    ),
-    "/invocations": ("Run a model (SageMaker)", {}, _NAME),
-    "/models/{model_name}/invoke": ("Run the default version", _MODEL, {}),
-    "/{model_name}/predict": ("Run the default version", _MODEL, {}),
-    "/{model_name}/{model_version}/predict": ("Run a version", _VERSION, {}),
-}  # fmt: skip
+PARAMETERS = {MODEL: "The registered name.", VERSION: "Default: the default version."}
+MODEL_QUERY = {"model_name": "Default: the model that the server was started with, if it is the only one."}
 
 
 class DocumentedAPI(FastAPI):
@@ -77,8 +58,8 @@ class DocumentedAPI(FastAPI):
                 for method, operation in operations.items():
                     _add_errors(operation, method, path)
             if self.runs_models:
-                for path in RAW_ROUTES:
-                    document["paths"].setdefault(path, {}).update(_raw_item(path))
+                for form in FORMS:
+                    document["paths"].setdefault(form.pattern, {}).update(_raw_item(form))
             document.setdefault("components", {}).setdefault("schemas", {}).update(SCHEMAS)
             self.openapi_schema = document
         return self.openapi_schema or {}
@@ -154,13 +135,14 @@ def _add_errors(operation: Document, method: str, path: str) -> None:
             response["content"] = ERROR
 
 
-def _raw_item(path: str) -> Document:
-    summary, in_path, in_query = RAW_ROUTES[path]
+def _raw_item(form: Form) -> Document:
+    in_path = {name[1:-1]: text for name, text in PARAMETERS.items() if name in form.pattern}
+    in_query = {} if in_path else MODEL_QUERY
     operation: Document = {
         "tags": ["inference"],
-        "summary": summary,
+        "summary": form.summary,
         "description": "Any method does the same. The answer is what the handler returned.",
-        "operationId": "run" + path.translate(str.maketrans("/:{}", "____")),
+        "operationId": "run" + form.pattern.translate(str.maketrans("/:{}", "____")),
         "parameters": [
             *(_parameter(name, text, "path") for name, text in in_path.items()),
             *(_parameter(name, text, "query") for name, text in in_query.items()),

@@ -15,12 +15,11 @@ import uvicorn
 from gateway import application
 from gateway.asgi import ASGIApp
 from gateway.auth import TokenFollower, Tokens
-from gateway.http.fast_path import PredictionProtocol
 from gateway.http.middleware import Front
 from gateway.http.protocols import ManagementProtocol
 from gateway.http.slow_clients import SlowClients
-from gateway.inference.predictor import Predictions
-from gateway.inference.urls import Inference
+from gateway.inference.answer import Inference
+from gateway.inference.predictor import Predictor
 from gateway.metrics.counting import Metered, RequestMeter
 from gateway.metrics.endpoint import MetricsEndpoint, WithMetrics
 from gateway.metrics.storing import Measuring
@@ -47,7 +46,7 @@ class Server(uvicorn.Server):
         yield
 
 
-def server(app: ASGIApp, protocol: type[asyncio.Protocol], address: str, config: Settings) -> Server:
+def server(app: ASGIApp, protocol: Callable[..., asyncio.Protocol], address: str, config: Settings) -> Server:
     pair: dict[str, Any] = {}
     if addresses.parse(address).tls:
         pair = {
@@ -57,7 +56,8 @@ def server(app: ASGIApp, protocol: type[asyncio.Protocol], address: str, config:
     return Server(
         uvicorn.Config(
             app, **pair,
-            loop="uvloop", http=protocol, ws="none", lifespan="off", log_level="warning",
+            http=protocol,  # type: ignore[arg-type] # uvicorn calls it, so that a partial will do
+            loop="uvloop", ws="none", lifespan="off", log_level="warning",
             access_log=False, server_header=False, date_header=False,
             timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=75,
         )
@@ -88,13 +88,10 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     await routes.refresh()
     follow_tokens = TokenFollower(tokens, broker, config.redis_url, writes_file=number == 0)
     await follow_tokens()
-    jobs, hot = Jobs(broker), Predictions(routes, broker, tokens, config.max_request_size)
-    PredictionProtocol.predictions = hot
-    other = Inference(routes, broker, tokens, config.max_request_size)
-    made = application.Applications(config, routes, tokens, hot, other, jobs)
-    front, meter, endpoint = Front(config), RequestMeter(), MetricsEndpoint(config.redis_url)
-    measuring = Measuring(config, meter, routes, broker)
-    PredictionProtocol.meter = meter
+    jobs, predictor = Jobs(broker), Predictor(routes, broker, tokens, config.max_request_size)
+    made = application.Applications(config, routes, tokens, Inference(predictor, routes), jobs)
+    meter, endpoint = RequestMeter(), MetricsEndpoint(config.redis_url)
+    front, measuring = Front(config, predictor, meter), Measuring(config, meter, routes, broker)
 
     def served(plane: str, app: ASGIApp) -> ASGIApp:
         app = WithMetrics(app, endpoint) if config.metrics_plane == plane else app

@@ -102,12 +102,11 @@ class AccessLogged:
 
 
 class LoggedProtocol(InferenceProtocol):
-    """The short cut of predictions, with a line for each. `lines` is set once, at start."""
+    """The short cut of predictions, with a line for each."""
 
-    lines: AccessLog
-
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, lines: AccessLog, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.lines = lines
         self._asked: tuple[bytes, bytes] = b"", b""
         self._request = ""
 

@@ -15,11 +15,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.asgi import NO_CACHE, Headers, content_type, encode_headers, error_headers, reply_headers
 from gateway.inference import deadlines
-from gateway.inference.predictor import Predictions
+from gateway.inference.predictor import Predictor
 from gateway.metrics.counting import ABANDONED, RequestMeter
 from gateway.routing.routes import Route
 from marq.errors import ServiceError, StreamBroken
-from marq.queue.entries import Reply
+from marq.queue.entries import EntryFields, Reply
 from marq.queue.ids import new_id
 from marq.queue.reply_stream import MOST_UNREAD
 
@@ -97,13 +97,11 @@ class Exchange:
 
 
 class PredictionProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with a short cut for predictions. `predictions` is set once, at start."""
+    """uvicorn's protocol with a short cut for predictions."""
 
-    predictions: Predictions
-    meter: RequestMeter
-
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, predictor: Predictor, meter: RequestMeter, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.predictor, self.meter = predictor, meter
         self._exchange: Exchange | None = None
         self._usual: Headers | None = None  # the last headers that were, and what became of them
         self._encoded: tuple[bytes, bytes] = b"", b""
@@ -117,7 +115,7 @@ class PredictionProtocol(HttpToolsProtocol):
         self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
-        method, route = self.parser.get_method(), self.predictions.hot_route(self.url)
+        method, route = self.parser.get_method(), self.predictor.hot_route(self.url)
         if route is None or method in APART or self._is_unusual():
             self._begin_asgi()
             super().on_headers_complete()
@@ -131,7 +129,10 @@ class PredictionProtocol(HttpToolsProtocol):
             return
         exchange.more_body = False
         try:
-            self.predictions.queue(exchange, self.headers, self._encoded, exchange.body)
+            self.predictor.authorize(self.headers)
+            kind, headers = self._encoded
+            fields = EntryFields(exchange.body, kind, headers, b"")
+            self.predictor.begin(exchange.route, exchange.request_id, fields, exchange)
         except ServiceError as error:
             exchange.set_exception(error)
 
@@ -174,7 +175,7 @@ class PredictionProtocol(HttpToolsProtocol):
             self._begin_stream(exchange, part)
         self.transport.write(_chunk(part.body) if exchange.chunked else part.body)
         if self.transport.get_write_buffer_size() > MOST_UNREAD:
-            self.predictions.abandon(exchange)
+            self.predictor.cancel(exchange.request_id)
             exchange.set_exception(StreamBroken("The client does not read."))
 
     def _begin_stream(self, exchange: Exchange, part: Reply) -> None:
@@ -220,7 +221,7 @@ class PredictionProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._exchange is not None:
-            self.predictions.abandon(self._exchange)
+            self.predictor.cancel(self._exchange.request_id)
             self._note(self._exchange, ABANDONED, time.monotonic() - self._exchange.began)
             self._exchange.protocol = None
             self._exchange = None

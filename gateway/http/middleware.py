@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import uvicorn
 from starlette.middleware.cors import CORSMiddleware
@@ -11,6 +12,8 @@ from gateway.asgi import ASGIApp
 from gateway.http import uvicorn_internals
 from gateway.http.access_log import AccessLog, AccessLogged, LoggedProtocol
 from gateway.http.protocols import InferenceProtocol, ManagementProtocol
+from gateway.inference.predictor import Predictor
+from gateway.metrics.counting import RequestMeter
 from marq import logs
 from marq.settings.fields import Settings
 
@@ -29,10 +32,12 @@ log = logging.getLogger(__name__)
 class Front:
     """One for each gateway process; `protocol` is the one for connections to the inference address."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, predictor: Predictor, meter: RequestMeter) -> None:
         self._settings = settings
         self._access_log = AccessLog(settings.log_dir / logs.ACCESS_LOG) if settings.access_log else None
-        self.protocol: type[asyncio.Protocol] = InferenceProtocol
+        self.protocol: Callable[..., asyncio.Protocol] = partial(
+            InferenceProtocol, predictor=predictor, meter=meter
+        )
         missing = uvicorn_internals.missing()
         self.knows_uvicorn = not missing
         if missing:
@@ -40,8 +45,7 @@ class Front:
         if missing or settings.cors:
             self.protocol = ManagementProtocol  # the fast path bypasses the applications, and with them CORS
         elif self._access_log:
-            LoggedProtocol.lines = self._access_log
-            self.protocol = LoggedProtocol
+            self.protocol = partial(LoggedProtocol, predictor=predictor, meter=meter, lines=self._access_log)
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
         """The application as it is served."""

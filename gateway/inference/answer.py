@@ -1,61 +1,95 @@
-"""From a queued prediction to its HTTP response, whole or streamed: for all ASGI routes that predict."""
+"""The ASGI endpoint of every URL that runs a model: from the request to its answer, whole or streamed.
+
+Most predictions never come here: `gateway.http.fast_path` answers them.
+"""
 
 import asyncio
 import logging
+from urllib.parse import parse_qs
 
 import orjson
 
-from gateway.asgi import NO_CACHE, Receive, Scope, Send, reply_headers, respond
+from gateway.asgi import (
+    NO_CACHE,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    content_type,
+    read_body,
+    reply_headers,
+    respond,
+    respond_error,
+)
 from gateway.inference import deadlines
-from gateway.routing.routes import Route
-from marq.errors import DeadlineExceeded, ServiceError, ServiceUnavailable
-from marq.queue.broker import Broker
-from marq.queue.entries import Reply
+from gateway.inference.predictor import Predictor, entry_fields
+from gateway.inference.urls import Target
+from gateway.routing.routes import Route, Routes
+from marq import forms
+from marq.errors import BadRequest, DeadlineExceeded, ServiceError, ServiceUnavailable
+from marq.queue.entries import EntryFields, Reply
+from marq.queue.ids import new_id
 from marq.queue.reply_stream import ReplyStream
 
 log = logging.getLogger(__name__)
 
-
-async def answer(
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    broker: Broker,
-    route: Route,
-    request_id: bytes,
-    fields: tuple[bytes, ...],
-) -> None:
-    """Queues a prediction and sends its answer as it comes. Raises ServiceError where there is none.
-
-    The request's body must have been received. A client that goes away takes back what is still queued.
-    """
-    watching: asyncio.Task[None] | None = None
-    try:
-        timeout_s = deadlines.timeout_s(scope["headers"], route.client_timeout_ms)
-        fields = (*deadlines.fields(timeout_s), *fields)
-        stream = _queue(broker, route, request_id, fields)
-        watching = asyncio.create_task(_watch(receive, stream))
-        first = await _first_part(stream, timeout_s)
-        route.backlog.waiting -= 1
-        headers = reply_headers(orjson.loads(first.headers)) if first.headers else []
-        if first.more:
-            await _stream(send, first, headers, stream, request_id)
-        else:
-            await respond(send, first.status, first.body, headers, request_id)
-    finally:
-        if watching:
-            watching.cancel()
-        broker.withdraw(request_id)
+MODEL_NAME = "model_name"  # of `/invocations`: a query parameter or a field of a form
 
 
-def _queue(broker: Broker, route: Route, request_id: bytes, fields: tuple[bytes, ...]) -> ReplyStream:
-    size = sum(map(len, fields))
-    route.backlog.admit(size)
-    try:
-        return broker.predict_in_parts(route.lane, request_id, fields)
-    except ServiceError:
-        route.backlog.forgo(size)
-        raise
+class Inference:
+    """Queues the request as it came, waits for the reply, sends it on. Any method, any body."""
+
+    def __init__(self, predictor: Predictor, routes: Routes) -> None:
+        self._predictor, self._routes = predictor, routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, target: Target) -> None:
+        request_id = new_id()
+        try:
+            route, body = await self._read(scope, receive, target)
+            headers = scope["headers"]
+            timeout_s = deadlines.timeout_s(headers, route.client_timeout_ms)
+            params = scope["query_string"] if target.takes_query else b""
+            fields = entry_fields(target.headers(headers), body, target.path, params, timeout_s)
+            await self._answer(receive, send, route, request_id, fields, timeout_s)
+        except ServiceError as error:
+            await respond_error(send, error, request_id)
+
+    async def _read(self, scope: Scope, receive: Receive, target: Target) -> tuple[Route, bytes]:
+        """Refuses before the body is read, where the URL says enough."""
+        headers = scope["headers"]
+        self._predictor.authorize(headers)
+        if model := target.model or self._named(scope["query_string"]):
+            self._predictor.find(model, target.version)
+        body = await read_body(scope, receive, self._predictor.max_request_size)
+        return self._predictor.find(model or _named_in_form(headers, body), target.version), body
+
+    def _named(self, query: bytes) -> str:
+        """The model of `/invocations`: the query's, or the only one that the server was started with."""
+        named = parse_qs(query.decode("latin-1")).get(MODEL_NAME, [""])[-1]
+        startup = self._routes.startup_models
+        return named or (startup[0] if len(startup) == 1 else "")
+
+    async def _answer(
+        self, receive: Receive, send: Send, route: Route, request_id: bytes, fields: EntryFields,
+        timeout_s: float | None,
+    ) -> None:  # fmt: skip
+        """Sends the answer as it comes. A client that goes away cancels its request."""
+        stream = ReplyStream()
+        watching: asyncio.Task[None] | None = None
+        try:
+            self._predictor.begin(route, request_id, fields, stream)
+            watching = asyncio.create_task(_watch(receive, stream))
+            first = await _first_part(stream, timeout_s)
+            route.backlog.waiting -= 1
+            headers = reply_headers(orjson.loads(first.headers)) if first.headers else []
+            if first.more:
+                await _stream(send, first, headers, stream, request_id)
+            else:
+                await respond(send, first.status, first.body, headers, request_id)
+        finally:
+            if watching:
+                watching.cancel()
+            self._predictor.cancel(request_id)
 
 
 async def _first_part(stream: ReplyStream, timeout_s: float | None) -> Reply:
@@ -91,3 +125,17 @@ async def _stream(
             log.warning("request %s: %s", request_id.decode(), error.message)
             return
     await send({"type": "http.response.body", "body": part.body})
+
+
+def _named_in_form(headers: Headers, body: bytes) -> str:
+    """The model that a form names. Raises BadRequest."""
+    kind = content_type(headers)
+    mime = forms.mime_type(kind).lower()
+    fields: dict[str | None, bytes] = {}
+    if mime == forms.FORM:
+        fields = dict(forms.fields(body))
+    elif mime == forms.MULTIPART and (boundary := forms.boundary(kind)):
+        fields = {forms.part_name(part): content for part, content in forms.parts(body, boundary)[0]}
+    if name := fields.get(MODEL_NAME):
+        return name.decode("utf-8", "replace")
+    raise BadRequest("Parameter model_name is required.")

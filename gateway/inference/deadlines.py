@@ -22,9 +22,9 @@ def timeout_s(headers: Headers, limit_ms: int = 0) -> float | None:
     return min(limits, default=None)
 
 
-def fields(timeout_s: float | None) -> tuple[bytes, ...]:
-    """The entry's field that keeps a replica from running it later than that."""
-    return (b"deadline", b"%d" % (1000 * (time.time() + timeout_s))) if timeout_s else ()
+def deadline_ms(timeout_s: float | None) -> int:
+    """The moment of a time-out that begins now, in unix ms; 0 without a time-out."""
+    return int(1000 * (time.time() + timeout_s)) if timeout_s else 0
 
 
 def _seconds(value: bytes) -> float:

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from gateway.asgi import content_type, encode_headers, read_body
+from gateway.asgi import read_body
 from gateway.inference import deadlines
+from gateway.inference.predictor import entry_fields
 from gateway.routing.routes import Route, Routes
 from marq.errors import Conflict, ServiceUnavailable
 from marq.queue import job_records
@@ -42,10 +43,7 @@ def router(routes: Routes, jobs: Jobs, max_request_size: int) -> APIRouter:
         route = routes.find(model, version)
         headers = request.scope["headers"]
         body = await read_body(request.scope, request.receive, max_request_size)
-        fields = (
-            *deadlines.fields(deadlines.timeout_s(headers)),
-            b"type", content_type(headers), b"headers", encode_headers(headers), b"path", b"", b"body", body,
-        )  # fmt: skip
+        fields = entry_fields(headers, body, "", timeout_s=deadlines.timeout_s(headers)).flat()
         if key:
             job_id = await _submit_once(jobs, route, KeyedRequest(model, version, key, fields), len(body))
         else:

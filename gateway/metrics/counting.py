@@ -94,12 +94,10 @@ class Metered:
 
     def _meaning(self, scope: Scope) -> tuple[str, Route | None]:
         """The kind of a request, and the model that it is for."""
-        segments = [segment for segment in scope["path"].split("/") if segment]
+        segments = urls.segments_of(scope)
         match scope["method"], *segments:
             case "OPTIONS", *_:
                 return OTHER, None
-            case _, "predictions", model, *rest:
-                return PREDICTION, self._route(model, rest[0] if rest else None)
             case "POST", "jobs", model, *rest:
                 return JOB, self._route(model, rest[0] if rest else None)
             case _, "jobs", *_:

@@ -14,7 +14,7 @@ from gateway.routing.admission import Backlog
 from gateway.routing.queue_watch import Backlogs
 from marq import keys
 from marq.connections import clients
-from marq.errors import ModelNotFound, ModelVersionNotFound, ResourceNotFound, ServiceUnavailable
+from marq.errors import ModelNotFound, ModelVersionNotFound, ServiceUnavailable
 from marq.registry.models import HEARTBEAT_S, Models, Registry, Snapshot
 from marq.registry.spec import ModelSpec, cannot_load
 from marq.settings.fields import Settings
@@ -103,17 +103,6 @@ class Routes:
         if version not in versions:
             raise ModelVersionNotFound(f"Model version: {version} does not exist for model: {model}")
         return versions[version]
-
-    def find_path(self, path: str) -> tuple[Route, bytes]:
-        """(route, rest of the path) for any spelling of `/predictions/model[/version[/rest]]`.
-
-        Raises ResourceNotFound, ModelNotFound or ModelVersionNotFound.
-        """
-        segments = [segment for segment in path.split("/") if segment]
-        if len(segments) < 2:
-            raise ResourceNotFound
-        version = segments[2] if len(segments) > 2 else None
-        return self.find(segments[1], version), "/".join(segments[3:]).encode()
 
     def models(self) -> Models:
         """The registry as it is now. Raises redis.RedisError."""

@@ -13,7 +13,7 @@ from marq.connections.clients import client as redis_client
 from marq.errors import MarqError
 from marq.host import server_file
 from marq.queue.broker import Broker
-from marq.queue.entries import Reply
+from marq.queue.entries import EntryFields, Reply
 from marq.queue.ids import new_id
 from marq.queue.job_records import JobRecord
 from marq.queue.jobs import Jobs, KeyedRequest
@@ -63,7 +63,7 @@ def encode(data: Any, content_type: str | None = None) -> tuple[bytes, ...]:
         body, kind = data.encode(), "text/plain"
     else:
         body, kind = json.dumps(data).encode(), "application/json"
-    return b"type", (content_type if content_type is not None else kind).encode(), b"body", body
+    return EntryFields(body, (content_type if content_type is not None else kind).encode()).flat()
 
 
 class AsyncClient:

@@ -18,6 +18,33 @@ JSON_HEADERS = b'{"content-type": "application/json"}'  # of replies, as those o
 OWN, REPLIES = keys.PREFIX.encode(), keys.replies("").encode()
 
 
+class EntryFields(NamedTuple):
+    """The fields of a request entry that a gateway or client writes; empty ones are left out.
+
+    They mean what they mean in a Request. `deadline_ms` 0: none.
+    """
+
+    body: bytes
+    type: bytes = b""
+    headers: bytes = b""
+    path: bytes | None = None
+    params: bytes = b""
+    deadline_ms: int = 0
+
+    def flat(self) -> tuple[bytes, ...]:
+        """Names and values in turn, as XADD takes them."""
+        fields: tuple[bytes, ...] = (b"type", self.type, b"body", self.body)
+        if self.headers:
+            fields += (b"headers", self.headers)
+        if self.path is not None:
+            fields += (b"path", self.path)
+        if self.params:
+            fields += (b"params", self.params)
+        if self.deadline_ms:
+            fields += (b"deadline", b"%d" % self.deadline_ms)
+        return fields
+
+
 class EntryRef(NamedTuple):
     """Where an entry is: the key of its stream, and its id there."""
 

@@ -5,8 +5,9 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.http import uvicorn_internals
-from gateway.http.fast_path import Exchange, PredictionProtocol
+from gateway.http.fast_path import Exchange
 from gateway.http.middleware import Front
+from gateway.http.protocols import ManagementProtocol
 from marq.settings.fields import Settings
 
 
@@ -32,6 +33,6 @@ def test_uvicorn_touches_nothing_of_a_cycle_that_an_exchange_lacks():
 
 async def test_with_another_uvicorn_a_gateway_says_so_and_takes_the_asgi_path(monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(uvicorn_internals, "missing", lambda: ["HttpToolsProtocol.pipeline"])
-    front = Front(Settings(state_dir=tmp_path))
-    assert not issubclass(front.protocol, PredictionProtocol)
+    front = Front(Settings(state_dir=tmp_path), predictor=None, meter=None)
+    assert front.protocol is ManagementProtocol
     assert "lacks HttpToolsProtocol.pipeline: predictions take the slower ASGI path" in caplog.text
