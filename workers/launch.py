@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from marq.queue.consumers import pool_name
+from marq.registry.consumers import pool_name
 from marq.registry.spec import ModelSpec
 
 POOL_VARIABLE = "MARQ_POOL"

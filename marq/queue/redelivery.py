@@ -7,8 +7,8 @@ from typing import NamedTuple
 from marq import keys
 from marq.connections.blocking import Connection
 from marq.queue import scripts
-from marq.queue.consumers import aside_name
 from marq.queue.entries import Request
+from marq.registry.consumers import aside_name
 from marq.registry.spec import ModelSpec
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from marq.queue.consumers import consumer_name, pool_of
+from marq.registry.consumers import consumer_name, pool_of
 from marq.registry.spec import ModelSpec
 from workers.launch import PoolSpec, ReplicaSpec, scoreboard_path
 

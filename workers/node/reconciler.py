@@ -15,7 +15,7 @@ import redis
 
 from marq import gpus, keys, logs
 from marq.connections import clients
-from marq.queue.consumers import pool_name
+from marq.registry.consumers import pool_name
 from marq.registry.models import AUDIT_LENGTH, HEARTBEAT_S, Registry
 from marq.registry.spec import ModelSpec
 from marq.settings import fields

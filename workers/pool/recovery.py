@@ -8,11 +8,11 @@ from marq.connections.blocking import Connection
 from marq.connections.urls import Command
 from marq.errors import MalformedEntry, ServiceUnavailable
 from marq.queue import scripts
-from marq.queue.consumers import consumer_name, pool_of
 from marq.queue.entries import Reply, Request, decode
 from marq.queue.giving_up import Death, bury, refusals, refuse
 from marq.queue.publishing import Publisher
 from marq.queue.redelivery import Spent, requeue
+from marq.registry.consumers import consumer_name, pool_of
 from marq.registry.liveness import Patience
 from marq.registry.models import Registry
 from workers.handler import replies as responses

@@ -15,7 +15,7 @@ from typing import IO, Any
 import psutil
 
 from marq.host.processes import PARENT_VARIABLE, child_environment
-from marq.queue.consumers import consumer_name
+from marq.registry.consumers import consumer_name
 from workers import devices, scoreboard
 from workers.launch import REPLICA_VARIABLE, PoolSpec, ReplicaSpec, rows_at_a_time, scoreboard_path
 from workers.pool.shutdown import ShutdownDeadline

@@ -18,9 +18,9 @@ import redis
 from marq.connections.background import Sender
 from marq.connections.blocking import Connection
 from marq.queue import scripts
-from marq.queue.consumers import consumer_name
 from marq.queue.entries import Request
 from marq.queue.publishing import Publisher
+from marq.registry.consumers import consumer_name
 from workers import scoreboard
 from workers.handler.call import HandlerCall
 from workers.handler.measurements import Collector

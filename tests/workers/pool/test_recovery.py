@@ -5,9 +5,9 @@ import redis
 
 from marq import keys
 from marq.queue import job_records, scripts
-from marq.queue.consumers import consumer_name
 from marq.queue.entries import Reply, decode_replies
 from marq.queue.jobs import submit_command
+from marq.registry.consumers import consumer_name
 from marq.registry.models import HEARTBEAT_LIMIT_S
 from workers.launch import scoreboard_path
 from workers.pool.recovery import Recovery
