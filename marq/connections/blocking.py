@@ -5,6 +5,7 @@ parses the replies, without redis-py's per-command response handling, which cost
 """
 
 import logging
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -25,6 +26,15 @@ PASSING_ERRORS = (  # what a restart or a full Redis answers: worth sending agai
 PASSING_CODES = ("NOREPLICAS", "MISCONF")
 
 
+_every: "weakref.WeakSet[Connection]" = weakref.WeakSet()
+
+
+def close_all() -> None:
+    """Closes this process's copies of all connections; for a fork, whose parent goes on using them."""
+    for connection in list(_every):
+        connection.close()
+
+
 class Connection:
     """One blocking connection; not for use by several threads.
 
@@ -41,6 +51,7 @@ class Connection:
         )  # fmt: skip
         self._connection: Any = pool.make_connection()
         self.unconfirmed: list[Command] = []
+        _every.add(self)
 
     def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """Sends all commands in one write; returns their replies, errors as ResponseError objects."""

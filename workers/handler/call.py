@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,6 +34,7 @@ class HandlerCall:
         self._decode_input = decode_input
         self._max_response_size = max_response_size
         self.outlet: Outlet | None = None
+        self._pid = os.getpid()
         self.fitting = FittingSize()
 
     def run(self, requests: Sequence[Request]) -> list[Reply]:
@@ -48,12 +50,24 @@ class HandlerCall:
     def _run(self, requests: Sequence[Request]) -> list[Reply]:
         data, processors = self._prepare(requests, self._context)
         try:
-            returned = responses.check(self._handle(data, self._context), len(requests))
+            returned = responses.check(self._run_handler(data), len(requests))
         except (Exception, SystemExit) as error:
             if self._may_fit_in_halves(error, requests, self._context):
                 return self.run(requests)
             return self._failed(requests, error)
         return responses.build(requests, returned, processors, self._max_response_size)
+
+    def _run_handler(self, data: list[rows.Row]) -> Any:
+        try:
+            return self._handle(data, self._context)
+        finally:
+            self._end_fork()
+
+    def _end_fork(self) -> None:
+        """Ends a fork that has come back from the handler: the requests are its parent's to answer."""
+        if os.getpid() != self._pid:
+            log.error("a process that the handler forked has returned from it, and ends")
+            os._exit(1)
 
     async def run_async(self, requests: Sequence[Request], timeout_s: float) -> list[Reply]:
         """The same for a coroutine handler, which gets a context of its own for each batch.
@@ -101,6 +115,8 @@ class HandlerCall:
             return await self._handle(data, context)
         except SystemExit as error:  # it would end the event loop, and with it all other batches
             raise RuntimeError(f"the handler raised SystemExit({error.code})") from error
+        finally:
+            self._end_fork()
 
     def _prepare(
         self, requests: Sequence[Request], context: Any

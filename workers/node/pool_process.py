@@ -12,6 +12,7 @@ from typing import Any
 from marq.host.processes import child_environment
 from marq.registry.models import HEARTBEAT_S
 from workers.launch import PoolSpec
+from workers.pool import leftovers
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ class PoolProcess:
 
     def _watch(self) -> None:
         self._process.wait()
+        leftovers.end_of_pool(self.spec.name)
         self._on_end()
 
     def wait(self, timeout_s: float) -> bool:

@@ -21,6 +21,7 @@ from marq.host.processes import die_with_parent
 from marq.registry import spec
 from marq.registry.models import HEARTBEAT_S, Registry
 from workers.launch import PoolSpec
+from workers.pool import leftovers
 from workers.pool.backoff import Failures
 from workers.pool.handler_metrics import HandlerMetrics
 from workers.pool.recovery import Recovery
@@ -138,6 +139,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
             ending = replica.ending(deadline)
             self._recovery.requeue(replica.consumer, replica.board.running, replica.spec.device, ending)
             self._replicas.remove(replica)
+            leftovers.end_of_replica(replica.mark)
             if not replica.stopping:
                 self._note_end(replica, ending)
 

@@ -18,6 +18,7 @@ from marq.host.processes import PARENT_VARIABLE, child_environment
 from marq.registry.consumers import consumer_name
 from workers import devices, scoreboard
 from workers.launch import REPLICA_VARIABLE, PoolSpec, ReplicaSpec, rows_at_a_time, scoreboard_path
+from workers.pool import leftovers
 from workers.pool.shutdown import ShutdownDeadline
 
 log = logging.getLogger(__name__)
@@ -73,11 +74,11 @@ class ReplicaProcess:
         self._ready_at = 0.0  # when its pool saw that (monotonic s)
         self._shutdown = ShutdownDeadline(self.board, self._patience_s)
         self._overdue = ""
+        self.mark = leftovers.new_mark(pool.name)
+        own = self.spec.to_environment() | {leftovers.MARK_VARIABLE: self.mark}
         self._process = subprocess.Popen(
             [pool.python, "-P", "-m", "workers.replica"],
-            env=_visible(
-                child_environment(self._threads(), self.spec.to_environment()), pool.hidden_variables
-            ),
+            env=_visible(child_environment(self._threads(), own), pool.hidden_variables),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, errors="replace",
         )  # fmt: skip
@@ -222,5 +223,5 @@ class ReplicaProcess:
 
 def _visible(environment: dict[str, str], hidden: str) -> dict[str, str]:
     """All variables but those whose whole name matches the regular expression; never hides marq's own."""
-    kept = (REPLICA_VARIABLE, PARENT_VARIABLE)
+    kept = (REPLICA_VARIABLE, PARENT_VARIABLE, leftovers.MARK_VARIABLE)
     return {n: v for n, v in environment.items() if n in kept or not (hidden and re.fullmatch(hidden, n))}

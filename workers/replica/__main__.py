@@ -11,6 +11,7 @@ from workers import scoreboard
 from workers.handler.loader import load_replica
 from workers.handler.measurements import Collector
 from workers.launch import ReplicaSpec
+from workers.replica import children
 from workers.replica.async_loop import AsyncReplica
 from workers.replica.loop import Replica
 
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     die_with_parent()
+    children.prepare()
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
     spec = ReplicaSpec.from_environment()
     board = scoreboard.Scoreboard(Path(spec.scoreboard))

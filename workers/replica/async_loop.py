@@ -25,6 +25,7 @@ from workers import scoreboard
 from workers.handler.call import HandlerCall
 from workers.handler.measurements import Collector
 from workers.launch import BATCHES_IN_FLIGHT, RECONNECT_DELAY_S, ReplicaSpec
+from workers.replica import children
 from workers.replica.batcher import Batcher
 from workers.replica.late_rows import split_late
 from workers.replica.streaming import Outlet
@@ -69,6 +70,7 @@ class AsyncReplica:
         Exits with code 1 if the feeder failed; to blame is what it took last.
         """
         self._loop.add_signal_handler(signal.SIGTERM, self._draining.set)
+        children.note_sigterm()
         self._board.enter(scoreboard.READY)
         threading.Thread(target=self._feed, name="feeder", daemon=True).start()
         self._loop.run_until_complete(self._watch())

@@ -24,6 +24,7 @@ from workers import scoreboard
 from workers.handler.call import HandlerCall
 from workers.handler.measurements import Collector
 from workers.launch import RECONNECT_DELAY_S, ReplicaSpec
+from workers.replica import children
 from workers.replica.batcher import Batcher
 from workers.replica.late_rows import split_late
 from workers.replica.streaming import Outlet
@@ -62,6 +63,7 @@ class Replica:
     def run(self) -> None:
         """Returns when drained: what ran is published; what was only fetched, the pool puts back."""
         signal.signal(signal.SIGTERM, self._on_sigterm)
+        children.note_sigterm()
         self._board.enter(scoreboard.READY)
         while not self._draining:
             try:
