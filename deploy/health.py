@@ -9,7 +9,7 @@ from marq.cli import http
 from marq.connections import clients
 from marq.errors import MarqError
 from marq.host import server_file
-from marq.registry.models import HEARTBEAT_LIMIT_S, Registry
+from marq.registry.models import HEARTBEAT_LIMIT_S
 
 TIMEOUT_S = 5.0
 
@@ -21,11 +21,11 @@ def gateway() -> str:
 
 
 def node() -> str:
-    """How old the heartbeat of this container's node is."""
+    """The age of the heartbeat of this container's node. Raises MarqError if it is lost."""
     name = os.environ.get("MARQ_NODE") or socket.gethostname()
     with clients.client(os.environ["MARQ_REDIS_URL"], socket_timeout=TIMEOUT_S) as client:
-        beat = client.zscore(keys.NODES, name)
-        age_s = Registry(client).now() - (beat or 0)
+        beat, (seconds, microseconds) = client.pipeline().zscore(keys.NODES, name).time().execute()
+    age_s = seconds + microseconds / 1e6 - (beat or 0)
     if age_s > HEARTBEAT_LIMIT_S:
         raise MarqError(f"node {name} has not reported for {age_s:.0f} s")
     return f"node {name} reported {age_s:.1f} s ago"

@@ -36,6 +36,20 @@ def redis_url(_redis: EmbeddedServer) -> str:
     return _redis.url
 
 
+@pytest.fixture
+def round_trips(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """All that redis-py has sent since: a command or a whole pipeline is one element."""
+    sent: list[object] = []
+    send = redis.connection.AbstractConnection.send_packed_command
+
+    def count(self: Any, command: Any, *args: Any, **options: Any) -> None:
+        sent.append(command)
+        send(self, command, *args, **options)
+
+    monkeypatch.setattr(redis.connection.AbstractConnection, "send_packed_command", count)
+    return sent
+
+
 StartServer = Callable[..., RunningServer]
 
 

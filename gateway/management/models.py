@@ -172,5 +172,5 @@ class Management:
 
     def _described(self, spec: ModelSpec) -> dict[str, Any]:
         reports = list(self._registry.live_reports(spec).values())
-        waiting = depth.waiting(self._registry.redis, [spec])[spec.key]
+        waiting = depth.read(self._registry.redis, [spec])[spec.key].waiting
         return description.description(spec, reports, waiting, self._gpus)

@@ -1,9 +1,7 @@
-"""`/metrics`: what all processes have stored, and what the queues look like now."""
+"""`/metrics`: the metrics that all processes have stored, and the queues and replicas as they are now."""
 
 import asyncio
-import json
 from collections import Counter
-from typing import Any
 from urllib.parse import parse_qs
 
 import redis
@@ -15,13 +13,13 @@ from marq.errors import QueueUnavailable, ResourceNotFound
 from marq.metrics import catalog as names
 from marq.metrics.exposition import CONTENT_TYPE, Families
 from marq.metrics.measurements import Series
-from marq.queue import scripts
+from marq.queue import depth
+from marq.queue.depth import Depth, Total
 from marq.queue.ids import new_id
-from marq.registry.models import HEARTBEAT_LIMIT_S, Registry
+from marq.registry.models import Registry, Snapshot
 from marq.registry.spec import ModelSpec
 
 PATH = "/metrics"
-LANES_SCRIPT = scripts.load("lanes")
 STATES = ("loading", "ready", "draining")
 
 
@@ -33,50 +31,53 @@ class Scrape:
         self._registry = Registry(self._redis)
 
     def read(self) -> Families:
-        """All families as they are now. Raises redis.RedisError."""
-        models = self._registry.models()
-        specs, found = list(models), models.specs
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.time()
-        for source in (*self._redis.zrange(keys.METRICS, 0, -1), *map(keys.model_metrics, found)):
-            pipe.hgetall(source)
-        for spec in specs:
-            pipe.hgetall(keys.pools(spec.name, spec.version))
-            streams = (*keys.lanes(spec.name, spec.version), keys.dead_letters(spec.name))
-            pipe.eval(LANES_SCRIPT.text, len(streams), *streams, keys.GROUP)
-        (seconds, microseconds), *rest = pipe.execute()
-        families = Families()
-        stored, live = rest[: len(rest) - 2 * len(specs)], rest[len(rest) - 2 * len(specs) :]
-        for hash_of_series in stored:
-            for series, value in hash_of_series.items():
-                families.add(Series.read(series), value)
-        now = seconds + microseconds / 1e6
-        for spec, reports, streams in zip(specs, live[::2], live[1::2], strict=True):
-            _add_replicas(families, spec, reports.values(), now)
-            _add_streams(families, spec, streams, first=spec is next(iter(found[spec.name].values())))
+        """All families as they are now. Raises redis.RedisError.
+
+        The number of round trips does not depend on the number of models.
+        """
+        snapshot, families = self._registry.snapshot(), Families()
+        self._add_stored(families, snapshot)
+        specs, models = list(snapshot.models), list(snapshot.models.specs)
+        depths = depth.read(self._redis, specs)
+        fronts = [keys.lane(spec.name, spec.version, keys.FRONT) for spec in specs]
+        totals = depth.totals(self._redis, [*fronts, *map(keys.dead_letters, models)])
+        for spec, front in zip(specs, totals[: len(specs)], strict=True):
+            _add_replicas(families, spec, snapshot)
+            _add_queue(families, spec, depths[spec.key], front)
+        for name, letters in zip(models, totals[len(specs) :], strict=True):
+            _add_dead_letters(families, name, letters)
         return families
 
+    def _add_stored(self, families: Families, snapshot: Snapshot) -> None:
+        sources = [*self._redis.zrange(keys.METRICS, 0, -1), *map(keys.model_metrics, snapshot.models.specs)]
+        with self._redis.pipeline(transaction=False) as pipe:
+            for source in sources:
+                pipe.hgetall(source)
+            for stored in pipe.execute():
+                for series, value in stored.items():
+                    families.add(Series.read(series), value)
 
-def _add_replicas(families: Families, spec: ModelSpec, reports: Any, now: float) -> None:
-    live = [report for report in map(json.loads, reports) if report["reported"] >= now - HEARTBEAT_LIMIT_S]
-    states = Counter(replica["state"] for report in live for replica in report["replicas"])
+
+def _add_replicas(families: Families, spec: ModelSpec, snapshot: Snapshot) -> None:
+    states = Counter(replica["state"] for replica in snapshot.replicas(spec))
     for state in dict.fromkeys((*STATES, *states)):
         families.put(names.REPLICAS, (spec.name, spec.version, state), states[state])
     families.put(names.REPLICA_RESTARTS, (spec.name, spec.version), 0)  # there before the first one
 
 
-def _add_streams(families: Families, spec: ModelSpec, streams: Any, first: bool) -> None:
-    """`first`: of the model's versions, which share the dead letters."""
-    lanes, redeliveries, dead, dead_ever = streams
-    for lane, (waiting, age_ms) in zip((keys.FRONT, *keys.LANES), lanes, strict=True):
-        families.put(names.QUEUE_DEPTH, (spec.name, spec.version, lane), waiting)
-        families.put(names.QUEUE_OLDEST_AGE, (spec.name, spec.version, lane), age_ms / 1000)
-    if redeliveries >= 0:
-        families.put(names.REDELIVERIES, (spec.name, spec.version), redeliveries)
-    if first:
-        families.put(names.DEAD_LETTERS, (spec.name,), dead)
-        if dead_ever >= 0:
-            families.put(names.DEAD_LETTERS_TOTAL, (spec.name,), dead_ever)
+def _add_queue(families: Families, spec: ModelSpec, queue: Depth, front: Total) -> None:
+    """`front`: the entries that were put back, each of which counts as one redelivery."""
+    for lane, found in queue.lanes.items():
+        families.put(names.QUEUE_DEPTH, (spec.name, spec.version, lane), found.waiting)
+        families.put(names.QUEUE_OLDEST_AGE, (spec.name, spec.version, lane), found.waiting_s or 0.0)
+    if front.ever is not None:
+        families.put(names.REDELIVERIES, (spec.name, spec.version), front.ever)
+
+
+def _add_dead_letters(families: Families, model: str, letters: Total) -> None:
+    families.put(names.DEAD_LETTERS, (model,), letters.entries)
+    if letters.ever is not None:
+        families.put(names.DEAD_LETTERS_TOTAL, (model,), letters.ever)
 
 
 class MetricsEndpoint:

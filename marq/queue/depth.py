@@ -1,27 +1,94 @@
-"""How many requests wait for model versions, for those that ask now and then."""
+"""How many requests wait for model versions, for describe, status, top and `/metrics`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from marq import keys
+from marq.connections.scripts import Script
 from marq.queue import scripts
 from marq.registry.spec import ModelSpec
 
-SAMPLES = 1  # nodes of a lane from which the script estimates a size that is not used here
+
+@dataclass(frozen=True)
+class LaneDepth:
+    """The entries of one lane. An entry stays there until it is answered."""
+
+    waiting: int  # no replica has taken them yet
+    waiting_s: float | None  # the age of the oldest of them
+    oldest_s: float | None  # the age of the oldest entry
 
 
-def waiting(client: Any, specs: Iterable[ModelSpec]) -> dict[str, int]:
-    """How many requests no replica has taken yet, by the key of the version, in one pipeline.
+EMPTY = LaneDepth(0, None, None)
 
-    Lanes that cannot be read count as empty. Raises redis.RedisError where Redis does not answer.
+
+@dataclass(frozen=True)
+class Depth:
+    """The lanes of one model version."""
+
+    lanes: dict[str, LaneDepth]  # by the lane's name
+
+    @property
+    def waiting(self) -> int:
+        return sum(lane.waiting for lane in self.lanes.values())
+
+    @property
+    def oldest_s(self) -> float | None:
+        """The age of the oldest request that has no answer yet."""
+        return max((lane.oldest_s for lane in self.lanes.values() if lane.oldest_s is not None), default=None)
+
+
+@dataclass(frozen=True)
+class Total:
+    """The number of entries of one stream."""
+
+    entries: int
+    ever: int | None  # added since the stream began; None where Redis (before 7) does not count them
+
+
+def read(client: Any, specs: Iterable[ModelSpec]) -> dict[str, Depth]:
+    """The depths of these versions by the version's key, in one pipeline.
+
+    A version whose lanes cannot be read counts as empty. Raises redis.RedisError if Redis does not answer.
     """
-    script, asked = client.register_script(scripts.BACKLOG.text), list(specs)
+    asked = list(specs)
+    replies = _run(client, scripts.DEPTH, [keys.lanes(spec.name, spec.version) for spec in asked], keys.GROUP)
+    return {spec.key: _depth(reply) for spec, reply in zip(asked, replies, strict=True)}
+
+
+def totals(client: Any, streams: Sequence[str]) -> list[Total]:
+    """The totals of these streams, in one pipeline; of one that cannot be read, zeros.
+
+    Raises redis.RedisError if Redis does not answer.
+    """
+    replies = _run(client, scripts.TOTAL, [(stream,) for stream in streams])
+    return [
+        Total(0, 0) if isinstance(reply, Exception) else Total(reply[0], reply[1] if reply[1] >= 0 else None)
+        for reply in replies
+    ]
+
+
+def _run(client: Any, script: Script, calls: Sequence[Sequence[str]], *args: str) -> list[Any]:
+    """Runs the script once for each list of keys. An error of one call stands in place of its reply."""
+    call = client.register_script(script.text)
     with client.pipeline(transaction=False) as pipe:
-        for spec in asked:
-            lanes = keys.lanes(spec.name, spec.version)
-            script(lanes, [keys.GROUP, SAMPLES, len(lanes)], client=pipe)
-        replies = pipe.execute(raise_on_error=False)
-    return {
-        spec.key: 0 if isinstance(reply, Exception) else reply[0][0]
-        for spec, reply in zip(asked, replies, strict=True)
-    }
+        for call_keys in calls:
+            call(call_keys, args, client=pipe)
+        replies: list[Any] = pipe.execute(raise_on_error=False)
+    return replies
+
+
+def _depth(reply: Any) -> Depth:
+    names = (keys.FRONT, *keys.LANES)
+    if isinstance(reply, Exception):
+        return Depth(dict.fromkeys(names, EMPTY))
+    return Depth(
+        {
+            name: LaneDepth(waiting, _seconds(waiting_ms), _seconds(oldest_ms))
+            for name, (waiting, waiting_ms, oldest_ms) in zip(names, reply, strict=True)
+        }
+    )
+
+
+def _seconds(age_ms: int) -> float | None:
+    return age_ms / 1000 if age_ms >= 0 else None

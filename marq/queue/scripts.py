@@ -22,3 +22,7 @@ MISSING = load("missing")
 BACKLOG = load("backlog")
 _EVERY = (SUBMIT, PUBLISH, REQUEUE, PART, WITHDRAW, CANCEL, BURY, LETTERS, REPLAY, MISSING, BACKLOG)
 ALL = {script.sha: script for script in _EVERY}
+
+# for redis-py, which loads a script when Redis lacks it
+DEPTH = load("depth")
+TOTAL = load("total")

@@ -18,13 +18,14 @@ HEARTBEAT_LIMIT_S = 10.0  # a pool or node that has not reported for so long is 
 AUDIT_LENGTH = 1000
 PARSED = 10_000  # specs that are kept parsed: most reads find the texts of the read before
 
-# All reports there are, in one command: most hashes of many models are empty, and are left out of the reply.
+# The reports of all versions in one command. KEYS 1 registry, ARGV 1 form of the keys of reports.
+# Most versions have no report: the reply leaves them out.
 REPORTS = """
 local found = {}
-for i, pools in ipairs(KEYS) do
-  local reports = redis.call("HGETALL", pools)
+for _, version in ipairs(redis.call("HKEYS", KEYS[1])) do
+  local reports = redis.call("HGETALL", string.format(ARGV[1], string.match(version, "^([^/]*)/(.*)$")))
   if #reports > 0 then
-    found[#found + 1] = {i - 1, reports}
+    found[#found + 1] = {version, reports}
   end
 end
 return found
@@ -86,20 +87,17 @@ class Registry:
         return _models(stored, defaults)
 
     def snapshot(self) -> Snapshot:
-        """The registry with all live reports, in two round trips however many models there are."""
-        models = self.models()
-        specs = list(models)
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.time()
-            if specs:
-                pipe.eval(REPORTS, len(specs), *(keys.pools(spec.name, spec.version) for spec in specs))
-            (seconds, microseconds), *replies = pipe.execute()
+        """The registry with all live reports, in one round trip however many models there are."""
+        with self.redis.pipeline(transaction=True) as pipe:
+            pipe.hgetall(keys.REGISTRY).hgetall(keys.DEFAULT_VERSIONS).time()
+            pipe.eval(REPORTS, 1, keys.REGISTRY, keys.pools("%s", "%s"))
+            stored, defaults, (seconds, microseconds), found = pipe.execute()
         alive = seconds + microseconds / 1e6 - HEARTBEAT_LIMIT_S
         reports: dict[str, list[dict[str, Any]]] = {}
-        for number, found in replies[0] if replies else ():
-            by_pool = sorted(zip(found[::2], map(json.loads, found[1::2]), strict=True), key=itemgetter(0))
-            reports[specs[number].key] = [report for _, report in by_pool if report["reported"] >= alive]
-        return Snapshot(models, reports)
+        for key, texts in found:
+            by_pool = sorted(zip(texts[::2], map(json.loads, texts[1::2]), strict=True), key=itemgetter(0))
+            reports[key.decode()] = [report for _, report in by_pool if report["reported"] >= alive]
+        return Snapshot(_models(stored, defaults), reports)
 
     def current(self, spec: ModelSpec) -> ModelSpec:
         """The version as it is now; as it is given where it is not registered any more."""

@@ -88,10 +88,12 @@ def _read(registry: "Registry") -> Iterator[ModelStatus]:
 
     snapshot = registry.snapshot()
     models = snapshot.models
-    waiting = depth.waiting(registry.redis, models)
+    depths = depth.read(registry.redis, models)
     for spec in sorted(models, key=lambda spec: (spec.name, spec.version)):
         is_default = models.defaults.get(spec.name) == spec.version
-        yield summarize(spec, is_default, snapshot.replicas(spec), snapshot.of(spec), waiting[spec.key])
+        yield summarize(
+            spec, is_default, snapshot.replicas(spec), snapshot.of(spec), depths[spec.key].waiting
+        )
 
 
 def summarize(

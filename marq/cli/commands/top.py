@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +19,6 @@ from marq.cli.output import out
 
 if TYPE_CHECKING:
     from marq.registry.models import Registry
-    from marq.registry.spec import ModelSpec
 
 MEDIAN, SLOW = 0.5, 0.99
 
@@ -71,19 +70,19 @@ def top(
     """
     from marq.cli.commands.server import running
 
-    views = _views(running(state_dir)[0].redis_url, interval)
+    shown = views(running(state_dir)[0].redis_url, interval)
     console = out()
     if as_json:
-        typer.echo(json.dumps([asdict(line) for line in next(views)], indent=2))
+        typer.echo(json.dumps([asdict(line) for line in next(shown)], indent=2))
     elif once or not console.is_terminal:
-        console.print(_table(next(views)))
+        console.print(_table(next(shown)))
     else:
         with Live(console=console, auto_refresh=False) as live, suppress(KeyboardInterrupt):
-            for lines in views:
+            for lines in shown:
                 live.update(_table(lines), refresh=True)
 
 
-def _views(redis_url: str, interval_s: float) -> Iterator[list[Activity]]:
+def views(redis_url: str, interval_s: float) -> Iterator[list[Activity]]:
     """One view after the other; the first is of everything since the start. Raises RedisUnavailable."""
     import redis
 
@@ -110,13 +109,16 @@ def _views(redis_url: str, interval_s: float) -> Iterator[list[Activity]]:
 
 
 def _read(registry: "Registry") -> Iterator[tuple[tuple[str, str], Reading]]:
+    """The number of round trips does not depend on the number of models."""
     from marq.queue import depth
 
     snapshot = registry.snapshot()
-    waiting = depth.waiting(registry.redis, snapshot.models)
+    depths = depth.read(registry.redis, snapshot.models)
+    latencies = _latencies(registry.redis, snapshot.models.specs)
     for spec in snapshot.models:
         replicas = snapshot.replicas(spec)
-        status = summarize(spec, False, replicas, snapshot.of(spec), waiting[spec.key])
+        queue = depths[spec.key]
+        status = summarize(spec, False, replicas, snapshot.of(spec), queue.waiting)
         yield (
             (spec.name, spec.version),
             Reading(
@@ -124,41 +126,34 @@ def _read(registry: "Registry") -> Iterator[tuple[tuple[str, str], Reading]]:
                 ready=status.replicas_ready,
                 wanted=status.replicas_wanted,
                 waiting=status.waiting,
-                oldest_s=_oldest(registry, spec),
+                oldest_s=queue.oldest_s,
                 requests=status.requests,
                 batches=sum(replica["batches"] for replica in replicas),
-                latencies=_latencies(registry, spec),
+                latencies=latencies.get((spec.name, spec.version), {}),
             ),
         )
 
 
-def _oldest(registry: "Registry", spec: "ModelSpec") -> float | None:
-    """An entry's id begins with the millisecond in which it was queued."""
-    from marq import keys
-
-    with registry.redis.pipeline(transaction=False) as pipe:
-        for lane in keys.lanes(spec.name, spec.version):
-            pipe.xrange(lane, count=1)
-        first = [found[0][0] for found in pipe.execute() if found]
-    if not first:
-        return None
-    queued_s = min(int(entry.partition(b"-")[0]) for entry in first) / 1000
-    return max(0.0, float(registry.now()) - queued_s)
-
-
-def _latencies(registry: "Registry", spec: "ModelSpec") -> dict[float, float]:
-    """How many requests took how long, as the gateways have counted them."""
+def _latencies(client: Any, models: Iterable[str]) -> dict[tuple[str, str], dict[float, float]]:
+    """The gateways' counts of requests by latency: (model, version) -> upper bound in s -> count."""
     from marq import keys
     from marq.metrics.catalog import REQUEST
     from marq.metrics.measurements import SUM, Series
 
-    found: dict[float, float] = {}
-    for name, value in registry.redis.hgetall(keys.model_metrics(spec.name)).items():
-        series = Series.read(name)
-        of_version = dict(zip(series.labels, series.values, strict=True)).get("version") == spec.version
-        if series.name == REQUEST.name and of_version and series.part != SUM:
-            bound = float(series.part)
-            found[bound] = found.get(bound, 0.0) + float(value)
+    names = list(models)
+    with client.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.hgetall(keys.model_metrics(name))
+        stored = pipe.execute()
+    found: dict[tuple[str, str], dict[float, float]] = {}
+    for name, hash_of_series in zip(names, stored, strict=True):
+        for field_name, value in hash_of_series.items():
+            series = Series.read(field_name)
+            if series.name != REQUEST.name or series.part == SUM:
+                continue
+            version = dict(zip(series.labels, series.values, strict=True))["version"]
+            counts, bound = found.setdefault((name, version), {}), float(series.part)
+            counts[bound] = counts.get(bound, 0.0) + float(value)
     return found
 
 

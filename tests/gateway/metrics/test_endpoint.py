@@ -137,6 +137,21 @@ async def test_versions_of_a_model_share_its_dead_letters(client, spec, get):
     assert samples((await get()).text)["marq_dead_letters", (("model", "m"),)] == 1
 
 
+async def test_a_scrape_of_many_models_takes_as_many_round_trips_as_one_of_one(
+    client, spec, get, round_trips
+):
+    async def scrape() -> tuple[int, int]:
+        round_trips.clear()
+        shown = sum(name == "marq_dead_letters" for name, _ in samples((await get()).text))
+        return shown, len(round_trips)
+
+    await scrape()  # the first one loads the scripts
+    assert (one := await scrape())[0] == 1
+    for number in range(199):
+        Registry(client).register(ModelSpec(f"m{number}", "1.0", "m.mar", "/m.mar", "h.py"))
+    assert await scrape() == (200, one[1])
+
+
 async def test_metrics_of_models_that_are_not_registered_are_not_shown(client, get):
     measurements = Measurements()
     measurements.increment(FRAMES, ("gone", "host"), model="gone")

@@ -9,7 +9,10 @@ import time
 import pytest
 from support import MARQ, wait_for
 
-from marq.cli.commands.top import Reading, compare, quantile
+from marq.cli.commands.top import Reading, compare, quantile, views
+from marq.connections import clients
+from marq.registry.models import Registry
+from marq.registry.spec import ModelSpec
 
 ECHO = """
 def handle(data, context):  # noqa: ARG001 - all handlers are called with it
@@ -85,6 +88,23 @@ def test_without_a_server_it_fails(run):
     result = run("top")
     assert result.exit_code == 1
     assert "No marq server runs" in result.stderr
+
+
+def test_a_view_of_many_models_takes_as_many_round_trips_as_one_of_one(redis_url, round_trips):
+    def view() -> tuple[int, int]:
+        round_trips.clear()
+        return len(next(views(redis_url, 1.0))), len(round_trips)
+
+    def register(name: str) -> None:
+        with clients.client(redis_url) as client:
+            Registry(client).register(ModelSpec(name, "1.0", "m.mar", "/m.mar", "h.py"))
+
+    register("first")
+    view()  # the first one loads the scripts
+    assert (one := view())[0] == 1
+    for number in range(199):
+        register(f"m{number}")
+    assert view() == (200, one[1])
 
 
 def reading(requests, batches, latencies=None):

@@ -1,21 +1,28 @@
+import time
+
 from thread_replica import make_spec
 
 from marq import keys
 from marq.queue import depth
+from marq.queue.depth import Total
+
+
+def waiting(client, *specs) -> dict[str, int]:
+    return {key: found.waiting for key, found in depth.read(client, specs).items()}
 
 
 def test_requests_wait_until_a_replica_takes_them(registry, spec, client):
     # Given requests in several lanes, of which one is taken
     for lane in (keys.FRONT, keys.HIGH, keys.LOW, keys.LOW):
         client.xadd(keys.lane("echo", "1.0", lane), {"body": "x"})
-    assert depth.waiting(client, [spec]) == {"echo/1.0": 4}
+    assert waiting(client, spec) == {"echo/1.0": 4}
     client.xreadgroup(keys.GROUP, "replica", {keys.lane("echo", "1.0", keys.LOW): ">"}, count=1)
-    assert depth.waiting(client, [spec]) == {"echo/1.0": 3}
+    assert waiting(client, spec) == {"echo/1.0": 3}
 
 
 def test_nothing_waits_for_a_model_without_lanes(registry, spec, client):
     registry.delete_lanes(spec)
-    assert depth.waiting(client, [spec]) == {"echo/1.0": 0}
+    assert waiting(client, spec) == {"echo/1.0": 0}
 
 
 def test_versions_are_apart_and_lanes_that_cannot_be_read_count_as_empty(registry, spec, client):
@@ -23,8 +30,40 @@ def test_versions_are_apart_and_lanes_that_cannot_be_read_count_as_empty(registr
     registry.register(other)
     client.set(keys.lane("broken", "1.0"), "not a stream")
     client.xadd(keys.lane("other", "1.0"), {"body": "x"})
-    assert depth.waiting(client, [spec, broken, other]) == {"echo/1.0": 0, "broken/1.0": 0, "other/1.0": 1}
+    assert waiting(client, spec, broken, other) == {"echo/1.0": 0, "broken/1.0": 0, "other/1.0": 1}
 
 
 def test_no_versions_have_no_depth(client):
-    assert depth.waiting(client, []) == {}
+    assert depth.read(client, []) == {}
+
+
+def test_the_oldest_request_is_one_that_a_replica_has_taken_until_it_is_answered(registry, spec, client):
+    # Given a request that a replica took two hours ago, and one that has waited for an hour
+    now_ms = int(time.time() * 1000)
+    lane = keys.lane("echo", "1.0", keys.LOW)
+    taken = client.xadd(lane, {"body": "x"}, id=f"{now_ms - 7_200_000}-0")
+    client.xreadgroup(keys.GROUP, "replica", {lane: ">"})
+    client.xadd(lane, {"body": "x"}, id=f"{now_ms - 3_600_000}-0")
+
+    def ages() -> tuple[int, int]:
+        found = depth.read(client, [spec])["echo/1.0"]
+        return round(found.oldest_s / 3600), round(found.lanes[keys.LOW].waiting_s / 3600)
+
+    assert ages() == (2, 1)
+    # When the first one is answered
+    client.xack(lane, keys.GROUP, taken)
+    client.xdel(lane, taken)
+    # Then the other one is the oldest
+    assert ages() == (1, 1)
+
+
+def test_without_requests_there_is_no_age(registry, spec, client):
+    found = depth.read(client, [spec])["echo/1.0"]
+    assert (found.oldest_s, found.lanes[keys.HIGH].waiting_s) == (None, None)
+
+
+def test_totals_count_the_entries_of_streams_and_all_that_they_ever_had(client):
+    client.xadd("busy", {"body": "x"})
+    client.xdel("busy", client.xadd("busy", {"body": "x"}))
+    client.set("broken", "not a stream")
+    assert depth.totals(client, ["busy", "absent", "broken"]) == [Total(1, 2), Total(0, 0), Total(0, 0)]

@@ -199,6 +199,18 @@ def test_a_snapshot_has_all_models_and_the_reports_of_live_pools(registry, monke
     assert snapshot.of(silent) == []
 
 
+def test_a_snapshot_of_many_models_takes_one_round_trip(registry, round_trips):
+    for number in range(200):
+        spec = make_spec(f"m{number}")
+        registry.register(spec)
+        registry.report(spec, "pool@a", {"replicas": [{"pid": number}]})
+    round_trips.clear()
+    snapshot = registry.snapshot()
+    assert len(round_trips) == 1
+    found = {replica["pid"] for spec in snapshot.models for replica in snapshot.replicas(spec)}
+    assert found == {*range(200)}
+
+
 def test_a_snapshot_of_an_empty_registry_is_empty(registry):
     assert list(registry.snapshot().models) == []
 

@@ -150,7 +150,7 @@ def test_a_stop_finishes_the_running_batch_and_leaves_the_rest_queued(
     assert len(replies) == running
     # And whatever else it had fetched is queued as before
     replica.put_back()
-    assert depth.waiting(registry.redis, [spec])[spec.key] == 4 - running
+    assert depth.read(registry.redis, [spec])[spec.key].waiting == 4 - running
     start(spec)
     assert sorted(reply.body for reply in gateway.wait(4)) == sorted(
         [b"sleep 0.4", b"with it", b"later", b"much later"]
