@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 from archive.errors import ArchiveError, InvalidArchive
 from archive.formats.names import safe_name
@@ -22,7 +21,7 @@ class Manifest:
     and the handler may therefore be None and have to come from the request.
     """
 
-    raw: dict[str, Any] | None = None
+    raw: dict[str, object] | None = None
     runtime: str = "python"
     model_name: str | None = None
     model_version: str = DEFAULT_VERSION
@@ -75,7 +74,7 @@ def _unparsable(reason: str) -> InvalidArchive:
     return InvalidArchive("Failed to parse signature.json.", f"{MANIFEST_NAME}: {reason}")
 
 
-def _object(data: bytes, numbers_as_text: bool) -> dict[str, Any]:
+def _object(data: bytes, numbers_as_text: bool) -> dict[str, object]:
     number = str if numbers_as_text else None
     try:
         value = json.loads(data.decode("utf-8-sig"), parse_float=number, parse_int=number)
@@ -86,7 +85,7 @@ def _object(data: bytes, numbers_as_text: bool) -> dict[str, Any]:
     return value
 
 
-def _model(fields: dict[str, Any]) -> dict[str, Any]:
+def _model(fields: dict[str, object]) -> dict[str, object]:
     model = fields.get("model", {})
     if model is None:
         raise InvalidArchive("Missing Model entry in manifest file.", "'model' must be an object, not null.")
@@ -95,7 +94,7 @@ def _model(fields: dict[str, Any]) -> dict[str, Any]:
     return model
 
 
-def _text(fields: dict[str, Any], key: str) -> str | None:
+def _text(fields: dict[str, object], key: str) -> str | None:
     """A string, None if there is none."""
     value = fields.get(key)
     if isinstance(value, dict | list):
@@ -110,7 +109,7 @@ def _text(fields: dict[str, Any], key: str) -> str | None:
     return text
 
 
-def _runtime(fields: dict[str, Any]) -> str:
+def _runtime(fields: dict[str, object]) -> str:
     runtime = _text(fields, "runtime") if "runtime" in fields else "python"
     if runtime not in RUNTIMES:
         raise InvalidArchive(
@@ -120,7 +119,7 @@ def _runtime(fields: dict[str, Any]) -> str:
     return runtime
 
 
-def _version(model: dict[str, Any]) -> str:
+def _version(model: dict[str, object]) -> str:
     version = _text(model, "modelVersion")
     if version is None:
         return DEFAULT_VERSION
@@ -129,7 +128,7 @@ def _version(model: dict[str, Any]) -> str:
     return version
 
 
-def _file(model: dict[str, Any], key: str) -> str | None:
+def _file(model: dict[str, object], key: str) -> str | None:
     """The name of a file that the server itself opens, so it must be one of the archive's."""
     name = _text(model, key)
     try:

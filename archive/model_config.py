@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import yaml
 
@@ -35,7 +35,7 @@ class ModelConfig:
     ignored with one text in `warnings`. Whether devices exist is not checked here.
     """
 
-    raw: dict[Any, Any] = field(default_factory=dict)
+    raw: dict[object, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     min_workers: int | None = None
@@ -74,8 +74,8 @@ class ModelConfig:
         raw = _load(text, name)
         warnings: list[str] = []
         values = _read(_KEYS, raw, "", warnings)
-        if isinstance(raw.get("torchrun"), dict):
-            values["torchrun"] = _torchrun(raw["torchrun"], warnings)
+        if isinstance(given := raw.get("torchrun"), dict):
+            values["torchrun"] = _torchrun(given, warnings)
             values["parallel_level"] = values["torchrun"].nproc_per_node
         if not values.get("sequence_max_idle_ms"):
             for key in ("sequence_timeout_ms", "max_sequence_job_queue_size", "max_num_sequence"):
@@ -89,7 +89,7 @@ class _Rule:
 
     field: str
     allowed: str
-    convert: Callable[[Any], object]
+    convert: Callable[[object], object]
 
 
 def _integer(field: str, least: int, *, floor: int | None = None, unset: int | None = None) -> _Rule:
@@ -135,10 +135,9 @@ def _choice(field: str, *choices: str) -> _Rule:
 
 
 def _device_ids(value: object) -> tuple[int, ...]:
-    valid = isinstance(value, list) and all(type(item) is int and 0 <= item <= _MAX_INT for item in value)
-    if not valid:
+    if not isinstance(value, list) or not all(type(each) is int and 0 <= each <= _MAX_INT for each in value):
         raise ValueError
-    return tuple(cast(list[int], value))
+    return tuple(value)
 
 
 def _mapping(value: object) -> None:
@@ -189,7 +188,9 @@ _TORCHRUN_KEYS = {
 }
 
 
-def _read(rules: dict[str, _Rule], raw: dict[Any, Any], prefix: str, warnings: list[str]) -> dict[str, Any]:
+def _read(
+    rules: dict[str, _Rule], raw: dict[object, object], prefix: str, warnings: list[str]
+) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, rule in rules.items():
         if key not in raw:
@@ -204,12 +205,12 @@ def _read(rules: dict[str, _Rule], raw: dict[Any, Any], prefix: str, warnings: l
     return values
 
 
-def _torchrun(raw: dict[Any, Any], warnings: list[str]) -> Torchrun:
+def _torchrun(raw: dict[object, object], warnings: list[str]) -> Torchrun:
     warnings += [f"torchrun: unsupported parameter {key}" for key in raw if key not in _TORCHRUN_KEYS]
     return Torchrun(**_read(_TORCHRUN_KEYS, raw, "torchrun.", warnings))
 
 
-def _load(text: str | bytes, name: str) -> dict[Any, Any]:
+def _load(text: str | bytes, name: str) -> dict[object, object]:
     try:
         raw = yaml.safe_load(text)
     # PyYAML lets KeyError, AttributeError and others through for values that do not fit their tags.

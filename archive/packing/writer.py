@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from archive.errors import PackagingError
 from archive.manifest import MANIFEST_NAME, RUNTIMES
@@ -79,7 +78,7 @@ def manifest_json(spec: ArchiveSpec) -> bytes:
         "requirementsFile": _base(spec.requirements_file),
         "configFile": _base(spec.config_file),
     }
-    content: dict[str, Any] = {
+    content: dict[str, object] = {
         "createdOn": created_on(),
         "runtime": spec.runtime,
         "model": {key: value for key, value in model.items() if value},

@@ -2,10 +2,10 @@
 
 import mimetypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from urllib.parse import quote, urlsplit
 
 from marq.errors import MarqError
@@ -21,6 +21,16 @@ STDIN = Path("-")  # as the name of a file
 
 class RequestFailed(MarqError):
     """Raised when the server does not answer, or answers with an error."""
+
+
+class Options(TypedDict, total=False):
+    """The options of httpx that commands use."""
+
+    params: Mapping[str, str | int | float]
+    json: object
+    content: bytes
+    headers: Mapping[str, str]
+    timeout: float
 
 
 class Api:
@@ -43,8 +53,8 @@ class Api:
             raise RequestFailed(f"{self._host} is not a usable address: {error}") from error
 
     @contextmanager
-    def send(self, method: str, path: str, **options: Any) -> Iterator["httpx.Response"]:
-        """The answer, its body not read yet. `options` are those of httpx. Raises RequestFailed."""
+    def send(self, method: str, path: str, **options: Unpack[Options]) -> Iterator["httpx.Response"]:
+        """The answer, its body not read yet. Raises RequestFailed."""
         import httpx
 
         try:
@@ -57,14 +67,14 @@ class Api:
             cause = str(error) or type(error).__name__
             raise RequestFailed(f"The server at {self._host} does not answer: {cause}") from error
 
-    def ask(self, method: str, path: str, key: str, **options: Any) -> dict[str, Any]:
+    def ask(self, method: str, path: str, key: str, **options: Unpack[Options]) -> Any:
         """The JSON object of the answer, which has this key. Raises RequestFailed."""
         answer = self.json(method, path, **options)
         if not isinstance(answer, dict) or key not in answer:
             raise RequestFailed(f"The server at {self._host} does not answer as marq does.")
         return answer
 
-    def json(self, method: str, path: str, **options: Any) -> Any:
+    def json(self, method: str, path: str, **options: Unpack[Options]) -> Any:
         """The JSON of the answer, None if the body is not JSON. Raises RequestFailed."""
         with self.send(method, path, **options) as response:
             response.read()
@@ -108,7 +118,7 @@ def path(*segments: str | None) -> str:
     return "".join(f"/{quote(segment, safe=':')}" for segment in segments if segment is not None)
 
 
-def upload(file: Path, content_type: str | None) -> dict[str, Any]:
+def upload(file: Path, content_type: str | None) -> Options:
     """The httpx options that send a file (`-`: standard input) as the request's body."""
     content = sys.stdin.buffer.read() if file == STDIN else file.read_bytes()
     return {"content": content, "headers": {"Content-Type": content_type or guess_type(file)}}

@@ -17,7 +17,7 @@ from marq.queue.entries import EntryFields, Reply
 from marq.queue.ids import new_id
 from marq.queue.job_records import JobRecord
 from marq.queue.jobs import Jobs, KeyedRequest
-from marq.registry.models import Registry
+from marq.registry.models import Models, Registry
 from marq.registry.spec import ModelSpec
 
 DEFAULT_TIMEOUT_S = 60.0
@@ -35,7 +35,7 @@ class PredictionFailed(MarqError):
 
 @dataclass(frozen=True)
 class Result:
-    """What the handler answered."""
+    """The handler's answer."""
 
     status: int
     body: bytes
@@ -55,7 +55,7 @@ class Result:
         return self
 
 
-def encode(data: Any, content_type: str | None = None) -> tuple[bytes, ...]:
+def encode(data: object, content_type: str | None = None) -> tuple[bytes, ...]:
     """The fields of a request: bytes go as they are, text as UTF-8, everything else as JSON."""
     if isinstance(data, bytes | bytearray | memoryview):
         body, kind = bytes(data), ""
@@ -93,7 +93,7 @@ class AsyncClient:
     async def predict(
         self,
         model: str,
-        data: Any,
+        data: object,
         *,
         version: str | None = None,
         content_type: str | None = None,
@@ -112,7 +112,7 @@ class AsyncClient:
     async def submit(
         self,
         model: str,
-        data: Any,
+        data: object,
         *,
         version: str | None = None,
         content_type: str | None = None,
@@ -136,7 +136,7 @@ class AsyncClient:
     async def submit_many(
         self,
         model: str,
-        rows: Iterable[Any],
+        rows: Iterable[object],
         *,
         version: str | None = None,
         content_type: str | None = None,
@@ -174,7 +174,7 @@ class AsyncClient:
             self._specs[model, version] = models.get(model, version)
         return self._specs[model, version]
 
-    def _models(self) -> Any:
+    def _models(self) -> Models:
         with redis_client(self._url) as connection:
             return Registry(connection).models()
 

@@ -10,16 +10,35 @@ import asyncio
 import threading
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import Future
-from typing import Any, Self, TypeVar
+from typing import Self, TypedDict, TypeVar, Unpack
 
-from marq.client.asynchronous import (
-    DEFAULT_TIMEOUT_S,
-    AsyncClient,
-    Result,
-)
+from marq.client.asynchronous import DEFAULT_TIMEOUT_S, AsyncClient, Result
 from marq.queue.job_records import JobRecord
 
 T = TypeVar("T")
+
+
+class _Request(TypedDict, total=False):
+    version: str | None
+    content_type: str | None
+
+
+class Prediction(_Request, total=False):
+    """The options of AsyncClient.predict."""
+
+    timeout: float
+
+
+class Submissions(_Request, total=False):
+    """The options of AsyncClient.submit_many."""
+
+    start_within: float | None
+
+
+class Submission(Submissions, total=False):
+    """The options of AsyncClient.submit."""
+
+    key: str
 
 
 class Client:
@@ -46,15 +65,15 @@ class Client:
         self._run(self._client.__aexit__(None, None, None))
         self._stop_loop()
 
-    def predict(self, model: str, data: Any, **options: Any) -> Result:
+    def predict(self, model: str, data: object, **options: Unpack[Prediction]) -> Result:
         """See AsyncClient.predict."""
         return self._run(self._client.predict(model, data, **options))
 
-    def submit(self, model: str, data: Any, **options: Any) -> "Job":
+    def submit(self, model: str, data: object, **options: Unpack[Submission]) -> "Job":
         """See AsyncClient.submit."""
         return Job(self, self._run(self._client.submit(model, data, **options)).id)
 
-    def submit_many(self, model: str, rows: Iterable[Any], **options: Any) -> "list[Job]":
+    def submit_many(self, model: str, rows: Iterable[object], **options: Unpack[Submissions]) -> "list[Job]":
         """See AsyncClient.submit_many."""
         jobs = self._run(self._client.submit_many(model, rows, **options))
         return [Job(self, job.id) for job in jobs]
@@ -70,7 +89,7 @@ class Client:
         """See AsyncClient.result."""
         return self._run(self._client.result(str(job), timeout))
 
-    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def _run(self, coroutine: Coroutine[object, None, T]) -> T:
         future: Future[T] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         return future.result()
 

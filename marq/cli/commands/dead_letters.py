@@ -2,7 +2,8 @@
 
 import json
 import time
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 from rich import box
@@ -11,12 +12,15 @@ from rich.progress import track
 from rich.table import Table
 
 from marq.cli import http, options
+from marq.cli.answers import Letter, LetterPage, ModelLetters
 from marq.cli.output import complain, err, out, print_body
 
 DEAD = "dead-letters"  # the path of the API
 PAGE = 1000
 CHUNK = 50  # letters that are replayed with one request
 LONGEST_INPUT = 2000  # characters that `show` prints
+
+SHOWN_APART = ("log", "input", "fields")  # keys of a letter
 
 dead = typer.Typer(no_args_is_help=True)
 
@@ -42,15 +46,11 @@ def list_letters(
     """Count dead letters, or list those of a model, the newest first."""
     server = http.connect(url, token, state_dir, management=True)
     if model is None:
-        found = server.ask("GET", http.path(DEAD), "models")["models"]
+        models: list[ModelLetters] = server.ask("GET", http.path(DEAD), "models")["models"]
+        _print(models, _models_table(models), as_json)
     else:
-        found = _letters(server, model, limit)
-    if as_json:
-        typer.echo(json.dumps(found, indent=2))
-    elif not found:
-        typer.echo("No dead letters.")
-    else:
-        out().print(_models_table(found) if model is None else _letters_table(found))
+        letters = _letters(server, model, limit)
+        _print(letters, _letters_table(letters), as_json)
 
 
 @dead.command("show", epilog="Example: marq dead show digits 1763641000123-0 --body > input.png")
@@ -71,13 +71,12 @@ def show(
         with server.send("GET", path + "/body") as response:
             print_body(response.iter_bytes())
         return
-    letter = server.ask("GET", path, "reason")
+    letter: Letter = server.ask("GET", path, "reason")
     if as_json:
         typer.echo(json.dumps(letter, indent=2))
         return
-    given, log = letter.pop("input", None), letter.pop("log")
     out().print(_facts(letter))
-    for heading, text in (("Log", log), ("Input", _shortened(given or ""))):
+    for heading, text in (("Log", letter["log"]), ("Input", _shortened(letter.get("input", "")))):
         if text:
             typer.echo(f"\n{heading}:\n{_printable(text)}")
 
@@ -146,20 +145,29 @@ def delete(
         raise typer.Exit(1)
 
 
+def _print(found: Sequence[object], table: Table, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    elif not found:
+        typer.echo("No dead letters.")
+    else:
+        out().print(table)
+
+
 def _check_choice(ids: list[str] | None, every: bool) -> None:
     if bool(ids) == every:
         raise typer.BadParameter("give the ids of letters, or --all")
 
 
-def _letters(server: http.Api, model: str, limit: int | None = None) -> list[dict[str, Any]]:
+def _letters(server: http.Api, model: str, limit: int | None = None) -> list[Letter]:
     """The newest first, page by page; all without a limit."""
-    found: list[dict[str, Any]] = []
+    found: list[Letter] = []
     before: str | None = None
     while limit is None or len(found) < limit:
-        params: dict[str, Any] = {"limit": PAGE if limit is None else min(PAGE, limit - len(found))}
+        params: dict[str, str | int] = {"limit": PAGE if limit is None else min(PAGE, limit - len(found))}
         if before:
             params["before"] = before
-        page = server.ask("GET", http.path(DEAD, model), "dead_letters", params=params)
+        page: LetterPage = server.ask("GET", http.path(DEAD, model), "dead_letters", params=params)
         found += page["dead_letters"]
         before = page.get("next")
         if before is None:
@@ -186,7 +194,7 @@ def _print_replayed(done: dict[str, list[dict[str, str]]], as_json: bool) -> Non
         complain(f"{letter['id']}: {letter['reason']}")
 
 
-def _models_table(models: list[dict[str, Any]]) -> Table:
+def _models_table(models: list[ModelLetters]) -> Table:
     table = Table("Model", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("Letters", "Bytes", "Oldest", "Newest"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -196,22 +204,23 @@ def _models_table(models: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _letters_table(letters: list[dict[str, Any]]) -> Table:
+def _letters_table(letters: list[Letter]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("Id", "Died", "Version", "Tries", "Device"):
         table.add_column(heading, no_wrap=True)
     table.add_column("Reason")
     for letter in letters:
-        cells = (letter[name] for name in ("version", "attempts", "device", "reason"))
-        table.add_row(letter["id"], _time(letter["died"]), *(escape(_printable(str(cell))) for cell in cells))
+        cells = (letter["version"], str(letter["attempts"]), letter["device"], letter["reason"])
+        table.add_row(letter["id"], _time(letter["died"]), *(escape(_printable(cell)) for cell in cells))
     return table
 
 
-def _facts(letter: dict[str, Any]) -> Table:
+def _facts(letter: Letter) -> Table:
     table = Table.grid(padding=(0, 2))
-    for name, value in (letter | letter.pop("fields", {})).items():
+    facts = {name: value for name, value in letter.items() if name not in SHOWN_APART}
+    for name, value in (facts | letter.get("fields", {})).items():
         if value not in ("", None):
-            shown = _time(value) if name == "died" else str(value)
+            shown = _time(letter["died"]) if name == "died" else str(value)
             table.add_row(name.replace("_", " "), escape(_shortened(_printable(shown))))
     return table
 

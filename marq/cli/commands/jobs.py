@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.progress import Progress
 from rich.table import Table
 
 from marq.cli import http, options
+from marq.cli.answers import Job
 from marq.cli.output import complain, err, fail, out, print_body
 from marq.queue.job_records import FINISHED
 
@@ -92,13 +93,13 @@ def _print_ids(files: list[Path], ids: list[str], as_json: bool, to_stderr: bool
         typer.echo(job_id, err=to_stderr)
 
 
-def _wait_for(server: http.Api, job_id: str, wait_s: float) -> dict[str, Any]:
+def _wait_for(server: http.Api, job_id: str, wait_s: float) -> Job:
     """The job's state when it has finished, or after the time-out."""
     deadline = time.monotonic() + wait_s
     while True:
         left = max(0.0, deadline - time.monotonic())
         query = {"wait": min(left, LONGEST_WAIT_S)}
-        record = server.ask("GET", http.path("jobs", job_id), "state", params=query)
+        record: Job = server.ask("GET", http.path("jobs", job_id), "state", params=query)
         if record["state"] in FINISHED or left <= LONGEST_WAIT_S:
             return record
 
@@ -139,14 +140,14 @@ def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
         yield lambda: progress.advance(task)
 
 
-def _table(record: dict[str, Any]) -> Table:
+def _table(record: Job) -> Table:
     table = Table.grid(padding=(0, 2))
     for name, value in record.items():
         table.add_row(name.replace("_", " "), _shown(name, value))
     return table
 
 
-def _shown(name: str, value: Any) -> str:
-    if name not in ("queued", "started", "finished"):
+def _shown(name: str, value: object) -> str:
+    if name not in ("queued", "started", "finished") or not isinstance(value, int | float):
         return str(value)
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value)) + f"{value % 1:.3f}"[1:]

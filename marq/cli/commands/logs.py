@@ -4,10 +4,10 @@ import json
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -111,5 +111,5 @@ def _as_json(line: str) -> str:
     if line.startswith("{"):
         return line
     match = LINE.match(line)
-    fields: dict[str, Any] = match.groupdict() if match else {"message": line}
+    fields: Mapping[str, object] = match.groupdict() if match else {"message": line}
     return json.dumps(fields, ensure_ascii=False)

@@ -1,18 +1,20 @@
 """`marq models`, `describe`, `register`, `scale`, `set-default` and `unregister`: the management API."""
 
 import json
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated
 
 import typer
 
 from marq.cli import http, model_names, model_tables, options
+from marq.cli.answers import Version
 from marq.cli.output import out
 from marq.registry.spec import SETTINGS
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the replicas are ready.")]
 
 
-def _option(api: str, metavar: str = "N") -> Any:
+def _option(api: str, metavar: str = "N") -> object:
     """The option of a setting, with its description and bounds."""
     setting = next(each for each in SETTINGS if each.api == api)
     name = "--" + api.replace("_", "-")
@@ -180,13 +182,17 @@ def unregister(
     _send(server, "DELETE", http.path("models", model, version), as_json)
 
 
-def _describe(server: http.Api, model: str, version: str | None, **params: str) -> list[dict[str, Any]]:
+def _describe(server: http.Api, model: str, version: str | None, **params: str) -> list[Version]:
     answer = server.json("GET", http.path("models", model, version), params=params)
     return list(answer) if isinstance(answer, list) else []
 
 
 def _send(
-    server: http.Api, method: str, path: str, as_json: bool, params: dict[str, Any] | None = None
+    server: http.Api,
+    method: str,
+    path: str,
+    as_json: bool,
+    params: Mapping[str, str | int | None] | None = None,
 ) -> None:
     """Prints the server's answer."""
     given = {name: value for name, value in (params or {}).items() if value is not None}

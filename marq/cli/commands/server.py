@@ -1,6 +1,7 @@
 """`marq start` and `marq stop`."""
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -115,7 +116,7 @@ def start(
     run(given, ts_config)
 
 
-def run(given: dict[str, Any], ts_config: Path | None, joins: bool = False) -> NoReturn:
+def run(given: Mapping[str, object], ts_config: Path | None, joins: bool = False) -> NoReturn:
     """Becomes a server with these settings; `joins` as for `Supervisor`. Raises MarqError."""
     from marq.host import supervisor
     from marq.settings import loading, properties

@@ -26,6 +26,17 @@ STYLES = {READY: "green", LOADING: "yellow", FAILING: "red", STOPPED: "dim"}
 
 
 @dataclass(frozen=True)
+class ServerStatus:
+    """The lines above the table."""
+
+    pid: int
+    uptime_s: float
+    inference_address: str
+    management_address: str
+    redis: str
+
+
+@dataclass(frozen=True)
 class ModelStatus:
     """One line of the table."""
 
@@ -53,18 +64,18 @@ def status(
     from marq.connections.urls import without_password
 
     server, process = running(state_dir)
-    facts = {
-        "pid": server.pid,
-        "uptime_s": round(time.time() - process.create_time(), 1),
-        "inference_address": server.inference_address,
-        "management_address": server.management_address,
-        "redis": without_password(server.redis_url),
-    }
+    shown = ServerStatus(
+        pid=server.pid,
+        uptime_s=round(time.time() - process.create_time(), 1),
+        inference_address=server.inference_address,
+        management_address=server.management_address,
+        redis=without_password(server.redis_url),
+    )
     models = _models(server.redis_url)
     if as_json:
-        typer.echo(json.dumps({**facts, "models": [asdict(model) for model in models]}, indent=2))
+        typer.echo(json.dumps({**asdict(shown), "models": [asdict(model) for model in models]}, indent=2))
     else:
-        _print(facts, models)
+        _print(shown, models)
 
 
 def _models(redis_url: str) -> list[ModelStatus]:
@@ -139,12 +150,12 @@ def _reason(reports: list[dict[str, Any]]) -> str:
     return lines[-1] if lines else ""
 
 
-def _print(facts: dict[str, Any], models: list[ModelStatus]) -> None:
+def _print(server: ServerStatus, models: list[ModelStatus]) -> None:
     console = out()
-    console.print(f"Running for {_duration(facts['uptime_s'])}, pid {facts['pid']}")
-    console.print(f"Inference   {facts['inference_address']}")
-    console.print(f"Management  {facts['management_address']}")
-    console.print(f"Redis       {escape(facts['redis'])}")
+    console.print(f"Running for {_duration(server.uptime_s)}, pid {server.pid}")
+    console.print(f"Inference   {server.inference_address}")
+    console.print(f"Management  {server.management_address}")
+    console.print(f"Redis       {escape(server.redis)}")
     if not models:
         console.print("No models are registered.")
         return

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -114,7 +114,7 @@ def _read(registry: "Registry") -> Iterator[tuple[tuple[str, str], Reading]]:
 
     snapshot = registry.snapshot()
     depths = depth.read(registry.redis, snapshot.models)
-    latencies = _latencies(registry.redis, snapshot.models.specs)
+    latencies = _latencies(registry, snapshot.models.specs)
     for spec in snapshot.models:
         replicas = snapshot.replicas(spec)
         queue = depths[spec.key]
@@ -134,14 +134,14 @@ def _read(registry: "Registry") -> Iterator[tuple[tuple[str, str], Reading]]:
         )
 
 
-def _latencies(client: Any, models: Iterable[str]) -> dict[tuple[str, str], dict[float, float]]:
+def _latencies(registry: "Registry", models: Iterable[str]) -> dict[tuple[str, str], dict[float, float]]:
     """The gateways' counts of requests by latency: (model, version) -> upper bound in s -> count."""
     from marq import keys
     from marq.metrics.catalog import REQUEST
     from marq.metrics.measurements import SUM, Series
 
     names = list(models)
-    with client.pipeline(transaction=False) as pipe:
+    with registry.redis.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.hgetall(keys.model_metrics(name))
         stored = pipe.execute()
@@ -216,7 +216,7 @@ def _table(lines: list[Activity]) -> Table:
     return table
 
 
-def _number(value: Any) -> str:
+def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:,.1f}"
 
 

@@ -1,0 +1,65 @@
+"""The JSON answers of the server that commands read: their keys and types."""
+
+from typing import NotRequired, TypedDict
+
+
+class Replica(TypedDict):
+    """One of `workers` in the description of a version; the table shows its other keys, too."""
+
+    status: str
+
+
+class LoadFailure(TypedDict):
+    failures: int
+    reason: str
+    failingSince: NotRequired[str]
+
+
+class Version(TypedDict):
+    """The description of one model version; the view shows its other keys, too."""
+
+    modelName: str
+    modelVersion: str
+    modelUrl: str
+    minWorkers: int
+    batchSize: int
+    maxBatchDelay: int
+    loadedAtStartup: bool
+    workers: list[Replica]
+    loadFailure: NotRequired[LoadFailure]
+
+
+class ModelLetters(TypedDict):
+    """The dead letters of one model."""
+
+    model: str
+    count: int
+    bytes: int
+    oldest: float  # unix s
+    newest: float
+
+
+class Letter(TypedDict):
+    """One dead letter; the last two keys are those of `marq dead show` alone."""
+
+    id: str
+    died: float  # unix s
+    version: str
+    attempts: int
+    device: str
+    reason: str
+    log: str
+    input: NotRequired[str]
+    fields: NotRequired[dict[str, str]]
+
+
+class LetterPage(TypedDict):
+    dead_letters: list[Letter]
+    next: NotRequired[str]  # the id before which the next page begins
+
+
+class Job(TypedDict):
+    """The state of a job; the view shows its other keys, too."""
+
+    job_id: str
+    state: str
