@@ -22,7 +22,7 @@ class UnsafeArchive(InvalidArchive):
 
 
 class ArchiveNotFound(ArchiveError):
-    """Raised when a URL leads to no archive that may be loaded."""
+    """Raised when a URL does not lead to an archive that may be loaded."""
 
 
 class ArchiveExists(ArchiveError):

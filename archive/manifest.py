@@ -65,7 +65,7 @@ class Manifest:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is missing from the manifest without being needed."""
+        """One text for each optional key that the manifest lacks."""
         missing = {"Model archive version": self.archiver_version, "Model archive createdOn": self.created_on}
         return tuple(f"{what} is not defined. {_UPGRADE}" for what, value in missing.items() if not value)
 
@@ -134,4 +134,6 @@ def _file(model: dict[str, object], key: str) -> str | None:
     try:
         return safe_name(name) or None if name else None
     except ArchiveError as error:
-        raise type(error)(f"{key!r} in {MANIFEST_NAME} names no file of the archive: {error}") from error
+        raise type(error)(
+            f"{key!r} in {MANIFEST_NAME} does not name a file of the archive: {error}"
+        ) from error

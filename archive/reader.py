@@ -17,7 +17,7 @@ __all__ = ["DEFAULT_LIMITS", "Description", "Limits", "describe", "extract", "pr
 
 @dataclass(frozen=True)
 class Description:
-    """What is known of an archive without unpacking it.
+    """The description of an archive, read without unpacking it.
 
     `config` is None if the manifest names no config file. `size_bytes` is the size of the archive file, or of
     all files of a directory. `names` has every file and link once, in the archive's order.

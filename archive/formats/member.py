@@ -11,7 +11,7 @@ Kind = Literal["file", "directory", "symlink", "hardlink"]
 
 
 def no_chunks() -> Iterator[bytes]:
-    """The content of whatever has none."""
+    """The content of a directory or link."""
     return iter(())
 
 

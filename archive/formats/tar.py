@@ -151,7 +151,7 @@ def _metadata(stream: _Stream, size: int) -> bytes:
 
 
 def _records(stream: _Stream, data: bytes) -> dict[str, str]:
-    """Of the `<length> <key>=<value>\\n` records of a POSIX extended header those that matter here."""
+    """The `<length> <key>=<value>\\n` records of a POSIX extended header that this reader needs."""
     records = {}
     start, end = 0, len(data.rstrip(b"\0"))
     while start < end:

@@ -33,7 +33,7 @@ def members(path: Path, limits: Limits) -> Iterator[Member]:
 
 
 class _CappedFile(io.FileIO):
-    """A file of which `zipfile` cannot be made to read a huge piece, such as a central directory, at once."""
+    """A file that refuses to read a huge piece, such as a central directory, at once."""
 
     def __init__(self, path: Path, cap: int) -> None:
         super().__init__(path)

@@ -1,4 +1,4 @@
-"""The handler of a model that names none."""
+"""The handler of a model that does not name one."""
 
 import ast
 from pathlib import Path
@@ -38,7 +38,7 @@ def _handles(statement: ast.stmt) -> bool:
 
 
 def _is_handler(kind: ast.ClassDef) -> bool:
-    """By its method, or by a base class whose name says so."""
+    """Whether the class has a method `handle`, or a base class with the name of a handler."""
     if any(isinstance(part, ast.FunctionDef) and part.name == "handle" for part in kind.body):
         return True
     names = [base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "") for base in kind.bases]

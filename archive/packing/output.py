@@ -1,4 +1,4 @@
-"""Where a new archive is written: whether it may be, and how it appears complete or not at all."""
+"""Checks the place of a new archive, and puts the archive there complete or not at all."""
 
 import logging
 import re
@@ -16,7 +16,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-.]*")
 
 
 def check_name(kind: str, name: str) -> None:
-    """Raises PackagingError if a model or workflow (`kind`) may not be called so."""
+    """Raises PackagingError if a model or workflow (`kind`) may not have this name."""
     if not _NAME.fullmatch(name):
         raise PackagingError(
             f"{kind.capitalize()} name contains special characters.\n"
@@ -25,7 +25,7 @@ def check_name(kind: str, name: str) -> None:
 
 
 def check_folder(folder: Path, must_exist: bool = False) -> None:
-    """Raises PackagingError if `folder` is something else than a directory."""
+    """Raises PackagingError if `folder` is not a directory; with `must_exist`, also if it does not exist."""
     if not folder.is_dir() and (must_exist or folder.exists()):
         raise PackagingError(
             f"Given export-path {folder} is not a directory. Point to a valid export-path directory."
@@ -33,7 +33,7 @@ def check_folder(folder: Path, must_exist: bool = False) -> None:
 
 
 def check_free(kind: str, target: Path, force: bool) -> None:
-    """Raises PackagingError if `target` exists; warns that it will be overwritten if that is wanted."""
+    """Raises PackagingError if `target` exists; with `force` it warns that it will be overwritten."""
     if not target.exists():
         return
     if not force:

@@ -58,7 +58,7 @@ class ModelStore:
             (self.root / name).unlink(missing_ok=True)
 
     def all_archives(self) -> list[Path]:
-        """What `load_models=all` loads, in the order of the names; empty without a model store."""
+        """The archives that `load_models=all` loads, sorted by name; empty without a model store."""
         if self.root is None:
             log.warning("Model store is not configured.")
             return []

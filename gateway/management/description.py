@@ -88,15 +88,25 @@ _TYPES: dict[Any, dict[str, Any]] = {
     list[int]: {"type": "array", "items": {"type": "integer"}},
 }
 _TIME = {"type": "string", "format": "date-time"}
+_ALWAYS: dict[str, str | dict[str, Any]] = {
+    "id": "string",
+    "startTime": _TIME,
+    "status": {"type": "string", "enum": ["READY", "UNLOADING"]},
+    "memoryUsage": "integer",
+    "pid": "integer",
+    "gpu": "boolean",
+    "gpuUsage": "string",
+    "node": "string",
+    "device": "string",
+    "state": {"type": "string", "enum": ["loading", "ready", "draining", "stopped"]},
+    "requests": "integer",
+    "batches": "integer",
+}
 _WORKER = _object(
-    ("id", "startTime", "status", "memoryUsage", "pid", "gpu", "gpuUsage", "node", "device", "state",
-     "requests", "batches"),
-    id="string", startTime=_TIME, status={"type": "string", "enum": ["READY", "UNLOADING"]},
-    memoryUsage="integer", pid="integer", gpu="boolean", gpuUsage="string", node="string", device="string",
-    state={"type": "string", "enum": ["loading", "ready", "draining", "stopped"]},
-    requests="integer", batches="integer",
+    _ALWAYS,
+    **_ALWAYS,
     fittingBatchSize={"type": "integer", "description": "Maximum batch size that fits into GPU memory."},
-)  # fmt: skip
+)
 _LOAD_FAILURE = _object(
     ("failures", "reason"),
     failures={"type": "integer", "description": "Number of consecutive replica crashes on all nodes."},
@@ -114,7 +124,7 @@ _VERSION = _object(
     **_schemas(_MARQS),
     loadFailure=_LOAD_FAILURE,
     customizedMetadata={"description": "The description that the handler returned, if requested."},
-)  # fmt: skip
+)
 DESCRIBED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The version; all of them for `all`.",

@@ -81,7 +81,7 @@ def _add_dead_letters(families: Families, model: str, letters: Total) -> None:
 
 
 class MetricsEndpoint:
-    """The application of the metrics address: `/metrics` and whatever is below it, with any method."""
+    """The application of the metrics address: `/metrics` and all paths below it, with any method."""
 
     def __init__(self, url: str) -> None:
         self._scrape = Scrape(url)

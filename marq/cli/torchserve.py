@@ -22,7 +22,7 @@ PID_FILE = ".model_server.pid"
 KEY_FILE = "key_file.json"
 STOP_TIMEOUT_S = 60
 LOGS = Path("logs")  # as in TorchServe, unless LOG_LOCATION says otherwise
-# What the command line of a server has in it. (The last one: TorchServe's own.)
+# Words in the command line of a server; the last one is of TorchServe's own.
 MARKS = frozenset(("marq.host.watcher", "marq.cli.torchserve", "torchserve", "org.pytorch.serve.ModelServer"))
 WITHOUT_EFFECT = ("log_config", "cpp_log_config", "plugins_path", "workflow_store")
 

@@ -1,4 +1,4 @@
-"""The client for event loops, and what requests and answers are for both clients."""
+"""The client for event loops, and the requests and results of both clients."""
 
 import asyncio
 import json
@@ -121,7 +121,7 @@ class AsyncClient:
     ) -> "AsyncJob":
         """Queues one job; with an idempotency `key`, once for as long as the job's record is kept.
 
-        With `start_within` it is not begun later than so many seconds from now: then it is `expired`.
+        A job that has not started within `start_within` seconds is `expired`.
         Raises IdempotencyConflict where the key was used for something else.
         """
         fields = (*_deadline(start_within), *encode(data, content_type))
@@ -196,7 +196,7 @@ class AsyncJob:
 
 
 def _deadline(start_within: float | None) -> tuple[bytes, ...]:
-    """The field that keeps replicas from running an entry later than so many seconds from now."""
+    """The field that keeps replicas from running an entry after `start_within` seconds."""
     if start_within is None:
         return ()
     if not 0 < start_within < LONGEST_START_S:

@@ -43,11 +43,22 @@ def test_other_kinds_of_archives_are_judged_alike(make_tar, make_folder, name):
 @pytest.mark.parametrize(
     "name",
     [
-        "archive/data.bin", "archive/reader.py", "gateway.py", "base_handler.py", "base_handler/__init__.py",
-        "ts/notes.txt", "marq/weights.pt", "workers.yaml", "lib/marq.py", "my/ts/a.py", "ts-data/a.py",
-        "marq-1.0.dist-info/METADATA", "tsx.py", "__pycache__/ts.cpython-311.pyc",
+        "archive/data.bin",
+        "archive/reader.py",
+        "gateway.py",
+        "base_handler.py",
+        "base_handler/__init__.py",
+        "ts/notes.txt",
+        "marq/weights.pt",
+        "workers.yaml",
+        "lib/marq.py",
+        "my/ts/a.py",
+        "ts-data/a.py",
+        "marq-1.0.dist-info/METADATA",
+        "tsx.py",
+        "__pycache__/ts.cpython-311.pyc",
     ],
-)  # fmt: skip
+)
 def test_whatever_else_an_archive_carries_is_accepted(make_mar, name, caplog):
     assert name in describe(make_mar({name: b""})).names
     assert not caplog.messages

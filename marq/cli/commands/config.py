@@ -32,7 +32,7 @@ def config(
 ) -> None:
     """Show the settings that marq start would use here, and the source of each.
 
-    Passwords are not shown. Exit code 1 if a setting is wrong; all that are wrong are named.
+    Passwords are not shown. Exit code 1 if settings are wrong; the message names all of them.
     """
     from marq.settings import loading, properties
 

@@ -97,7 +97,7 @@ def replay(
 ) -> None:
     """Queue requests again, as jobs, and print the job ids.
 
-    Their letters are removed. Exit code 1 if any could not be replayed; it stays.
+    Their letters are removed. Exit code 1 if a request could not be replayed; its letter stays.
     """
     _check_choice(ids, every)
     server = http.connect(url, token, state_dir, management=True)
@@ -126,7 +126,7 @@ def delete(
 ) -> None:
     """Delete dead letters for good.
 
-    Exit code 1 if one of them is not there.
+    Exit code 1 if one of them does not exist.
     """
     _check_choice(ids, every)
     server = http.connect(url, token, state_dir, management=True)

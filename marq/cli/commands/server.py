@@ -101,7 +101,7 @@ def start(
 ) -> None:
     """Run a server in the foreground until Ctrl-C or `marq stop`.
 
-    What is not given here comes from MARQ_... variables, then from config.properties;
+    Settings that are not given here come from MARQ_... variables, then from config.properties;
     `marq config` shows the source of each setting.
     """
     given = {
@@ -131,7 +131,7 @@ def run(given: Mapping[str, object], ts_config: Path | None, joins: bool = False
 def stop(state_dir: options.StateDir = None) -> None:
     """Stop the server: running requests finish, queued requests stay queued.
 
-    Exit code 0 also if none runs, 1 if it has not ended after 60 s.
+    Exit code 0 also if no server runs, 1 if the server has not ended after 60 s.
     """
     import psutil
 
@@ -153,7 +153,7 @@ def stop(state_dir: options.StateDir = None) -> None:
 def running(state_dir: Path | None) -> "tuple[Server, psutil.Process]":
     """The server of this state directory and its process. Raises ServerNotFound.
 
-    A process that is younger than the server's file only got the pid of one that was killed.
+    A process that is younger than the server's file has only taken over the pid of a killed server.
     """
     import psutil
 

@@ -59,7 +59,7 @@ def status(
 ) -> None:
     """Show the server on this host and its models.
 
-    Exit code 1 if none runs.
+    Exit code 1 if no server runs.
     """
     from marq.connections.urls import without_password
 
@@ -114,7 +114,7 @@ def summarize(
     reports: list[dict[str, Any]],
     waiting: int,
 ) -> ModelStatus:
-    """What the pools that are alive report of a model version, in one line."""
+    """The line of a model version, from the reports of the pools that are alive."""
     ready = sum(replica["state"] == READY for replica in replicas)
     reason = "" if ready >= spec.min_workers else _reason(reports)
     requests = sum(replica["requests"] for replica in replicas)

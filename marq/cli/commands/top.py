@@ -25,7 +25,7 @@ MEDIAN, SLOW = 0.5, 0.99
 
 @dataclass(frozen=True)
 class Reading:
-    """What is counted of one model version, since its replicas began, at one moment."""
+    """The counts of one model version at one moment, since the start of its replicas."""
 
     state: str
     ready: int

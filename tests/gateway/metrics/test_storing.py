@@ -169,8 +169,9 @@ async def test_in_log_mode_lines_go_to_the_log_and_nothing_of_torchserve_to_redi
     now = int(time.time())
     assert any(
         f" - Requests2XX.Count:3.0|#Level:Host|#hostname:{HOST},timestamp:{at}" in line
-        for line in lines for at in (now - 1, now)
-    )  # fmt: skip
+        for line in lines
+        for at in (now - 1, now)
+    )
     assert any(
         " - ts_inference_requests_total.Count:3.0|#model_name:m,model_version:default|#" in x for x in lines
     )

@@ -57,9 +57,12 @@ def note_server(state_dir: Path) -> Callable[..., None]:
 
     def note(**facts: Any) -> None:
         server = {
-            "pid": os.getpid(), "redis_url": "redis://127.0.0.1:1/0", "token": "secret",
-            "inference_address": "http://127.0.0.1:1", "management_address": "http://127.0.0.1:2",
-        }  # fmt: skip
+            "pid": os.getpid(),
+            "redis_url": "redis://127.0.0.1:1/0",
+            "token": "secret",
+            "inference_address": "http://127.0.0.1:1",
+            "management_address": "http://127.0.0.1:2",
+        }
         server_file.write(state_dir, server_file.Server(**{**server, **facts}))
 
     return note

@@ -22,13 +22,28 @@ def sources(tmp_path, monkeypatch):
 
 SMALL = ("archive", "--model-name", "m", "-v", "1.0", "--handler", "handler.py")
 ALL = (
-    *SMALL, "--serialized-file", "weights.pt", "--model-file", "net.py", "--extra-files", "extra,names.json",
-    "-r", "requirements.txt", "-c", "model-config.yaml",
-)  # fmt: skip
+    *SMALL,
+    "--serialized-file",
+    "weights.pt",
+    "--model-file",
+    "net.py",
+    "--extra-files",
+    "extra,names.json",
+    "-r",
+    "requirements.txt",
+    "-c",
+    "model-config.yaml",
+)
 NAMES = {
-    "handler.py", "net.py", "weights.pt", "labels.txt", "names.json", "requirements.txt",
-    "model-config.yaml", "MAR-INF/MANIFEST.json",
-}  # fmt: skip
+    "handler.py",
+    "net.py",
+    "weights.pt",
+    "labels.txt",
+    "names.json",
+    "requirements.txt",
+    "model-config.yaml",
+    "MAR-INF/MANIFEST.json",
+}
 
 
 def test_an_archive_holds_everything_and_its_listing_shows_names_and_sizes(run, sources):

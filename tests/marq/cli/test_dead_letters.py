@@ -13,10 +13,22 @@ def management(server, note_server):
 
 def letter(letter_id: str, **facts):
     known = {
-        "id": letter_id, "died": 1763641000.5, "reason": "given up", "version": "1.0", "attempts": 3,
-        "device": "cpu", "ending": "signal 9", "log": "", "lane": "", "entry": "", "request_id": "7",
-        "replay_of": None, "content_type": "", "size": 1, "replayable": True,
-    }  # fmt: skip
+        "id": letter_id,
+        "died": 1763641000.5,
+        "reason": "given up",
+        "version": "1.0",
+        "attempts": 3,
+        "device": "cpu",
+        "ending": "signal 9",
+        "log": "",
+        "lane": "",
+        "entry": "",
+        "request_id": "7",
+        "replay_of": None,
+        "content_type": "",
+        "size": 1,
+        "replayable": True,
+    }
     return {**known, **facts}
 
 
@@ -30,11 +42,15 @@ def test_each_command_teaches_by_an_example(run, command):
 @pytest.mark.parametrize(
     "wrong",
     [
-        ["show", "m"], ["replay", "m"], ["replay", "m", "1-1", "--all"], ["delete", "m"],
-        ["show", "m", "1-1", "--body", "--json"], ["list", "m", "--limit", "0"],
+        ["show", "m"],
+        ["replay", "m"],
+        ["replay", "m", "1-1", "--all"],
+        ["delete", "m"],
+        ["show", "m", "1-1", "--body", "--json"],
+        ["list", "m", "--limit", "0"],
     ],
     ids=" ".join,
-)  # fmt: skip
+)
 def test_wrong_usage_exits_with_2(run, wrong):
     assert run("dead", *wrong).exit_code == 2
 

@@ -21,9 +21,12 @@ def empty_directory(tmp_path, monkeypatch):
 
 def doctor(*arguments, **environment):
     return subprocess.run(
-        [MARQ, "doctor", *arguments], capture_output=True, text=True, timeout=100,
+        [MARQ, "doctor", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=100,
         env={**os.environ, **environment},
-    )  # fmt: skip
+    )
 
 
 def findings(*arguments, **environment):

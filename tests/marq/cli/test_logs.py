@@ -65,8 +65,11 @@ def test_following_shows_new_lines_also_of_a_new_file_and_ends_cleanly(server):
     # Given a follower
     process = subprocess.Popen(
         [MARQ, "logs", "-f", "a", "-n", "0"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=server.environment,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=server.environment,
+    )
     time.sleep(2)
     # When the model prints, the file is moved away, and the model prints again
     server.predict("a", b"before")

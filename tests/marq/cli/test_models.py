@@ -83,8 +83,9 @@ def test_versions_are_told_apart(told):
         'Default version successfully updated for model "echo" to "2.0"\n'
     )
     assert [model["modelVersion"] for model in told("describe", "echo", "--version", "all", "--json")] == [
-        "1.0", "2.0",
-    ]  # fmt: skip
+        "1.0",
+        "2.0",
+    ]
     assert told("describe", "echo", "--json")[0]["modelVersion"] == "2.0"
     told("set-default", "echo", "1.0")
     told("unregister", "echo", "--version", "2.0")
@@ -123,17 +124,22 @@ def test_a_token_can_be_given_and_a_wrong_one_is_refused(server):
 def test_the_shell_completes_the_names_of_models(server):
     environment = {
         **server.environment,
-        "_MARQ_COMPLETE": "complete_bash", "COMP_WORDS": "marq describe e", "COMP_CWORD": "2",
-    }  # fmt: skip
+        "_MARQ_COMPLETE": "complete_bash",
+        "COMP_WORDS": "marq describe e",
+        "COMP_CWORD": "2",
+    }
     done = subprocess.run([MARQ], capture_output=True, text=True, env=environment, timeout=30)
     assert done.stdout.split() == ["echo"]
 
 
 def test_where_no_server_runs_the_shell_completes_nothing(tmp_path):
     environment = {
-        **os.environ, "MARQ_STATE_DIR": str(tmp_path),
-        "_MARQ_COMPLETE": "complete_bash", "COMP_WORDS": "marq describe e", "COMP_CWORD": "2",
-    }  # fmt: skip
+        **os.environ,
+        "MARQ_STATE_DIR": str(tmp_path),
+        "_MARQ_COMPLETE": "complete_bash",
+        "COMP_WORDS": "marq describe e",
+        "COMP_CWORD": "2",
+    }
     done = subprocess.run([MARQ], capture_output=True, text=True, env=environment, timeout=30)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
 

@@ -187,6 +187,7 @@ def test_submit_tells_files_and_jobs_as_json(run, server, tmp_path):
     server.answer("POST /jobs/m", {"job_id": "m:1"}, 202)
     result = run("submit", "m", tmp_path / "a", tmp_path / "b", "--json")
     assert json.loads(result.stdout) == [
-        {"file": str(tmp_path / "a"), "job_id": "m:1"}, {"file": str(tmp_path / "b"), "job_id": "m:1"},
-    ]  # fmt: skip
+        {"file": str(tmp_path / "a"), "job_id": "m:1"},
+        {"file": str(tmp_path / "b"), "job_id": "m:1"},
+    ]
     assert run("submit", "m", tmp_path / "a", "--json", "--wait").exit_code == 2

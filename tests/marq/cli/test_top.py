@@ -64,8 +64,12 @@ def test_on_a_terminal_it_refreshes_in_place_until_ctrl_c(server):
     environment = {**server.environment, "TERM": "xterm-256color", "COLUMNS": "120"}
     process = subprocess.Popen(
         [MARQ, "top", "--interval", "0.2"],
-        stdin=terminal, stdout=terminal, stderr=terminal, env=environment, start_new_session=True,
-    )  # fmt: skip
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=environment,
+        start_new_session=True,
+    )
     os.close(terminal)
     shown = b""
     # When some views have passed, and Ctrl-C is pressed
