@@ -100,7 +100,8 @@ class Child:
         if not self._has_ended():
             log.error("the %s did not end within %g s; killing it", self.name, self._program.stop_timeout_s)
             os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+            _, status = os.waitpid(self.pid, 0)
+            self._ended = os.waitstatus_to_exitcode(status)
 
     def _start(self) -> None:
         program = self._program

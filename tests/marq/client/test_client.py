@@ -1,13 +1,21 @@
 import asyncio
 import threading
+import time
 
 import pytest
 from support import free_port
 from thread_replica import make_spec
 
 import marq
+from marq import keys
 from marq.client import AsyncClient, Client, PredictionFailed, Result, encode
-from marq.errors import JobNotFound, ModelNotFound, ModelVersionNotFound, RedisUnavailable
+from marq.errors import (
+    IdempotencyConflict,
+    JobNotFound,
+    ModelNotFound,
+    ModelVersionNotFound,
+    RedisUnavailable,
+)
 from marq.host import server_file
 from marq.queue.entries import Reply
 
@@ -191,6 +199,43 @@ def test_without_an_address_a_client_looks_for_one(redis_url, monkeypatch, tmp_p
     monkeypatch.setenv("MARQ_STATE_DIR", str(tmp_path))
     with pytest.raises(server_file.ServerNotFound):
         Client()
+
+
+def test_a_job_with_a_key_is_queued_once(sync, client):
+    first, second = (sync.submit("echo", b"x", key="order 7") for _ in range(2))
+    assert first.id == second.id
+    assert client.xlen(keys.lane("echo", "1.0")) == 1
+    with pytest.raises(IdempotencyConflict):
+        sync.submit("echo", b"another body", key="order 7")
+
+
+def test_replicas_read_in_each_entry_until_when_a_job_may_start(sync, client):
+    before_ms = 1000 * time.time()
+    sync.submit("echo", b"x", start_within=30)
+    sync.submit_many("echo", [b"x", b"x"], start_within=30)
+    sync.submit("echo", b"x")
+    *limited, unlimited = [fields for _, fields in client.xrange(keys.lane("echo", "1.0"))]
+    assert len(limited) == 3
+    for fields in limited:
+        assert before_ms + 29_000 < int(fields[b"deadline"]) < 1000 * time.time() + 31_000
+    assert b"deadline" not in unlimited
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 1e9])
+def test_a_start_in_the_past_or_after_a_year_is_refused(sync, seconds):
+    with pytest.raises(ValueError, match="start_within must be above 0"):
+        sync.submit("echo", b"x", start_within=seconds)
+
+
+def test_a_job_can_be_cancelled_until_it_has_finished(sync, start_replica):
+    cancelled, job = sync.submit("echo", b"x"), sync.submit("echo", b"x")
+    assert sync.cancel(cancelled)
+    assert cancelled.status().state == "cancelled"
+    start_replica()
+    job.result(5)
+    assert not sync.cancel(job)
+    with pytest.raises(JobNotFound):
+        sync.cancel("echo:nope")
 
 
 # in an event loop

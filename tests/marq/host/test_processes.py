@@ -1,12 +1,15 @@
 import os
+import resource
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from support import wait_for
 
+from marq.host import processes
 from marq.host.processes import PARENT_VARIABLE, child_environment
 
 CHILD = """
@@ -21,6 +24,7 @@ from marq.host.processes import child_environment
 subprocess.Popen([sys.executable, "-c", {CHILD!r}], env=child_environment())
 time.sleep(60)
 """
+SAY_PID = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs prctl")
 
 
@@ -88,3 +92,34 @@ def test_a_process_that_nobody_supervises_ends_with_ctrl_c(start):
     assert supervised == "False"
     process.send_signal(signal.SIGINT)
     assert process.wait(10) != 0
+
+
+def test_a_process_that_is_asked_to_end_has_ended_when_it_is_a_zombie(start):
+    process, _ = start("import time; print('up', flush=True); time.sleep(60)")
+    assert processes.end(psutil.Process(process.pid), 30)
+    assert process.wait(0) == -signal.SIGTERM
+
+
+def test_a_process_that_another_one_waits_for_has_ended_when_it_is_gone(start):
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SAY_PID!r}]); input()"
+    _, [child] = start(parent)
+    assert processes.end(psutil.Process(int(child)), 30)
+    wait_for(lambda: not psutil.pid_exists(int(child)), what="its parent's wait")
+
+
+def test_a_process_that_ignores_the_request_has_not_ended(start):
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True)"
+    process, _ = start(f"{code}\ntime.sleep(60)")
+    assert not processes.end(psutil.Process(process.pid), 0.1)
+    assert process.poll() is None
+
+
+def test_the_soft_limit_of_open_files_becomes_the_hard_one():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[0] - 1, before[1]))
+    try:
+        processes.raise_open_files()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert soft == hard == before[1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -11,7 +11,7 @@ import pytest
 from support import wait_for
 
 from marq.host import watcher as module
-from marq.host.watcher import PLAN_VARIABLE, Plan, Program
+from marq.host.watcher import PLAN_VARIABLE, Child, Plan, Program, Watcher
 
 SLEEP = "import time; time.sleep(600)"
 STUBBORN = """
@@ -115,3 +115,108 @@ def test_a_plan_survives_its_way_through_the_environment(monkeypatch, program):
     monkeypatch.setenv(PLAN_VARIABLE, json.dumps(asdict(plan)))
     assert module.read_plan() == plan
     assert PLAN_VARIABLE not in os.environ
+
+
+# in this process
+
+
+@pytest.fixture
+def start(program):
+    """Starts one program as a child of this process."""
+    started: list[Child] = []
+
+    def start(code, *arguments, **options) -> Child:
+        started.append(Child(program("node", code, *arguments, **options)))
+        return started[-1]
+
+    yield start
+    for child in started:
+        with suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def written(tmp_path) -> str:
+    path = tmp_path / "output"
+    return path.read_text() if path.exists() else ""
+
+
+def test_a_child_that_ends_soon_after_its_start_is_not_started_again_at_once(start, monkeypatch):
+    child = start("")
+    first = child.pid
+    wait_for(lambda: psutil.Process(first).status() == psutil.STATUS_ZOMBIE, what="its end")
+    monkeypatch.setattr(module, "RESTART_DELAY_S", 600)
+    child.keep_alive()
+    assert child.pid == first
+    monkeypatch.setattr(module, "RESTART_DELAY_S", 0)
+    child.keep_alive()
+    assert child.pid != first
+
+
+def test_a_running_child_stays_as_it_is(start, monkeypatch):
+    monkeypatch.setattr(module, "RESTART_DELAY_S", 0)
+    child = start(SLEEP)
+    first = child.pid
+    child.keep_alive()
+    assert child.pid == first
+
+
+def test_a_child_ends_when_it_is_asked_to(start, tmp_path):
+    child = start(LAST_WORDS, "ends")
+    wait_for(lambda: "up" in written(tmp_path), what="the program")
+    child.stop()
+    child.wait()
+    assert written(tmp_path) == "up\nends\n"
+    child.stop()  # it has ended: nothing more to do
+
+
+def test_a_child_that_does_not_end_in_time_is_killed(start, tmp_path, caplog):
+    child = start(STUBBORN, stop_timeout_s=0.1)
+    wait_for(lambda: written(tmp_path), what="the program")
+    child.stop()
+    child.wait()
+    child.wait()  # it has ended: nothing more to do
+    assert not psutil.pid_exists(child.pid)
+    assert "the node did not end within 0.1 s; killing it" in caplog.text
+
+
+def test_a_foreign_program_has_a_session_of_its_own(program, tmp_path):
+    made = program("Redis server", "import os; print(os.getsid(0), os.environ['ADDED'], flush=True)")
+    made.foreign, made.environment = True, {"ADDED": "yes"}
+    child = Child(made)
+    child.wait()
+    assert written(tmp_path).split() == [str(child.pid), "yes"]
+
+
+def test_a_program_that_runs_already_is_taken_over(program):
+    process = subprocess.Popen([sys.executable, "-c", SLEEP])
+    made = program("Redis server", SLEEP)
+    made.pid = process.pid
+    child = Child(made)
+    assert child.pid == process.pid
+    child.stop()
+    child.wait()
+    assert not psutil.pid_exists(process.pid)
+    process.returncode = 0  # it was waited for
+
+
+def test_a_watcher_ends_with_a_signal_and_its_programs_with_it(program, tmp_path, capsys):
+    # Given a program that ends its watcher once it runs, and a server's file
+    (tmp_path / "server.json").touch()
+    ender = f"import os, signal\nos.kill(os.getppid(), signal.SIGTERM)\n{LAST_WORDS}"
+    plan = Plan(
+        [[program("gateway", ender, "ends")], [program("node", SLEEP)]],
+        str(tmp_path / "server.json"),
+        str(tmp_path),
+    )
+    handlers = {number: signal.getsignal(number) for number in module.SIGNALS}
+    # When the watcher runs
+    try:
+        Watcher(plan).run()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    # Then no program runs any more, and the file is gone
+    assert not {"ends", SLEEP} & children(psutil.Process()).keys()
+    assert not (tmp_path / "server.json").exists()
+    assert capsys.readouterr().out.startswith("Stopping")
