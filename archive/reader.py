@@ -10,9 +10,20 @@ from archive.formats.limits import DEFAULT_LIMITS, Limits
 from archive.manifest import MANIFEST_NAME, Manifest
 from archive.model_config import ModelConfig
 from archive.shadows import check_modules
-from archive.unpacking.unpack import extract, prune, unpacked_path
+from archive.unpacking.copies import complete
+from archive.unpacking.unpack import extract, own_copy, prune, unpacked_path
 
-__all__ = ["DEFAULT_LIMITS", "Description", "Limits", "describe", "extract", "prune", "unpacked_path"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "Description",
+    "Limits",
+    "complete",
+    "describe",
+    "extract",
+    "own_copy",
+    "prune",
+    "unpacked_path",
+]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ class PoolSpec:
 
     model: ModelSpec
     node: str  # the node that started it
-    model_dir: str  # the unpacked archive
+    unpacked: str  # the archive's files as they are
+    model_dir: str  # this model version's own copy of them, or the directory that it is
     redis_url: str
     run_dir: str  # scoreboards
     log_file: str
@@ -44,6 +45,11 @@ class PoolSpec:
     @property
     def metrics_dir(self) -> Path:
         return Path(self.metrics_location or Path(self.log_file).parent)
+
+    @property
+    def paths(self) -> list[Path]:
+        """All that it uses of this host's disk."""
+        return [Path(path) for path in (self.unpacked, self.model_dir, self.dependency_dir, self.python)]
 
     @property
     def name(self) -> str:

@@ -14,6 +14,7 @@ from archive.errors import InvalidArchive
 from archive.formats.detect import check_file, members
 from archive.formats.folder import model_folder
 from archive.formats.limits import DEFAULT_LIMITS, Limits
+from archive.unpacking import copies
 from archive.unpacking.digests import sha256, stamp
 from archive.unpacking.tree import Tree
 
@@ -28,7 +29,8 @@ _UNPACKED = re.compile(r"[0-9a-f]{64}")
 def extract(path: Path, root: Path, limits: Limits = DEFAULT_LIMITS) -> Path:
     """The directory below `root` (created if need be) that holds the archive's files.
 
-    An archive that was unpacked before is not unpacked again. The directory appears complete or not at all,
+    An archive that was unpacked before is not unpacked again, unless a model has overwritten its weights. The
+    directory is not for handlers: they get a copy (`own_copy`). It appears complete or not at all,
     also if several processes unpack the same archive. A model that is a directory is not copied: the path
     is then a symbolic link to it. Raises ArchiveNotFound, InvalidArchive, UnsafeArchive, and OSError for what
     the disk refuses.
@@ -41,11 +43,26 @@ def extract(path: Path, root: Path, limits: Limits = DEFAULT_LIMITS) -> Path:
     check_file(path)
     before = stamp(path)
     final = unpacked_path(path, root)
-    if final.is_dir():
+    if final.is_dir() and copies.is_intact(final):
         os.utime(final)  # it was used now
-    else:
-        _unpack_to(final, path, before, limits)
+        return final
+    if final.is_dir():
+        log.warning("a handler has written to the weights of %s; unpacking it again", path.name)
+        _remove(final)
+    _unpack_to(final, path, before, limits)
     return final
+
+
+def own_copy(unpacked: Path, root: Path, owner: str) -> Path:
+    """A fresh copy below `root` of what `extract` returned, for one owner alone, in place of its last one.
+
+    A model that is a directory is not copied: its owner works in it. Raises OSError.
+    """
+    if unpacked.is_symlink():
+        return unpacked
+    target = root / hashlib.sha256(owner.encode()).hexdigest()
+    copies.copy(unpacked, target)
+    return target
 
 
 def unpacked_path(path: Path, root: Path) -> Path:
@@ -94,6 +111,7 @@ def _unpack(path: Path, staging: Path, limits: Limits) -> None:
     for member in members(path, limits):
         tree.add(member)
     tree.finish()
+    copies.mark_intact(staging)
     if not tree.files:
         raise InvalidArchive(f"{path.name} holds no files.")
     log.info("unpacked %s: %d files in %.1f s", path.name, tree.files, time.monotonic() - started)

@@ -128,6 +128,11 @@ class Settings(BaseModel):
         return self.state_dir / "models"
 
     @property
+    def model_dirs(self) -> Path:
+        """Where each model version has its own copy of its archive's files."""
+        return self.state_dir / "model-dirs"
+
+    @property
     def dependencies_dir(self) -> Path:
         """Where the packages of models are installed, once for each host and requirements."""
         return self.state_dir / "dependencies"

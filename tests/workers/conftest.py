@@ -63,7 +63,7 @@ def make_pool(redis_url: str, tmp_path: Path) -> Callable[..., PoolSpec]:
 
     def make(model: ModelSpec, **settings: Any) -> PoolSpec:
         given: dict[str, Any] = {
-            "node": "host", "model_dir": str(tmp_path), "redis_url": redis_url,
+            "node": "host", "unpacked": str(tmp_path), "model_dir": str(tmp_path), "redis_url": redis_url,
             "run_dir": str(tmp_path / "run"), "log_file": str(tmp_path / "model_log.log"), "gpus": [],
             "first_device": 0, "threads": 1, "max_response_size": 1_000_000, "job_result_ttl_ms": 60_000,
             "decode_input": True, "limit_max_image_pixels": True,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from archive.errors import ArchiveError
-from archive.reader import extract, prune, unpacked_path
+from archive.reader import extract, own_copy, prune, unpacked_path
 from marq import logs
 from marq.registry.spec import ModelSpec
 from marq.settings.fields import Settings
@@ -32,12 +32,18 @@ class UnpackingFailed(Exception):
 class Prepared:
     """What the replicas of a model need of this host."""
 
-    model_dir: Path
+    unpacked: Path  # the archive's files as they are, for the model directory to be completed from
+    model_dir: Path  # this model version's own
     dependencies: Installed | None = None
 
     @property
     def python(self) -> str:
         return self.dependencies.python if self.dependencies else sys.executable
+
+    @property
+    def paths(self) -> list[Path]:
+        """All that they use of this host's disk."""
+        return [self.unpacked, self.model_dir, Path(self.dependency_dir), Path(self.python)]
 
     @property
     def dependency_dir(self) -> str:
@@ -131,11 +137,12 @@ class Preparations:
 
     def _prepare(self, spec: ModelSpec, label: str) -> Prepared:
         try:
-            model_dir = extract(Path(spec.archive), self._config.unpacked_dir)
+            unpacked = extract(Path(spec.archive), self._config.unpacked_dir)
+            model_dir = own_copy(unpacked, self._config.model_dirs, label)
         except (ArchiveError, OSError) as error:
             raise UnpackingFailed(f"the archive cannot be unpacked: {error}") from error
         installed = self._dependencies.install(spec, model_dir, label) if spec.has_dependencies else None
-        return Prepared(model_dir, installed)
+        return Prepared(unpacked, model_dir, installed)
 
     def _tidy(self, specs: list[ModelSpec], used: list[Path]) -> None:
         archives, dependencies = self._config.unpacked_dir, self._config.dependencies_dir
@@ -143,7 +150,8 @@ class Preparations:
         for spec in specs:
             with contextlib.suppress(ArchiveError, OSError):  # what is not on this host is not kept
                 kept.append(unpacked_path(Path(spec.archive), archives))
-        for path in (*prune(archives, kept, UNUSED_S), *prune(dependencies, used, UNUSED_S)):
+        copies = prune(self._config.model_dirs, used, UNUSED_S)
+        for path in (*prune(archives, kept, UNUSED_S), *copies, *prune(dependencies, used, UNUSED_S)):
             log.info("deleted %s: nobody has needed it for a day", path)
 
 

@@ -8,7 +8,6 @@ import contextlib
 import logging
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import redis
@@ -132,9 +131,9 @@ class Node:
             return
         self._tidy_at = time.monotonic() + TIDY_EVERY_S
         pools = [pool.spec for pool in (*self._pools.values(), *self._leaving)]
-        used = [Path(path) for pool in pools for path in (pool.model_dir, pool.dependency_dir, pool.python)]
+        used = [path for pool in pools for path in pool.paths]
         for prepared in filter(None, (each.prepared for each in preparations)):
-            used += [prepared.model_dir, Path(prepared.dependency_dir), Path(prepared.python)]
+            used += prepared.paths
         self._preparations.tidy(wanted.values(), used)
 
     def _pool_spec(self, spec: ModelSpec, prepared: Prepared, replicas: int) -> PoolSpec:
@@ -143,6 +142,7 @@ class Node:
         return PoolSpec(
             model=spec,
             node=self._name,
+            unpacked=str(prepared.unpacked),
             model_dir=str(prepared.model_dir),
             redis_url=config.redis_url,
             run_dir=str(config.state_dir / "run"),

@@ -15,6 +15,7 @@ import redis
 from celery.concurrency.base import BasePool
 from celery.worker.control import control_command
 
+from archive.reader import complete
 from marq import logs
 from marq.connections import clients
 from marq.host.processes import die_with_parent
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.05
 RECOVERY_EVERY_S = 2.0
+MOST_NAMED = 10  # files in a log line
 
 
 class ReplicaPool(BasePool):  # type: ignore[misc]
@@ -206,6 +208,10 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
             self._recovery.refuse_waiting(spec.cannot_load(model, self._failures.reason))
 
     def _start_replica(self, slot: int) -> ReplicaProcess:
+        if not self._replicas and (
+            restored := complete(Path(self._spec.unpacked), Path(self._spec.model_dir))
+        ):
+            log.info("restored files that the handler has removed: %s", ", ".join(restored[:MOST_NAMED]))
         return ReplicaProcess(
             self._spec, slot, self._model_log, self._metrics.accept, generation=self._generation
         )

@@ -159,19 +159,20 @@ def test_what_no_model_needs_is_deleted_after_a_day(make_node, registry, pack, c
         made[spec.name] = wait_for(lambda begun=begun: succeed(begun), 30)
     registry.register(kept)
     for name in ("kept", "old"):
+        aged(made[name].unpacked, 2 * DAY_S)
         aged(made[name].model_dir, 2 * DAY_S)
         aged(made[name].dependencies.path, 2 * DAY_S)
     # When a node has been there for a while
-    node = make_node()
+    node, old = make_node(), made["old"]
 
     def tidied():
         node.reconcile()
-        return not made["old"].model_dir.exists() and not made["old"].dependencies.path.exists()
+        return not any(path.exists() for path in (old.unpacked, old.model_dir, old.dependencies.path))
 
     wait_for(tidied, 30, "the clean-up")
     # Then only what is old and unused is gone, and what is used counts as new
     for name in ("kept", "new"):
-        assert made[name].model_dir.is_dir()
+        assert made[name].unpacked.is_dir()
         assert made[name].dependencies.path.is_dir()
     assert time.time() - made["kept"].dependencies.path.stat().st_mtime < DAY_S
 
