@@ -15,8 +15,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.asgi import NO_CACHE, Headers, content_type, encode_headers, error_headers, reply_headers
 from gateway.inference import deadlines
-from gateway.inference.predictor import Predictor
-from gateway.metrics.counting import ABANDONED, RequestMeter
+from gateway.inference.predictor import CLIENT_GONE, Predictor
+from gateway.metrics.counting import RequestMeter
 from gateway.routing.routes import Route
 from marq.errors import ServiceError, StreamBroken
 from marq.queue.entries import EntryFields, Reply
@@ -175,8 +175,9 @@ class PredictionProtocol(HttpToolsProtocol):
             self._begin_stream(exchange, part)
         self.transport.write(_chunk(part.body) if exchange.chunked else part.body)
         if self.transport.get_write_buffer_size() > MOST_UNREAD:
-            self.predictor.cancel(exchange.request_id)
-            exchange.set_exception(StreamBroken("The client does not read."))
+            error = StreamBroken("The client does not read.")
+            self.predictor.cancel(exchange.request_id, error.status)
+            exchange.set_exception(error)
 
     def _begin_stream(self, exchange: Exchange, part: Reply) -> None:
         """HTTP/1.0 has no chunks: there the end of the connection is the end of the answer."""
@@ -204,7 +205,7 @@ class PredictionProtocol(HttpToolsProtocol):
         return parts
 
     def _finish(self, exchange: Exchange) -> None:
-        self._note(exchange, exchange.status or ABANDONED, time.monotonic() - exchange.began)
+        self._note(exchange, exchange.status or CLIENT_GONE, time.monotonic() - exchange.began)
         self._exchange = None
         if self.transport.is_closing():
             return
@@ -222,7 +223,7 @@ class PredictionProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._exchange is not None:
             self.predictor.cancel(self._exchange.request_id)
-            self._note(self._exchange, ABANDONED, time.monotonic() - self._exchange.began)
+            self._note(self._exchange, CLIENT_GONE, time.monotonic() - self._exchange.began)
             self._exchange.protocol = None
             self._exchange = None
         super().connection_lost(exc)

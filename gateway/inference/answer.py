@@ -86,6 +86,9 @@ class Inference:
                 await _stream(send, first, headers, stream, request_id)
             else:
                 await respond(send, first.status, first.body, headers, request_id)
+        except DeadlineExceeded as error:
+            self._predictor.cancel(request_id, error.status)
+            raise
         finally:
             if watching:
                 watching.cancel()

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from gateway.asgi import ASGIApp, Message, Receive, Scope, Send
 from gateway.inference import urls
+from gateway.inference.predictor import CLIENT_GONE
 from gateway.routing.routes import Route, Routes
 from marq.errors import ServiceError
 from marq.metrics.catalog import REQUEST
 
 PREDICTION, JOB, JOB_STATUS, MANAGEMENT, OTHER = "prediction", "job", "job_status", "management", "other"
-ABANDONED = 499  # the status of a request whose client went away before its answer
 BUCKETS = REQUEST.buckets
 
 
@@ -78,7 +78,7 @@ class Metered:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status, began = ABANDONED, time.monotonic()
+        status, began = CLIENT_GONE, time.monotonic()
 
         async def watch(message: Message) -> None:
             nonlocal status

@@ -7,7 +7,8 @@ from typing import Any
 
 import hiredis
 
-from gateway.metrics.counting import ABANDONED, PREDICTION, Answers, RequestMeter, What
+from gateway.inference.predictor import CLIENT_GONE
+from gateway.metrics.counting import PREDICTION, Answers, RequestMeter, What
 from gateway.routing.routes import Route, Routes
 from marq import keys
 from marq.errors import ServiceError
@@ -83,7 +84,7 @@ class Measuring:
 
     def _add(self, what: What, answers: Answers) -> None:
         count = sum(answers.counts)
-        if what.status != ABANDONED:
+        if what.status != CLIENT_GONE:
             self._server.add(CLASSES.get(what.status // 100, "Requests5XX"), count, "Host")
         route = what.route if what.route and self._is_registered(what.route) else None
         if what.route and not route:

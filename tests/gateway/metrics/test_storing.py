@@ -7,7 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.metrics.counting import ABANDONED, Metered, RequestMeter
+from gateway.inference.predictor import CLIENT_GONE
+from gateway.metrics.counting import Metered, RequestMeter
 from gateway.metrics.storing import Measuring
 from gateway.routing.routes import Routes
 from marq import keys
@@ -103,7 +104,7 @@ async def test_predictions_are_counted_by_status_and_by_how_their_url_names_the_
 
 async def test_clients_that_went_away_are_no_answers(start, stored):
     gateway = await start()
-    gateway.meter.answered(gateway.routes.find("m"), ABANDONED, 1.0)
+    gateway.meter.answered(gateway.routes.find("m"), CLIENT_GONE, 1.0)
     await gateway.measuring.flush()
     found = stored()
     assert found["marq_requests_total", "m", "1.0", "prediction", "499"] == 1
@@ -227,4 +228,4 @@ async def test_an_application_that_fails_without_an_answer_is_counted_too(start,
             {"type": "http", "method": "GET", "path": "/ping"}, None, None
         )
     await gateway.measuring.flush()
-    assert stored()["marq_requests_total", "", "", "other", str(ABANDONED)] == 1
+    assert stored()["marq_requests_total", "", "", "other", str(CLIENT_GONE)] == 1

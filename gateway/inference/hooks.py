@@ -1,0 +1,122 @@
+"""Hooks see each prediction twice: before it is queued, and when it has its answer or has failed."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from gateway.auth import Tokens
+from gateway.inference.predictor import CLIENT_GONE, Predictor
+from gateway.routing.routes import Route, Routes
+from marq.errors import ServiceError
+from marq.queue.broker import Broker
+from marq.queue.entries import EntryFields, Reply
+from marq.queue.pending import Waiting
+
+log = logging.getLogger(__name__)
+
+
+class Hook(Protocol):
+    """Sees each prediction."""
+
+    def before(self, route: Route, fields: EntryFields) -> None:
+        """Called before a prediction is queued. Raises ServiceError to refuse it."""
+
+    def after(self, route: Route, fields: EntryFields, status: int, seconds: float) -> None:
+        """Called once for each prediction whose `before` has returned.
+
+        `status` is the final one, 499 for a client that went away. Exceptions are logged only.
+        """
+
+
+class ObservedPredictor(Predictor):
+    """A Predictor with hooks. The first hook sees a prediction first, and its end last."""
+
+    def __init__(
+        self, routes: Routes, broker: Broker, tokens: Tokens, max_request_size: int, hooks: Sequence[Hook]
+    ) -> None:
+        super().__init__(routes, broker, tokens, max_request_size)
+        self._hooks = hooks
+        self._observed: dict[bytes, Observation] = {}  # of the predictions in flight, by request id
+
+    def begin(self, route: Route, request_id: bytes, fields: EntryFields, sink: Waiting) -> None:
+        observation = Observation(self._hooks, route, fields)
+        observation.before()
+        self._observed[request_id] = observation
+        try:
+            super().begin(route, request_id, fields, ObservedSink(sink, partial(self._end, request_id)))
+        except Exception as error:
+            self._end(request_id, _status(error))
+            raise
+
+    def cancel(self, request_id: bytes, status: int = CLIENT_GONE) -> None:
+        super().cancel(request_id, status)
+        self._end(request_id, status)
+
+    def _end(self, request_id: bytes, status: int) -> None:
+        if observation := self._observed.pop(request_id, None):
+            observation.after(status)
+
+
+class Observation:
+    """One prediction as its hooks see it."""
+
+    def __init__(self, hooks: Sequence[Hook], route: Route, fields: EntryFields) -> None:
+        self._hooks, self._route, self._fields = hooks, route, fields
+        self._entered: list[Hook] = []  # the hooks whose `after` is due
+        self._began = time.monotonic()
+
+    def before(self) -> None:
+        """Raises ServiceError where a hook refuses; the hooks before it see that, too."""
+        for hook in self._hooks:
+            try:
+                hook.before(self._route, self._fields)
+            except Exception as error:
+                self.after(_status(error))
+                if isinstance(error, ServiceError):
+                    raise
+                log.exception("a hook failed before a prediction for %s", self._route.spec.key)
+                raise ServiceError("Internal server error.") from error
+            self._entered.append(hook)
+
+    def after(self, status: int) -> None:
+        seconds = time.monotonic() - self._began
+        while self._entered:
+            try:
+                self._entered.pop().after(self._route, self._fields, status, seconds)
+            except Exception:
+                log.exception("a hook failed after a prediction for %s", self._route.spec.key)
+
+
+class ObservedSink:
+    """A sink whose last reply or error is reported by its status."""
+
+    lane = entry = b""
+
+    def __init__(self, sink: Waiting, on_end: Callable[[int], None]) -> None:
+        self._sink, self._on_end = sink, on_end
+        self._status = 0  # of the first part, which is the one that the client has seen
+
+    def done(self) -> bool:
+        """False: the end is reported even if the sink itself takes nothing more."""
+        return False
+
+    def set_part(self, part: Reply, /) -> None:
+        self._status = self._status or part.status
+        if not self._sink.done():
+            self._sink.set_part(part)
+
+    def set_result(self, reply: Reply, /) -> None:
+        if not self._sink.done():
+            self._sink.set_result(reply)
+        self._on_end(self._status or reply.status)
+
+    def set_exception(self, error: Exception, /) -> None:
+        if not self._sink.done():
+            self._sink.set_exception(error)
+        self._on_end(_status(error))
+
+
+def _status(error: Exception) -> int:
+    return error.status if isinstance(error, ServiceError) else ServiceError.status
