@@ -11,7 +11,8 @@ import httpx
 import pytest
 import redis
 from contract import DEFAULTS, NOT_ALLOWED, error
-from support import free_port, wait_for
+from ports import free_port
+from support import wait_for
 
 from marq.host import server_file
 from marq.keys import TOKENS

@@ -11,7 +11,8 @@ import handlers
 import httpx
 import psutil
 import pytest
-from support import MARQ, RunningServer, free_port
+from ports import free_port
+from support import MARQ, RunningServer
 
 import marq
 

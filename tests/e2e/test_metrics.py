@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 from exposition import samples, total, value
-from support import RunningServer, free_port, wait_for
+from ports import free_port
+from support import RunningServer, wait_for
 
 HOST = socket.gethostname()
 METERED = """

@@ -9,7 +9,8 @@ from urllib.parse import unquote, urlsplit
 import certificates
 import httpx
 import pytest
-from support import MARQ, START_TIMEOUT_S, RunningServer, free_port, wait_for
+from ports import free_port
+from support import MARQ, START_TIMEOUT_S, RunningServer, wait_for
 from tls_proxy import tls_proxy
 
 ECHO = """

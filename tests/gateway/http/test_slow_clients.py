@@ -16,7 +16,8 @@ from typing import Any
 
 import certificates
 import pytest
-from support import free_port, wait_for
+from ports import free_port
+from support import wait_for
 from thread_replica import ThreadReplica, make_spec
 
 from marq.connections import clients

@@ -7,7 +7,8 @@ from pathlib import Path
 import certificates
 import pytest
 import redis
-from support import MARQ, free_port
+from ports import free_port
+from support import MARQ
 
 
 @pytest.fixture(autouse=True)

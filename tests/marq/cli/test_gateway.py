@@ -11,7 +11,8 @@ import handlers
 import httpx
 import pytest
 import redis
-from support import MARQ, free_port, wait_for
+from ports import free_port
+from support import MARQ, wait_for
 
 from marq import keys
 from marq.connections import clients

@@ -3,7 +3,7 @@ import threading
 import time
 
 import pytest
-from support import free_port
+from ports import free_port
 from thread_replica import make_spec
 
 import marq

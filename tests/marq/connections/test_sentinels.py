@@ -5,7 +5,7 @@ import time
 
 import pytest
 from failover import PASSWORD, SENTINEL_PASSWORD, SERVICE, watched_redis
-from support import free_port
+from ports import free_port
 
 from marq.connections import clients, sentinels, urls
 from marq.connections.blocking import Connection

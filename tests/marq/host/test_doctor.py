@@ -8,7 +8,7 @@ from pathlib import Path
 import certificates
 import pytest
 import redis
-from support import free_port
+from ports import free_port
 
 from marq.host import doctor, server_file
 from marq.host.doctor import OK, WARNING, WRONG, Finding

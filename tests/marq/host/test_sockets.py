@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from support import free_port
+from ports import free_port
 
 from marq.host import sockets as listen
 

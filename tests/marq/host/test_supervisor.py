@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
-from support import free_port
+from ports import free_port
 from thread_replica import make_spec
 
 from marq.connections import clients

@@ -3,7 +3,7 @@ import logging
 
 import hiredis
 import pytest
-from support import free_port
+from ports import free_port
 from thread_replica import echo
 
 from marq import keys
