@@ -1,11 +1,13 @@
 """How the requests of a version end that is unregistered."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from archive.store.model_store import ModelStore
 from marq import keys
-from marq.control.removal import clear
+from marq.control.removal import clear, remove_download
 from marq.queue.entries import decode_replies
 
 LANE = keys.lane("echo", "1.0")
@@ -79,3 +81,18 @@ def test_a_lane_whose_group_is_gone_is_cleared_as_well(registry, client, spec):
     client.script_flush()
     clear(registry, spec, TTL_S)
     assert record(client, "1")["state"] == "failed"
+
+
+def test_a_download_stays_while_another_version_uses_it_and_a_failure_is_logged(registry, spec, caplog):
+    class Broken(ModelStore):
+        def remove_download(self, url: str) -> None:
+            raise PermissionError(url)
+
+    registry.unregister(spec)
+    other = replace(spec, version="2.0")
+    registry.register(other)
+    remove_download(Broken(None, []), registry, spec)
+    assert not caplog.messages
+    registry.unregister(other)
+    remove_download(Broken(None, []), registry, spec)
+    assert f"{spec.archive} cannot be removed" in caplog.text
