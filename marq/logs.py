@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from marq.console import ConsoleHandler
+
 FORMAT_VARIABLE = "MARQ_LOG_FORMAT"
 SERVER_LOG, MODEL_LOG, ACCESS_LOG = "ts_log.log", "model_log.log", "access_log.log"
 LARGEST_BYTES = 100 * 1024 * 1024
@@ -142,15 +144,19 @@ def configure(process: str, directory: Path | None) -> None:
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
 
 
-def model_logger(path: Path) -> logging.Logger:
-    """The logger of replicas' output: their stdout at INFO, their stderr at WARNING."""
+def model_logger(path: Path, on_console: bool = False) -> logging.Logger:
+    """The logger of replicas' output: their stdout at INFO, their stderr at WARNING.
+
+    It writes to the file, and to stdout as well if `on_console`.
+    """
     logger = logging.getLogger("MODEL_LOG")
     logger.propagate = False
     logger.setLevel(logging.INFO)
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
-    handler = SharedFile(path)
-    handler.setFormatter(formatter("model"))
-    logger.addHandler(handler)
+    handlers = [SharedFile(path), *([ConsoleHandler()] if on_console else [])]
+    for handler in handlers:
+        handler.setFormatter(formatter("model"))
+        logger.addHandler(handler)
     return logger

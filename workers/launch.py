@@ -37,6 +37,7 @@ class PoolSpec:
     python: str = sys.executable  # the interpreter of replicas
     dependency_dir: str = ""  # on their sys.path behind the model directory
     hidden_variables: str = ""  # a regular expression of environment variables that replicas do not get
+    log_on_console: bool = False  # as well as in `log_file`
     metrics_mode: str = "log"
     metrics_config: str = ""  # the file; empty: marq's own
     metrics_auto_detect: bool = False  # whether metrics that the file does not list are kept, too

@@ -17,6 +17,7 @@ from gateway.asgi import ASGIApp, Message, Receive, Scope, Send
 from gateway.http.fast_path import Exchange
 from gateway.http.protocols import InferenceProtocol
 from marq import logs
+from marq.console import Console
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +28,10 @@ Entry = tuple[float, str, int, float]  # unix s, what `describe` made, status, s
 class AccessLog:
     """One process's part of the file; every gateway of the host writes to the same one."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_console: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._file = path, _open(path)
+        self._console = Console() if on_console else None
         self._entries: list[Entry] = []
         self._as_json = os.environ.get(logs.FORMAT_VARIABLE) == "json"
 
@@ -56,10 +58,13 @@ class AccessLog:
     def flush(self) -> None:
         """One write. A file that cannot be written is told in the log; its lines are lost."""
         entries, self._entries = self._entries, []
+        lines = (_as_json if self._as_json else _as_text)(entries)
+        if self._console and lines:
+            self._console.write(lines)
         try:
             self._keep_current()
-            if entries:
-                self._file.write((_as_json if self._as_json else _as_text)(entries))
+            if lines:
+                self._file.write(lines)
                 self._file.flush()
         except OSError as error:
             log.warning("%d lines of %s could not be written: %s", len(entries), self._path, error)

@@ -34,7 +34,7 @@ class Front:
 
     def __init__(self, settings: Settings, predictor: Predictor, meter: RequestMeter) -> None:
         self._settings = settings
-        self._access_log = AccessLog(settings.log_dir / logs.ACCESS_LOG) if settings.access_log else None
+        self._access_log = _access_log(settings)
         self.protocol: Callable[..., asyncio.Protocol] = partial(
             InferenceProtocol, predictor=predictor, meter=meter
         )
@@ -67,3 +67,9 @@ class Front:
 
 def _items(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _access_log(settings: Settings) -> AccessLog | None:
+    if not settings.access_log:
+        return None
+    return AccessLog(settings.log_dir / logs.ACCESS_LOG, settings.access_log_on_console)

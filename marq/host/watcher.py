@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -153,9 +154,15 @@ class Watcher:
 
     def _on_signal(self, *_: Any) -> None:
         if not self._stopping:
-            sys.stdout.write("Stopping: requests in flight are finished, queued ones are kept.\n")
-            sys.stdout.flush()
+            _say(b"Stopping: requests in flight are finished, queued ones are kept.\n")
         self._stopping = True
+
+
+def _say(line: bytes) -> None:
+    """Writes a line to stdout, unless that is a pipe that is full or closed: the stop does not wait for it."""
+    with contextlib.suppress(OSError):
+        if select.select([], [sys.stdout.fileno()], [], 0)[1]:
+            os.write(sys.stdout.fileno(), line)
 
 
 def main() -> None:

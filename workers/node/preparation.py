@@ -113,7 +113,8 @@ class Preparations:
         self._config, self._on_done = config, on_done
         self._threads = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="prepare")
         self._dependencies = Dependencies(
-            config.dependencies_dir, logs.model_logger(config.log_dir / logs.MODEL_LOG)
+            config.dependencies_dir,
+            logs.model_logger(config.log_dir / logs.MODEL_LOG, config.model_log_on_console),
         )
 
     def begin(self, spec: ModelSpec, label: str) -> Preparation:

@@ -147,6 +147,7 @@ class Node:
             redis_url=config.redis_url,
             run_dir=str(config.state_dir / "run"),
             log_file=str(config.log_dir / logs.MODEL_LOG),
+            log_on_console=config.model_log_on_console,
             gpus=self._gpus,
             first_device=first,
             threads=devices.threads_per_replica(replicas),

@@ -45,7 +45,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._spec = PoolSpec.from_environment()
         self._registry = Registry(clients.client(self._spec.redis_url))
         self._recovery = Recovery(self._spec, self._registry)
-        self._model_log = logs.model_logger(Path(self._spec.log_file))
+        self._model_log = logs.model_logger(Path(self._spec.log_file), self._spec.log_on_console)
         self._metrics = HandlerMetrics(self._spec)
         self._replicas: list[ReplicaProcess] = []
         self._generation = self._spec.model.generation

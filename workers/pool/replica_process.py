@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any
 
 import psutil
@@ -24,6 +25,7 @@ from workers.pool.shutdown import ShutdownDeadline
 log = logging.getLogger(__name__)
 
 TAIL_LINES = 20
+LONGEST_LINE = 65_536  # characters: a longer one is logged in pieces
 ASYNC_GRACE_S = 5.0  # a replica of coroutines ends those that take too long itself, unless its loop is stuck
 LASTING_S = 10.0  # a replica that has been ready for so long shows that its model works
 LAST_WORDS_S = 0.3  # what a replica printed before its end is waited for; its children may keep the pipe
@@ -213,7 +215,7 @@ class ReplicaProcess:
         return {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(self.spec.pool.threads)}
 
     def _read_output(self, output: IO[str], level: int, model_log: logging.Logger) -> None:
-        for line in output:
+        for line in iter(partial(output.readline, LONGEST_LINE), ""):
             if not line.startswith(METRIC_LINE) or not self._accept_metric(line.rstrip()):
                 self.tail.append(line.rstrip())
                 model_log.log(

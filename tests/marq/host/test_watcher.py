@@ -200,7 +200,7 @@ def test_a_program_that_runs_already_is_taken_over(program):
     process.returncode = 0  # it was waited for
 
 
-def test_a_watcher_ends_with_a_signal_and_its_programs_with_it(program, tmp_path, capsys):
+def test_a_watcher_ends_with_a_signal_and_its_programs_with_it(program, tmp_path, capfd):
     # Given a program that ends its watcher once it runs, and a server's file
     (tmp_path / "server.json").touch()
     ender = f"import os, signal\nos.kill(os.getppid(), signal.SIGTERM)\n{LAST_WORDS}"
@@ -219,4 +219,4 @@ def test_a_watcher_ends_with_a_signal_and_its_programs_with_it(program, tmp_path
     # Then no program runs any more, and the file is gone
     assert not {"ends", SLEEP} & children(psutil.Process()).keys()
     assert not (tmp_path / "server.json").exists()
-    assert capsys.readouterr().out.startswith("Stopping")
+    assert capfd.readouterr().out.startswith("Stopping")
