@@ -159,7 +159,7 @@ class Watcher:
 
 
 def _say(line: bytes) -> None:
-    """Writes a line to stdout, unless that is a pipe that is full or closed: the stop does not wait for it."""
+    """Writes a line to stdout, unless that is a full or closed pipe: the stop does not wait for it."""
     with contextlib.suppress(OSError):
         if select.select([], [sys.stdout.fileno()], [], 0)[1]:
             os.write(sys.stdout.fileno(), line)
