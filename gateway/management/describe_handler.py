@@ -27,7 +27,7 @@ def ask_handler(registry: Registry, spec: ModelSpec) -> dict[str, Any]:
         )
     client, request_id = registry.redis, str(uuid.uuid4())
     stream, deadline = keys.replies(request_id), time.time() + spec.response_timeout_s
-    entry = {
+    entry: dict[str, str | bytes | int] = {
         "id": request_id, "reply": stream, "headers": json.dumps({"describe": "True"}), "type": FORM,
         "body": b"", "attempts": 1, "deadline": int(deadline * 1000),
     }  # fmt: skip

@@ -49,7 +49,10 @@ class Scrape:
         return families
 
     def _add_stored(self, families: Families, snapshot: Snapshot) -> None:
-        sources = [*self._redis.zrange(keys.METRICS, 0, -1), *map(keys.model_metrics, snapshot.models.specs)]
+        sources: list[str | bytes] = [
+            *self._redis.zrange(keys.METRICS, 0, -1),
+            *map(keys.model_metrics, snapshot.models.specs),
+        ]
         with self._redis.pipeline(transaction=False) as pipe:
             for source in sources:
                 pipe.hgetall(source)

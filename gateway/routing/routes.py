@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
 from urllib.parse import quote
 
 import hiredis
@@ -14,6 +13,7 @@ from gateway.routing.admission import Backlog
 from gateway.routing.queue_watch import Backlogs
 from marq import keys
 from marq.connections import clients
+from marq.connections.commands import AsyncRedisClient
 from marq.errors import ModelNotFound, ModelVersionNotFound, ServiceUnavailable
 from marq.registry.models import HEARTBEAT_S, Models, Registry, Snapshot
 from marq.registry.spec import ModelSpec, cannot_load
@@ -144,7 +144,7 @@ def _find_hopeless(snapshot: Snapshot) -> dict[str, str]:
     return hopeless
 
 
-async def _newest_change(client: Any) -> bytes | str:
+async def _newest_change(client: AsyncRedisClient) -> bytes | str:
     newest = await client.xrevrange(keys.MANAGEMENT, count=1)
     return newest[0][0] if newest else "0"
 

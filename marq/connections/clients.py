@@ -1,34 +1,35 @@
 """redis-py's clients with marq's time-outs."""
 
-from typing import Any
+from typing import cast
 
 import redis
 import redis.asyncio
 
 from marq.connections import primary, sentinels
+from marq.connections.commands import AsyncRedisClient, RedisClient
 from marq.connections.urls import CONNECT_TIMEOUT_S, without_password
 from marq.errors import RedisUnavailable
 
 
-def client(url: str, **options: Any) -> Any:
-    """A redis-py client with marq's time-outs; replies are bytes.
-
-    (Untyped: redis-py's own hints cover both its synchronous and its asynchronous client.)
-    """
+def client(url: str, socket_timeout: float = primary.REPLY_TIMEOUT_S) -> RedisClient:
+    """A redis-py client with marq's time-outs; replies are bytes."""
     options = {
-        "socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": primary.REPLY_TIMEOUT_S, "protocol": 2,
-        **options,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": socket_timeout, "protocol": 2,
     }  # fmt: skip
     if sentinels.is_url(url):
-        return redis.Redis.from_pool(primary.pool(url, **options))
-    return redis.Redis.from_url(url, **options)
+        made = redis.Redis.from_pool(primary.pool(url, **options))
+    else:
+        made = redis.Redis.from_url(url, **options)
+    return cast(RedisClient, made)
 
 
-def asynchronous_client(url: str) -> Any:
+def asynchronous_client(url: str) -> AsyncRedisClient:
     """The same for redis.asyncio."""
     if sentinels.is_url(url):
-        return redis.asyncio.Redis.from_pool(primary.asynchronous_pool(url, protocol=2))
-    return redis.asyncio.Redis.from_url(url, protocol=2)
+        made = redis.asyncio.Redis.from_pool(primary.asynchronous_pool(url, protocol=2))
+    else:
+        made = redis.asyncio.Redis.from_url(url, protocol=2)
+    return cast(AsyncRedisClient, made)
 
 
 def check(url: str) -> None:

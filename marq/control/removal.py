@@ -4,12 +4,12 @@ import contextlib
 import logging
 import re
 from collections.abc import Container
-from typing import Any
 
 import redis
 
 from archive.store.model_store import ModelStore
 from marq import keys
+from marq.connections.commands import RedisClient
 from marq.errors import ServiceUnavailable
 from marq.metrics import measurements
 from marq.queue.giving_up import refusals
@@ -70,8 +70,8 @@ def remove_download(store: ModelStore, registry: Registry, spec: ModelSpec) -> N
         log.warning("%s cannot be removed: %s", spec.archive, error)
 
 
-def _make_pending(client: Any, lane: str, entries: list[bytes]) -> None:
+def _make_pending(client: RedisClient, lane: str, entries: list[bytes]) -> None:
     """Takes entries from whoever holds them: only the holder of an entry can finish its job."""
     with contextlib.suppress(redis.ResponseError):  # the group exists
-        client.xgroup_create(lane, keys.GROUP, id="0")
+        client.xgroup_create(lane, keys.GROUP, "0")
     client.xclaim(lane, keys.GROUP, REMOVAL, 0, entries, force=True, justid=True)

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from marq import logs
 from marq.connections import clients, urls
+from marq.connections.commands import RedisClient
 from marq.errors import MarqError
 from marq.host import certificates
 from marq.host import server_file as locate
@@ -119,7 +120,7 @@ class Supervisor:
         clients.check(self._settings.redis_url)
         self._announce(f"Redis           {urls.without_password(self._settings.redis_url)}")
 
-    def _create_tokens(self, client: Any) -> None:
+    def _create_tokens(self, client: RedisClient) -> None:
         """Tokens are new at each start; the server file lets this user's commands find theirs."""
         from marq.registry import tokens
 

@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from marq import keys
+from marq.connections.commands import RedisClient
 from marq.connections.urls import Command
 from marq.metrics.catalog import Metric
 
@@ -128,7 +129,7 @@ class Measurements:
             commands += [("HSET", own, *gauges), *_listed(own, GAUGES_TTL_S)]
         return commands
 
-    def flush(self, client: Any) -> None:
+    def flush(self, client: RedisClient) -> None:
         """Stores through a redis-py client. Raises redis.RedisError; then nothing is lost."""
         taken = self.take()
         try:
@@ -156,7 +157,7 @@ class Timer:
         return True
 
 
-def forget(client: Any, model: str, version: str, last: bool) -> None:
+def forget(client: RedisClient, model: str, version: str, last: bool) -> None:
     """Deletes the measurements of a model version; of the whole model with its `last` version."""
     target = keys.model_metrics(model)
     if last:

@@ -4,9 +4,9 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from marq import keys
+from marq.connections.commands import RedisClient
 from marq.errors import Conflict, MalformedEntry, ResourceNotFound, ServiceError
 from marq.queue import scripts
 from marq.queue.entries import decode
@@ -89,7 +89,7 @@ class DeadLetters:
     Bodies stay in Redis unless they are asked for.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: RedisClient) -> None:
         self._redis, self._registry = client, Registry(client)
         self._letters = client.register_script(scripts.LETTERS.text)
         self._replay = client.register_script(scripts.REPLAY.text)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from marq import keys
+from marq.connections.commands import RedisClient
 from marq.connections.scripts import Script
 from marq.queue import scripts
 from marq.registry.spec import ModelSpec
@@ -46,7 +47,7 @@ class Total:
     ever: int | None  # added since the stream began; None where Redis (before 7) does not count them
 
 
-def read(client: Any, specs: Iterable[ModelSpec]) -> dict[str, Depth]:
+def read(client: RedisClient, specs: Iterable[ModelSpec]) -> dict[str, Depth]:
     """The depths of these versions by the version's key, in one pipeline.
 
     A version whose lanes cannot be read counts as empty. Raises redis.RedisError if Redis does not answer.
@@ -56,7 +57,7 @@ def read(client: Any, specs: Iterable[ModelSpec]) -> dict[str, Depth]:
     return {spec.key: _depth(reply) for spec, reply in zip(asked, replies, strict=True)}
 
 
-def totals(client: Any, streams: Sequence[str]) -> list[Total]:
+def totals(client: RedisClient, streams: Sequence[str]) -> list[Total]:
     """The totals of these streams, in one pipeline; of one that cannot be read, zeros.
 
     Raises redis.RedisError if Redis does not answer.
@@ -68,7 +69,7 @@ def totals(client: Any, streams: Sequence[str]) -> list[Total]:
     ]
 
 
-def _run(client: Any, script: Script, calls: Sequence[Sequence[str]], *args: str) -> list[Any]:
+def _run(client: RedisClient, script: Script, calls: Sequence[Sequence[str]], *args: str) -> list[Any]:
     """Runs the script once for each list of keys. An error of one call stands in place of its reply."""
     call = client.register_script(script.text)
     with client.pipeline(transaction=False) as pipe:

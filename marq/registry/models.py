@@ -10,6 +10,7 @@ from typing import Any
 import redis
 
 from marq import keys
+from marq.connections.commands import RedisClient, RedisTransaction
 from marq.errors import Conflict, InvalidModelVersion, ModelNotFound, ModelVersionNotFound
 from marq.registry.spec import ModelSpec
 
@@ -77,19 +78,22 @@ class Snapshot:
 class Registry:
     """Reads and changes the registry; every change is announced on the management stream."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: RedisClient) -> None:
         self.redis = client
 
     def models(self) -> Models:
         with self.redis.pipeline(transaction=True) as pipe:
-            pipe.hgetall(keys.REGISTRY).hgetall(keys.DEFAULT_VERSIONS)
+            pipe.hgetall(keys.REGISTRY)
+            pipe.hgetall(keys.DEFAULT_VERSIONS)
             stored, defaults = pipe.execute()
         return _models(stored, defaults)
 
     def snapshot(self) -> Snapshot:
         """The registry with all live reports, in one round trip however many models there are."""
         with self.redis.pipeline(transaction=True) as pipe:
-            pipe.hgetall(keys.REGISTRY).hgetall(keys.DEFAULT_VERSIONS).time()
+            pipe.hgetall(keys.REGISTRY)
+            pipe.hgetall(keys.DEFAULT_VERSIONS)
+            pipe.time()
             pipe.eval(REPORTS, 1, keys.REGISTRY, keys.pools("%s", "%s"))
             stored, defaults, (seconds, microseconds), found = pipe.execute()
         alive = seconds + microseconds / 1e6 - HEARTBEAT_LIMIT_S
@@ -147,7 +151,7 @@ class Registry:
         return self._change("reload", spec, lambda stored: replace(stored, generation=stored.generation + 1))
 
     def _change(self, action: str, spec: ModelSpec, change: Callable[[ModelSpec], ModelSpec]) -> ModelSpec:
-        def transaction(pipe: Any) -> ModelSpec:
+        def transaction(pipe: RedisTransaction) -> ModelSpec:
             if (stored := pipe.hget(keys.REGISTRY, spec.key)) is None:
                 raise ModelVersionNotFound(
                     f"Model version: {spec.version} does not exist for model: {spec.name}"
@@ -157,7 +161,7 @@ class Registry:
             pipe.hset(keys.REGISTRY, spec.key, changed.to_json())
             return changed
 
-        changed: ModelSpec = self.redis.transaction(transaction, keys.REGISTRY, value_from_callable=True)
+        changed = self.redis.transaction(transaction, keys.REGISTRY, value_from_callable=True)
         self.announce(action, changed)
         return changed
 
@@ -188,7 +192,7 @@ class Registry:
         """The group starts at the beginning, so that what was queued before it is served too."""
         for lane in keys.lanes(spec.name, spec.version):
             try:
-                self.redis.xgroup_create(lane, keys.GROUP, id="0", mkstream=True)
+                self.redis.xgroup_create(lane, keys.GROUP, "0", mkstream=True)
             except redis.ResponseError as error:
                 if "BUSYGROUP" not in str(error):
                     raise

@@ -6,9 +6,9 @@ import secrets
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from marq import keys
+from marq.connections.commands import HashWriter, RedisClient, RedisTransaction
 from marq.registry import tokens
 
 INFERENCE, MANAGEMENT, API = "inference", "management", "API"
@@ -17,14 +17,14 @@ NEVER = "0"
 KEY_FILE = "key_file.json"
 
 
-def create(client: Any, expiration_min: float) -> None:
+def create(client: HashWriter, expiration_min: float) -> None:
     """Makes new tokens for all planes and stores them. 0 minutes: no expiry."""
     tokens = {plane: _new() for plane in (*EXPIRING, API)}
     expires = {f"{plane}:expires": _expiry(expiration_min) for plane in EXPIRING}
     client.hset(keys.TOKENS, mapping=tokens | expires)
 
 
-def renew(client: Any, plane: str, expiration_min: float) -> None:
+def renew(client: RedisClient, plane: str, expiration_min: float) -> None:
     """Makes a new token for one of the planes that expire, and wakes all gateways."""
     client.hset(keys.TOKENS, mapping={plane: _new(), f"{plane}:expires": _expiry(expiration_min)})
     client.xadd(keys.MANAGEMENT, {"action": "renew-token", "plane": plane}, maxlen=1000, approximate=True)
@@ -43,7 +43,7 @@ def _expiry(expiration_min: float) -> str:
     return str(int((time.time() + expiration_min * 60) * 1000)) if expiration_min else NEVER
 
 
-def write_key_file(directory: Path, client: Any) -> None:
+def write_key_file(directory: Path, client: RedisClient) -> None:
     """Writes the tokens as TorchServe's scripts expect them, readable by the user alone, in one step."""
     stored = {name.decode(): value.decode() for name, value in client.hgetall(keys.TOKENS).items()}
     content: dict[str, dict[str, str]] = {plane: {"key": stored[plane]} for plane in (*EXPIRING, API)}
@@ -59,20 +59,20 @@ def write_key_file(directory: Path, client: Any) -> None:
     path.replace(directory / KEY_FILE)
 
 
-def ensure_tokens(client: Any, expiration_min: float) -> None:
+def ensure_tokens(client: RedisClient, expiration_min: float) -> None:
     """Creates the tokens unless there are some, and renews those that have expired."""
 
-    def create_first(pipe: Any) -> None:
+    def create_first(pipe: RedisTransaction) -> None:
         stored = pipe.exists(keys.TOKENS)
         pipe.multi()
         if not stored:
             tokens.create(pipe, expiration_min)
 
-    client.transaction(create_first, keys.TOKENS)
+    client.transaction(create_first, keys.TOKENS, value_from_callable=True)
     for plane in tokens.EXPIRING:
         if _has_expired(client.hget(keys.TOKENS, f"{plane}:expires")):
             tokens.renew(client, plane, expiration_min)
 
 
-def _has_expired(expires_ms: bytes) -> bool:
-    return 0 < int(expires_ms) < time.time() * 1000
+def _has_expired(expires_ms: bytes | None) -> bool:
+    return expires_ms is not None and 0 < int(expires_ms) < time.time() * 1000

@@ -6,9 +6,9 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import ts
+from marq.connections.commands import RedisClient
 from marq.metrics import catalog
 from marq.metrics import config as metrics_config
 from marq.metrics.measurements import FLUSH_EVERY_S, HOST, Measurements, Timer
@@ -37,7 +37,7 @@ class SystemMetrics:
         self._flush_timer = Timer(FLUSH_EVERY_S)
         self._running: subprocess.Popen[str] | None = None
 
-    def collect_if_due(self, client: Any) -> None:
+    def collect_if_due(self, client: RedisClient) -> None:
         """Collects when it is time to, and stores through a redis-py client. Raises redis.RedisError."""
         if not self._is_off and self._collect_timer.is_due():
             self._collect()

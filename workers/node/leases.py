@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any
 
 from marq import keys
+from marq.connections.commands import RedisClient
 from marq.registry.liveness import Patience
 from marq.registry.models import HEARTBEAT_LIMIT_S
 from marq.registry.spec import ModelSpec
@@ -18,7 +18,7 @@ class Leases:
     While Redis is away all leases run out: afterwards each node first takes what it had before.
     """
 
-    def __init__(self, client: Any, node: str) -> None:
+    def __init__(self, client: RedisClient, node: str) -> None:
         self._redis, self._node = client, node
         self._patience, self._may_judge = Patience(), True
         self._held: dict[str, set[int]] = {}  # by model version

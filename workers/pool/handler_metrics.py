@@ -3,8 +3,9 @@
 import logging
 import math
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from marq.connections.commands import RedisClient
 from marq.metrics import catalog, torchserve_logs
 from marq.metrics import config as metrics_config
 from marq.metrics.catalog import COUNTER, GAUGE, KINDS, RESERVED, Metric
@@ -98,12 +99,12 @@ class HandlerMetrics:
         worker = f"W-{slot}-{self._model.name}_{self._model.version}"
         self._server.add("WorkerLoadTime", round(1000 * seconds), worker, "Host")
 
-    def flush_if_due(self, client: Any) -> None:
+    def flush_if_due(self, client: RedisClient) -> None:
         """Stores what is new, about once a second. Raises redis.RedisError."""
         if self._timer.is_due():
             self.flush(client)
 
-    def flush(self, client: Any) -> None:
+    def flush(self, client: RedisClient) -> None:
         """Stores and writes what is new. Raises redis.RedisError."""
         self._server.write()
         self._measurements.flush(client)
