@@ -70,7 +70,7 @@ class Context:
         return self._request_processor[idx].get_request_property(key)
 
     def get_all_request_header(self, idx):
-        """The live mapping of headers: reading it is free, changing it changes the request."""
+        """The dict of all headers; changing it changes the request."""
         return self._request_processor[idx].get_request_properties()
 
     def get_sequence_id(self, idx):
@@ -108,7 +108,7 @@ class Context:
 class RequestProcessor:
     """One request of a batch: its headers, and the status and headers of its answer.
 
-    `request_header` may be any mapping; it is kept as given and only looked into when asked.
+    `request_header` is a dict, or a function that makes it when the handler first asks.
     """
 
     __slots__ = ("_code", "_phrase", "_request_header", "_response_header")
@@ -120,9 +120,17 @@ class RequestProcessor:
         self._response_header = None
 
     def get_request_property(self, key):
-        return self._request_header.get(key)
+        """A header by its name, in any case; an exact match comes first. None if there is none."""
+        headers = self.get_request_properties()
+        if key in headers or not isinstance(key, str):
+            return headers.get(key)
+        wanted = key.lower()
+        return next((value for name, value in headers.items() if name.lower() == wanted), None)
 
     def get_request_properties(self):
+        """The dict of all headers, with the names and values that the client sent."""
+        if callable(self._request_header):
+            self._request_header = self._request_header()
         return self._request_header
 
     def report_status(self, code, reason_phrase=None):

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from marq import forms
@@ -13,46 +14,11 @@ log = logging.getLogger(__name__)
 Row = dict[str, Any]
 
 
-class RequestHeaders(Mapping[str, Any]):
-    """A request's headers for the handler: names in any case, and `{parameter: {"content-type": ...}}`.
-
-    The JSON is parsed when a handler first asks, because most never do.
-    """
-
-    __slots__ = ("_names", "_parameters", "_request", "_values")
-
-    def __init__(self, request: Request, parameters: dict[str, str]) -> None:
-        self._request, self._parameters = request, parameters
-        self._values: dict[str, Any] | None = None
-        self._names: dict[str, str] = {}
-
-    def __getitem__(self, name: str) -> Any:
-        values = self._load()
-        return values[name] if name in values else values[self._names[name.lower()]]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._load())
-
-    def __len__(self) -> int:
-        return len(self._load())
-
-    def _load(self) -> dict[str, Any]:
-        if self._values is None:
-            values: dict[str, Any] = {name: {"content-type": kind} for name, kind in self._parameters.items()}
-            values |= _parse_headers(self._request)
-            if self._request.path is not None:
-                values.setdefault("url_path", self._request.path.decode())
-                values.setdefault("explain", "False")
-            self._values = values
-            self._names = {name.lower(): name for name in values}
-        return self._values
-
-    def __repr__(self) -> str:
-        return repr(self._load())
+Headers = dict[str, Any]
 
 
-def build(request: Request, decode_input: bool = True) -> tuple[Row, RequestHeaders]:
-    """The row of one request, with its headers.
+def build(request: Request, decode_input: bool = True) -> tuple[Row, Callable[[], Headers]]:
+    """The row of one request, and a function that makes its headers; most handlers never ask for them.
 
     A row is `{"body": value}`, or one key for each field of a form. Values are parsed JSON for
     `application/json`, `str` for `text/...` and `bytearray` otherwise, or where decoding fails. The request's
@@ -62,7 +28,17 @@ def build(request: Request, decode_input: bool = True) -> tuple[Row, RequestHead
     if request.params:
         added = {name: bytearray(value) for name, value in forms.fields(request.params)}
         row, kinds = added | row, dict.fromkeys(added, "") | kinds
-    return row, RequestHeaders(request, kinds)
+    return row, partial(_headers, request, kinds)
+
+
+def _headers(request: Request, kinds: dict[str, str]) -> Headers:
+    """The headers as the client sent them, and `{"content-type": ...}` for each key of the row."""
+    headers: Headers = {name: {"content-type": kind} for name, kind in kinds.items()}
+    headers |= _parse_headers(request)
+    if request.path is not None:
+        headers.setdefault("url_path", request.path.decode())
+        headers.setdefault("explain", "False")
+    return headers
 
 
 def _row(request: Request, decode_input: bool) -> tuple[Row, dict[str, str]]:

@@ -186,7 +186,7 @@ def test_a_broken_multipart_body_is_told(caplog):
 def test_whatever_comes_gives_a_row(body, kind):
     made, headers = rows.build(request(body, kind))
     assert isinstance(made, dict)
-    assert set(made) <= set(headers)
+    assert set(made) <= set(headers())
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.text("x\r\n-b", max_size=8)), max_size=4))
@@ -212,28 +212,21 @@ def test_parameters_are_keys_of_the_row_and_the_body_wins(body, kind, made):
     row, headers = rows.build(asked)
     assert row == made
     assert type(row["size"]) is type(row["mode"]) is bytearray
-    assert headers["mode"] == {"content-type": ""}
+    assert headers()["mode"] == {"content-type": ""}
 
 
 # headers
 
 
-def headers(*arguments, **options) -> rows.RequestHeaders:
-    return rows.build(request(*arguments, **options))[1]
+def headers(*arguments, **options) -> rows.Headers:
+    return rows.build(request(*arguments, **options))[1]()
 
 
-def test_header_names_are_found_in_any_case():
-    seen = headers(b"", headers={"content-type": "text/plain", "X-Mixed": "1"})
-    assert seen["Content-Type"] == seen.get("CONTENT-TYPE") == "text/plain"
-    assert seen.get("x-mixed") == seen["X-Mixed"] == "1"
-    assert "X-MIXED" in seen
-    assert seen.get("other") is None
-    assert "other" not in seen
-
-
-def test_an_exact_name_wins_over_one_in_another_case():
-    seen = headers(b"", headers={"a": "lower", "A": "upper"})
-    assert (seen["a"], seen["A"]) == ("lower", "upper")
+def test_headers_are_a_dict_with_the_names_that_the_client_sent():
+    seen = headers(b"", headers={"Content-Type": "text/plain", "X-Mixed": "1"})
+    assert type(seen) is dict
+    assert json.loads(json.dumps(seen)) == seen | {"X-Mixed": "1", "Content-Type": "text/plain"}
+    assert "x-mixed" not in seen
 
 
 def test_each_parameter_has_its_content_type():
@@ -255,15 +248,13 @@ def test_the_path_is_told_where_the_client_had_one():
 
 def test_all_headers_can_be_listed():
     seen = headers(b"", headers={"a": "1"})
-    assert len(seen) == 2
     assert list(seen) == ["body", "a"]
-    assert repr(seen) == "{'body': {'content-type': ''}, 'a': '1'}"
 
 
 @pytest.mark.parametrize("stored", [b"{", b"[1]", b'"x"', b"\xff", b"[" * 100_000])
 def test_headers_that_are_no_json_object_are_left_out_and_told(stored, caplog):
     broken = request(b"")
     broken.headers = stored
-    seen = rows.build(broken)[1]
+    seen = rows.build(broken)[1]()
     assert list(seen) == ["body"]
     assert "request 7: its headers are not a JSON object" in caplog.text
