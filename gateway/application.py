@@ -14,6 +14,7 @@ from gateway.asgi import NO_CACHE, ASGIApp, Receive, Scope, Send
 from gateway.auth import Tokens
 from gateway.inference import jobs, kserve, urls
 from gateway.inference.answer import Inference
+from gateway.inference.predictor import Predictor
 from gateway.management import dead_letters, models, token_renewal
 from gateway.routing.routes import Routes
 from marq import __version__
@@ -64,11 +65,11 @@ class Applications:
     """Makes the applications; they share what a gateway process has once."""
 
     def __init__(
-        self, settings: Settings, routes: Routes, tokens: Tokens,
-        inference: Inference, waiting: Jobs,
-    ) -> None:  # fmt: skip
+        self, settings: Settings, routes: Routes, tokens: Tokens, predictor: Predictor, waiting: Jobs
+    ) -> None:
         self._settings, self._routes, self._tokens = settings, routes, tokens
-        self._inference, self._jobs = inference, waiting
+        self._predictor, self._jobs = predictor, waiting
+        self._inference = Inference(predictor, routes)
 
     def inference(self) -> ASGIApp:
         """The application of the inference address."""
@@ -92,7 +93,7 @@ class Applications:
         app.runs_models = True
         app.include_router(openapi.inference_router(self._routes))
         app.include_router(kserve.router(self._routes))
-        app.include_router(jobs.router(self._routes, self._jobs, self._settings.max_request_size))
+        app.include_router(jobs.router(self._predictor, self._jobs))
         app.include_router(_health(self._routes))
 
 

@@ -52,6 +52,14 @@ class Tokens:
         if plane == API or not _is(match[1], self._local):
             raise InvalidToken(FAILED)
 
+    def are_valid(self, plane: str, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether `check` raises nothing."""
+        try:
+            self.check(plane, headers)
+        except InvalidToken:
+            return False
+        return True
+
     def _has_expired(self, plane: str) -> bool:
         expires_ms = self._expires_ms[plane]
         return bool(expires_ms) and time.time() * 1000 > expires_ms

@@ -18,7 +18,6 @@ from gateway.auth import TokenFollower, Tokens
 from gateway.http.middleware import Front
 from gateway.http.protocols import ManagementProtocol
 from gateway.http.slow_clients import SlowClients
-from gateway.inference.answer import Inference
 from gateway.inference.predictor import Predictor
 from gateway.metrics.counting import Metered, RequestMeter
 from gateway.metrics.endpoint import MetricsEndpoint, WithMetrics
@@ -88,8 +87,9 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     await routes.refresh()
     follow_tokens = TokenFollower(tokens, broker, config.redis_url, writes_file=number == 0)
     await follow_tokens()
-    jobs, predictor = Jobs(broker), Predictor(routes, broker, tokens, config.max_request_size)
-    made = application.Applications(config, routes, tokens, Inference(predictor, routes), jobs)
+    jobs = Jobs(broker)
+    predictor = Predictor(routes, broker, jobs, tokens, config.max_request_size)
+    made = application.Applications(config, routes, tokens, predictor, jobs)
     meter, endpoint = RequestMeter(), MetricsEndpoint(config.redis_url)
     front, measuring = Front(config, predictor, meter), Measuring(config, meter, routes, broker)
 

@@ -19,7 +19,7 @@ from gateway.inference.predictor import CLIENT_GONE, Predictor
 from gateway.metrics.counting import RequestMeter
 from gateway.routing.routes import Route
 from marq.errors import ServiceError, StreamBroken
-from marq.queue.entries import EntryFields, Reply
+from marq.queue.entries import EntryFields, EntryHead, Reply
 from marq.queue.ids import new_id
 from marq.queue.reply_stream import MOST_UNREAD
 
@@ -103,8 +103,8 @@ class PredictionProtocol(HttpToolsProtocol):
         super().__init__(*args, **options)
         self.predictor, self.meter = predictor, meter
         self._exchange: Exchange | None = None
-        self._usual: Headers | None = None  # the last headers that were, and what became of them
-        self._encoded: tuple[bytes, bytes] = b"", b""
+        self._usual: Headers | None = None  # the last headers that were usual
+        self._usual_head = EntryHead()  # for their entries
 
     # parser callbacks
 
@@ -115,7 +115,7 @@ class PredictionProtocol(HttpToolsProtocol):
         self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
-        method, route = self.parser.get_method(), self.predictor.hot_route(self.url)
+        method, route = self.parser.get_method(), self.predictor.hot_route(self.url, self.headers)
         if route is None or method in APART or self._is_unusual():
             self._begin_asgi()
             super().on_headers_complete()
@@ -129,9 +129,7 @@ class PredictionProtocol(HttpToolsProtocol):
             return
         exchange.more_body = False
         try:
-            self.predictor.authorize(self.headers)
-            kind, headers = self._encoded
-            fields = EntryFields(exchange.body, kind, headers, b"")
+            fields = EntryFields(exchange.body, self._usual_head)
             self.predictor.begin(exchange.route, exchange.request_id, fields, exchange)
         except ServiceError as error:
             exchange.set_exception(error)
@@ -149,7 +147,7 @@ class PredictionProtocol(HttpToolsProtocol):
             if name in UNUSUAL or (name == b"content-length" and int(value) > HIGH_WATER_LIMIT):
                 return False
         self._usual = self.headers
-        self._encoded = content_type(self.headers), encode_headers(self.headers)
+        self._usual_head = EntryHead(content_type(self.headers), encode_headers(self.headers), path=b"")
         return True
 
     def _begin_asgi(self) -> None:

@@ -57,11 +57,12 @@ class Inference:
     async def _read(self, scope: Scope, receive: Receive, target: Target) -> tuple[Route, bytes]:
         """Refuses before the body is read, where the URL says enough."""
         headers = scope["headers"]
-        self._predictor.authorize(headers)
         if model := target.model or self._named(scope["query_string"]):
-            self._predictor.find(model, target.version)
+            self._predictor.find(headers, model, target.version).check()
+        else:
+            self._predictor.authorize(headers)
         body = await read_body(scope, receive, self._predictor.max_request_size)
-        return self._predictor.find(model or _named_in_form(headers, body), target.version), body
+        return self._predictor.find(headers, model or _named_in_form(headers, body), target.version), body
 
     def _named(self, query: bytes) -> str:
         """The model of `/invocations`: the query's, or the only one that the server was started with."""

@@ -22,9 +22,9 @@ def timeout_s(headers: Headers, limit_ms: int = 0) -> float | None:
     return min(limits, default=None)
 
 
-def deadline_ms(timeout_s: float | None) -> int:
-    """The moment of a time-out that begins now, in unix ms; 0 without a time-out."""
-    return int(1000 * (time.time() + timeout_s)) if timeout_s else 0
+def deadline(timeout_s: float | None) -> bytes:
+    """The moment of a time-out that begins now, in unix ms; empty without a time-out."""
+    return b"%d" % (1000 * (time.time() + timeout_s)) if timeout_s else b""
 
 
 def _seconds(value: bytes) -> float:

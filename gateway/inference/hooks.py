@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from http import HTTPStatus
 from typing import Protocol
 
 from gateway.auth import Tokens
@@ -12,6 +13,7 @@ from gateway.routing.routes import Route, Routes
 from marq.errors import ServiceError
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, Reply
+from marq.queue.jobs import Jobs
 from marq.queue.pending import Waiting
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,8 @@ class Hook(Protocol):
     def after(self, route: Route, fields: EntryFields, status: int, seconds: float) -> None:
         """Called once for each prediction whose `before` has returned.
 
-        `status` is the final one, 499 for a client that went away. Exceptions are logged only.
+        `status` is the final one, 499 for a client that went away, 202 for a job that was queued. Exceptions
+        are logged only.
         """
 
 
@@ -34,9 +37,10 @@ class ObservedPredictor(Predictor):
     """A Predictor with hooks. The first hook sees a prediction first, and its end last."""
 
     def __init__(
-        self, routes: Routes, broker: Broker, tokens: Tokens, max_request_size: int, hooks: Sequence[Hook]
-    ) -> None:
-        super().__init__(routes, broker, tokens, max_request_size)
+        self, routes: Routes, broker: Broker, jobs: Jobs, tokens: Tokens, max_request_size: int,
+        hooks: Sequence[Hook],
+    ) -> None:  # fmt: skip
+        super().__init__(routes, broker, jobs, tokens, max_request_size)
         self._hooks = hooks
         self._observed: dict[bytes, Observation] = {}  # of the predictions in flight, by request id
 
@@ -49,6 +53,20 @@ class ObservedPredictor(Predictor):
         except Exception as error:
             self._end(request_id, _status(error))
             raise
+
+    async def submit(self, route: Route, fields: EntryFields, key: str = "") -> str:
+        """The end of a job is that it was queued, or refused."""
+        observation, status = Observation(self._hooks, route, fields), CLIENT_GONE
+        observation.before()
+        try:
+            job_id = await super().submit(route, fields, key)
+            status = HTTPStatus.ACCEPTED
+        except Exception as error:
+            status = _status(error)
+            raise
+        finally:
+            observation.after(status)
+        return job_id
 
     def cancel(self, request_id: bytes, status: int = CLIENT_GONE) -> None:
         super().cancel(request_id, status)

@@ -7,13 +7,11 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from gateway.asgi import read_body
 from gateway.inference import deadlines
-from gateway.inference.predictor import entry_fields
-from gateway.routing.routes import Route, Routes
-from marq.errors import Conflict, ServiceUnavailable
+from gateway.inference.predictor import Predictor, entry_fields
+from marq.errors import Conflict
 from marq.queue import job_records
-from marq.queue.ids import new_id
 from marq.queue.job_records import JobRecord
-from marq.queue.jobs import Jobs, KeyedRequest
+from marq.queue.jobs import Jobs
 
 LONGEST_WAIT_S = 60.0
 JobId = Annotated[str, Path(description="As returned by `POST /jobs/{model}`.")]
@@ -30,7 +28,7 @@ Wait = Annotated[
 ]
 
 
-def router(routes: Routes, jobs: Jobs, max_request_size: int) -> APIRouter:
+def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
     """The routes of jobs."""
     api = APIRouter(tags=["jobs"])
 
@@ -40,14 +38,11 @@ def router(routes: Routes, jobs: Jobs, max_request_size: int) -> APIRouter:
         request: Request, model: str, version: str | None = None, key: IdempotencyKey = None
     ) -> Response:
         """Queues a request and answers at once; the body is what `/predictions` would take."""
-        route = routes.find(model, version)
         headers = request.scope["headers"]
-        body = await read_body(request.scope, request.receive, max_request_size)
-        fields = entry_fields(headers, body, "", timeout_s=deadlines.timeout_s(headers)).flat()
-        if key:
-            job_id = await _submit_once(jobs, route, KeyedRequest(model, version, key, fields), len(body))
-        else:
-            job_id = await _submit(jobs, route, fields, len(body))
+        route = predictor.find(headers, model, version)
+        body = await read_body(request.scope, request.receive, predictor.max_request_size)
+        fields = entry_fields(headers, body, "", timeout_s=deadlines.timeout_s(headers))
+        job_id = await predictor.submit(route, fields, key or "")
         return JSONResponse({"job_id": job_id}, 202, {"Location": f"/jobs/{job_id}"})
 
     @api.get("/jobs/{job_id}")
@@ -86,42 +81,6 @@ def router(routes: Routes, jobs: Jobs, max_request_size: int) -> APIRouter:
         return describe(await jobs.get(job_id))
 
     return api
-
-
-def _admit(route: Route, size: int) -> None:
-    """Counts a job. Raises ServiceUnavailable, or one of its kinds, where it cannot be taken."""
-    route.check_job()
-    route.backlog.admit_job(size)
-
-
-async def _submit(jobs: Jobs, route: Route, fields: tuple[bytes, ...], size: int) -> str:
-    _admit(route, size)
-    try:
-        return await jobs.submit(route.spec.name, route.spec.version, new_id(), fields)
-    except ServiceUnavailable:
-        route.backlog.forgo(size)
-        raise
-
-
-async def _submit_once(jobs: Jobs, route: Route, request: KeyedRequest, size: int) -> str:
-    """The id of the job with this key; one that exists is told also where no new one can be taken."""
-    try:
-        return await _queue_once(jobs, route, request, size)
-    except ServiceUnavailable:
-        if (job_id := await jobs.find(request)) is None:
-            raise
-        return job_id
-
-
-async def _queue_once(jobs: Jobs, route: Route, request: KeyedRequest, size: int) -> str:
-    _admit(route, size)
-    is_new = False
-    try:
-        job_id, is_new = await jobs.submit_once(route.spec.version, request)
-    finally:
-        if not is_new:
-            route.backlog.forgo(size)
-    return job_id
 
 
 def describe(record: JobRecord) -> dict[str, Any]:

@@ -8,9 +8,11 @@ from gateway.asgi import Headers, content_type, encode_headers, too_large
 from gateway.auth import Tokens
 from gateway.inference import deadlines
 from gateway.routing.routes import Route, Routes
-from marq.errors import ServiceError
+from marq.errors import ServiceError, ServiceUnavailable
 from marq.queue.broker import Broker
-from marq.queue.entries import EntryFields
+from marq.queue.entries import EntryFields, EntryHead
+from marq.queue.ids import new_id
+from marq.queue.jobs import Jobs, KeyedRequest
 from marq.queue.pending import Waiting
 from marq.registry.tokens import INFERENCE
 
@@ -18,33 +20,35 @@ CLIENT_GONE = 499  # the status of a prediction whose client went away before it
 
 
 class Predictor:
-    """Queues predictions. All gateways of a process share one."""
+    """Queues predictions and jobs. All gateways of a process share one.
+
+    A route is had from `find` or `hot_route` only, so that no way in can forget the token.
+    """
 
     def __init__(
-        self,
-        routes: Routes,
-        broker: Broker,
-        tokens: Tokens,
-        max_request_size: int,
+        self, routes: Routes, broker: Broker, jobs: Jobs, tokens: Tokens, max_request_size: int
     ) -> None:
         self.max_request_size = max_request_size
-        self._routes, self._broker, self._tokens = routes, broker, tokens
+        self._routes, self._broker, self._jobs, self._tokens = routes, broker, jobs, tokens
 
     def authorize(self, headers: Headers) -> None:
         """Raises InvalidToken if the headers lack the token of the inference API, and one is required."""
         if self._tokens.required:
             self._tokens.check(INFERENCE, headers)
 
-    def hot_route(self, url: bytes) -> Route | None:
-        """The route of a URL that needs no further thought, else None."""
+    def hot_route(self, url: bytes, headers: Headers) -> Route | None:
+        """The route of a URL; None where more than a look-up is needed, or the token is not valid."""
         route = self._routes.urls.get(url)
-        return None if route is None or route.client_timeout_ms else route
-
-    def find(self, model: str, version: str | None) -> Route:
-        """The route of a model that can be run. Raises ModelNotFound or another ServiceError."""
-        route = self._routes.find(model, version)
-        route.check()
+        if route is None or route.client_timeout_ms:
+            return None
+        if self._tokens.required and not self._tokens.are_valid(INFERENCE, headers):
+            return None
         return route
+
+    def find(self, headers: Headers, model: str, version: str | None) -> Route:
+        """The route of a model. Raises InvalidToken, ModelNotFound or ModelVersionNotFound."""
+        self.authorize(headers)
+        return self._routes.find(model, version)
 
     def begin(self, route: Route, request_id: bytes, fields: EntryFields, sink: Waiting) -> None:
         """Queues a prediction whose answer goes to the sink.
@@ -57,10 +61,29 @@ class Predictor:
             raise too_large(size, self.max_request_size)
         route.backlog.admit(size)
         try:
-            self._broker.queue(route.lane, request_id, fields.flat(), sink)
+            self._broker.queue(route.lane, request_id, fields, sink)
         except ServiceError:
             route.backlog.forgo(size)
             raise
+
+    async def submit(self, route: Route, fields: EntryFields, key: str = "") -> str:
+        """Queues a job; returns its public id. With an idempotency key, a job is queued once.
+
+        A job with the same key is returned even where no new one can be taken. Raises ServiceError.
+        """
+        size = len(fields.body)
+        if size > self.max_request_size:
+            raise too_large(size, self.max_request_size)
+        if not key:
+            return await self._submit(route, size, fields)
+        version = route.spec.version if route.versioned else None
+        request = KeyedRequest(route.spec.name, version, key, fields)
+        try:
+            return await self._submit_once(route, size, request)
+        except ServiceUnavailable:
+            if (job_id := await self._jobs.find(request)) is None:
+                raise
+            return job_id
 
     def cancel(self, request_id: bytes, status: int = CLIENT_GONE) -> None:  # noqa: ARG002 - for hooks
         """The client takes no answer any more: a queued request leaves its lane, a streamed answer stops.
@@ -69,12 +92,31 @@ class Predictor:
         """
         self._broker.withdraw(request_id)
 
+    async def _submit(self, route: Route, size: int, fields: EntryFields) -> str:
+        route.admit_job(size)
+        try:
+            return await self._jobs.submit(route.spec.name, route.spec.version, new_id(), fields)
+        except ServiceUnavailable:
+            route.backlog.forgo(size)
+            raise
+
+    async def _submit_once(self, route: Route, size: int, request: KeyedRequest) -> str:
+        route.admit_job(size)
+        is_new = False
+        try:
+            job_id, is_new = await self._jobs.submit_once(route.spec.version, request)
+        finally:
+            if not is_new:
+                route.backlog.forgo(size)
+        return job_id
+
 
 def entry_fields(
     headers: Headers, body: bytes, path: str | None, params: bytes = b"", timeout_s: float | None = None
 ) -> EntryFields:
     """The fields of a request that came over HTTP. `timeout_s`: it never starts later than that."""
-    return EntryFields(
-        body, content_type(headers), encode_headers(headers), None if path is None else path.encode(), params,
-        deadlines.deadline_ms(timeout_s),
+    head = EntryHead(
+        type=content_type(headers), headers=encode_headers(headers), params=params,
+        path=None if path is None else path.encode(), deadline=deadlines.deadline(timeout_s),
     )  # fmt: skip
+    return EntryFields(body, head)

@@ -9,7 +9,7 @@ from typing import Any
 from marq import keys
 from marq.errors import ServiceError, ServiceUnavailable
 from marq.forms import FORM
-from marq.queue.entries import decode_replies
+from marq.queue.entries import EntryFields, EntryHead, decode_replies
 from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
 
@@ -27,11 +27,12 @@ def ask_handler(registry: Registry, spec: ModelSpec) -> dict[str, Any]:
         )
     client, request_id = registry.redis, str(uuid.uuid4())
     stream, deadline = keys.replies(request_id), time.time() + spec.response_timeout_s
-    entry: dict[str, str | bytes | int] = {
-        "id": request_id, "reply": stream, "headers": json.dumps({"describe": "True"}), "type": FORM,
-        "body": b"", "attempts": 1, "deadline": int(deadline * 1000),
-    }  # fmt: skip
-    client.xadd(keys.lane(spec.name, spec.version, keys.FRONT), entry)
+    head = EntryHead(
+        type=FORM.encode(), headers=b'{"describe":"True"}', deadline=b"%d" % (1000 * deadline),
+        attempts=b"1", reply=stream.encode(),
+    )  # fmt: skip
+    lane = keys.lane(spec.name, spec.version, keys.FRONT)
+    client.execute_command("XADD", lane, "*", "id", request_id, *EntryFields(b"", head).flat())
     while not (found := client.xread({stream: "0"}, block=1000)) and time.time() < deadline:
         pass
     client.delete(stream)

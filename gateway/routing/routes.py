@@ -42,10 +42,14 @@ class Route:
         subject = f'Model "{spec.name}" Version {spec.version}"' if versioned else f'Model "{spec.name}"'
         self.unavailable = hopeless if spec.min_workers else NO_WORKER.format(subject=subject)
 
-    def check_job(self) -> None:
-        """Raises ServiceUnavailable if the model cannot be loaded; jobs wait for models without replicas."""
+    def admit_job(self, size: int) -> None:
+        """Counts a job. Raises ServiceUnavailable where it cannot be taken.
+
+        A model without replicas takes jobs, which wait for one; a model that cannot be loaded takes none.
+        """
         if self.hopeless:
             raise ServiceUnavailable(self.hopeless)
+        self.backlog.admit_job(size)
 
     def check(self) -> None:
         """Raises ServiceUnavailable if nothing would ever take the request."""

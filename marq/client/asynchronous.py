@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ from marq.connections.clients import client as redis_client
 from marq.errors import MarqError
 from marq.host import server_file
 from marq.queue.broker import Broker
-from marq.queue.entries import EntryFields, Reply
+from marq.queue.entries import EntryFields, EntryHead, Reply
 from marq.queue.ids import new_id
 from marq.queue.job_records import JobRecord
 from marq.queue.jobs import Jobs, KeyedRequest
@@ -55,7 +56,7 @@ class Result:
         return self
 
 
-def encode(data: object, content_type: str | None = None) -> tuple[bytes, ...]:
+def encode(data: object, content_type: str | None = None, deadline: bytes = b"") -> EntryFields:
     """The fields of a request: bytes go as they are, text as UTF-8, everything else as JSON."""
     if isinstance(data, bytes | bytearray | memoryview):
         body, kind = bytes(data), ""
@@ -63,7 +64,13 @@ def encode(data: object, content_type: str | None = None) -> tuple[bytes, ...]:
         body, kind = data.encode(), "text/plain"
     else:
         body, kind = json.dumps(data).encode(), "application/json"
-    return EntryFields(body, (content_type if content_type is not None else kind).encode()).flat()
+    return EntryFields(body, _head((content_type if content_type is not None else kind).encode(), deadline))
+
+
+@lru_cache(maxsize=16)
+def _head(kind: bytes, deadline: bytes) -> EntryHead:
+    """Many rows in a row share one."""
+    return EntryHead(type=kind, deadline=deadline)
 
 
 class AsyncClient:
@@ -124,7 +131,7 @@ class AsyncClient:
         A job that has not started within `start_within` seconds is `expired`.
         Raises IdempotencyConflict where the key was used for something else.
         """
-        fields = (*_deadline(start_within), *encode(data, content_type))
+        fields = encode(data, content_type, _deadline(start_within))
         spec = await self._spec(model, version)
         if key:
             request = KeyedRequest(spec.name, version, key, fields)
@@ -145,7 +152,7 @@ class AsyncClient:
         """Queues one job for each row, pipelined. `start_within`: as for `submit`, for each of them."""
         deadline = _deadline(start_within)
         spec = await self._spec(model, version)
-        encoded = ((new_id(), (*deadline, *encode(row, content_type))) for row in rows)
+        encoded = ((new_id(), encode(row, content_type, deadline)) for row in rows)
         return [AsyncJob(self, i) for i in await self._jobs.submit_many(spec.name, spec.version, encoded)]
 
     async def status(self, job: "str | AsyncJob") -> JobRecord:
@@ -195,13 +202,13 @@ class AsyncJob:
         return await self._client.result(self.id, timeout)
 
 
-def _deadline(start_within: float | None) -> tuple[bytes, ...]:
-    """The field that keeps replicas from running an entry after `start_within` seconds."""
+def _deadline(start_within: float | None) -> bytes:
+    """The value that keeps replicas from running an entry after `start_within` seconds."""
     if start_within is None:
-        return ()
+        return b""
     if not 0 < start_within < LONGEST_START_S:
         raise ValueError(f"start_within must be above 0 and below {LONGEST_START_S} s, not {start_within}")
-    return b"deadline", b"%d" % (1000 * (time.time() + start_within))
+    return b"%d" % (1000 * (time.time() + start_within))
 
 
 def _result(reply: Reply) -> Result:

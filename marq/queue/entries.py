@@ -4,7 +4,8 @@ A request entry is flat fields, so that a producer in any language needs only `X
 required. A reply entry holds the fields of one reply, or of several in a row, each starting with `id`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 from marq import keys
@@ -18,31 +19,57 @@ JSON_HEADERS = b'{"content-type": "application/json"}'  # of replies, as those o
 OWN, REPLIES = keys.PREFIX.encode(), keys.replies("").encode()
 
 
-class EntryFields(NamedTuple):
-    """The fields of a request entry that a gateway or client writes; empty ones are left out.
+@dataclass(frozen=True)
+class EntryHead:
+    """What a request entry says of its body. Requests that say the same may share a head: it is packed once.
 
-    They mean what they mean in a Request. `deadline_ms` 0: none.
+    The fields mean what they mean in a Request; empty ones are left out.
     """
 
-    body: bytes
     type: bytes = b""
     headers: bytes = b""
     path: bytes | None = None
     params: bytes = b""
-    deadline_ms: int = 0
+    deadline: bytes = b""
+    job: bytes = b""
+    attempts: bytes = b""
+    reply: bytes = b""
+
+    @cached_property
+    def flat(self) -> tuple[bytes, ...]:
+        """Names and values in turn, as XADD takes them."""
+        given: list[bytes] = [] if self.path is None else [b"path", self.path]
+        for name in _HEAD_FIELDS:
+            if value := getattr(self, name):
+                given += (name.encode(), value)
+        return tuple(given)
+
+    @cached_property
+    def packed(self) -> bytes:
+        """The same, as parts of a packed Redis command."""
+        return b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in self.flat)
+
+    @cached_property
+    def of_job(self) -> "EntryHead":
+        """The same for a job."""
+        return replace(self, job=b"1")
+
+
+_HEAD_FIELDS = ("type", "headers", "params", "deadline", "job", "attempts", "reply")  # path may be empty
+PLAIN = EntryHead()
+
+
+class EntryFields:
+    """The fields of a request entry, but for its id and the reply stream of a gateway or client."""
+
+    __slots__ = ("body", "head")
+
+    def __init__(self, body: bytes, head: EntryHead = PLAIN) -> None:
+        self.body, self.head = body, head
 
     def flat(self) -> tuple[bytes, ...]:
         """Names and values in turn, as XADD takes them."""
-        fields: tuple[bytes, ...] = (b"type", self.type, b"body", self.body)
-        if self.headers:
-            fields += (b"headers", self.headers)
-        if self.path is not None:
-            fields += (b"path", self.path)
-        if self.params:
-            fields += (b"params", self.params)
-        if self.deadline_ms:
-            fields += (b"deadline", b"%d" % self.deadline_ms)
-        return fields
+        return (*self.head.flat, b"body", self.body)
 
 
 class EntryRef(NamedTuple):
@@ -170,14 +197,18 @@ def decode_replies(fields: list[bytes]) -> list[Reply]:
         if name == b"id":
             reply = Reply(value, 200, b"")
             replies.append(reply)
-        elif name in (b"status", b"more"):
-            if not value.isdigit():
-                raise MalformedEntry(
-                    f"the field `{name.decode()}` must be a whole number, not {value!r:.40}", fields
-                )
-            setattr(reply, name.decode(), int(value))
         elif name == b"body":
             reply.body = value
+        elif name == b"status":
+            reply.status = _number(name, value, fields)
+        elif name == b"more":
+            reply.more = _number(name, value, fields)
         elif name == b"headers":
             reply.headers = value
     return replies
+
+
+def _number(name: bytes, value: bytes, fields: list[bytes]) -> int:
+    if not value.isdigit():
+        raise MalformedEntry(f"the field `{name.decode()}` must be a whole number, not {value!r:.40}", fields)
+    return int(value)

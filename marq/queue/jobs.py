@@ -21,7 +21,7 @@ from marq.errors import (
 )
 from marq.queue import job_records, scripts
 from marq.queue.broker import Broker
-from marq.queue.entries import DEFAULT_TTL_MS
+from marq.queue.entries import DEFAULT_TTL_MS, EntryFields
 from marq.queue.job_events import Finished
 from marq.queue.job_records import JobRecord
 
@@ -39,7 +39,7 @@ class KeyedRequest:
     model: str
     version: str | None  # that was asked for; which one is the default may have changed since the first time
     key: str
-    fields: tuple[bytes, ...]
+    fields: EntryFields
 
     @property
     def id(self) -> bytes:
@@ -52,9 +52,8 @@ class KeyedRequest:
     @property
     def digest(self) -> bytes:
         """Of what the handler gets to see; a new deadline makes no new request."""
-        given = dict(zip(self.fields[::2], self.fields[1::2], strict=True))
-        version = (self.version or "").encode()
-        parts = version, given.get(b"type", b""), given.get(b"path", b""), given[b"body"]
+        head = self.fields.head
+        parts = (self.version or "").encode(), head.type, head.path or b"", self.fields.body
         return hashlib.sha256(b"\0".join(parts)).hexdigest().encode()
 
     def conflict(self) -> IdempotencyConflict:
@@ -71,7 +70,7 @@ class Jobs:
     def stop(self) -> None:
         self._finished.stop()
 
-    async def submit(self, model: str, version: str, request_id: bytes, fields: tuple[bytes, ...]) -> str:
+    async def submit(self, model: str, version: str, request_id: bytes, fields: EntryFields) -> str:
         """Queues one job; returns its public id."""
         await self._queue(model, version, request_id, fields)
         return job_records.job_id(model, request_id.decode())
@@ -98,7 +97,7 @@ class Jobs:
         return None if state is None else request.job_id
 
     async def _queue(
-        self, model: str, version: str, request_id: bytes, fields: tuple[bytes, ...], digest: bytes = b""
+        self, model: str, version: str, request_id: bytes, fields: EntryFields, digest: bytes = b""
     ) -> Any:
         script_keys, arguments = submit_command(model, version, request_id, fields, keys.NORMAL, digest)
         try:
@@ -107,7 +106,7 @@ class Jobs:
             raise QueueUnavailable(f"Redis refused the request: {error}") from None
 
     async def submit_many(
-        self, model: str, version: str, rows: Iterable[tuple[bytes, tuple[bytes, ...]]]
+        self, model: str, version: str, rows: Iterable[tuple[bytes, EntryFields]]
     ) -> list[str]:
         """Queues many jobs, pipelined; returns their public ids in order."""
         ids: list[str] = []
@@ -227,8 +226,9 @@ async def _wait(event: asyncio.Event, timeout_s: float) -> None:
 
 
 def submit_command(
-    model: str, version: str, request_id: bytes, fields: tuple[bytes, ...], lane: str, digest: bytes = b""
+    model: str, version: str, request_id: bytes, fields: EntryFields, lane: str, digest: bytes = b""
 ) -> tuple[tuple[str, str], tuple[object, ...]]:
     """(keys, arguments) of the script that queues one job."""
     script_keys = keys.job(model, request_id.decode()), keys.lane(model, version, lane)
-    return script_keys, (int(time.time() * 1000), version, digest, b"id", request_id, b"job", b"1", *fields)
+    of_job = EntryFields(fields.body, fields.head.of_job).flat()
+    return script_keys, (int(time.time() * 1000), version, digest, b"id", request_id, *of_job)

@@ -8,6 +8,7 @@ from gateway.routing.routes import Routes
 from marq.connections import clients
 from marq.queue.broker import Broker
 from marq.queue.entries import Reply
+from marq.queue.jobs import Jobs
 from marq.registry.models import Registry
 from marq.settings.fields import Settings
 
@@ -25,7 +26,7 @@ async def make(redis_url):
     await routes.refresh()
 
     def make(hooks=(), required=False):
-        parts = routes, broker, Tokens(required), LIMIT
+        parts = routes, broker, Jobs(broker), Tokens(required), LIMIT
         return ObservedPredictor(*parts, hooks) if hooks else Predictor(*parts)
 
     make.routes, make.broker = routes, broker

@@ -43,7 +43,7 @@ def hook(seen):
 
 def begin(predictor, body=b"abc", request_id=b"1", sink=None):
     sink = sink or ReplyStream()
-    predictor.begin(predictor.find("m", None), request_id, entry_fields([], body, ""), sink)
+    predictor.begin(predictor.find([], "m", None), request_id, entry_fields([], body, ""), sink)
     return sink
 
 
@@ -69,7 +69,7 @@ async def test_a_hook_may_refuse_a_prediction_and_the_hooks_before_it_see_the_re
     assert seen == [("outer", "before", b"abc"), ("inner", "before", b"abc"), ("outer", "after", 400)]
     with clients.client(redis_url) as client:
         assert client.xlen(keys.lane("m", "1.0")) == 0
-    assert predictor.find("m", None).backlog.waiting == 0
+    assert predictor.find([], "m", None).backlog.waiting == 0
 
 
 async def test_a_hook_that_fails_before_a_prediction_refuses_it_with_500(make, seen, caplog):
@@ -137,6 +137,18 @@ async def test_a_sink_that_takes_nothing_more_still_has_an_end(make, replica, se
         while len(seen) < 2:
             await asyncio.sleep(0.01)
     assert seen == [("hook", "before", b"abc"), ("hook", "after", 200)]
+
+
+async def test_a_job_ends_when_it_is_queued_or_refused(make, seen, hook):
+    predictor = make([hook])
+    route = predictor.find([], "m", None)
+    await predictor.submit(route, entry_fields([], b"abc", ""))
+    with pytest.raises(ServiceError):
+        await predictor.submit(route, entry_fields([], b"x" * 2000, ""))
+    make.broker._on_lost(make.broker._commands)
+    with pytest.raises(ServiceUnavailable):
+        await predictor.submit(route, entry_fields([], b"abc", ""), "key")
+    assert [event[2] for event in seen if event[1] == "after"] == [202, 413, 503]
 
 
 def test_the_status_of_a_streamed_answer_is_that_of_its_first_part():

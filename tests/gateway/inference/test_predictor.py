@@ -20,7 +20,7 @@ LIMIT = 1000  # of the predictor that `make` makes
 
 def begin(predictor, body, request_id=b"1"):
     sink = ReplyStream()
-    route = predictor.find("m", None)
+    route = predictor.find([], "m", None)
     predictor.begin(route, request_id, entry_fields([], body, ""), sink)
     return sink
 
@@ -54,13 +54,18 @@ async def test_a_cancelled_prediction_leaves_its_lane(make, redis_url):
 
 async def test_a_model_that_is_not_there_is_not_found(make):
     with pytest.raises(ModelNotFound):
-        make().find("other", None)
+        make().find([], "other", None)
 
 
-async def test_a_request_without_a_token_is_refused_where_one_is_required(make):
-    make().authorize([])
+async def test_there_is_no_route_without_a_token_where_one_is_required(make):
+    url, wrong = b"/predictions/m", [(b"authorization", b"Bearer wrong")]
+    assert make().hot_route(url, []) is make().find([], "m", None)
+    predictor = make(required=True)
+    assert predictor.hot_route(url, wrong) is None
     with pytest.raises(InvalidToken, match=FAILED[:20]):
-        make(required=True).authorize([(b"authorization", b"Bearer wrong")])
+        predictor.find(wrong, "m", None)
+    with pytest.raises(InvalidToken):  # a client without a token learns nothing of models
+        predictor.find(wrong, "other", None)
 
 
 async def test_nothing_is_queued_while_redis_is_away(make, redis_url):
@@ -68,4 +73,55 @@ async def test_nothing_is_queued_while_redis_is_away(make, redis_url):
     predictor._broker._commands = None
     with pytest.raises(ServiceUnavailable):
         begin(predictor, b"abc")
-    assert predictor.find("m", None).backlog.waiting == 0
+    assert predictor.find([], "m", None).backlog.waiting == 0
+
+
+def submit(predictor, body=b"abc", key=""):
+    return predictor.submit(predictor.find([], "m", None), entry_fields([], body, ""), key)
+
+
+async def test_limits_hold_for_jobs_too(make):
+    predictor = make()
+    with pytest.raises(RequestTooLarge):
+        await submit(predictor, b"x" * (LIMIT + 1))
+    predictor.find([], "m", None).backlog.refuse("no memory")
+    with pytest.raises(QueueFull, match="no memory"):
+        await submit(predictor)
+
+
+async def test_the_same_key_is_the_same_job_and_counts_once_also_where_no_new_one_is_taken(make, redis_url):
+    predictor = make()
+    backlog = predictor.find([], "m", None).backlog
+    job = await submit(predictor, key="mine")
+    assert await submit(predictor, key="mine") == job
+    assert backlog.waiting == 1
+    backlog.refuse("no memory")
+    assert await submit(predictor, key="mine") == job
+    with pytest.raises(QueueFull):
+        await submit(predictor, key="another")
+    with clients.client(redis_url) as client:
+        assert client.xlen(keys.lane("m", "1.0")) == 1
+
+
+async def test_a_job_that_redis_cannot_take_does_not_count(make):
+    make.broker._on_lost(make.broker._commands)
+    predictor = make()
+    for key in ("", "mine"):
+        with pytest.raises(ServiceUnavailable):
+            await submit(predictor, key=key)
+    assert predictor.find([], "m", None).backlog.waiting == 0
+
+
+async def test_predictions_and_jobs_count_the_same(make):
+    predictor = make()
+    room = predictor.find([], "m", None).backlog.room
+    used = []
+    for number in range(2):
+        left = room.left
+        if number:
+            await submit(predictor, b"x" * 100)
+        else:
+            begin(predictor, b"x" * 100)
+        used.append(left - room.left)
+    assert used == [100, 100]
+    assert predictor.find([], "m", None).backlog.waiting == 2

@@ -49,12 +49,13 @@ def failing(request):
     ],
 )
 def test_data_are_sent_as_what_they_are(data, body, kind):
-    assert encode(data) == (b"type", kind, b"body", body)
+    fields = encode(data)
+    assert (fields.head.type, fields.body) == (kind, body)
 
 
 def test_a_content_type_may_be_given():
-    assert encode(b"x", "image/png")[1] == b"image/png"
-    assert encode({}, "")[1] == b""
+    assert encode(b"x", "image/png").head.type == b"image/png"
+    assert encode({}, "").head.type == b""
 
 
 def test_what_is_no_json_cannot_be_sent(sync):

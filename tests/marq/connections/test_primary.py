@@ -21,6 +21,7 @@ from marq.connections.blocking import Connection
 from marq.connections.pipelined import PipelinedConnection
 from marq.errors import RedisUnavailable, ServiceUnavailable
 from marq.queue.broker import Broker
+from marq.queue.entries import EntryFields
 from workers.app import broker_settings
 
 
@@ -135,10 +136,10 @@ async def test_a_gateway_leaves_a_server_that_takes_no_writes_and_fails_its_requ
         client.replicaof("127.0.0.1", "1")
         # When a request is queued
         with pytest.raises(ServiceUnavailable):
-            await asyncio.wait_for(broker.predict(b"lane", b"1", (b"body", b"x")), 5)
+            await asyncio.wait_for(broker.predict(b"lane", b"1", EntryFields(b"x")), 5)
         # Then it fails at once, and so do others until the server takes writes
         with pytest.raises(ServiceUnavailable):
-            await broker.predict(b"lane", b"2", (b"body", b"x"))
+            await broker.predict(b"lane", b"2", EntryFields(b"x"))
         client.replicaof("NO", "ONE")
         await _until_queued(broker)
         assert client.xlen("lane") == 1
@@ -148,7 +149,7 @@ async def test_a_gateway_leaves_a_server_that_takes_no_writes_and_fails_its_requ
 async def _until_queued(broker):
     for number in range(100):
         try:
-            await asyncio.wait_for(broker.predict(b"lane", b"%d" % (3 + number), (b"body", b"x")), 0.2)
+            await asyncio.wait_for(broker.predict(b"lane", b"%d" % (3 + number), EntryFields(b"x")), 0.2)
         except ServiceUnavailable:
             await asyncio.sleep(0.1)
         except TimeoutError:

@@ -13,7 +13,7 @@ from marq.queue import broker as broker_module
 from marq.queue import reply_reader as replies_module
 from marq.queue import scripts
 from marq.queue.broker import Broker
-from marq.queue.entries import Reply
+from marq.queue.entries import EntryFields, EntryHead, Reply
 
 LANE = keys.lane("echo", "1.0").encode()
 
@@ -43,7 +43,7 @@ def reply_to(client, *replies: Reply) -> None:
 
 
 def predict(broker, request_id: bytes, body: bytes = b"x"):
-    return broker.predict(LANE, request_id, (b"body", body))
+    return broker.predict(LANE, request_id, EntryFields(body))
 
 
 async def test_a_prediction_is_queued_and_its_reply_comes_back(broker, start_replica):
@@ -158,7 +158,7 @@ async def test_an_unblocked_read_does_not_stop_the_reader(broker, client):
 
 async def test_a_refused_entry_reaches_its_future(broker, client):
     client.set("no-lane", "text")
-    future = broker.predict(b"no-lane", b"1", (b"body", b"x"))
+    future = broker.predict(b"no-lane", b"1", EntryFields(b"x"))
     with pytest.raises(ServiceUnavailable, match="Redis refused the request: WRONGTYPE"):
         await answered(future)
     assert broker.in_flight == 0
@@ -281,10 +281,27 @@ async def test_without_redis_a_start_fails():
 
 async def test_a_withdrawn_request_leaves_its_lane_also_after_scripts_were_flushed(broker, client):
     # Given a queued request
-    future = broker.predict(LANE, b"1", (b"body", b"x"))
+    future = broker.predict(LANE, b"1", EntryFields(b"x"))
     await soon(lambda: future.entry)
     # When Redis has forgotten its scripts, and the request is withdrawn
     client.script_flush()
     broker.withdraw(b"1")
     # Then no replica gets it
     await soon(lambda: client.xlen(LANE.decode()) == 0)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        EntryHead(),
+        EntryHead(type=b"application/json", headers=b'{"host":"x"}', path=b""),
+        EntryHead(path="größe".encode(), params=b"a=1", deadline=b"1700000000000", attempts=b"1", reply=b"r"),
+    ],
+)
+async def test_an_entry_is_packed_as_hiredis_packs_it(broker, head, monkeypatch):
+    sent = []
+    monkeypatch.setattr(broker._commands, "send", lambda packed, waiter: sent.append(packed))
+    fields = EntryFields(b"\r\n$5\x00\xff" * 20, head)
+    broker.predict(LANE, b"12", fields)
+    command = (b"XADD", LANE, b"*", b"id", b"12", b"replies", broker.stream.encode(), *fields.flat())
+    assert sent == [hiredis.pack_command(command)]

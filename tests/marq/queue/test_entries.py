@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from marq.errors import MalformedEntry
-from marq.queue.entries import FIELDS, Reply, Request, decode, decode_replies
+from marq.queue.entries import FIELDS, EntryFields, EntryHead, Reply, Request, decode, decode_replies
 
 LANE, ENTRY = "marq:{m}:normal:1", b"1700000000123-4"
 TEXT = st.text(max_size=8).map(str.encode)
@@ -113,3 +115,19 @@ def test_what_is_no_reply_says_so(fields):
     with pytest.raises(MalformedEntry) as caught:
         decode_replies(fields)
     assert caught.value.fields == fields
+
+
+def test_a_replica_reads_what_a_gateway_writes():
+    head = EntryHead(
+        b"text/plain", b'{"a":"b"}', b"", b"x=1", b"1700000000000", attempts=b"2", reply=b"answers"
+    )
+    request = decode(LANE, ENTRY, list(EntryFields(b"x", head).flat()))
+    assert request == Request(
+        ENTRY, LANE, b"x", ENTRY, b"text/plain", b'{"a":"b"}', b"", b"x=1", b"answers",
+        deadline=b"1700000000000", attempts=b"2",
+    )  # fmt: skip
+    assert decode(LANE, ENTRY, list(EntryFields(b"x", head.of_job).flat())) == replace(request, job=b"1")
+
+
+def test_empty_fields_are_left_out():
+    assert EntryFields(b"").flat() == (b"body", b"")

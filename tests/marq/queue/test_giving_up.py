@@ -10,13 +10,13 @@ from marq.connections.blocking import Connection
 from marq.errors import MalformedEntry
 from marq.queue import jobs as jobs_module
 from marq.queue.broker import Broker
-from marq.queue.entries import decode, decode_replies
+from marq.queue.entries import EntryFields, EntryHead, decode, decode_replies
 from marq.queue.giving_up import Death, bury, refuse
 from marq.queue.jobs import Jobs
 
 LANE = keys.lane("echo", "1.0")
 REASON = "the field `deadline` must be a whole number, not b'soon'"
-MALFORMED = (b"body", b"x", b"deadline", b"soon")
+MALFORMED = EntryFields(b"x", EntryHead(deadline=b"soon"))
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ async def test_a_job_that_is_no_request_has_failed_and_who_waits_hears_it_at_onc
 
 async def test_an_entry_with_the_id_of_somebody_elses_job_does_that_no_harm(jobs, client, plain, spec):
     # Given a job, and an entry of a producer that uses its id
-    job_id = await jobs.submit("echo", "1.0", b"7", (b"body", b"x"))
+    job_id = await jobs.submit("echo", "1.0", b"7", EntryFields(b"x"))
     entry = client.xadd(LANE, {"id": "7", "job": "1", "body": "x", "deadline": "soon"})
     # When that is buried
     plain.pipeline(bury(spec, LANE, entry, Death(REASON)))
@@ -85,7 +85,7 @@ async def test_an_entry_with_the_id_of_somebody_elses_job_does_that_no_harm(jobs
 
 
 async def test_a_job_that_is_answered_by_the_same_transaction_is_left_to_that(jobs, client, plain, spec):
-    job_id = await jobs.submit("echo", "1.0", b"7", (b"body", b"x"))
+    job_id = await jobs.submit("echo", "1.0", b"7", EntryFields(b"x"))
     [(entry, _)] = client.xrange(LANE)
     plain.pipeline(bury(spec, LANE, entry, Death("given up"), acknowledge=False))
     assert (await jobs.get(job_id)).state == "queued"

@@ -11,7 +11,7 @@ from marq.errors import JobNotFound, ServiceUnavailable
 from marq.host.embedded_redis import EmbeddedServer
 from marq.queue import jobs as jobs_module
 from marq.queue.broker import Broker
-from marq.queue.entries import Reply
+from marq.queue.entries import EntryFields, Reply
 from marq.queue.jobs import Jobs
 from marq.registry.models import Registry
 
@@ -29,7 +29,7 @@ async def jobs(redis_url, spec):
 
 
 def submit(jobs, request_id: bytes = b"7", body: bytes = b"x"):
-    return jobs.submit("echo", "1.0", request_id, (b"body", body))
+    return jobs.submit("echo", "1.0", request_id, EntryFields(body))
 
 
 async def subscribed(client):
@@ -72,7 +72,7 @@ async def test_a_job_with_an_id_that_exists_is_the_job_that_exists(jobs, client)
 
 
 async def test_many_jobs_keep_their_order(jobs, client):
-    rows = ((b"%d" % number, (b"body", b"body %d" % number)) for number in range(2500))
+    rows = ((b"%d" % number, EntryFields(b"body %d" % number)) for number in range(2500))
     ids = await jobs.submit_many("echo", "1.0", rows)
     assert ids == [f"echo:{number}" for number in range(2500)]
     assert [fields[b"body"] for _, fields in client.xrange(LANE)] == [b"body %d" % n for n in range(2500)]
@@ -80,7 +80,7 @@ async def test_many_jobs_keep_their_order(jobs, client):
 
 async def test_many_jobs_are_queued_where_redis_forgot_its_scripts(jobs, client):
     client.script_flush()
-    assert len(await jobs.submit_many("echo", "1.0", [(b"1", (b"body", b"x"))])) == 1
+    assert len(await jobs.submit_many("echo", "1.0", [(b"1", EntryFields(b"x"))])) == 1
     assert client.xlen(LANE) == 1
 
 
@@ -140,7 +140,7 @@ async def test_waiting_does_not_spin_while_other_jobs_finish(
     start_replica(spec=other)
     waiting = asyncio.create_task(jobs.wait(await submit(jobs), 0.7))
     for number in range(10):
-        await jobs.wait(await jobs.submit("echo", "2.0", b"o%d" % number, (b"body", b"")), 5)
+        await jobs.wait(await jobs.submit("echo", "2.0", b"o%d" % number, EntryFields(b"")), 5)
     # When it is waited for
     before = client.info("commandstats")["cmdstat_hgetall"]["calls"]
     assert not (await waiting).is_finished

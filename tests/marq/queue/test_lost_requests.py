@@ -7,7 +7,7 @@ from marq.errors import QueueUnavailable
 from marq.queue import broker as broker_module
 from marq.queue import scripts
 from marq.queue.broker import Broker
-from marq.queue.entries import Reply
+from marq.queue.entries import EntryFields, Reply
 from marq.queue.lost_requests import LostRequests
 
 LANE = keys.lane("echo", "1.0")
@@ -35,7 +35,7 @@ def looked_twice(broker):
 
 
 async def queued(broker, request_id: bytes = b"1"):
-    future = broker.predict(LANE.encode(), request_id, (b"body", b"x"))
+    future = broker.predict(LANE.encode(), request_id, EntryFields(b"x"))
     async with asyncio.timeout(5):
         while not future.entry:
             await asyncio.sleep(0.005)

@@ -8,7 +8,7 @@ from thread_replica import make_spec
 from marq import keys
 from marq.errors import StreamBroken
 from marq.queue.broker import Broker
-from marq.queue.entries import Reply, Request
+from marq.queue.entries import EntryFields, Reply, Request
 from marq.queue.jobs import Jobs
 from marq.queue.publishing import Publisher
 from marq.queue.reply_stream import MOST_UNREAD
@@ -41,7 +41,7 @@ def part(number: int, body: bytes, status: int = 200) -> Reply:
 
 
 def in_parts(broker):
-    return broker.predict_in_parts(LANE.encode(), b"1", (b"body", b"x"))
+    return broker.predict_in_parts(LANE.encode(), b"1", EntryFields(b"x"))
 
 
 async def read(stream) -> list[bytes]:
@@ -68,7 +68,7 @@ async def test_parts_that_were_sent_twice_are_passed_on_once(broker, client):
 
 
 async def test_who_asks_for_the_whole_gets_all_parts_with_the_first_ones_headers(broker, client):
-    future = broker.predict(LANE.encode(), b"1", (b"body", b"x"))
+    future = broker.predict(LANE.encode(), b"1", EntryFields(b"x"))
     reply_to(client, part(1, b"a", 201), part(2, b"b", 201), Reply(b"1", 200, b"end"))
     reply = await asyncio.wait_for(future, 5)
     assert (reply.status, reply.body, reply.headers) == (201, b"abend", b'{"x-a": "b"}')
@@ -83,7 +83,7 @@ async def test_what_does_not_follow_cuts_the_answer_off(broker, client, second):
     reply_to(client, part(1, b"a"), second, Reply(b"1", 200, b"late"))
     with pytest.raises(StreamBroken):
         await read(stream)
-    whole = broker.predict(LANE.encode(), b"1", (b"body", b"x"))
+    whole = broker.predict(LANE.encode(), b"1", EntryFields(b"x"))
     reply_to(client, part(1, b"a"), second)
     with pytest.raises(StreamBroken):
         await asyncio.wait_for(whole, 5)
@@ -137,7 +137,7 @@ def replica(client):
 
 
 async def submitted(jobs, replica) -> tuple[str, Request]:
-    job_id = await jobs.submit("echo", "1.0", b"7", (b"body", b"x"))
+    job_id = await jobs.submit("echo", "1.0", b"7", EntryFields(b"x"))
     return job_id, replica.take()
 
 

@@ -5,7 +5,7 @@ import pytest
 from marq import keys
 from marq.connections.blocking import Connection
 from marq.queue import job_records, scripts
-from marq.queue.entries import decode
+from marq.queue.entries import EntryFields, decode
 from marq.queue.jobs import submit_command
 
 LANE, FRONT = keys.lane("echo", "1.0"), keys.lane("echo", "1.0", keys.FRONT)
@@ -23,7 +23,7 @@ def run(redis_url, spec):
 @pytest.fixture
 def submit(run):
     def submit(request_id: bytes, body: bytes = b"x"):
-        script_keys, arguments = submit_command("echo", "1.0", request_id, (b"body", body), keys.NORMAL)
+        script_keys, arguments = submit_command("echo", "1.0", request_id, EntryFields(body), keys.NORMAL)
         return run(scripts.SUBMIT, list(script_keys), *arguments)
 
     return submit

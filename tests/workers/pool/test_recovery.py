@@ -5,7 +5,7 @@ import redis
 
 from marq import keys
 from marq.queue import job_records, scripts
-from marq.queue.entries import Reply, decode_replies
+from marq.queue.entries import EntryFields, EntryHead, Reply, decode_replies
 from marq.queue.jobs import submit_command
 from marq.registry.consumers import consumer_name
 from marq.registry.models import HEARTBEAT_LIMIT_S
@@ -135,7 +135,7 @@ def test_what_is_no_request_is_buried_where_it_was_held(recovery, client, take, 
 
 def test_a_producer_and_a_job_that_wait_for_what_is_no_request_are_told(recovery, plain, client, take):
     # Given a job and an entry of a producer that are malformed, and that a lost replica was running
-    fields = (b"body", b"x", b"deadline", b"soon", b"attempts", b"1", b"reply", b"answers")
+    fields = EntryFields(b"x", EntryHead(deadline=b"soon", attempts=b"1", reply=b"answers"))
     script_keys, arguments = submit_command("m", "1.0", b"7", fields, keys.NORMAL)
     plain.run(scripts.SUBMIT, list(script_keys), *arguments)
     # When they are given up

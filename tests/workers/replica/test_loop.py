@@ -10,6 +10,7 @@ from marq.connections import clients
 from marq.connections.blocking import Connection
 from marq.host.embedded_redis import EmbeddedServer
 from marq.queue import depth, job_records, scripts
+from marq.queue.entries import EntryFields, EntryHead
 from marq.queue.jobs import submit_command
 from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
@@ -80,7 +81,7 @@ def test_malformed_entries_do_not_stop_a_replica(start, register, gateway, clien
 
 
 def test_a_job_whose_entry_is_malformed_has_failed_and_says_why(start, register, plain, client):
-    fields = (b"body", b"x", b"deadline", b"soon")
+    fields = EntryFields(b"x", EntryHead(deadline=b"soon"))
     script_keys, arguments = submit_command("m", "1.0", b"7", fields, keys.NORMAL)
     spec = register()
     plain.run(scripts.SUBMIT, list(script_keys), *arguments)
