@@ -84,7 +84,7 @@ def server(note_server: Callable[..., None]) -> Iterator[FakeServer]:
             self.end_headers()
             self.wfile.write(answer)
 
-        do_GET = do_POST  # noqa: N815
+        do_GET = do_PUT = do_DELETE = do_POST  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             pass

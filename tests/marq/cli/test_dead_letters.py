@@ -93,6 +93,57 @@ def test_nothing_to_replay_is_no_failure(run, management):
     assert (result.exit_code, json.loads(result.stdout)) == (0, {"replayed": [], "refused": []})
 
 
+def test_a_letter_is_shown_with_its_fields_its_log_and_its_input(run, management):
+    shown = letter("1-1", log="last words", input="x" * 3000, fields={"path": "/a", "empty": ""})
+    management.answer("GET /dead-letters/m/1-1", shown)
+    text = run("dead", "show", "m", "1-1").stdout
+    rows = dict(line.strip().split(maxsplit=1) for line in text.split("\n\n")[0].splitlines())
+    assert (rows["reason"], rows["attempts"], rows["path"]) == ("given up", "3", "/a")
+    assert not rows.keys() & {"empty", "log", "input", "fields"}
+    assert "\nLog:\nlast words\n" in text
+    assert f"\nInput:\n{'x' * 2000}... (--body prints all)\n" in text
+    assert json.loads(run("dead", "show", "m", "1-1", "--json").stdout) == shown
+
+
+def test_the_body_of_a_request_is_printed_as_it_was(run, management):
+    management.answer("GET /dead-letters/m/1-1/body", b"\xff\x00")
+    assert run("dead", "show", "m", "1-1", "--body").stdout_bytes == b"\xff\x00"
+
+
+def test_a_list_may_be_limited_and_empty(run, management):
+    management.answer("GET /dead-letters/m", {"dead_letters": [letter("2-1")], "next": "2-1"})
+    assert len(json.loads(run("dead", "list", "m", "--limit", "1", "--json").stdout)) == 1
+    assert management.asked[-1][0] == "GET /dead-letters/m?limit=1"
+    management.answer("GET /dead-letters/m", {"dead_letters": []})
+    assert run("dead", "list", "m").stdout == "No dead letters.\n"
+
+
+def test_letters_that_cannot_be_replayed_are_named_and_the_command_fails(run, management):
+    answer = {"replayed": [], "refused": [{"id": "1-1", "reason": "no body"}]}
+    management.answer("POST /dead-letters/m/replay", answer, 202)
+    result = run("dead", "replay", "m", "1-1")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "1-1: no body" in result.stderr
+
+
+def test_letters_are_deleted_one_by_one_or_all_of_a_model(run, management):
+    management.answer("DELETE /dead-letters/m/1-1", {"deleted": 1})
+    missing = {"code": 404, "type": "DeadLetterNotFoundException", "message": "No dead letter 2-2"}
+    management.answer("DELETE /dead-letters/m/2-2", missing, 404)
+    result = run("dead", "delete", "m", "1-1", "2-2")
+    assert (result.exit_code, result.stdout) == (1, "Deleted: 1\n")
+    assert "No dead letter 2-2" in result.stderr
+    management.answer("DELETE /dead-letters/m", {"deleted": 7})
+    assert json.loads(run("dead", "delete", "m", "--all", "--yes", "--json").stdout) == {"deleted": 7}
+
+
+def test_all_letters_are_deleted_after_a_yes_only(run, management):
+    management.answer("DELETE /dead-letters/m", {"deleted": 7})
+    assert run("dead", "delete", "m", "--all", stdin=b"n\n").exit_code == 1
+    assert not management.asked
+    assert run("dead", "delete", "m", "--all", stdin=b"y\n").stdout.endswith("Deleted: 7\n")
+
+
 def test_without_a_server_it_is_told(run):
     result = run("dead", "list")
     assert result.exit_code == 1

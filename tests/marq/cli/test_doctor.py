@@ -80,6 +80,17 @@ def test_what_is_wrong_is_told_with_what_to_do(tmp_path):
     assert found["settings"]["state"] == "warning"
 
 
+def test_each_finding_is_a_line_with_its_remedy(run, monkeypatch):
+    monkeypatch.setattr("marq.host.doctor.TORCH_CODE", "print('2.9|-')")
+    result = run("doctor", "--model-store", "no")
+    assert result.exit_code == 1
+    assert "ok  torch: 2.9, without CUDA" in result.stdout
+    assert "xx  model store: " in result.stdout
+    assert "    Correct the path." in result.stdout
+    found = {each["name"]: each for each in json.loads(run("doctor", "--json").stdout)}
+    assert found["model store"]["state"] == "warning"
+
+
 def test_a_redis_that_may_lose_requests_is_told(redis_url):
     with redis.Redis.from_url(redis_url) as client:
         client.config_set("maxmemory", "1gb")

@@ -9,8 +9,11 @@ import time
 import pytest
 from support import MARQ, wait_for
 
+from marq import keys
 from marq.cli.commands.top import Reading, compare, quantile, views
 from marq.connections import clients
+from marq.metrics.catalog import REQUEST
+from marq.metrics.measurements import Measurements
 from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
 
@@ -109,6 +112,26 @@ def test_a_view_of_many_models_takes_as_many_round_trips_as_one_of_one(redis_url
     for number in range(199):
         register(f"m{number}")
     assert view() == (200, one[1])
+
+
+def test_a_view_of_a_waiting_model_shows_its_age_and_its_latencies(run, note_server, redis_url):
+    # Given a model with a request that has waited for an hour, and others that took up to 100 ms
+    note_server(redis_url=redis_url)
+    with clients.client(redis_url) as client:
+        Registry(client).register(ModelSpec("echo", "1.0", "m.mar", "/m.mar", "h.py"))
+        client.xadd(keys.lane("echo", "1.0"), {"body": "x"}, id=f"{int(time.time() * 1000) - 3_600_000}-0")
+        measurements = Measurements()
+        for labels in (("echo", "1.0", "prediction"), ("echo", "1.0", "job"), ("echo", "2.0", "prediction")):
+            measurements.observe(REQUEST, labels, 0.09, model="echo")
+        measurements.flush(client)
+    # Then both forms show them, and nothing of other versions
+    [line] = json.loads(run("top", "--json").stdout)
+    assert (line["waiting"], round(line["oldest_s"] / 3600)) == (1, 1)
+    assert 0 < line["latency_p50_s"] < line["latency_p99_s"] <= 0.1
+    assert line["requests_per_s"] is None
+    [row] = [text.split() for text in run("top", "--once").stdout.splitlines() if "echo" in text]
+    assert row[:6] == ["echo", "1.0", "stopped", "0/0", "1", row[5]]
+    assert row[6:9] == ["s", "-", "-"]
 
 
 def reading(requests, batches, latencies=None):
