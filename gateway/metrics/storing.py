@@ -36,9 +36,11 @@ class Measuring:
         self._meter, self._routes, self._broker = meter, routes, broker
         self._measurements = Measurements()
         self._server = ServerMetrics(
-            config.read(settings.metrics_config).ts, settings.metrics_mode,
-            settings.metrics_log_dir, self._measurements,
-        )  # fmt: skip
+            config.read(settings.metrics_config).ts,
+            settings.metrics_mode,
+            settings.metrics_log_dir,
+            self._measurements,
+        )
         self._queue_waits: QueueWaits = {}  # as they were the last time
         self._unpaired: dict[tuple[Route, str], int] = {}  # predictions whose queue wait is not known yet
 
