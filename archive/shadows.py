@@ -9,8 +9,8 @@ from archive.errors import InvalidArchive
 
 log = logging.getLogger(__name__)
 
-# marq's packages in the process that runs handlers. `base_handler` may be the archive's own.
-RESERVED = frozenset({"marq", "ts", "workers"})
+# What handlers import of marq. Of its other packages, and of `base_handler`, the archive may have its own.
+RESERVED = frozenset({"marq", "ts"})
 
 _SUFFIXES = tuple(sorted(all_suffixes(), key=len, reverse=True))
 

@@ -108,7 +108,8 @@ def start_server(
         name: str(config.get(f"{name}_address", f"http://127.0.0.1:{free_port()}"))
         for name in ("inference", "management", "metrics")
     }
-    lines = {f"{name}_address": address for name, address in addresses.items()} | config
+    lines = {f"{name}_address": address for name, address in addresses.items()}
+    lines |= {"access_log_on_console": False, **config}
     properties = directory / "config.properties"
     properties.write_text(
         "".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}\n" for k, v in lines.items())

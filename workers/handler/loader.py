@@ -12,6 +12,7 @@ from typing import Any
 from ts import model_loader
 from workers.handler.call import HandlerCall
 from workers.handler.measurements import Collector, handler_cache
+from workers.handler.precedence import give_way
 from workers.launch import ReplicaSpec
 
 Handle = Callable[[list[Any], Any], Any]
@@ -101,6 +102,7 @@ def load_replica(spec: ReplicaSpec, collector: Collector) -> HandlerCall:
         limit_max_image_pixels=pool.limit_max_image_pixels, model_yaml_config=_model_config(model_dir),
     )  # fmt: skip
     context.metrics = handler_cache(pool)
+    give_way(model_dir)
     handle = load(model.handler, model_dir, context, model.envelope or None)
     handle = collector.timed(handle, model.async_communication)
     return HandlerCall(handle, context, pool.decode_input, pool.max_response_size)
