@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urljoin, urlsplit
 
-from archive.errors import ArchiveExists, DownloadFailed
+from archive.errors import ArchiveExists, ArchiveNotFound, DownloadFailed
 from archive.formats.limits import CHUNK_BYTES, MIB
 from archive.store import s3
+from archive.store.permissions import Permissions
 
 if TYPE_CHECKING:
     import httpx
@@ -28,12 +29,12 @@ _MAX_REDIRECTS = 5
 
 @dataclass(frozen=True)
 class Download:
-    """Allowed URLs and limits of downloads: `allowed` judges the URL of every redirect.
+    """Allowed URLs and limits of downloads: `permissions` judge the URL of every redirect, too.
 
     `signed`: http(s) requests carry an AWS signature, as objects encrypted with SSE-KMS need it.
     """
 
-    allowed: Callable[[str], bool]
+    permissions: Permissions
     max_bytes: int
     timeout_s: float
     progress: Progress | None = None
@@ -85,12 +86,16 @@ class Download:
         sign = s3.signer() if self.signed else None
         # Asked for as it is: a compressed answer would be stored compressed.
         headers = {"Accept-Encoding": "identity"}
-        with httpx.Client(timeout=httpx.Timeout(60.0, connect=10.0), headers=headers) as client:
+        # Behind a proxy nobody sees the address of a host: one that must be public is asked directly.
+        with httpx.Client(
+            timeout=httpx.Timeout(60.0, connect=10.0), headers=headers, trust_env=self.permissions.names(url)
+        ) as client:
             location = url
             for _ in range(_MAX_REDIRECTS + 1):
                 # The signature is for the URL as httpx spells it.
                 signature = sign(str(httpx.URL(location))) if sign else None
                 with client.stream("GET", location, headers=signature) as response:
+                    self._check_address(location, response)
                     if not response.has_redirect_location:
                         yield from _body(response, url)
                         return
@@ -99,9 +104,20 @@ class Download:
 
     def _redirected(self, url: str, location: str, to: str) -> str:
         target = urljoin(location, to)
-        if _is_file(target) or s3.is_s3(target) or not self.allowed(target):
-            raise failed(url, f"It redirects to {_shown(target)}, which matches no allowed URL.")
+        try:
+            if _is_file(target) or s3.is_s3(target):
+                raise ArchiveNotFound("A redirect must stay on the web.")
+            self.permissions.check(target)
+        except ArchiveNotFound as error:
+            why = f"It redirects to {_shown(target)}, which matches no allowed URL."
+            raise failed(url, f"{why} {error.reason}".strip()) from error
         return target
+
+    def _check_address(self, url: str, response: "httpx.Response") -> None:
+        """A name server may have given another address than when the URL was checked."""
+        address = response.extensions["network_stream"].get_extra_info("server_addr")
+        if address and not self.permissions.names(url):
+            self.permissions.check_address(url, str(address[0]))
 
 
 def failed(url: str, reason: str) -> DownloadFailed:

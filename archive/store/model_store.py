@@ -9,18 +9,20 @@ from urllib.parse import unquote, urlsplit
 from archive.errors import ArchiveNotFound
 from archive.formats.limits import MIB
 from archive.store.download import Download, Progress, failed
+from archive.store.permissions import Permissions, how_to_allow_folder
 
 log = logging.getLogger(__name__)
 
 _URL = re.compile(r"(file?|https?|s3)://.*", re.IGNORECASE | re.DOTALL)
 _JAVA_SCHEMES = ("http", "https", "file", "ftp", "jar")
+EVERYTHING = Permissions(everything=True)
 _ARCHIVES = (".mar", ".model", ".tar.gz")
 
 
 class ModelStore:
-    """The model store directory, and the remote places (whole-URL regular expressions) it may be filled from.
+    """The model store directory, and the remote places that it may be filled from.
 
-    By default only archives in the store are allowed. Raises ValueError for a bad expression.
+    By default only archives in the store are allowed; `allowed_urls` and `public_urls` as for `Permissions`.
     """
 
     def __init__(
@@ -28,27 +30,36 @@ class ModelStore:
         root: Path | None,
         allowed_urls: Sequence[str] = (),
         *,
+        public_urls: bool = False,
         max_download_bytes: int = 64 * 1024 * MIB,
         download_timeout_s: float = 3600.0,
     ) -> None:
         self.root = root
-        self._allowed = [_compiled(pattern) for pattern in allowed_urls if pattern.strip()]
+        self._permissions = Permissions(allowed_urls, public=public_urls)
         self._max_download_bytes = max_download_bytes
         self._download_timeout_s = download_timeout_s
 
-    def resolve(self, url: str, *, s3_sse_kms: bool = False, progress: Progress | None = None) -> Path:
+    def resolve(
+        self,
+        url: str,
+        *,
+        by_operator: bool = False,
+        s3_sse_kms: bool = False,
+        progress: Progress | None = None,
+    ) -> Path:
         """The archive file or model directory for `url`; a remote archive is downloaded into the store.
 
-        With `s3_sse_kms` a download over http(s) is signed for S3. Raises ArchiveNotFound, ArchiveExists
-        (downloads never replace a file), DownloadFailed.
+        What the operator names, at the start, is allowed wherever it is. With `s3_sse_kms` a download over
+        http(s) is signed for S3. Raises ArchiveNotFound, ArchiveExists (downloads never replace a file),
+        DownloadFailed.
         """
         root, name = self._checked(url)
-        if self._allows(url):
-            return self._download(url, root / name, s3_sse_kms, progress)
+        permissions = EVERYTHING if by_operator else self._permissions
         if _URL.fullmatch(url):
-            raise ArchiveNotFound(f"Given URL {url} does not match any allowed URL(s)")
+            permissions.check(url)
+            return self._download(url, root / name, permissions, s3_sse_kms, progress)
         try:
-            return self._local(root, name, url)
+            return self._local(root, name, url, permissions)
         except OSError as error:  # a name that is too long, a directory that is closed to this user
             raise ArchiveNotFound(f"Model not found at: {url}", str(error)) from error
 
@@ -78,37 +89,33 @@ class ModelStore:
             raise ArchiveNotFound(f"Model not found at: {url}")
         return self.root, file_name(url)
 
-    def _allows(self, url: str) -> bool:
-        return any(pattern.fullmatch(url) for pattern in self._allowed)
-
-    def _download(self, url: str, target: Path, s3_sse_kms: bool, progress: Progress | None) -> Path:
+    def _download(
+        self, url: str, target: Path, permissions: Permissions, s3_sse_kms: bool, progress: Progress | None
+    ) -> Path:
         if target == self.root:
             raise failed(url, "The URL does not end with a file name.")
         download = Download(
-            self._allows, self._max_download_bytes, self._download_timeout_s, progress, s3_sse_kms
+            permissions, self._max_download_bytes, self._download_timeout_s, progress, s3_sse_kms
         )
         download.fetch(url, target)
         return target
 
-    def _local(self, root: Path, name: str, url: str) -> Path:
-        stored = root / name
+    def _local(self, root: Path, name: str, url: str, permissions: Permissions) -> Path:
+        """TorchServe loads any directory of the machine; here it must be in the store or be allowed."""
+        stored, named = root / name, Path(url)
         if name and stored.is_file():
             return stored
-        if (folder := Path(url)).is_dir() and self._may_load(folder, root):
-            return folder
+        real = named.resolve()
+        is_inside = real != root.resolve() and real.is_relative_to(root.resolve())
+        if named.is_dir() and (is_inside or permissions.names(f"file://{real}")):
+            return named
         if name and stored.is_dir():
             return stored
+        if named.is_file() and permissions is EVERYTHING:
+            return named
+        if named.is_dir():
+            log.warning("%s is outside the model store. %s", named, how_to_allow_folder(real))
         raise ArchiveNotFound(f"Model not found at: {url}")
-
-    def _may_load(self, folder: Path, root: Path) -> bool:
-        """TorchServe loads any directory of the machine; here it must be in the store or be allowed."""
-        real = folder.resolve()
-        if real != root.resolve() and real.is_relative_to(root.resolve()):
-            return True
-        if self._allows(f"file://{real}"):
-            return True
-        log.warning("%s is outside the model store; add file://%s to allowed_urls to load it", folder, real)
-        return False
 
 
 def file_name(url: str) -> str:
@@ -135,13 +142,6 @@ def _path(url: str) -> str:
     except ValueError:
         return url
     return parts.path if parts.scheme in _JAVA_SCHEMES else url
-
-
-def _compiled(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern.strip(), re.IGNORECASE)
-    except re.error as error:
-        raise ValueError(f"allowed_urls: {pattern!r} is not a regular expression: {error}") from error
 
 
 def _loadable(path: Path) -> bool:

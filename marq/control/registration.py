@@ -19,6 +19,7 @@ from archive.reader import Description, describe
 from archive.store.model_store import ModelStore, default_name, file_name
 from marq import errors, gpus
 from marq.registry.spec import SETTINGS, ModelSpec
+from marq.settings import addresses
 from marq.settings.fields import Settings
 
 log = logging.getLogger(__name__)
@@ -65,8 +66,13 @@ def resolve(settings: Settings, registration: Registration, loaded_at_startup: b
 
 
 def model_store(settings: Settings) -> ModelStore:
-    """The model store, with the URLs from which it may download."""
-    return ModelStore(settings.model_store, settings.allowed_urls.split(","))
+    """The model store, with the URLs from which it may download.
+
+    Clients of the model API may name public URLs where no stranger can be such a client.
+    """
+    is_guarded = not settings.disable_token_auth or addresses.parse(settings.management_address).is_loopback
+    public = settings.enable_model_api and is_guarded
+    return ModelStore(settings.model_store, settings.allowed_urls.split(","), public_urls=public)
 
 
 def _check_request(registration: Registration) -> None:
@@ -107,7 +113,8 @@ def _as_service_errors(url: str) -> Iterator[None]:
 def _locate(store: ModelStore, registration: Registration, at_startup: bool) -> tuple[Path, bool]:
     """The archive, and whether it may have been downloaded for this registration."""
     try:
-        return store.resolve(registration.url, s3_sse_kms=registration.s3_sse_kms), True
+        found = store.resolve(registration.url, by_operator=at_startup, s3_sse_kms=registration.s3_sse_kms)
+        return found, True
     except ArchiveExists:
         if not at_startup or store.root is None:
             raise

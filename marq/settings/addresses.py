@@ -1,5 +1,6 @@
 """The addresses that a server listens on: `http://host:port`, `https://host:port` or `unix:/path`."""
 
+import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -16,6 +17,16 @@ class Address:
     port: int = 0
     tls: bool = False
     path: str = ""
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only processes of this machine can connect."""
+        if self.path or self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
 
 def parse(address: str, setting: str = "inference_address") -> Address:

@@ -66,7 +66,7 @@ def test_other_directories_are_loaded_only_if_they_are_allowed(root, tmp_path, c
     outside = tmp_path / "outside"
     outside.mkdir()
     assert message(ModelStore(root), str(outside)) == f"Model not found at: {outside}"
-    assert f"add file://{outside} to allowed_urls" in caplog.text
+    assert f"add this line to config.properties: allowed_urls=file://{outside}" in caplog.text
     assert ModelStore(root, [f"file://{tmp_path}/.*"]).resolve(str(outside)) == outside
 
 
