@@ -7,6 +7,7 @@ halves the gateway's CPU time for each request. Whatever is unusual (unknown rou
 """
 
 import time
+from functools import lru_cache
 from typing import Any, cast
 
 import orjson
@@ -26,7 +27,19 @@ from marq.queue.reply_stream import MOST_UNREAD
 UNUSUAL = (b"transfer-encoding", deadlines.HEADER)
 APART = (b"HEAD", b"OPTIONS")  # HEAD has no body; OPTIONS asks what a model takes
 LAST_CHUNK = b"0\r\n\r\n"
-COMMON = b"".join(b"%s: %s\r\n" % header for header in NO_CACHE)
+
+
+def _lines(headers: Headers) -> bytes:
+    return b"".join(b"%b: %b\r\n" % header for header in headers)
+
+
+@lru_cache(maxsize=256)
+def encoded(headers: bytes) -> bytes:
+    """The header lines of a reply; those of a model hardly ever differ."""
+    return _lines(reply_headers(orjson.loads(headers)))
+
+
+COMMON = _lines(NO_CACHE)
 
 
 class Exchange:
@@ -36,21 +49,18 @@ class Exchange:
     the connection after it at a shutdown.
     """
 
-    __slots__ = (
-        "began", "body", "chunked", "disconnected", "entry", "keep_alive", "lane", "method", "more_body",
-        "protocol", "request_id", "route", "status", "streaming", "url",
-    )  # fmt: skip
+    # Defaults of the class: few predictions change them, and an instance without them is made faster
+    body = lane = entry = b""
+    streaming = chunked = disconnected = False
+    more_body = keep_alive = True
+    status = 0
 
     def __init__(self, protocol: "PredictionProtocol", route: Route, method: bytes) -> None:
         self.protocol: PredictionProtocol | None = protocol
         self.route, self.method, self.url = route, method, protocol.url
-        self.keep_alive: bool = protocol.parser.should_keep_alive()
+        self.keep_alive = protocol.parser.should_keep_alive()
         self.request_id = new_id()
         self.began = time.monotonic()
-        self.body = self.lane = self.entry = b""
-        self.streaming = self.chunked = False
-        self.more_body = True
-        self.status = 0
 
     @property
     def response_complete(self) -> bool:
@@ -71,26 +81,25 @@ class Exchange:
             self.protocol.respond_part(self, part)
 
     def set_result(self, reply: Reply) -> None:
-        self.route.backlog.waiting -= 1
         if self.streaming:
             self._end_stream(reply.body)
             return
-        headers = reply_headers(orjson.loads(reply.headers)) if reply.headers else []
-        self._respond(reply.status, reply.body, headers)
+        self.route.backlog.waiting -= 1
+        self._respond(reply.status, reply.body, encoded(reply.headers) if reply.headers else b"")
 
     def set_exception(self, error: Exception) -> None:
         if self.streaming:
             self._end_stream(None)
             return
         failure = error if isinstance(error, ServiceError) else ServiceError(str(error))
-        self._respond(failure.status, failure.body(), error_headers(failure))
+        self._respond(failure.status, failure.body(), _lines(error_headers(failure)))
 
     def _end_stream(self, body: bytes | None) -> None:
         if self.protocol is not None:
             protocol, self.protocol = self.protocol, None
             protocol.end_stream(self, body)
 
-    def _respond(self, status: int, body: bytes, headers: Headers) -> None:
+    def _respond(self, status: int, body: bytes, headers: bytes) -> None:
         if self.protocol is not None:
             protocol, self.protocol = self.protocol, None
             protocol.respond(self, status, body, headers)
@@ -121,6 +130,13 @@ class PredictionProtocol(HttpToolsProtocol):
             super().on_headers_complete()
         else:
             self.cycle = self._exchange = Exchange(self, route, method)  # type: ignore[assignment]
+
+    def on_body(self, body: bytes) -> None:
+        exchange = self._exchange
+        if exchange is not None and exchange is cast(object, self.cycle) and exchange.protocol is not None:
+            exchange.body += body
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         exchange, current = self._exchange, cast(object, self.cycle)
@@ -158,11 +174,11 @@ class PredictionProtocol(HttpToolsProtocol):
 
     # responses
 
-    def respond(self, exchange: Exchange, status: int, body: bytes, headers: Headers) -> None:
+    def respond(self, exchange: Exchange, status: int, body: bytes, headers: bytes) -> None:
         """Writes the whole response and makes the connection ready for the next request."""
         if not self.transport.is_closing():
             head = self._head(exchange, status, headers)
-            self.transport.write(b"".join((*head, b"content-length: %d\r\n\r\n" % len(body), body)))
+            self.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
         self._finish(exchange)
 
     def respond_part(self, exchange: Exchange, part: Reply) -> None:
@@ -181,9 +197,10 @@ class PredictionProtocol(HttpToolsProtocol):
         """HTTP/1.0 has no chunks: there the end of the connection is the end of the answer."""
         exchange.streaming, exchange.chunked = True, self.parser.get_http_version() != "1.0"
         exchange.keep_alive = exchange.keep_alive and exchange.chunked
-        headers = reply_headers(orjson.loads(part.headers)) if part.headers else []
+        exchange.route.backlog.waiting -= 1
+        headers = encoded(part.headers) if part.headers else b""
         framing = b"transfer-encoding: chunked\r\n\r\n" if exchange.chunked else b"\r\n"
-        self.transport.write(b"".join((*self._head(exchange, part.status, headers), framing)))
+        self.transport.write(self._head(exchange, part.status, headers) + framing)
 
     def end_stream(self, exchange: Exchange, body: bytes | None) -> None:
         """Writes the last part; None: the answer is cut off, and the connection ends without a last chunk."""
@@ -193,14 +210,12 @@ class PredictionProtocol(HttpToolsProtocol):
             self.transport.write(_chunk(body) + LAST_CHUNK if exchange.chunked else body)
         self._finish(exchange)
 
-    def _head(self, exchange: Exchange, status: int, headers: Headers) -> list[bytes]:
+    def _head(self, exchange: Exchange, status: int, headers: bytes) -> bytes:
         exchange.status = status
-        parts = [STATUS_LINE[status], b"x-request-id: ", exchange.request_id, b"\r\n", COMMON]
-        for name, value in headers:
-            parts += (name, b": ", value, b"\r\n")
-        if not exchange.keep_alive:
-            parts.append(b"connection: close\r\n")
-        return parts
+        closing = b"" if exchange.keep_alive else b"connection: close\r\n"
+        return b"%bx-request-id: %b\r\n%b%b%b" % (
+            STATUS_LINE[status], exchange.request_id, COMMON, headers, closing,
+        )  # fmt: skip
 
     def _finish(self, exchange: Exchange) -> None:
         self._note(exchange, exchange.status or CLIENT_GONE, time.monotonic() - exchange.began)
