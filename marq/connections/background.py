@@ -6,17 +6,16 @@ What streams from inside a handler must neither wait for Redis nor fail when Red
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from queue import Empty, Queue
-from typing import Any
 
 import redis
 
 from marq.connections.blocking import Connection
-from marq.connections.scripts import Script
+from marq.connections.commands import Reply
 from marq.connections.urls import Command
 
-OnReply = Callable[[Any], None]
+OnReply = Callable[[Reply], None]
 log = logging.getLogger(__name__)
 
 RETRY_DELAY_S = 0.2
@@ -25,13 +24,10 @@ MOST_AT_ONCE = 256
 
 
 class Sender:
-    """A queue of commands and the thread that empties it. For use by any thread.
+    """A queue of commands and the thread that empties it. For use by any thread."""
 
-    `scripts` are what the commands may run; they are loaded on each new connection.
-    """
-
-    def __init__(self, url: str, scripts: Iterable[Script]) -> None:
-        self._connection, self._scripts = Connection(url), tuple(scripts)
+    def __init__(self, url: str) -> None:
+        self._connection = Connection(url)
         self._queue: Queue[tuple[Command, OnReply | None]] = Queue(MOST_WAITING)
         self._start = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -60,11 +56,9 @@ class Sender:
                 self._thread.start()
 
     def _run(self) -> None:
-        self._load_scripts()
         while True:
             queued = self._next()
-            while (replies := self._send([command for command, _ in queued])) is None:
-                time.sleep(RETRY_DELAY_S)
+            replies = self._send([command for command, _ in queued])
             for (_, on_reply), reply in zip(queued, replies, strict=True):
                 if on_reply is not None:
                     on_reply(reply)
@@ -79,23 +73,14 @@ class Sender:
             pass
         return queued
 
-    def _load_scripts(self) -> None:
+    def _send(self, commands: list[Command]) -> list[Reply]:
+        """Sends until Redis has taken all. Some may arrive twice; readers notice it by the numbers."""
+        level = logging.WARNING  # of the first failure; the next ones are not worth a line each
         while True:
             try:
-                return self._connection.load_scripts(self._scripts)
+                return self._connection.send(commands)
             except redis.RedisError as error:
-                log.debug("not yet: %s", error)
+                log.log(level, "%d commands cannot be sent to Redis, retrying: %s", len(commands), error)
+                level = logging.DEBUG
+                self._connection.close()
                 time.sleep(RETRY_DELAY_S)
-
-    def _send(self, commands: list[Command]) -> list[Any] | None:
-        """The replies; None if the commands must be sent again.
-
-        They may then arrive twice, which readers notice by the numbers of the parts.
-        """
-        try:
-            return self._connection.send(commands)
-        except redis.RedisError as error:
-            log.warning("Redis does not take what is streamed: %s", error)
-            self._connection.close()
-            self._load_scripts()
-            return None

@@ -6,14 +6,14 @@ parses the replies, without redis-py's per-command response handling, which cost
 
 import logging
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
-import redis.asyncio
 from redis.connection import ConnectionPool
 
-from marq.connections import primary, sentinels
+from marq.connections import primary, scripts, sentinels
+from marq.connections.commands import Reply
 from marq.connections.scripts import Script
 from marq.connections.urls import CONNECT_TIMEOUT_S, KEEPALIVE, Command, pack
 
@@ -42,6 +42,7 @@ class Connection:
     """
 
     def __init__(self, url: str) -> None:
+        self._url = url
         watched = sentinels.is_url(url)
         pool = (primary.pool if watched else ConnectionPool.from_url)(
             url, protocol=2, socket_connect_timeout=CONNECT_TIMEOUT_S,
@@ -53,13 +54,24 @@ class Connection:
         self.unconfirmed: list[Command] = []
         _every.add(self)
 
-    def pipeline(self, commands: Sequence[Command]) -> list[Any]:
-        """Sends all commands in one write; returns their replies, errors as ResponseError objects."""
+    def pipeline(self, commands: Sequence[Command]) -> list[Reply]:
+        """Sends all commands in one write; returns their replies, errors as ResponseError objects.
+
+        Scripts that Redis does not know are loaded, here and by the other methods.
+        """
         self._write(commands)
         self._confirm()
-        return [self._read() for _ in commands]
+        replies = [self._read() for _ in commands]
+        self._run_again(commands, replies)
+        return replies
 
-    def send(self, commands: Sequence[Command]) -> list[Any]:
+    def transaction(self, commands: Sequence[Command]) -> None:
+        """Runs all commands or none. Raises redis.ResponseError if Redis runs none."""
+        before = [*scripts.loads(commands), ("MULTI",)]
+        *_, done = self.pipeline([*before, *commands, ("EXEC",)])
+        _checked(done)
+
+    def send(self, commands: Sequence[Command]) -> list[Reply]:
         """Sends all commands in one write, and waits until these and all that was posted are confirmed.
 
         Returns their replies. What Redis refuses is treated as in `read`.
@@ -68,7 +80,9 @@ class Connection:
             self._write(commands)
         return self._confirm(commands)
 
-    def read(self, commands: Sequence[Command], blocking: Command, on_blocked: Callable[[bool], None]) -> Any:
+    def read(
+        self, commands: Sequence[Command], blocking: Command, on_blocked: Callable[[bool], None]
+    ) -> Reply:
         """Sends `commands` and one blocking read in one write; returns the read's reply.
 
         Calls on_blocked(True) before the wait, when all the others have been answered, and on_blocked(False)
@@ -94,40 +108,55 @@ class Connection:
     def _write(self, commands: Sequence[Command]) -> None:
         self._connection.send_packed_command([b"".join(map(pack, commands))])
 
-    def _confirm(self, commands: Sequence[Command] = ()) -> list[Any]:
-        replies: list[Any] = []
-        for command in (*self.unconfirmed, *commands):
-            reply = self._read()
-            replies.append(reply)
-            if isinstance(reply, redis.ResponseError) and _passes(reply):
-                self.close()
-                raise reply
-            if isinstance(reply, redis.ResponseError):
-                log.error("Redis refused %s %s: %s", command[0], command[1], reply)
+    def _confirm(self, commands: Sequence[Command] = ()) -> list[Reply]:
+        sent = (*self.unconfirmed, *commands)
+        replies = [self._read() for _ in sent]
+        if any(isinstance(reply, redis.ResponseError) for reply in replies):
+            self._settle_refused(sent, replies)
         replies = replies[len(self.unconfirmed) :]
         self.unconfirmed = []
         return replies
 
-    def execute(self, *command: object) -> Any:
+    def _settle_refused(self, sent: Sequence[Command], replies: list[Reply]) -> None:
+        self._run_again(sent, replies)
+        for command, reply in zip(sent, replies, strict=True):
+            if isinstance(reply, redis.ResponseError):
+                if _passes(reply):
+                    self.close()
+                    raise reply
+                log.error("Redis refused %s %s: %s", command[0], command[1], reply)
+
+    def _run_again(self, sent: Sequence[Command], replies: list[Reply]) -> None:
+        """Runs the script calls again that Redis did not know, over another connection: this one may already
+        wait for a blocking read."""
+        again = scripts.rerun(sent, replies)
+        if again is None:
+            return
+        aside = Connection(self._url)
+        try:
+            again.merge(replies, aside._exchange(again.commands))
+        except redis.RedisError:
+            self.close()
+            raise
+        finally:
+            aside.close()
+
+    def _exchange(self, commands: Sequence[Command]) -> list[Reply]:
+        self._write(commands)
+        return [self._read() for _ in commands]
+
+    def execute(self, *command: object) -> Reply:
         """One command's reply; raises redis.ResponseError if Redis refuses it."""
         return _checked(self.pipeline([command])[0])
 
-    def run(self, script: Script, keys: list[str], *args: object) -> Any:
-        """Runs a script, loading it first where Redis does not know it yet."""
-        command = script.call(keys, *args)
-        reply = self.pipeline([command])[0]
-        if isinstance(reply, redis.exceptions.NoScriptError):
-            self.execute("SCRIPT", "LOAD", script.text)
-            reply = self.pipeline([command])[0]
-        return _checked(reply)
-
-    def load_scripts(self, scripts: Iterable[Script]) -> None:
-        self.pipeline([("SCRIPT", "LOAD", script.text) for script in scripts])
+    def run(self, script: Script, keys: Sequence[str], *args: object) -> Reply:
+        """One script's reply; raises redis.ResponseError if Redis refuses it."""
+        return _checked(self.pipeline([script.call(keys, *args)])[0])
 
     def close(self) -> None:
         self._connection.disconnect()
 
-    def _read(self) -> Any:
+    def _read(self) -> Reply:
         try:
             return self._connection.read_response()
         except redis.exceptions.ReadOnlyError as error:
@@ -142,7 +171,7 @@ def _passes(error: redis.ResponseError) -> bool:
     return isinstance(error, PASSING_ERRORS) or str(error).startswith(PASSING_CODES)
 
 
-def _checked(reply: Any) -> Any:
+def _checked(reply: Reply) -> Reply:
     if isinstance(reply, Exception):
         raise reply
     return reply

@@ -1,13 +1,15 @@
 """redis-py's clients with marq's time-outs."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import redis
 import redis.asyncio
 
-from marq.connections import primary, sentinels
-from marq.connections.commands import AsyncRedisClient, RedisClient
-from marq.connections.urls import CONNECT_TIMEOUT_S, without_password
+from marq.connections import primary, scripts, sentinels
+from marq.connections.commands import AsyncRedisClient, RedisClient, Reply
+from marq.connections.scripts import ScriptCall
+from marq.connections.urls import CONNECT_TIMEOUT_S, Command, without_password
 from marq.errors import RedisUnavailable
 
 
@@ -30,6 +32,32 @@ def asynchronous_client(url: str) -> AsyncRedisClient:
     else:
         made = redis.asyncio.Redis.from_url(url, protocol=2)
     return cast(AsyncRedisClient, made)
+
+
+def pipeline(client: RedisClient, commands: Sequence[Command]) -> list[Reply]:
+    """Sends all commands in one write; returns their replies, errors as redis.ResponseError objects.
+
+    Scripts that Redis does not know are loaded.
+    """
+    replies = _send(client, commands)
+    if again := scripts.rerun(commands, replies):
+        again.merge(replies, _send(client, again.commands))
+    return replies
+
+
+def run(client: RedisClient, call: ScriptCall) -> Reply:
+    """Runs one script. Raises redis.ResponseError if Redis refuses it."""
+    (reply,) = pipeline(client, [call])
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
+
+
+def _send(client: RedisClient, commands: Sequence[Command]) -> list[Reply]:
+    with client.pipeline(transaction=False) as pipe:
+        for command in commands:
+            pipe.execute_command(*command)
+        return pipe.execute(raise_on_error=False)
 
 
 def check(url: str) -> None:

@@ -7,18 +7,20 @@ because this is the hot path of every prediction.
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
 import redis
 from redis.connection import parse_url
 
-from marq.connections import primary, sentinels
-from marq.connections.urls import CONNECT_TIMEOUT_S, KEEPALIVE, pack, tls_context, without_password
+from marq.connections import primary, scripts, sentinels
+from marq.connections.commands import Reply
+from marq.connections.scripts import ScriptCall
+from marq.connections.urls import CONNECT_TIMEOUT_S, KEEPALIVE, Command, pack, tls_context, without_password
 from marq.errors import ConnectionLost, RedisUnavailable
 
-Waiter = asyncio.Future[Any] | bytes  # bytes: a tag, cheaper than a future for each request
+Waiter = asyncio.Future[Reply] | bytes  # bytes: a tag, cheaper than a future for each request
 OnTagged = Callable[[bytes, object], None]
 OnLost = Callable[["PipelinedConnection"], None]
 
@@ -84,11 +86,48 @@ class PipelinedConnection(asyncio.Protocol):
         self._outgoing.append(packed)
         self._waiters.append(waiter)
 
-    def execute(self, *command: object) -> asyncio.Future[Any]:
+    def execute(self, *command: object) -> asyncio.Future[Reply]:
         """The reply of one command; hiredis.ReplyError is raised where Redis refuses it."""
         future = self._loop.create_future()
         self.send(pack(command), future)
         return future
+
+    async def run(self, call: ScriptCall) -> Reply:
+        """The reply of one script; hiredis.ReplyError is raised where Redis refuses it.
+
+        Scripts that Redis does not know are loaded.
+        """
+        try:
+            return await self.execute(*call)
+        except hiredis.ReplyError as error:
+            (reply,) = await self._run_again([call], [error])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def run_all(self, calls: Sequence[ScriptCall]) -> list[Reply]:
+        """The replies of many scripts, pipelined; errors are hiredis.ReplyError objects in their place."""
+        return await self._run_again(calls, await self._pipeline(calls))
+
+    async def _run_again(self, calls: Sequence[ScriptCall], replies: list[Reply]) -> list[Reply]:
+        if again := scripts.rerun(calls, replies):
+            again.merge(replies, await self._pipeline(again.commands))
+        return replies
+
+    async def _pipeline(self, commands: Sequence[Command]) -> list[Reply]:
+        """(No gather, which costs more than the rest of this.)"""
+        replies: list[Reply] = []
+        lost: ConnectionError | None = None
+        for future in [self.execute(*command) for command in commands]:
+            try:
+                replies.append(await future)
+            except hiredis.ReplyError as error:
+                replies.append(error)
+            except ConnectionError as error:
+                lost = error
+        if lost:
+            raise lost
+        return replies
 
     def close(self) -> None:
         if self._transport:

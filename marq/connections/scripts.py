@@ -1,8 +1,21 @@
-"""A Lua script and how Redis is asked to run it."""
+"""Lua scripts: how they are called, and what happens where Redis does not know one.
+
+Redis forgets its scripts when it restarts, fails over or is flushed. A call that it answers with NOSCRIPT has
+done nothing: its script is loaded and the call sent again, once. So no script has to be loaded in advance.
+The call may then run after the commands that follow it in a pipeline: those must not depend on it.
+A transaction would take effect without the call: there the scripts are loaded first.
+"""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
+
+import hiredis
+from redis.exceptions import NoScriptError
+
+from marq.connections.commands import Reply
+from marq.connections.urls import Command
 
 
 @dataclass(frozen=True)
@@ -16,6 +29,59 @@ class Script:
         digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
         object.__setattr__(self, "sha", digest.encode())
 
-    def call(self, keys: Sequence[str | bytes], *args: object) -> tuple[object, ...]:
+    def call(self, keys: Sequence[str | bytes], *args: object) -> "ScriptCall":
         """The EVALSHA command for these keys and arguments."""
-        return ("EVALSHA", self.sha, len(keys), *keys, *args)
+        call = ScriptCall(("EVALSHA", self.sha, len(keys), *keys, *args))
+        call.script = self
+        return call
+
+
+class ScriptCall(tuple[object, ...]):
+    """An EVALSHA command that knows its script."""
+
+    script: Script
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """The calls of a pipeline that must be sent again: `commands` loads their scripts first."""
+
+    places: list[int]  # of the calls in the pipeline
+    commands: list[Command]
+
+    def merge(self, replies: list[Reply], again: Sequence[Reply]) -> None:
+        """Puts the replies of `commands` where those of the first attempt were."""
+        for place, reply in zip(self.places, again[-len(self.places) :], strict=True):
+            replies[place] = reply
+
+
+def read(package: str, name: str) -> Script:
+    """The script NAME.lua in the package's folder `lua`."""
+    return Script(files(package).joinpath("lua", f"{name}.lua").read_text())
+
+
+def loads(commands: Iterable[Command]) -> list[Command]:
+    """The commands that load the scripts which these commands call."""
+    scripts = dict.fromkeys(command.script for command in commands if isinstance(command, ScriptCall))
+    return [("SCRIPT", "LOAD", script.text) for script in scripts]
+
+
+def rerun(commands: Sequence[Command], replies: Sequence[Reply]) -> Rerun | None:
+    """The calls whose scripts Redis does not know; None if it knows all.
+
+    All script calls after the first such call are among them, so that their order stays: a script of marq
+    that runs twice changes nothing the second time.
+    """
+    first = next((place for place, reply in enumerate(replies) if _is_unknown(reply)), None)
+    if first is None:
+        return None
+    places = [place for place in range(first, len(commands)) if isinstance(commands[place], ScriptCall)]
+    calls = [commands[place] for place in places]
+    return Rerun(places, [*loads(calls), *calls])
+
+
+def _is_unknown(reply: Reply) -> bool:
+    """Whether a reply of hiredis or redis-py is NOSCRIPT."""
+    if isinstance(reply, hiredis.ReplyError):
+        return str(reply).startswith("NOSCRIPT")
+    return isinstance(reply, NoScriptError)

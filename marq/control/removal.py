@@ -9,6 +9,7 @@ import redis
 
 from archive.store.model_store import ModelStore
 from marq import keys
+from marq.connections import clients
 from marq.connections.commands import RedisClient
 from marq.errors import ServiceUnavailable
 from marq.metrics import measurements
@@ -48,13 +49,9 @@ def clear(registry: Registry, spec: ModelSpec, job_result_ttl_s: int) -> None:
         while entries := registry.redis.xrange(lane, count=CHUNK):
             _make_pending(registry.redis, lane, [entry for entry, _ in entries])
             flat = [(entry, [part for pair in fields.items() for part in pair]) for entry, fields in entries]
-            with registry.redis.pipeline(transaction=False) as pipe:
-                for command in refusals(spec, lane, flat, error, job_result_ttl_s * 1000):
-                    pipe.execute_command(*command)
-                pipe.xdel(lane, *(entry for entry, _ in entries))
-                *_, deleted = pipe.execute(raise_on_error=False)  # a reply stream may be anything
-            if isinstance(deleted, Exception):
-                raise deleted
+            # Errors of these do not matter: a reply stream may be anything.
+            clients.pipeline(registry.redis, refusals(spec, lane, flat, error, job_result_ttl_s * 1000))
+            registry.redis.xdel(lane, *(entry for entry, _ in entries))
     registry.delete_lanes(spec)
     last = spec.name not in registry.models().specs
     measurements.forget(registry.redis, spec.name, spec.version, last)

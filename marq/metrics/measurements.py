@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from marq import keys
+from marq.connections import clients
 from marq.connections.commands import RedisClient
 from marq.connections.urls import Command
 from marq.metrics.catalog import Metric
@@ -133,10 +134,7 @@ class Measurements:
         """Stores through a redis-py client. Raises redis.RedisError; then nothing is lost."""
         taken = self.take()
         try:
-            with client.pipeline(transaction=False) as pipe:
-                for command in self.commands(taken):
-                    pipe.execute_command(*command)
-                pipe.execute(raise_on_error=False)
+            clients.pipeline(client, self.commands(taken))
         except BaseException:
             self.put_back(taken)
             raise

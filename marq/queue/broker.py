@@ -13,8 +13,9 @@ from typing import Any
 import hiredis
 
 from marq import keys
+from marq.connections.commands import Reply as RedisReply
 from marq.connections.pipelined import PipelinedConnection
-from marq.connections.scripts import Script
+from marq.connections.scripts import Script, ScriptCall
 from marq.errors import QueueUnavailable, RedisUnavailable
 from marq.queue import scripts
 from marq.queue.entries import EntryFields, EntryRef, Reply
@@ -132,30 +133,31 @@ class Broker:
         else:
             self.pending.fail(request_id, QueueUnavailable(f"Redis refused the request: {reply}"))
 
-    def execute(self, *command: object) -> asyncio.Future[Any]:
+    def execute(self, *command: object) -> asyncio.Future[RedisReply]:
         """The raw reply of any command. Raises hiredis.ReplyError, ConnectionError or QueueUnavailable."""
         if self._commands is None:
             raise QueueUnavailable(UNREACHABLE)
         return self._commands.execute(*command)
 
-    async def run(self, script: Script, script_keys: Sequence[str | bytes], *args: object) -> Any:
-        """Runs a script, loading it first where Redis does not know it yet."""
-        command = script.call(script_keys, *args)
-        try:
-            return await self.execute(*command)
-        except hiredis.ReplyError as error:
-            if not str(error).startswith("NOSCRIPT"):
-                raise
-            await self.execute("SCRIPT", "LOAD", script.text)
-            return await self.execute(*command)
+    async def run(self, script: Script, script_keys: Sequence[str | bytes], *args: object) -> RedisReply:
+        """A script's reply. Raises what `execute` does."""
+        if self._commands is None:
+            raise QueueUnavailable(UNREACHABLE)
+        return await self._commands.run(script.call(script_keys, *args))
+
+    async def run_all(self, calls: Sequence[ScriptCall]) -> None:
+        """Runs many scripts, pipelined. Raises what `execute` does, when all have been answered."""
+        if self._commands is None:
+            raise QueueUnavailable(UNREACHABLE)
+        for reply in await self._commands.run_all(calls):
+            if isinstance(reply, Exception):
+                raise reply
 
     # connections
 
     async def _connect_commands(self) -> None:
         commands = await PipelinedConnection.open(self.url, self._on_lost, self._on_queued)
         try:
-            for script in scripts.ALL.values():
-                await commands.execute("SCRIPT", "LOAD", script.text)
             await self._open_stream(commands)
         except BaseException:
             commands.close()

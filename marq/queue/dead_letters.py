@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from marq import keys
+from marq.connections import clients
 from marq.connections.commands import RedisClient
 from marq.errors import Conflict, MalformedEntry, ResourceNotFound, ServiceError
 from marq.queue import scripts
@@ -91,8 +92,6 @@ class DeadLetters:
 
     def __init__(self, client: RedisClient) -> None:
         self._redis, self._registry = client, Registry(client)
-        self._letters = client.register_script(scripts.LETTERS.text)
-        self._replay = client.register_script(scripts.REPLAY.text)
 
     def summaries(self) -> list[Summary]:
         """Of each model that has dead letters, sorted by name."""
@@ -154,14 +153,12 @@ class DeadLetters:
             raise Conflict(f"Dead letter {letter_id} is no request that could run: {reason}.")
         target = models.get(model, version or letter.version).version
         request_id = new_id().decode()
-        replayed = self._replay(
+        replay = scripts.REPLAY.call(
             [keys.dead_letters(model), keys.lane(model, target), keys.job(model, request_id)],
-            [
-                letter_id, 2 * len(letter.about), request_id, target, int(time.time() * 1000),
-                letter.replay_of or letter.request_id,
-            ],
+            letter_id, 2 * len(letter.about), request_id, target, int(time.time() * 1000),
+            letter.replay_of or letter.request_id,
         )  # fmt: skip
-        if not replayed:
+        if not clients.run(self._redis, replay):
             raise ResourceNotFound(f"Dead letter {letter_id} has just been replayed or deleted.")
         return job_id(model, request_id)
 
@@ -183,7 +180,8 @@ class DeadLetters:
                 yield model
 
     def _read(self, model: str, order: str, start: str, end: str, limit: int) -> list[Letter]:
-        found = self._letters([keys.dead_letters(model)], [order, start, end, limit])
+        read = scripts.LETTERS.call([keys.dead_letters(model)], order, start, end, limit)
+        found = clients.run(self._redis, read)
         return [_letter(*each) for each in found]
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from marq import keys
-from marq.connections.commands import RedisClient
+from marq.connections import clients
+from marq.connections.commands import RedisClient, Reply
 from marq.connections.scripts import Script
 from marq.queue import scripts
 from marq.registry.spec import ModelSpec
@@ -69,17 +69,12 @@ def totals(client: RedisClient, streams: Sequence[str]) -> list[Total]:
     ]
 
 
-def _run(client: RedisClient, script: Script, calls: Sequence[Sequence[str]], *args: str) -> list[Any]:
+def _run(client: RedisClient, script: Script, calls: Iterable[Sequence[str]], *args: str) -> list[Reply]:
     """Runs the script once for each list of keys. An error of one call stands in place of its reply."""
-    call = client.register_script(script.text)
-    with client.pipeline(transaction=False) as pipe:
-        for call_keys in calls:
-            call(call_keys, args, client=pipe)
-        replies: list[Any] = pipe.execute(raise_on_error=False)
-    return replies
+    return clients.pipeline(client, [script.call(call_keys, *args) for call_keys in calls])
 
 
-def _depth(reply: Any) -> Depth:
+def _depth(reply: Reply) -> Depth:
     names = (keys.FRONT, *keys.LANES)
     if isinstance(reply, Exception):
         return Depth(dict.fromkeys(names, EMPTY))

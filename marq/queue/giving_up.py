@@ -50,7 +50,7 @@ def bury(spec: ModelSpec, lane: str, entry: bytes, death: Death, acknowledge: bo
         keys.job(spec.name, ""), limits.job_result_ttl_s * 1000, keys.finished(spec.name),
         failure.status, JSON_HEADERS, failure.body(), *about,
     )  # fmt: skip
-    return [("SCRIPT", "LOAD", scripts.BURY.text), move]
+    return [move]
 
 
 def refuse(
@@ -77,7 +77,7 @@ def refusals(
     finished already keeps its result. Malformed entries become dead letters. `ttl_ms`: of the job records.
     """
     publisher = Publisher(spec, "", ttl_ms)
-    commands: list[Command] = [("SCRIPT", "LOAD", scripts.PUBLISH.text)]
+    commands: list[Command] = []
     for entry, fields in entries:
         try:
             commands += publisher.refuse([decode(lane, entry, fields)], error)

@@ -12,6 +12,7 @@ from typing import Any
 import hiredis
 
 from marq import keys
+from marq.connections.scripts import ScriptCall
 from marq.errors import (
     IdempotencyConflict,
     JobNotFound,
@@ -101,7 +102,7 @@ class Jobs:
     ) -> Any:
         script_keys, arguments = submit_command(model, version, request_id, fields, keys.NORMAL, digest)
         try:
-            return await self._broker.run(scripts.SUBMIT, list(script_keys), *arguments)
+            return await self._broker.run(scripts.SUBMIT, script_keys, *arguments)
         except hiredis.ReplyError as error:  # it is full, or cannot write for another reason
             raise QueueUnavailable(f"Redis refused the request: {error}") from None
 
@@ -110,19 +111,16 @@ class Jobs:
     ) -> list[str]:
         """Queues many jobs, pipelined; returns their public ids in order."""
         ids: list[str] = []
-        waiting = [self._load_script()]
+        calls: list[ScriptCall] = []
         for request_id, fields in rows:
             script_keys, arguments = submit_command(model, version, request_id, fields, keys.NORMAL)
-            waiting.append(self._broker.execute(*scripts.SUBMIT.call(list(script_keys), *arguments)))
+            calls.append(scripts.SUBMIT.call(script_keys, *arguments))
             ids.append(job_records.job_id(model, request_id.decode()))
-            if len(waiting) >= CHUNK:
-                await asyncio.gather(*waiting)
-                waiting = [self._load_script()]
-        await asyncio.gather(*waiting)
+            if len(calls) >= CHUNK:
+                await self._broker.run_all(calls)
+                calls = []
+        await self._broker.run_all(calls)
         return ids
-
-    def _load_script(self) -> asyncio.Future[Any]:
-        return self._broker.execute("SCRIPT", "LOAD", scripts.SUBMIT.text)
 
     async def get(self, public_id: str) -> JobRecord:
         """The job as it is now. Raises JobNotFound."""

@@ -1,28 +1,22 @@
-"""The Lua scripts of the queue: one atomic change of state each, loaded from `marq/queue/lua`."""
+"""The Lua scripts of the queue, from `marq/queue/lua`: one atomic change of state, or one reading, each."""
 
-from importlib.resources import files
-
-from marq.connections.scripts import Script
+from marq.connections.scripts import Script, read
 
 
-def load(name: str) -> Script:
-    return Script(files("marq.queue").joinpath("lua", f"{name}.lua").read_text())
+def _read(name: str) -> Script:
+    return read("marq.queue", name)
 
 
-SUBMIT = load("submit")
-PUBLISH = load("publish")
-REQUEUE = load("requeue")
-PART = load("part")
-WITHDRAW = load("withdraw")
-CANCEL = load("cancel")
-BURY = load("bury")
-LETTERS = load("letters")
-REPLAY = load("replay")
-MISSING = load("missing")
-BACKLOG = load("backlog")
-_EVERY = (SUBMIT, PUBLISH, REQUEUE, PART, WITHDRAW, CANCEL, BURY, LETTERS, REPLAY, MISSING, BACKLOG)
-ALL = {script.sha: script for script in _EVERY}
-
-# for redis-py, which loads a script when Redis lacks it
-DEPTH = load("depth")
-TOTAL = load("total")
+SUBMIT = _read("submit")
+PUBLISH = _read("publish")
+REQUEUE = _read("requeue")
+PART = _read("part")
+WITHDRAW = _read("withdraw")
+CANCEL = _read("cancel")
+BURY = _read("bury")
+LETTERS = _read("letters")
+REPLAY = _read("replay")
+MISSING = _read("missing")
+BACKLOG = _read("backlog")
+DEPTH = _read("depth")
+TOTAL = _read("total")

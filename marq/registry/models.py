@@ -11,26 +11,15 @@ import redis
 
 from marq import keys
 from marq.connections.commands import RedisClient, RedisTransaction
+from marq.connections.scripts import loads, read
 from marq.errors import Conflict, InvalidModelVersion, ModelNotFound, ModelVersionNotFound
 from marq.registry.spec import ModelSpec
 
 HEARTBEAT_S = 1.0
 HEARTBEAT_LIMIT_S = 10.0  # a pool or node that has not reported for so long is lost
 AUDIT_LENGTH = 1000
+REPORTS = read("marq.registry", "reports")
 PARSED = 10_000  # specs that are kept parsed: most reads find the texts of the read before
-
-# The reports of all versions in one command. KEYS 1 registry, ARGV 1 form of the keys of reports.
-# Most versions have no report: the reply leaves them out.
-REPORTS = """
-local found = {}
-for _, version in ipairs(redis.call("HKEYS", KEYS[1])) do
-  local reports = redis.call("HGETALL", string.format(ARGV[1], string.match(version, "^([^/]*)/(.*)$")))
-  if #reports > 0 then
-    found[#found + 1] = {version, reports}
-  end
-end
-return found
-"""
 
 
 @dataclass(frozen=True)
@@ -90,12 +79,14 @@ class Registry:
 
     def snapshot(self) -> Snapshot:
         """The registry with all live reports, in one round trip however many models there are."""
+        read_reports = REPORTS.call([keys.REGISTRY], keys.pools("%s", "%s"))
         with self.redis.pipeline(transaction=True) as pipe:
             pipe.hgetall(keys.REGISTRY)
             pipe.hgetall(keys.DEFAULT_VERSIONS)
             pipe.time()
-            pipe.eval(REPORTS, 1, keys.REGISTRY, keys.pools("%s", "%s"))
-            stored, defaults, (seconds, microseconds), found = pipe.execute()
+            for command in (*loads([read_reports]), read_reports):
+                pipe.execute_command(*command)
+            stored, defaults, (seconds, microseconds), _, found = pipe.execute()
         alive = seconds + microseconds / 1e6 - HEARTBEAT_LIMIT_S
         reports: dict[str, list[dict[str, Any]]] = {}
         for key, texts in found:

@@ -7,7 +7,6 @@ from typing import Any
 
 from marq import keys
 from marq.connections.blocking import Connection
-from marq.queue import scripts
 from marq.queue.entries import Reply, Request, decode
 from marq.queue.publishing import Publisher
 from marq.registry.spec import ModelSpec
@@ -38,7 +37,6 @@ class ThreadReplica:
 
     def _run(self) -> None:
         connection, publisher = Connection(self._url), Publisher(self._spec, "cpu")
-        connection.load_scripts(scripts.ALL.values())
         lanes = keys.lanes(self._spec.name, self._spec.version)
         read = (
             "XREADGROUP", "GROUP", keys.GROUP, "thread", "COUNT", 100, "BLOCK", 20,

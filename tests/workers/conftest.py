@@ -11,7 +11,6 @@ from support import wait_for
 from marq import keys
 from marq.connections import clients
 from marq.connections.blocking import Connection
-from marq.queue import scripts
 from marq.queue.entries import Reply, decode_replies
 from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
@@ -52,7 +51,6 @@ def register(registry: Registry) -> Register:
 def plain(redis_url: str) -> Iterator[Connection]:
     """The connection that replicas use."""
     connection = Connection(redis_url)
-    connection.load_scripts(scripts.ALL.values())
     yield connection
     connection.close()
 

@@ -7,7 +7,6 @@ from marq import keys
 from marq.connections.blocking import Connection
 from marq.connections.urls import Command
 from marq.errors import MalformedEntry, ServiceUnavailable
-from marq.queue import scripts
 from marq.queue.entries import Reply, Request, decode
 from marq.queue.giving_up import Death, bury, refusals, refuse
 from marq.queue.publishing import Publisher
@@ -93,15 +92,12 @@ class Recovery:
     def _give_up(self, spent: Spent, device: str, ending: Ending) -> None:
         reason = f"given up after {spent.attempts} attempts: {ending.overdue or ending.line}"
         death = Death(reason, spent.attempts, device, ending.cause, "\n".join(ending.printed))
-        self._connection.load_scripts(scripts.ALL.values())
         try:
             commands = self._answer_and_bury(decode(spent.lane, spent.entry, spent.fields), death)
         except MalformedEntry as error:
             commands = refuse(self._model, spent.lane, spent.entry, error, death)
         # A transaction: whoever dies meanwhile leaves neither a letter without an answer, nor the reverse.
-        *_, done = self._connection.pipeline([("MULTI",), *commands, ("EXEC",)])
-        if isinstance(done, Exception):
-            raise done
+        self._connection.transaction(commands)
 
     def _answer_and_bury(self, request: Request, death: Death) -> list[Command]:
         request.attempts = b"%d" % (death.attempts - 1)

@@ -17,7 +17,6 @@ import redis
 
 from marq.connections.background import Sender
 from marq.connections.blocking import Connection
-from marq.queue import scripts
 from marq.queue.entries import Request
 from marq.queue.publishing import Publisher
 from marq.registry.consumers import consumer_name
@@ -51,7 +50,7 @@ class AsyncReplica:
         self._call, self._board, self._loop, self._model = call, board, loop, model
         self._connection = Connection(spec.pool.redis_url)
         self._publisher = Publisher(model, spec.device, spec.pool.job_result_ttl_ms)
-        self._sender = Sender(spec.pool.redis_url, scripts.ALL.values())
+        self._sender = Sender(spec.pool.redis_url)
         self._batcher = Batcher(
             self._connection, model, consumer_name(spec.pool.name, spec.slot, os.getpid())
         )

@@ -15,7 +15,6 @@ import redis
 from marq.connections.background import Sender
 from marq.connections.blocking import Connection
 from marq.connections.urls import Command
-from marq.queue import scripts
 from marq.queue.entries import Request
 from marq.queue.publishing import Publisher
 from marq.queue.redelivery import requeue
@@ -52,11 +51,10 @@ class Replica:
         self._publisher = Publisher(self._model, spec.device, spec.pool.job_result_ttl_ms)
         self._outgoing: list[Command] = []
         self._draining = self._blocked = False
-        self._sender = Sender(spec.pool.redis_url, scripts.ALL.values())
+        self._sender = Sender(spec.pool.redis_url)
         call.outlet = Outlet(self._sender, self._publisher, lambda _: board.touch())
         call.fitting.on_change = board.fit
         self._finished = 0.0  # when the oldest unpublished result was there
-        self._connection.load_scripts(scripts.ALL.values())
         self._batcher = Batcher(self._connection, self._model, self._consumer)
         self._batcher.on_blocked = self._note_blocked
 
@@ -135,7 +133,6 @@ class Replica:
         while not self._draining:
             time.sleep(RECONNECT_DELAY_S)
             try:
-                self._connection.load_scripts(scripts.ALL.values())
                 self._connection.send(self._outgoing)
                 self._outgoing = []
                 requeue(self._connection, self._model, self._consumer, self._model.max_attempts)

@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 import redis
 
@@ -13,6 +15,21 @@ def plain(redis_url):
     connection = Connection(redis_url)
     yield connection
     connection.close()
+
+
+@pytest.fixture
+def full(client):
+    """Redis takes no writes inside `with full():`."""
+
+    @contextlib.contextmanager
+    def full():
+        client.config_set("maxmemory", 1)
+        try:
+            yield
+        finally:
+            client.config_set("maxmemory", 0)
+
+    return full
 
 
 def note(told: list):
@@ -95,25 +112,22 @@ def test_what_redis_never_accepts_is_logged_and_dropped(plain, client, caplog):
     assert "Redis refused LPUSH k: WRONGTYPE" in caplog.text
 
 
-def test_what_redis_may_accept_later_raises_before_the_wait(plain, client):
-    client.script_flush()
+def test_what_redis_may_accept_later_raises_before_the_wait(plain, full):
     told: list[bool] = []
     command = scripts.SUBMIT.call(["job", "lane"], 1, "v", "", "body", "x")
-    with pytest.raises(redis.exceptions.NoScriptError):
+    with full(), pytest.raises(redis.exceptions.OutOfMemoryError):
         plain.read([command], ("XREAD", "BLOCK", 1000, "STREAMS", "s", "0"), note(told))
     assert told == []
     # And the connection starts afresh: the read's reply is not taken for the next one's
-    plain.load_scripts(scripts.ALL.values())
     assert plain.execute(*command)
 
 
-def test_sent_commands_are_settled_like_those_before_a_read(plain, client, caplog):
+def test_sent_commands_are_settled_like_those_before_a_read(plain, client, full, caplog):
     client.set("k", 1)
     plain.send([("LPUSH", "k", "x"), ("SET", "other", 2)])
     assert client.get("other") == b"2"
     assert "Redis refused LPUSH k" in caplog.text
-    client.script_flush()
-    with pytest.raises(redis.exceptions.NoScriptError):
+    with full(), pytest.raises(redis.exceptions.OutOfMemoryError):
         plain.send([scripts.SUBMIT.call(["job", "lane"], 1, "v", "", "body", "x")])
 
 
@@ -128,10 +142,3 @@ def test_a_lost_connection_is_opened_again_by_the_next_call(plain, client):
     with pytest.raises(redis.ConnectionError):
         plain.execute("PING")
     assert plain.execute("PING") == b"PONG"
-
-
-def test_a_script_is_loaded_when_it_is_first_run(plain, client):
-    client.script_flush()
-    assert plain.run(scripts.SUBMIT, ["job", "lane"], 1, "v", "", "body", "x")
-    with pytest.raises(redis.ResponseError):
-        plain.run(scripts.SUBMIT, ["job2", "job"], 1, "v", "", "body", "x")

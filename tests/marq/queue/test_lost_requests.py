@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from marq import keys
+from marq.connections import clients
 from marq.errors import QueueUnavailable
 from marq.queue import broker as broker_module
 from marq.queue import scripts
@@ -78,10 +79,8 @@ async def test_what_was_put_back_to_the_front_is_not_lost(broker, client, looked
     futures = [await queued(broker, b"%d" % number) for number in range(250)]
     assert client.xreadgroup(keys.GROUP, "c", {LANE: ">"}, count=250)
     # When their replica is lost
-    moved = client.evalsha(
-        scripts.REQUEUE.sha, 2, FRONT, LANE, keys.GROUP, "c", 3, keys.job("echo", ""),
-    )  # fmt: skip
-    assert moved == []
+    requeue = scripts.REQUEUE.call([FRONT, LANE], keys.GROUP, "c", 3, keys.job("echo", ""))
+    assert clients.run(client, requeue) == []
     assert client.xlen(FRONT) == 250
     # Then none of them fails
     await looked_twice()

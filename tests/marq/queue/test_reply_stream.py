@@ -6,6 +6,7 @@ import pytest
 from thread_replica import make_spec
 
 from marq import keys
+from marq.connections import clients
 from marq.errors import StreamBroken
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, Reply, Request
@@ -121,8 +122,7 @@ class Streaming:
         return Request(entry, LANE, fields[b"body"], fields[b"id"], job=b"1")
 
     def send(self, commands) -> None:
-        for command in commands:
-            self._client.execute_command(*command)
+        clients.pipeline(self._client, commands)
 
     def stream(self, request: Request, number: int, body: bytes) -> None:
         self.send(self._publisher.parts([(request, Reply(request.id, 200, body, more=number))]))

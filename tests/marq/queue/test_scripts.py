@@ -294,9 +294,3 @@ def test_a_consumer_that_holds_nothing_is_removed(client, take, requeue):
     take("lost")
     assert requeue() == []
     assert [client.xinfo_consumers(lane, keys.GROUP) for lane in LANES] == [[], [], [], []]
-
-
-def test_a_script_is_loaded_where_redis_does_not_know_it(submit, client):
-    client.script_flush()
-    assert submit(b"7")
-    assert client.script_exists(scripts.SUBMIT.sha) == [True]
