@@ -7,7 +7,7 @@ from marq.connections.blocking import Connection
 from marq.queue import depth
 from marq.queue.broker import Broker
 from marq.queue.dead_letters import DeadLetters
-from marq.queue.entries import Reply, Request
+from marq.queue.entries import EntryFields, Reply, Request
 from marq.queue.giving_up import Death, bury
 from marq.queue.jobs import Jobs
 from marq.queue.publishing import Publisher
@@ -45,7 +45,7 @@ def taken(jobs, client):
     """Submits a job, has a replica take it, and makes Redis forget its scripts: the request."""
 
     async def taken() -> Request:
-        await jobs.submit("echo", "1.0", b"7", (b"body", b"x"))
+        await jobs.submit("echo", "1.0", b"7", EntryFields(b"x"))
         [[_, [(entry, fields)]]] = client.xreadgroup(keys.GROUP, CONSUMER, {LANE: ">"}, count=1)
         client.script_flush()
         return Request(entry, LANE, fields[b"body"], fields[b"id"], job=b"1")
@@ -55,9 +55,9 @@ def taken(jobs, client):
 
 async def test_submit(jobs, client):
     client.script_flush()
-    assert (await jobs.get(await jobs.submit("echo", "1.0", b"7", (b"body", b"x")))).state == "queued"
+    assert (await jobs.get(await jobs.submit("echo", "1.0", b"7", EntryFields(b"x")))).state == "queued"
     client.script_flush()
-    await jobs.submit_many("echo", "1.0", [(b"%d" % number, (b"body", b"x")) for number in range(10)])
+    await jobs.submit_many("echo", "1.0", [(b"%d" % number, EntryFields(b"x")) for number in range(10)])
     assert client.xlen(LANE) == 10  # job 7 is queued once
 
 
@@ -75,7 +75,7 @@ async def test_streamed_parts(jobs, plain, publisher, taken):
 
 
 async def test_cancel(jobs, client):
-    job_id = await jobs.submit("echo", "1.0", b"7", (b"body", b"x"))
+    job_id = await jobs.submit("echo", "1.0", b"7", EntryFields(b"x"))
     client.script_flush()
     assert await jobs.cancel(job_id)
     assert client.xlen(LANE) == 0
