@@ -10,16 +10,14 @@ import redis
 from archive.store.model_store import ModelStore
 from marq import keys
 from marq.connections import clients
-from marq.connections.commands import RedisClient
 from marq.errors import ServiceUnavailable
 from marq.metrics import measurements
-from marq.queue.giving_up import refusals
+from marq.queue.giving_up import refusals, take
 from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
 
 log = logging.getLogger(__name__)
 
-CHUNK = 100  # entries that are answered at a time: their bodies may be large
 REMOVAL = "removal"  # the consumer that holds them
 
 
@@ -45,13 +43,17 @@ def clear(registry: Registry, spec: ModelSpec, job_result_ttl_s: int) -> None:
     """Answers all queued requests with 503, then deletes the lanes. Finished jobs keep their results."""
     reason = f"Model {spec.name} version {spec.version} was unregistered before the request ran."
     error = ServiceUnavailable(reason)
+    client = registry.redis
     for lane in keys.lanes(spec.name, spec.version):
-        while entries := registry.redis.xrange(lane, count=CHUNK):
-            _make_pending(registry.redis, lane, [entry for entry, _ in entries])
-            flat = [(entry, [part for pair in fields.items() for part in pair]) for entry, fields in entries]
+        with contextlib.suppress(redis.ResponseError):  # the group exists
+            client.xgroup_create(lane, keys.GROUP, "0", mkstream=True)
+        # Also from replicas that run them: only the holder of an entry can finish its job.
+        while entries := take(client, lane, REMOVAL, held=True):
             # Errors of these do not matter: a reply stream may be anything.
-            clients.pipeline(registry.redis, refusals(spec, lane, flat, error, job_result_ttl_s * 1000))
-            registry.redis.xdel(lane, *(entry for entry, _ in entries))
+            clients.pipeline(client, refusals(spec, lane, entries, error, job_result_ttl_s * 1000))
+            ids = [entry for entry, _ in entries]
+            client.xdel(lane, *ids)
+            client.xack(lane, keys.GROUP, *ids)
     registry.delete_lanes(spec)
     last = spec.name not in registry.models().specs
     measurements.forget(registry.redis, spec.name, spec.version, last)
@@ -65,10 +67,3 @@ def remove_download(store: ModelStore, registry: Registry, spec: ModelSpec) -> N
         store.remove_download(spec.url)
     except OSError as error:
         log.warning("%s cannot be removed: %s", spec.archive, error)
-
-
-def _make_pending(client: RedisClient, lane: str, entries: list[bytes]) -> None:
-    """Takes entries from whoever holds them: only the holder of an entry can finish its job."""
-    with contextlib.suppress(redis.ResponseError):  # the group exists
-        client.xgroup_create(lane, keys.GROUP, "0")
-    client.xclaim(lane, keys.GROUP, REMOVAL, 0, entries, force=True, justid=True)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from marq import keys
+from marq.connections.commands import RedisClient
 from marq.connections.urls import Command
 from marq.errors import BadRequest, MalformedEntry, ServiceError
 from marq.queue import scripts
@@ -14,6 +15,9 @@ from marq.settings.retention import Retention
 
 # With these fields a letter begins, in this order; the others are the entry's own.
 ABOUT = ("reason", "version", "lane", "entry", "attempts", "device", "ending", "log")
+Entry = tuple[bytes, list[bytes]]  # (id, fields)
+MOST_TAKEN = 100  # entries at a time: their bodies may be large
+FIRST = b"0-0"
 LONGEST_LOG = 20_000  # characters of what a replica printed last
 
 
@@ -68,12 +72,32 @@ def refuse(
     return [*reply.commands(*streams), *bury(spec, lane, entry, replace(death, reason=error.reason))]
 
 
+def take(client: RedisClient, lane: str, consumer: str, held: bool = False) -> list[Entry]:
+    """The next entries of a lane, at most MOST_TAKEN, which `consumer` then holds; empty if there are none.
+
+    `held`: also those that other consumers hold. Raises redis.RedisError.
+    """
+    if waiting := client.xreadgroup(keys.GROUP, consumer, {lane: ">"}, count=MOST_TAKEN):
+        return [_flat(entry, fields) for entry, fields in waiting[0][1]]
+    cursor, taken = FIRST, list[Entry]()
+    while held and not taken:
+        cursor, found, *_ = client.xautoclaim(lane, keys.GROUP, consumer, 0, cursor, count=MOST_TAKEN)
+        # Before version 7 Redis returns None for an entry that was deleted.
+        taken = [_flat(entry, fields) for entry, fields in found if entry and fields]
+        held = cursor != FIRST
+    return taken
+
+
+def _flat(entry: bytes, fields: dict[bytes, bytes]) -> Entry:
+    return entry, [part for pair in fields.items() for part in pair]
+
+
 def refusals(
-    spec: ModelSpec, lane: str, entries: Iterable[tuple[bytes, list[bytes]]], error: ServiceError, ttl_ms: int
+    spec: ModelSpec, lane: str, entries: Iterable[Entry], error: ServiceError, ttl_ms: int
 ) -> list[Command]:
     """The commands that answer entries of a lane with `error`, and remove them.
 
-    The entries (id, fields) must be pending: the result of a job is published for those alone. A job that has
+    The entries must be pending, see `take`: the result of a job is published for those alone. A job that has
     finished already keeps its result. Malformed entries become dead letters. `ttl_ms`: of the job records.
     """
     publisher = Publisher(spec, "", ttl_ms)

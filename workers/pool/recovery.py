@@ -8,7 +8,7 @@ from marq.connections.blocking import Connection
 from marq.connections.urls import Command
 from marq.errors import MalformedEntry, ServiceUnavailable
 from marq.queue.entries import Reply, Request, decode
-from marq.queue.giving_up import Death, bury, refusals, refuse
+from marq.queue.giving_up import Death, bury, refusals, refuse, take
 from marq.queue.publishing import Publisher
 from marq.queue.redelivery import Spent, requeue
 from marq.registry.consumers import consumer_name, pool_of
@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 
 KILLED_FOR_MEMORY = "exit code 137"  # as containers tell it
 LOST = Ending("its host or pool was lost")
-MOST_REFUSED = 100  # of each lane at a time
 
 
 class Recovery:
@@ -64,10 +63,10 @@ class Recovery:
 
     def refuse_waiting(self, reason: str) -> None:
         """Answers what waits with 503, for a model that cannot be loaded. Raises redis.RedisError."""
-        lanes, error = self._lanes, ServiceUnavailable(reason)
-        read = ("XREADGROUP", "GROUP", keys.GROUP, self._own, "COUNT", MOST_REFUSED, "STREAMS", *lanes)
-        for lane, entries in self._connection.execute(*read, *(">" for _ in lanes)) or ():
-            self._connection.pipeline(refusals(self._model, lane.decode(), entries, error, self._ttl_ms))
+        error = ServiceUnavailable(reason)
+        for lane in self._lanes:
+            if entries := take(self._registry.redis, lane, self._own):
+                self._connection.pipeline(refusals(self._model, lane, entries, error, self._ttl_ms))
 
     def _consumers(self) -> set[str]:
         found: set[str] = set()

@@ -11,7 +11,7 @@ from marq.errors import MalformedEntry
 from marq.queue import jobs as jobs_module
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, EntryHead, decode, decode_replies
-from marq.queue.giving_up import Death, bury, refuse
+from marq.queue.giving_up import MOST_TAKEN, Death, bury, refuse, take
 from marq.queue.jobs import Jobs
 
 LANE = keys.lane("echo", "1.0")
@@ -133,3 +133,36 @@ def test_a_reply_is_written_to_nothing_that_takes_none(client, plain, spec, stre
     assert client.ttl(keys.REGISTRY) == -1
     assert client.type(keys.REGISTRY) == b"hash"
     assert client.xlen(keys.dead_letters("echo")) == 1
+
+
+# taking entries
+
+
+def taken(client, held: bool) -> list[tuple[bytes, list[bytes]]]:
+    found = []
+    while entries := take(client, LANE, "taker", held):
+        found += entries
+        client.xack(LANE, keys.GROUP, *(entry for entry, _ in entries))
+    return found
+
+
+def test_waiting_entries_are_taken_and_those_of_a_replica_only_where_asked_for(client, spec):
+    # Given entries that a replica holds, and others that wait: of both more than are taken at a time
+    bodies = [b"%d" % number for number in range(3 * MOST_TAKEN)]
+    for body in bodies:
+        client.xadd(LANE, {"body": body})
+    client.xreadgroup(keys.GROUP, "replica", {LANE: ">"}, count=MOST_TAKEN + 1)
+    # Then these are taken, each once
+    assert [fields for _, fields in taken(client, held=False)] == [
+        [b"body", body] for body in bodies[MOST_TAKEN + 1 :]
+    ]
+    assert [fields for _, fields in taken(client, held=True)] == [
+        [b"body", body] for body in bodies[: MOST_TAKEN + 1]
+    ]
+
+
+def test_an_entry_that_was_deleted_while_a_replica_held_it_is_not_taken(client, spec):
+    deleted, kept = (client.xadd(LANE, {"body": body}) for body in ("a", "b"))
+    client.xreadgroup(keys.GROUP, "replica", {LANE: ">"})
+    client.xdel(LANE, deleted)
+    assert [entry for entry, _ in taken(client, held=True)] == [kept]
