@@ -8,9 +8,10 @@ import redis
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import openapi
-from gateway.asgi import NO_CACHE, ASGIApp, Receive, Scope, Send
+from gateway.asgi import NO_CACHE
 from gateway.auth import Tokens
 from gateway.inference import jobs, kserve, urls
 from gateway.inference.answer import Inference

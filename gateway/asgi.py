@@ -1,17 +1,13 @@
-"""What the raw ASGI endpoints share: types, bodies in, responses out."""
+"""Shared parts of the raw ASGI endpoints: types, bodies in, responses out, reports of answers."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Mapping
 
 import orjson
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from marq.errors import ClientGone, RequestTooLarge, ServiceError
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 NO_CACHE: Headers = [
@@ -20,7 +16,32 @@ NO_CACHE: Headers = [
     (b"expires", b"Thu, 01 Jan 1970 00:00:00 UTC"),
 ]
 FRAMING = frozenset(("content-length", "transfer-encoding", "connection"))
+Report = Callable[[int, float], None]  # status, or 0 if there was no answer; seconds
 JSON_TYPE = (b"content-type", b"application/json")
+
+
+class Watched:
+    """An application whose answers are reported. `watch` is called with each request before its answer."""
+
+    def __init__(self, app: ASGIApp, watch: Callable[[Scope], Report]) -> None:
+        self._app, self._watch = app, watch
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, began, report = 0, time.monotonic(), self._watch(scope)
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note)
+        finally:
+            report(status, time.monotonic() - began)
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:

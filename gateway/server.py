@@ -11,15 +11,16 @@ from typing import Any
 
 import hiredis
 import uvicorn
+from starlette.types import ASGIApp
 
 from gateway import application
-from gateway.asgi import ASGIApp
+from gateway.asgi import Watched
 from gateway.auth import TokenFollower, Tokens
 from gateway.http.middleware import Front
 from gateway.http.protocols import ManagementProtocol
 from gateway.http.slow_clients import SlowClients
 from gateway.inference.predictor import Predictor
-from gateway.metrics.counting import Metered, RequestMeter
+from gateway.metrics.counting import Metering, RequestMeter
 from gateway.metrics.endpoint import MetricsEndpoint, WithMetrics
 from gateway.metrics.storing import Measuring
 from gateway.routing.routes import Routes
@@ -91,11 +92,12 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     predictor = Predictor(routes, broker, jobs, tokens, config.max_request_size)
     made = application.Applications(config, routes, tokens, predictor, jobs)
     meter, endpoint = RequestMeter(), MetricsEndpoint(config.redis_url)
+    metering = Metering(meter, routes)
     front, measuring = Front(config, predictor, meter), Measuring(config, meter, routes, broker)
 
     def served(plane: str, app: ASGIApp) -> ASGIApp:
         app = WithMetrics(app, endpoint) if config.metrics_plane == plane else app
-        return front.wrap(Metered(app, meter, routes))
+        return front.wrap(Watched(app, metering.watch))
 
     app = served("inference", made.inference() if "management" in sockets else made.shared())
     servers = {"inference": server(app, front.protocol, config.inference_address, config)}
@@ -103,7 +105,7 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
         app = served("management", made.management())
         servers["management"] = server(app, ManagementProtocol, config.management_address, config)
     if "metrics" in sockets:
-        app = front.wrap(Metered(endpoint, meter, routes))
+        app = front.wrap(Watched(endpoint, metering.watch))
         servers["metrics"] = server(app, ManagementProtocol, config.metrics_address, config)
 
     def stop(*_: object) -> None:

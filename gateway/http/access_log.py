@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from gateway.asgi import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
+
+from gateway.asgi import Report
 from gateway.http.fast_path import Exchange
 from gateway.http.protocols import InferenceProtocol
 from marq import logs
@@ -45,6 +47,16 @@ class AccessLog:
     def add(self, request: str, status: int, seconds: float) -> None:
         """Notes that a request, as described, was answered, and how long that took."""
         self._entries.append((time.time(), request, status, seconds))
+
+    def watch(self, scope: Scope) -> Report:
+        """For `Watched`: an application that fails without an answer counts as 500."""
+
+        def report(status: int, seconds: float) -> None:
+            client, version = remote(scope.get("client")), f"HTTP/{scope['http_version']}"
+            request = self.describe(client, scope["method"], _uri(scope), version)
+            self.add(request, status or 500, seconds)
+
+        return report
 
     async def follow(self) -> None:
         """Writes what has been noted, again and again; never returns."""
@@ -80,30 +92,6 @@ class AccessLog:
                 return
         self._file.close()
         self._file = _open(self._path)
-
-
-class AccessLogged:
-    """An application whose requests are noted."""
-
-    def __init__(self, app: ASGIApp, access_log: AccessLog) -> None:
-        self._app, self._log = app, access_log
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began, status = time.perf_counter(), 500
-
-        async def note(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, note)
-        finally:
-            request = self._log.describe(
-                remote(scope.get("client")), scope["method"], _uri(scope), f"HTTP/{scope['http_version']}"
-            )
-            self._log.add(request, status, time.perf_counter() - began)
 
 
 class LoggedProtocol(InferenceProtocol):

@@ -7,10 +7,11 @@ from functools import partial
 
 import uvicorn
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
-from gateway.asgi import ASGIApp
+from gateway.asgi import Watched
 from gateway.http import uvicorn_internals
-from gateway.http.access_log import AccessLog, AccessLogged, LoggedProtocol
+from gateway.http.access_log import AccessLog, LoggedProtocol
 from gateway.http.protocols import InferenceProtocol, ManagementProtocol
 from gateway.inference.predictor import Predictor
 from gateway.metrics.counting import RequestMeter
@@ -58,7 +59,7 @@ class Front:
                 allow_headers=_items(settings.cors_allowed_headers),
                 expose_headers=EXPOSED,
             )
-        return AccessLogged(app, self._access_log) if self._access_log else app
+        return Watched(app, self._access_log.watch) if self._access_log else app
 
     def tasks(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """The background tasks that keep the access log written; none where it is switched off."""

@@ -6,11 +6,10 @@ ASGI path, and slow clients are not ended. `pyproject.toml` bounds the version f
 
 import asyncio
 
+from starlette.types import Receive, Scope, Send
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
-
-from gateway.asgi import Receive, Scope, Send
 
 PROTOCOL = (
     *("client", "cycle", "flow", "headers", "loop", "parser", "pipeline", "timeout_keep_alive_task"),

@@ -8,19 +8,9 @@ import logging
 from urllib.parse import parse_qs
 
 import orjson
+from starlette.types import Receive, Scope, Send
 
-from gateway.asgi import (
-    NO_CACHE,
-    Headers,
-    Receive,
-    Scope,
-    Send,
-    content_type,
-    read_body,
-    reply_headers,
-    respond,
-    respond_error,
-)
+from gateway.asgi import NO_CACHE, Headers, content_type, read_body, reply_headers, respond, respond_error
 from gateway.inference import deadlines
 from gateway.inference.predictor import Predictor, entry_fields
 from gateway.inference.urls import Target

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from gateway.asgi import Headers, Scope
+from starlette.types import Scope
+
+from gateway.asgi import Headers
 
 SEGMENTS = "marq.segments"  # of a scope: its path, split once for each request
 MODEL, VERSION = "{model_name}", "{model_version}"

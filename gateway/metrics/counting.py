@@ -4,11 +4,12 @@ Counting is a dictionary look-up and a few additions; names, labels and Redis co
 (`gateway.metrics.storing`).
 """
 
-import time
 from bisect import bisect_left
 from typing import NamedTuple
 
-from gateway.asgi import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
+
+from gateway.asgi import Report
 from gateway.inference import urls
 from gateway.inference.predictor import CLIENT_GONE
 from gateway.routing.routes import Route, Routes
@@ -68,29 +69,16 @@ class RequestMeter:
         return [*hot, *others.items()]
 
 
-class Metered:
-    """An application whose answers are counted."""
+class Metering:
+    """Counts the answers of applications."""
 
-    def __init__(self, app: ASGIApp, meter: RequestMeter, routes: Routes) -> None:
-        self._app, self._meter, self._routes = app, meter, routes
+    def __init__(self, meter: RequestMeter, routes: Routes) -> None:
+        self._meter, self._routes = meter, routes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        status, began = CLIENT_GONE, time.monotonic()
-
-        async def watch(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        kind, route = self._meaning(scope)  # before it is answered: a model may be gone afterwards
-        try:
-            await self._app(scope, receive, watch)
-        finally:
-            self._meter.count(kind, route, status, time.monotonic() - began)
+    def watch(self, scope: Scope) -> Report:
+        """For `Watched`. The model is looked up before the answer: it may be gone afterwards."""
+        kind, route = self._meaning(scope)
+        return lambda status, seconds: self._meter.count(kind, route, status or CLIENT_GONE, seconds)
 
     def _meaning(self, scope: Scope) -> tuple[str, Route | None]:
         """The kind of a request, and the model that it is for."""

@@ -5,8 +5,9 @@ from collections import Counter
 from urllib.parse import parse_qs
 
 import redis
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.asgi import ASGIApp, Receive, Scope, Send, respond, respond_error
+from gateway.asgi import respond, respond_error
 from marq import keys
 from marq.connections import clients
 from marq.errors import QueueUnavailable, ResourceNotFound

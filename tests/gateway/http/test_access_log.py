@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from gateway.http.access_log import AccessLog, AccessLogged
+from gateway.asgi import Watched
+from gateway.http.access_log import AccessLog
 from marq import logs
 
 
@@ -88,7 +89,7 @@ async def test_requests_of_an_application_are_noted_also_those_that_fail(path):
     async def send(message):
         pass
 
-    logged = AccessLogged(app, log)
+    logged = Watched(app, log.watch)
     scope = {"type": "http", "method": "GET", "http_version": "1.1", "client": None, "query_string": b"x=1"}
     await logged({**scope, "path": "/good", "raw_path": b"/go%6Fd"}, None, send)
     with pytest.raises(ValueError):

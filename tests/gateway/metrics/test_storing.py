@@ -7,8 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.asgi import Watched
 from gateway.inference.predictor import CLIENT_GONE
-from gateway.metrics.counting import Metered, RequestMeter
+from gateway.metrics.counting import Metering, RequestMeter
 from gateway.metrics.storing import Measuring
 from gateway.routing.routes import Routes
 from marq import keys
@@ -209,7 +210,7 @@ async def test_requests_of_other_routes_are_counted_by_kind_and_model(start, sto
         await send({"type": "http.response.start", "status": 418, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    transport = httpx.ASGITransport(Metered(app, gateway.meter, gateway.routes))
+    transport = httpx.ASGITransport(Watched(app, Metering(gateway.meter, gateway.routes).watch))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
         await http.request(method, path)
     await gateway.measuring.flush()
@@ -224,7 +225,7 @@ async def test_an_application_that_fails_without_an_answer_is_counted_too(start,
         raise RuntimeError("gone")
 
     with pytest.raises(RuntimeError):
-        await Metered(app, gateway.meter, gateway.routes)(
+        await Watched(app, Metering(gateway.meter, gateway.routes).watch)(
             {"type": "http", "method": "GET", "path": "/ping"}, None, None
         )
     await gateway.measuring.flush()
