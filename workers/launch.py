@@ -13,7 +13,6 @@ from marq.registry.spec import ModelSpec
 POOL_VARIABLE = "MARQ_POOL"
 REPLICA_VARIABLE = "MARQ_REPLICA"
 BATCHES_IN_FLIGHT = 256  # of one replica whose handler is a coroutine function
-RECONNECT_DELAY_S = 0.2  # between two attempts of a replica to reach Redis again
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,11 @@ import redis
 
 from marq.connections.blocking import Connection
 from marq.connections.commands import Reply
-from marq.connections.urls import Command
+from marq.connections.urls import RECONNECT_DELAY_S, Command
 
 OnReply = Callable[[Reply], None]
 log = logging.getLogger(__name__)
 
-RETRY_DELAY_S = 0.2
 MOST_WAITING = 10_000  # commands: whoever has more to send waits, so that memory stays bounded
 MOST_AT_ONCE = 256
 
@@ -83,4 +82,4 @@ class Sender:
                 log.log(level, "%d commands cannot be sent to Redis, retrying: %s", len(commands), error)
                 level = logging.DEBUG
                 self._connection.close()
-                time.sleep(RETRY_DELAY_S)
+                time.sleep(RECONNECT_DELAY_S)

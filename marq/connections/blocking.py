@@ -7,7 +7,7 @@ parses the replies, without redis-py's per-command response handling, which cost
 import logging
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Protocol
 
 import redis
 from redis.connection import ConnectionPool
@@ -35,6 +35,14 @@ def close_all() -> None:
         connection.close()
 
 
+class Wire(Protocol):
+    """The part of redis-py's connections that is used here."""
+
+    def send_packed_command(self, command: list[bytes]) -> object: ...
+    def read_response(self) -> Reply: ...
+    def disconnect(self) -> object: ...
+
+
 class Connection:
     """One blocking connection; not for use by several threads.
 
@@ -50,7 +58,7 @@ class Connection:
             socket_timeout=primary.REPLY_TIMEOUT_S if watched else None,
             **({} if url.startswith("unix:") else KEEPALIVE),
         )  # fmt: skip
-        self._connection: Any = pool.make_connection()
+        self._connection: Wire = pool.make_connection()
         self.unconfirmed: list[Command] = []
         _every.add(self)
 

@@ -12,12 +12,20 @@ from typing import Any
 
 import hiredis
 import redis
-from redis.connection import parse_url
 
 from marq.connections import primary, scripts, sentinels
 from marq.connections.commands import Reply
 from marq.connections.scripts import ScriptCall
-from marq.connections.urls import CONNECT_TIMEOUT_S, KEEPALIVE, Command, pack, tls_context, without_password
+from marq.connections.urls import (
+    CONNECT_TIMEOUT_S,
+    PROBES,
+    Command,
+    Options,
+    pack,
+    parse,
+    tls_context,
+    without_password,
+)
 from marq.errors import ConnectionLost, RedisUnavailable
 
 Waiter = asyncio.Future[Reply] | bytes  # bytes: a tag, cheaper than a future for each request
@@ -55,7 +63,7 @@ class PipelinedConnection(asyncio.Protocol):
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 if sentinels.is_url(url):
                     server = await asyncio.to_thread(sentinels.primary_url, url)
-                options = parse_url(server)  # type: ignore[no-untyped-call]
+                options = parse(server)
                 if "path" in options:
                     await loop.create_unix_connection(lambda: connection, options["path"])
                 else:
@@ -73,7 +81,7 @@ class PipelinedConnection(asyncio.Protocol):
             primary.abort_when_demoted(connection._transport, url, server)
         return connection
 
-    async def _log_in(self, options: dict[str, Any]) -> None:
+    async def _log_in(self, options: Options) -> None:
         if password := options.get("password"):
             await self.execute("AUTH", options.get("username") or "default", password)
         if database := options.get("db"):
@@ -148,7 +156,7 @@ class PipelinedConnection(asyncio.Protocol):
         if connected.family in (socket.AF_INET, socket.AF_INET6):
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for option, value in KEEPALIVE["socket_keepalive_options"].items():
+            for option, value in PROBES.items():
                 connected.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def data_received(self, data: bytes) -> None:

@@ -10,6 +10,7 @@ from redis import asyncio as redis_asyncio
 from redis.connection import Connection, ConnectionPool, SSLConnection
 
 from marq.connections import sentinels as sentinel
+from marq.connections.commands import Reply
 from marq.connections.sentinels import Sentinels
 
 LOOK_EVERY_S = 1.0
@@ -22,7 +23,7 @@ class PrimaryConnection(Connection):
     (redis-py's own class for this goes back to the old server where a command connects again.)
     """
 
-    def __init__(self, sentinels: Sentinels, **options: Any) -> None:
+    def __init__(self, sentinels: Sentinels, **options: object) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]
         self._sentinels = sentinels
 
@@ -32,11 +33,11 @@ class PrimaryConnection(Connection):
             self.disconnect()  # type: ignore[no-untyped-call]
         super().connect()  # type: ignore[no-untyped-call]
 
-    def _connect(self) -> Any:
+    def _connect(self) -> object:
         self.host, self.port = self._sentinels.primary()
         return super()._connect()  # type: ignore[no-untyped-call]
 
-    def read_response(self, *args: Any, **options: Any) -> Any:
+    def read_response(self, *args: object, **options: object) -> Reply:
         try:
             return super().read_response(*args, **options)
         except redis.ResponseError as error:
@@ -68,21 +69,21 @@ class AsyncPrimaryTLSConnection(AsyncPrimaryConnection, redis_asyncio.SSLConnect
     """The same over TLS."""
 
 
-def pool(url: str, **options: Any) -> ConnectionPool:
+def pool(url: str, **options: object) -> ConnectionPool:
     """Connections to the primary of the service that the URL names. Raises ValueError."""
     found = sentinel.of(url)
     kind = PrimaryTLSConnection if found.uses_tls else PrimaryConnection
     return ConnectionPool(kind, sentinels=found, **_options(found, options))
 
 
-def asynchronous_pool(url: str, **options: Any) -> redis_asyncio.ConnectionPool:
+def asynchronous_pool(url: str, **options: object) -> redis_asyncio.ConnectionPool:
     """The same for redis.asyncio."""
     found = sentinel.of(url)
     kind = AsyncPrimaryTLSConnection if found.uses_tls else AsyncPrimaryConnection
     return redis_asyncio.ConnectionPool(kind, sentinels=found, **_options(found, options))
 
 
-def _options(found: Sentinels, options: dict[str, Any]) -> dict[str, Any]:
+def _options(found: Sentinels, options: dict[str, object]) -> dict[str, Any]:
     return {"socket_timeout": REPLY_TIMEOUT_S, **options, **found.connection_options()}
 
 

@@ -4,14 +4,16 @@ Which server is the primary is asked anew for each connection, so that marq outl
 """
 
 import functools
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import parse_url
 from redis.credentials import UsernamePasswordCredentialProvider
 from redis.retry import Retry
+
+from marq.connections.commands import Reply
+from marq.connections.urls import parse
 
 SCHEMES = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}  # -> how the data nodes are spoken to
 DEFAULT_PORT = 26379
@@ -37,6 +39,16 @@ def is_url(url: str) -> bool:
     if "sentinel" in scheme and scheme not in SCHEMES:
         raise ValueError(f"{scheme}:// is not understood. URLs of sentinels: {FORM}, or rediss+sentinel://")
     return scheme in SCHEMES
+
+
+class PrimaryState(TypedDict):
+    """How a sentinel describes a primary, as far as marq reads it."""
+
+    ip: str
+    port: int
+    is_master: bool
+    is_sdown: bool  # down for this sentinel
+    is_odown: bool  # down for most sentinels
 
 
 class Sentinels:
@@ -76,9 +88,9 @@ class Sentinels:
         query = f"?{self._query}" if self._query else ""
         return f"{self._scheme}://{self.login}{netloc(address)}/{self.database}{query}"
 
-    def connection_options(self) -> dict[str, Any]:
+    def connection_options(self) -> dict[str, object]:
         """What redis-py needs to know of a connection to a data node, without its address."""
-        options: dict[str, Any] = parse_url(self.plain_url(("", 0)))  # type: ignore[no-untyped-call]
+        options = parse(self.plain_url(("", 0)))
         return {name: value for name, value in options.items() if name != "connection_class"}
 
     @property
@@ -86,7 +98,7 @@ class Sentinels:
         """Whether the data nodes are spoken to over TLS; sentinels never are."""
         return self._scheme == "rediss"
 
-    def tls_options(self) -> dict[str, Any]:
+    def tls_options(self) -> dict[str, object]:
         """Those of `connection_options` for TLS; empty without TLS."""
         if not self.uses_tls:
             return {}
@@ -99,7 +111,7 @@ class Sentinels:
         clients = self._clients
         for tried, (name, client) in enumerate(clients):
             try:
-                state: Any = client.sentinel_master(self.service)
+                state: Reply = client.sentinel_master(self.service)
                 self.known = found = _primary(state)
             except redis.RedisError as error:
                 problems.append(f"{name}: {error}")
@@ -150,7 +162,7 @@ def _options(query: str, more: tuple[str, ...]) -> dict[str, str]:
     return options
 
 
-def _primary(state: dict[str, Any]) -> Address:
+def _primary(state: PrimaryState) -> Address:
     """Reads a sentinel's answer. Raises redis.ConnectionError if that tells of no usable primary."""
     address: Address = state["ip"], state["port"]
     if state["is_sdown"] or state["is_odown"] or not state["is_master"]:

@@ -4,28 +4,52 @@ import re
 import socket
 import ssl
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 from urllib.parse import urlsplit, urlunsplit
 
 import hiredis
+from redis.connection import parse_url
 
 Command = Sequence[object]
 CONNECT_TIMEOUT_S = 4.0  # a wrong URL is told to the user within 5 s
+RECONNECT_DELAY_S = 0.2  # between two attempts to reach a Redis that is away
 # A host that vanished is noticed after half a minute, without a time-out on each read.
-KEEPALIVE: dict[str, Any] = {
-    "socket_keepalive": True,
-    "socket_keepalive_options": {
-        getattr(socket, name): value
-        for name, value in (
-            ("TCP_KEEPIDLE", 15),
-            ("TCP_KEEPINTVL", 5),
-            ("TCP_KEEPCNT", 3),
-            ("TCP_USER_TIMEOUT", 30_000),  # ms; there are no probes while something is on its way
-        )
-        if hasattr(socket, name)
-    },
+PROBES: dict[int, int] = {
+    getattr(socket, name): value
+    for name, value in (
+        ("TCP_KEEPIDLE", 15),
+        ("TCP_KEEPINTVL", 5),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", 30_000),  # ms; there are no probes while something is on its way
+    )
+    if hasattr(socket, name)
 }
+KEEPALIVE: dict[str, object] = {"socket_keepalive": True, "socket_keepalive_options": PROBES}
 CERT_REQS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+
+
+class Options(TypedDict, total=False):
+    """What redis-py reads from a URL, as far as marq uses it."""
+
+    host: str
+    port: int
+    path: str  # of a Unix socket
+    username: str
+    password: str
+    db: int
+    ssl_ca_certs: str
+    ssl_ca_path: str
+    ssl_cert_reqs: str
+    ssl_check_hostname: bool
+    ssl_certfile: str
+    ssl_keyfile: str
+    ssl_password: str
+
+
+def parse(url: str) -> Options:
+    """What redis-py reads from the URL of one server. Raises ValueError."""
+    options: Options = parse_url(url)  # type: ignore[no-untyped-call]
+    return options
 
 
 def without_password(url: str) -> str:
@@ -42,7 +66,7 @@ def without_password(url: str) -> str:
     return urlunsplit(parts)
 
 
-def tls_context(options: dict[str, Any]) -> ssl.SSLContext:
+def tls_context(options: Options) -> ssl.SSLContext:
     """What the `ssl_...` options of a rediss:// URL ask for; they mean what they mean to redis-py.
 
     Raises OSError or ValueError.

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from marq import gpus
 from marq.connections import clients, urls
@@ -86,7 +85,7 @@ def _redis(settings: Settings, server: server_file.Server | None) -> Iterator[Fi
         yield Finding("redis", WRONG, str(error), "Start it, or correct MARQ_REDIS_URL or --redis-url.")
         return
     with clients.client(url) as client:
-        info: dict[str, Any] = client.info()
+        info = client.info()
     yield Finding("redis", OK, f"{shown}: {info.get('server_name', 'redis')} {info.get('redis_version')}")
     if info.get("maxmemory") and info.get("maxmemory_policy") != "noeviction":
         yield Finding(

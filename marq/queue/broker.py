@@ -7,8 +7,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 import hiredis
 
@@ -16,6 +15,7 @@ from marq import keys
 from marq.connections.commands import Reply as RedisReply
 from marq.connections.pipelined import PipelinedConnection
 from marq.connections.scripts import Script, ScriptCall
+from marq.connections.urls import RECONNECT_DELAY_S
 from marq.errors import QueueUnavailable, RedisUnavailable
 from marq.queue import scripts
 from marq.queue.entries import EntryFields, EntryRef, Reply
@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 
 REPLIES_TTL_S = 60  # a reply stream whose reader is gone disappears after so long
 KEEP_EVERY_S = REPLIES_TTL_S / 3
-RECONNECT_DELAY_S = 0.2
 # XADD as `pack` packs it; that would take most of the time that a prediction costs here
 ADD = b"*%d\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$1\r\n*\r\n$2\r\nid\r\n$%d\r\n%b\r\n%b%b$4\r\nbody\r\n$%d\r\n%b\r\n"
 UNREACHABLE = "Redis is not reachable at the moment. Try again later."
@@ -51,7 +50,7 @@ class Broker:
         self._lost = LostRequests()
         self._commands: PipelinedConnection | None = None
         self._replies: PipelinedConnection | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._closing = False
 
     async def start(self) -> None:
@@ -194,7 +193,7 @@ class Broker:
             self._replies = None
             self._spawn(self._reconnect(self._connect_replies))
 
-    async def _reconnect(self, connect: Any) -> None:
+    async def _reconnect(self, connect: Callable[[], Awaitable[None]]) -> None:
         log.warning("the connection to Redis was lost; connecting again")
         while True:
             try:
@@ -219,7 +218,7 @@ class Broker:
             except (ConnectionError, hiredis.ReplyError, QueueUnavailable) as error:
                 log.debug("the reply stream %s could not be renewed: %s", self.stream, error)
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def _spawn(self, coroutine: Coroutine[object, object, object]) -> asyncio.Task[object]:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

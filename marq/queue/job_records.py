@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from marq import keys
 from marq.errors import JobNotFound
@@ -51,7 +50,7 @@ class JobRecord:
     def is_finished(self) -> bool:
         return self.state in FINISHED
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """What `GET /jobs/{job_id}` tells: all but the result itself."""
         data = {
             "job_id": self.id, "state": self.state, "model": self.model, "version": self.version,

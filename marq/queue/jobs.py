@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import hiredis
 
@@ -99,12 +98,13 @@ class Jobs:
 
     async def _queue(
         self, model: str, version: str, request_id: bytes, fields: EntryFields, digest: bytes = b""
-    ) -> Any:
+    ) -> int:
         script_keys, arguments = submit_command(model, version, request_id, fields, keys.NORMAL, digest)
         try:
-            return await self._broker.run(scripts.SUBMIT, script_keys, *arguments)
+            queued: int = await self._broker.run(scripts.SUBMIT, script_keys, *arguments)
         except hiredis.ReplyError as error:  # it is full, or cannot write for another reason
             raise QueueUnavailable(f"Redis refused the request: {error}") from None
+        return queued
 
     async def submit_many(
         self, model: str, version: str, rows: Iterable[tuple[bytes, EntryFields]]

@@ -6,9 +6,10 @@ That is rare: a failover to a server that lagged, a restart without a file, a st
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from marq import keys
+from marq.connections.commands import Reply
 from marq.connections.scripts import Script
 from marq.errors import QueueUnavailable
 from marq.queue import scripts
@@ -29,9 +30,9 @@ class Queue(Protocol):
     @property
     def last_reply(self) -> bytes: ...
 
-    def execute(self, *command: object) -> asyncio.Future[Any]: ...
+    def execute(self, *command: object) -> asyncio.Future[Reply]: ...
 
-    async def run(self, script: Script, script_keys: Sequence[str | bytes], *args: object) -> Any: ...
+    async def run(self, script: Script, script_keys: Sequence[str | bytes], *args: object) -> Reply: ...
 
 
 class LostRequests:
@@ -72,7 +73,7 @@ async def _missing(broker: Queue, requests: dict[bytes, EntryRef]) -> set[bytes]
 
 async def _newest(broker: Queue) -> bytes:
     """The id of the last entry that the reply stream has ever had."""
-    flat: list[Any] = await broker.execute("XINFO", "STREAM", broker.stream)
+    flat: list[Reply] = await broker.execute("XINFO", "STREAM", broker.stream)
     return bytes(dict(zip(flat[::2], flat[1::2], strict=True))[b"last-generated-id"])
 
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from typing import Any
 
+from marq.connections.commands import Reply
 from marq.connections.pipelined import PipelinedConnection
 from marq.errors import MalformedEntry
 from marq.queue.entries import decode_replies
@@ -33,7 +33,7 @@ class ReplyReader:
         read = connection.execute("XREAD", "BLOCK", 0, "STREAMS", self._stream, self.last)
         read.add_done_callback(lambda done: self._on_replies(connection, done))
 
-    def _on_replies(self, connection: PipelinedConnection, done: asyncio.Future[Any]) -> None:
+    def _on_replies(self, connection: PipelinedConnection, done: asyncio.Future[Reply]) -> None:
         if done.cancelled() or isinstance(done.exception(), ConnectionError):
             return
         if error := done.exception():
@@ -63,7 +63,7 @@ def _after(entry: bytes) -> bytes:
     return b"%s-%d" % (milliseconds, int(number or 0) + 1)
 
 
-def log_failure(done: asyncio.Future[Any]) -> None:
+def log_failure(done: asyncio.Future[Reply]) -> None:
     """For commands whose replies do not matter."""
     if not done.cancelled() and (error := done.exception()):
         log.debug("Redis refused a command whose reply does not matter: %s", error)

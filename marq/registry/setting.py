@@ -1,7 +1,10 @@
 """The facts about one setting of a model, kept in the annotation of its dataclass field."""
 
 from dataclasses import KW_ONLY, dataclass, fields, replace
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, get_args, get_origin, get_type_hints
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -27,16 +30,16 @@ class Setting:
     kept_on_join: bool = False  # whether a server that joins others keeps the stored value
     has_effect: bool = True  # False: stored and described, but marq does not implement it yet
     name: str = ""  # of the field; settings_of() sets it, and the type
-    type: Any = None
+    type: object = None
 
 
-def settings_of(cls: Any) -> tuple[Setting, ...]:
+def settings_of(cls: "type[DataclassInstance]") -> tuple[Setting, ...]:
     """The settings of a dataclass in the order of its fields. Raises TypeError for a field without facts."""
     hints = get_type_hints(cls, include_extras=True)
     return tuple(_setting(cls, field.name, hints[field.name]) for field in fields(cls))
 
 
-def _setting(cls: Any, name: str, hint: Any) -> Setting:
+def _setting(cls: "type[DataclassInstance]", name: str, hint: object) -> Setting:
     kind, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     for extra in extras:
         if isinstance(extra, Setting):

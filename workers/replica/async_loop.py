@@ -17,13 +17,14 @@ import redis
 
 from marq.connections.background import Sender
 from marq.connections.blocking import Connection
+from marq.connections.urls import RECONNECT_DELAY_S
 from marq.queue.entries import Request
 from marq.queue.publishing import Publisher
 from marq.registry.consumers import consumer_name
 from workers import scoreboard
 from workers.handler.call import HandlerCall
 from workers.handler.measurements import Collector
-from workers.launch import BATCHES_IN_FLIGHT, RECONNECT_DELAY_S, ReplicaSpec
+from workers.launch import BATCHES_IN_FLIGHT, ReplicaSpec
 from workers.replica import children
 from workers.replica.batcher import Batcher
 from workers.replica.late_rows import split_late

@@ -14,7 +14,7 @@ import redis
 
 from marq.connections.background import Sender
 from marq.connections.blocking import Connection
-from marq.connections.urls import Command
+from marq.connections.urls import RECONNECT_DELAY_S, Command
 from marq.queue.entries import Request
 from marq.queue.publishing import Publisher
 from marq.queue.redelivery import requeue
@@ -22,7 +22,7 @@ from marq.registry.consumers import consumer_name
 from workers import scoreboard
 from workers.handler.call import HandlerCall
 from workers.handler.measurements import Collector
-from workers.launch import RECONNECT_DELAY_S, ReplicaSpec
+from workers.launch import ReplicaSpec
 from workers.replica import children
 from workers.replica.batcher import Batcher
 from workers.replica.late_rows import split_late
