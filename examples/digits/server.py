@@ -19,6 +19,7 @@ from marq.connections import clients
 from marq.errors import MarqError
 from marq.host import server_file
 from marq.registry.models import Registry
+from marq.registry.reports import ReplicaReport
 
 MARQ = Path(sys.executable).with_name("marq")
 START_TIMEOUT_S, STOP_TIMEOUT_S, REPORT_TIMEOUT_S = 60.0, 60.0, 10.0
@@ -76,14 +77,14 @@ class Server:
 
     def replica_pids(self) -> list[int]:
         """The processes that are ready to run the handler."""
-        return [replica["pid"] for replica in self._replicas() if replica["state"] == "ready"]
+        return [replica.pid for replica in self._replicas() if replica.is_ready]
 
     def counts(self, requests: int) -> tuple[int, int]:
         """(requests, batches) run so far, as soon as the replicas' reports say at least `requests`."""
 
         def reported() -> tuple[int, int] | None:
             replicas = self._replicas()
-            now = sum(r["requests"] for r in replicas), sum(r["batches"] for r in replicas)
+            now = sum(r.requests for r in replicas), sum(r.batches for r in replicas)
             return now if now[0] >= requests else None
 
         return self._wait_for(reported, REPORT_TIMEOUT_S, f"a report of {requests} requests")
@@ -107,7 +108,7 @@ class Server:
         """The end of what the server printed."""
         return "\n".join((self._directory / "server.log").read_text(errors="replace").splitlines()[-lines:])
 
-    def _replicas(self) -> list[dict]:
+    def _replicas(self) -> list[ReplicaReport]:
         with clients.client(self.redis_url) as client:
             registry = Registry(client)
             return registry.replicas(registry.models().get(self._model))

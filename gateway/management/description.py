@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from marq.registry.reports import PoolReport, ReplicaReport
 from marq.registry.setting import Setting
 from marq.registry.spec import SETTINGS, ModelSpec
 
@@ -12,9 +13,9 @@ _TORCHSERVES = [setting for setting in _SHOWN if setting.torchserve]
 _MARQS = [setting for setting in _SHOWN if not setting.torchserve]
 
 
-def description(spec: ModelSpec, reports: list[dict[str, Any]], waiting: int, gpus: int) -> dict[str, Any]:
+def description(spec: ModelSpec, reports: list[PoolReport], waiting: int, gpus: int) -> dict[str, Any]:
     """One version, with the reports of its pools."""
-    workers = [_worker(report["node"], replica) for report in reports for replica in report["replicas"]]
+    workers = [_worker(report.node, replica) for report in reports for replica in report.replicas]
     has_gpu = any(worker["gpu"] for worker in workers) if workers else gpus > 0
     described = {
         **_values(spec, _TORCHSERVES),
@@ -35,36 +36,36 @@ def _values(spec: ModelSpec, settings: list[Setting]) -> dict[str, Any]:
     return {setting.describe: getattr(spec, setting.name) for setting in settings}
 
 
-def _worker(node: str, replica: dict[str, Any]) -> dict[str, Any]:
+def _worker(node: str, replica: ReplicaReport) -> dict[str, Any]:
     """One replica: TorchServe's keys, then our own."""
-    device = replica["device"]
+    device = replica.device
     return {
-        "id": str(replica["id"]),
-        "startTime": _utc(replica["started"]),
-        "status": "READY" if replica["state"] == "ready" else "UNLOADING",
-        "memoryUsage": replica["memory"],
-        "pid": replica["pid"],
+        "id": str(replica.id),
+        "startTime": _utc(replica.started),
+        "status": "READY" if replica.is_ready else "UNLOADING",
+        "memoryUsage": replica.memory,
+        "pid": replica.pid,
         "gpu": device != "cpu",
         "gpuUsage": "N/A" if device == "cpu" else f"gpuId::{device.partition(':')[2]}",
         "node": node,
         "device": device,
-        "state": replica["state"],
-        "requests": replica["requests"],
-        "batches": replica["batches"],
-        **({"fittingBatchSize": replica["fitting"]} if replica.get("fitting") else {}),
+        "state": replica.state,
+        "requests": replica.requests,
+        "batches": replica.batches,
+        **({"fittingBatchSize": replica.fitting} if replica.fitting else {}),
     }
 
 
-def _load_failure(reports: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _load_failure(reports: list[PoolReport]) -> dict[str, Any] | None:
     """The failures to load on all nodes together; None if there are none."""
-    failing = [report for report in reports if report["failures"]]
+    failing = [report for report in reports if report.failures]
     if not failing:
         return None
-    since = [report["failing_since"] for report in failing if report["failing_since"]]
+    since = [report.failing_since for report in failing if report.failing_since]
     return {
-        "failures": sum(report["failures"] for report in failing),
+        "failures": sum(report.failures for report in failing),
         **({"failingSince": _utc(min(since))} if since else {}),
-        "reason": failing[0]["reason"],
+        "reason": failing[0].reason,
     }
 
 

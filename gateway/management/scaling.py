@@ -54,7 +54,7 @@ class Scaling:
 
     def _resize(self, spec: ModelSpec, fewest: int, most: int) -> ModelSpec:
         """Replicas that have been failing are started again."""
-        failing = any(report["failures"] for report in self._registry.live_reports(spec).values())
+        failing = any(report.failures for report in self._registry.live_reports(spec).values())
         scaled = self._registry.scale(spec, fewest, most, anew=failing)
         self._refresh()
         return scaled

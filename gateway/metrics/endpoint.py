@@ -63,7 +63,7 @@ class Scrape:
 
 
 def _add_replicas(families: Families, spec: ModelSpec, snapshot: Snapshot) -> None:
-    states = Counter(replica["state"] for replica in snapshot.replicas(spec))
+    states = Counter(replica.state for replica in snapshot.replicas(spec))
     for state in dict.fromkeys((*STATES, *states)):
         families.put(names.REPLICAS, (spec.name, spec.version, state), states[state])
     families.put(names.REPLICA_RESTARTS, (spec.name, spec.version), 0)  # there before the first one

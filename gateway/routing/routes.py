@@ -114,7 +114,7 @@ class Routes:
 
     def is_ready(self, spec: ModelSpec) -> bool:
         """Whether a replica of the version can answer now. Raises redis.RedisError."""
-        return any(replica["state"] == "ready" for replica in self._registry.replicas(spec))
+        return any(replica.is_ready for replica in self._registry.replicas(spec))
 
     def _use(self, models: Models, hopeless: dict[str, str]) -> None:
         by_name: dict[str, dict[str | None, Route]] = {}
@@ -139,12 +139,12 @@ def _find_hopeless(snapshot: Snapshot) -> dict[str, str]:
     now, hopeless = time.time(), {}
     for spec in snapshot.models:
         reports = snapshot.of(spec)
-        failing = [report for report in reports if report.get("failing_since")]
-        if not failing or any(replica["state"] == "ready" for replica in snapshot.replicas(spec)):
+        failing = [(report.failing_since, report.reason) for report in reports if report.failing_since]
+        if not failing or any(replica.is_ready for replica in snapshot.replicas(spec)):
             continue
-        longest = min(failing, key=lambda report: float(report["failing_since"]))
-        if now - longest["failing_since"] > spec.max_retry_timeout_s:
-            hopeless[spec.key] = cannot_load(spec, longest["reason"])
+        since, reason = min(failing)
+        if now - since > spec.max_retry_timeout_s:
+            hopeless[spec.key] = cannot_load(spec, reason)
     return hopeless
 
 

@@ -1,7 +1,6 @@
 """Waits until pools run, have stopped, or have installed what a model needs."""
 
 import time
-from typing import Any
 
 from marq import keys
 from marq.errors import RequestTimeout, ServiceError
@@ -22,12 +21,12 @@ def wait_for_workers(registry: Registry, spec: ModelSpec, timeout_s: float | Non
     timeout_s = timeout_s or spec.startup_timeout_s + START_S
     deadline = time.monotonic() + timeout_s
     while True:
-        reports = [r for r in registry.live_reports(spec).values() if r.get("generation") == spec.generation]
-        replicas = [replica for report in reports for replica in report["replicas"]]
-        ready = sum(r["state"] == "ready" and r["generation"] == spec.generation for r in replicas)
+        reports = [r for r in registry.live_reports(spec).values() if r.generation == spec.generation]
+        replicas = [replica for report in reports for replica in report.replicas]
+        ready = sum(r.is_ready and r.generation == spec.generation for r in replicas)
         if ready >= spec.min_workers and len(replicas) <= spec.max_workers:
             return ready, ""
-        reason = next((report["reason"] for report in reports if report["failures"]), "")
+        reason = next((report.reason for report in reports if report.failures), "")
         if reason and spec.min_workers:
             return ready, reason
         if time.monotonic() >= deadline:
@@ -39,7 +38,7 @@ def wait_until_stopped(registry: Registry, spec: ModelSpec, timeout_s: float) ->
     """Waits until no pool runs the version, and no gateway queues for it. Raises RequestTimeout."""
     began = time.monotonic()
     time.sleep(SETTLE_S)
-    while any(report["wanted"] or report["replicas"] for report in registry.live_reports(spec).values()):
+    while any(report.wanted or report.replicas for report in registry.live_reports(spec).values()):
         if time.monotonic() - began >= timeout_s:
             raise RequestTimeout(f"Timed out while cleaning resources: {spec.name}")
         time.sleep(POLL_S)
@@ -55,20 +54,15 @@ def wait_for_dependencies(registry: Registry, spec: ModelSpec, since: float) -> 
     deadline = time.monotonic() + HEARTBEAT_LIMIT_S
     while time.monotonic() < deadline and _nodes(registry):
         registry.models().get(spec.name, spec.version)
-        reports = [report for report in registry.live_reports(spec).values() if report["reported"] >= since]
-        # Pools, whose reports do not tell whether they are `preparing`, start when all is installed.
-        if any(not report.get("preparing") and not _failed(report) for report in reports):
+        reports = [report for report in registry.live_reports(spec).values() if report.reported >= since]
+        if any(report.is_prepared for report in reports):
             return ""
-        if reason := next((report["reason"] for report in reports if _failed(report)), ""):
-            return str(reason)
+        if reason := next((report.reason for report in reports if report.preparation_failed), ""):
+            return reason
         if reports:
             deadline = time.monotonic() + HEARTBEAT_LIMIT_S
         time.sleep(POLL_S)
     return ""
-
-
-def _failed(report: dict[str, Any]) -> bool:
-    return "preparing" in report and bool(report["failures"])
 
 
 def _nodes(registry: Registry) -> int:

@@ -1,6 +1,5 @@
 """What should run: models, versions, sizes, default versions; and what pools say does run. Kept in Redis."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -13,6 +12,7 @@ from marq import keys
 from marq.connections.commands import RedisClient, RedisTransaction
 from marq.connections.scripts import loads, read
 from marq.errors import Conflict, InvalidModelVersion, ModelNotFound, ModelVersionNotFound
+from marq.registry.reports import PoolReport, ReplicaReport
 from marq.registry.spec import ModelSpec
 
 HEARTBEAT_S = 1.0
@@ -53,15 +53,15 @@ class Snapshot:
     """The registry, and the reports of the pools that are alive, at one moment."""
 
     models: Models
-    reports: dict[str, list[dict[str, Any]]]  # by the key of the version; versions without any are missing
+    reports: dict[str, list[PoolReport]]  # by the key of the version; versions without any are missing
 
-    def of(self, spec: ModelSpec) -> list[dict[str, Any]]:
+    def of(self, spec: ModelSpec) -> list[PoolReport]:
         """The reports of a version, in the order of the pools' names."""
         return self.reports.get(spec.key, [])
 
-    def replicas(self, spec: ModelSpec) -> list[dict[str, Any]]:
+    def replicas(self, spec: ModelSpec) -> list[ReplicaReport]:
         """The replicas of all these pools."""
-        return [replica for report in self.of(spec) for replica in report["replicas"]]
+        return [replica for report in self.of(spec) for replica in report.replicas]
 
 
 class Registry:
@@ -88,10 +88,11 @@ class Registry:
                 pipe.execute_command(*command)
             stored, defaults, (seconds, microseconds), _, found = pipe.execute()
         alive = seconds + microseconds / 1e6 - HEARTBEAT_LIMIT_S
-        reports: dict[str, list[dict[str, Any]]] = {}
+        reports: dict[str, list[PoolReport]] = {}
         for key, texts in found:
-            by_pool = sorted(zip(texts[::2], map(json.loads, texts[1::2]), strict=True), key=itemgetter(0))
-            reports[key.decode()] = [report for _, report in by_pool if report["reported"] >= alive]
+            by_pool = sorted(zip(texts[::2], texts[1::2], strict=True), key=itemgetter(0))
+            parsed = [PoolReport.from_json(text) for _, text in by_pool]
+            reports[key.decode()] = [report for report in parsed if report.reported >= alive]
         return Snapshot(_models(stored, defaults), reports)
 
     def current(self, spec: ModelSpec) -> ModelSpec:
@@ -193,29 +194,29 @@ class Registry:
 
     # what runs, as reported by pools
 
-    def report(self, spec: ModelSpec, pool: str, report: dict[str, Any]) -> None:
-        """Stores a pool's report; `reported` (unix s of the Redis server's clock) is its heartbeat."""
-        report = {**report, "reported": self.now()}
-        self.redis.hset(keys.pools(spec.name, spec.version), pool, json.dumps(report))
+    def report(self, spec: ModelSpec, pool: str, report: PoolReport) -> None:
+        """Stores a pool's report, with the time of now as its heartbeat."""
+        stored = replace(report, reported=self.now()).to_json()
+        self.redis.hset(keys.pools(spec.name, spec.version), pool, stored)
 
     def withdraw(self, spec: ModelSpec, pool: str) -> None:
         """Forgets the report of a pool that has ended."""
         self.redis.hdel(keys.pools(spec.name, spec.version), pool)
 
-    def reports(self, spec: ModelSpec) -> dict[str, dict[str, Any]]:
+    def reports(self, spec: ModelSpec) -> dict[str, PoolReport]:
         """The last report of each pool of a model version, lost pools included."""
         stored = self.redis.hgetall(keys.pools(spec.name, spec.version))
-        return {name.decode(): json.loads(text) for name, text in stored.items()}
+        return {name.decode(): PoolReport.from_json(text) for name, text in stored.items()}
 
-    def replicas(self, spec: ModelSpec) -> list[dict[str, Any]]:
+    def replicas(self, spec: ModelSpec) -> list[ReplicaReport]:
         """The replicas of all pools that are alive."""
-        return [replica for report in self.live_reports(spec).values() for replica in report["replicas"]]
+        return [replica for report in self.live_reports(spec).values() for replica in report.replicas]
 
-    def live_reports(self, spec: ModelSpec) -> dict[str, dict[str, Any]]:
+    def live_reports(self, spec: ModelSpec) -> dict[str, PoolReport]:
         """The last report of each pool that is alive, in the order of their names."""
         alive = self.now() - HEARTBEAT_LIMIT_S
         reports = sorted(self.reports(spec).items())
-        return {name: report for name, report in reports if report["reported"] >= alive}
+        return {name: report for name, report in reports if report.reported >= alive}
 
     def now(self) -> float:
         """Unix seconds by the Redis server's clock: the one that all hosts share."""

@@ -229,7 +229,7 @@ def ready(registry: Registry, register: Register) -> Callable[..., list[int]]:
 
     def wait(count: int, other_than: tuple[int, ...] = ()) -> list[int]:
         def pids() -> list[int]:
-            return [r["pid"] for r in registry.replicas(spec) if r["state"] == "ready"]
+            return [r.pid for r in registry.replicas(spec) if r.is_ready]
 
         wait_for(lambda: len(pids()) == count and not set(pids()) & set(other_than), 20, f"{count} replicas")
         return pids()

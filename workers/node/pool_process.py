@@ -7,10 +7,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 from marq.host.processes import child_environment
 from marq.registry.models import HEARTBEAT_S
+from marq.registry.reports import PoolReport
 from workers.launch import PoolSpec
 from workers.pool import leftovers
 
@@ -47,11 +47,11 @@ class PoolProcess:
     def has_ended(self) -> bool:
         return self._process.poll() is not None
 
-    def resize(self, size: int, report: dict[str, Any] | None) -> None:
+    def resize(self, size: int, report: PoolReport | None) -> None:
         """Grows or shrinks the pool, if its last report says that it has another size."""
-        if report is None or report["wanted"] == size or self._was_told_lately():
+        if report is None or report.wanted == size or self._was_told_lately():
             return
-        change = size - report["wanted"]
+        change = size - report.wanted
         log.info("%s: %+d replicas", self.spec.name, change)
         from workers.app import app  # Celery is large, and most nodes never resize a pool
 
@@ -59,9 +59,9 @@ class PoolProcess:
         command(abs(change), destination=[self.spec.name])
         self._told = time.monotonic()
 
-    def reload(self, generation: int, report: dict[str, Any] | None) -> None:
+    def reload(self, generation: int, report: PoolReport | None) -> None:
         """Has all replicas of an earlier generation replaced, each when its successor is ready."""
-        if report is None or report.get("generation", generation) == generation or self._was_told_lately():
+        if report is None or report.generation in (None, generation) or self._was_told_lately():
             return
         log.info("%s: replacing all replicas", self.spec.name)
         from workers.app import app
@@ -73,10 +73,9 @@ class PoolProcess:
     def _was_told_lately(self) -> bool:
         return time.monotonic() - self._told < TELL_EVERY_S
 
-    def tell_ready(self, size: int, report: dict[str, Any] | None) -> None:
+    def tell_ready(self, size: int, report: PoolReport | None) -> None:
         """Logs when all replicas are ready, once for each size."""
-        replicas = report["replicas"] if report else []
-        ready = sum(replica["state"] == "ready" for replica in replicas)
+        ready = sum(replica.is_ready for replica in report.replicas) if report else 0
         if ready == size != self._told_ready:
             log.info("%s: %d of %d replicas ready", self.spec.name, ready, size)
             self._told_ready = size

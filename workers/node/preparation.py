@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from archive.errors import ArchiveError
 from archive.reader import extract, own_copy, prune, unpacked_path
 from marq import logs
+from marq.registry.reports import PoolReport
 from marq.registry.spec import ModelSpec
 from marq.settings.fields import Settings
 from workers.node.installation import Dependencies, Installed
@@ -86,16 +86,16 @@ class Preparation:
         elif time.monotonic() >= self._retry_at:
             self._future, self._retry_at = self._submit(), 0.0
 
-    def report(self, node: str, size: int) -> dict[str, Any]:
-        """What the registry is told, in the shape of a pool's report, while no pool runs here.
-
-        `preparing` is what pools do not have: whether the outcome is still open.
-        """
-        return {
-            "node": node, "wanted": 0 if self.failing else size, "failures": self._failures,
-            "failing_since": self._failing_since if self.failing else None, "reason": self._reason,
-            "preparing": not self.settled, "replicas": [],
-        }  # fmt: skip
+    def report(self, node: str, size: int) -> PoolReport:
+        """The report of this model version while no pool of it runs on this host."""
+        return PoolReport(
+            node,
+            wanted=0 if self.failing else size,
+            failures=self._failures,
+            failing_since=self._failing_since if self.failing else None,
+            reason=self._reason,
+            preparing=not self.settled,
+        )
 
     def _note(self, error: BaseException) -> None:
         pause = RETRY_S[min(self._failures, len(RETRY_S) - 1)]

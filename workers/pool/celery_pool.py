@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from marq.connections import clients
 from marq.host.processes import die_with_parent
 from marq.registry import spec
 from marq.registry.models import HEARTBEAT_S, Registry
+from marq.registry.reports import PoolReport
 from workers.launch import PoolSpec
 from workers.pool import leftovers
 from workers.pool.backoff import Failures
@@ -94,7 +96,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
             "model": spec.model.name,
             "version": spec.model.version,
             "processes": [replica.pid for replica in self._replicas],
-            "replicas": [replica.report() for replica in self._replicas],
+            "replicas": [asdict(replica.report()) for replica in self._replicas],
         }
 
     # the watcher's thread
@@ -204,7 +206,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         model = self._spec.model
         if not self._failures.last_for(model.max_retry_timeout_s):
             return
-        if not any(replica["state"] == "ready" for replica in self._registry.replicas(model)):
+        if not any(replica.is_ready for replica in self._registry.replicas(model)):
             self._recovery.refuse_waiting(spec.cannot_load(model, self._failures.reason))
 
     def _start_replica(self, slot: int) -> ReplicaProcess:
@@ -231,15 +233,15 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         states += [(replica.pid, replica.state) for replica in self._replicas]
         if states == self._last_report and now - self._reported < HEARTBEAT_S:
             return
-        report = {
-            "node": self._spec.node,
-            "wanted": self.limit,
-            "generation": self._generation,
-            "failures": failures.count,
-            "failing_since": failures.since,
-            "reason": reason,
-            "replicas": [replica.report() for replica in self._replicas],
-        }
+        report = PoolReport(
+            self._spec.node,
+            wanted=self.limit,
+            generation=self._generation,
+            failures=failures.count,
+            failing_since=failures.since,
+            reason=reason,
+            replicas=tuple(replica.report() for replica in self._replicas),
+        )
         self._registry.report(self._spec.model, self._spec.name, report)
         self._last_report, self._reported = states, now
 

@@ -11,12 +11,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import IO, Any
+from typing import IO
 
 import psutil
 
 from marq.host.processes import PARENT_VARIABLE, child_environment
 from marq.registry.consumers import consumer_name
+from marq.registry.reports import ReplicaReport
 from workers import devices, scoreboard
 from workers.launch import REPLICA_VARIABLE, PoolSpec, ReplicaSpec, rows_at_a_time, scoreboard_path
 from workers.pool import leftovers
@@ -193,14 +194,13 @@ class ReplicaProcess:
         most_mb = self.spec.pool.model.max_replica_memory_mb
         return bool(most_mb and self.memory > most_mb << 20)
 
-    def report(self) -> dict[str, Any]:
-        """What `describe` shows of a replica."""
+    def report(self) -> ReplicaReport:
         requests, batches = self.board.counts
-        return {
-            "id": self.slot, "pid": self.pid, "device": self.spec.device, "state": self.state,
-            "started": self.started, "memory": self.memory, "requests": requests, "batches": batches,
-            "fitting": self.board.fitting, "generation": self.generation,
-        }  # fmt: skip
+        return ReplicaReport(
+            self.slot, self.pid, self.spec.device, self.state, self.started,
+            memory=self.memory, requests=requests, batches=batches,
+            fitting=self.board.fitting, generation=self.generation,
+        )  # fmt: skip
 
     @property
     def memory(self) -> int:

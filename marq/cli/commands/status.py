@@ -18,6 +18,7 @@ from marq.cli.output import out
 
 if TYPE_CHECKING:
     from marq.registry.models import Registry
+    from marq.registry.reports import PoolReport, ReplicaReport
     from marq.registry.spec import ModelSpec
 
 READY, LOADING, FAILING, STOPPED = "ready", "loading", "failing", "stopped"
@@ -110,15 +111,15 @@ def _read(registry: "Registry") -> Iterator[ModelStatus]:
 def summarize(
     spec: "ModelSpec",
     is_default: bool,
-    replicas: list[dict[str, Any]],
-    reports: list[dict[str, Any]],
+    replicas: "list[ReplicaReport]",
+    reports: "list[PoolReport]",
     waiting: int,
 ) -> ModelStatus:
     """The line of a model version, from the reports of the pools that are alive."""
-    ready = sum(replica["state"] == READY for replica in replicas)
+    ready = sum(replica.is_ready for replica in replicas)
     reason = "" if ready >= spec.min_workers else _reason(reports)
-    requests = sum(replica["requests"] for replica in replicas)
-    batches = sum(replica["batches"] for replica in replicas)
+    requests = sum(replica.requests for replica in replicas)
+    batches = sum(replica.batches for replica in replicas)
     return ModelStatus(
         name=spec.name,
         version=spec.version,
@@ -127,7 +128,7 @@ def summarize(
         reason=reason,
         replicas_ready=ready,
         replicas_wanted=spec.min_workers,
-        devices=sorted({str(replica["device"]) for replica in replicas}),
+        devices=sorted({replica.device for replica in replicas}),
         waiting=waiting,
         requests=requests,
         mean_batch_size=round(requests / batches, 2) if batches else None,
@@ -142,11 +143,11 @@ def _state(ready: int, wanted: int, reason: str) -> str:
     return LOADING
 
 
-def _reason(reports: list[dict[str, Any]]) -> str:
+def _reason(reports: "list[PoolReport]") -> str:
     """Why the pool that failed last does."""
-    failing = [report for report in reports if report["failures"]]
-    latest = max(failing, key=lambda report: float(report["reported"]), default={"reason": ""})
-    lines = [line.strip() for line in str(latest["reason"]).splitlines() if line.strip()]
+    failing = [(report.reported, report.reason) for report in reports if report.failures]
+    _, latest = max(failing, default=(0.0, ""))
+    lines = [line.strip() for line in latest.splitlines() if line.strip()]
     return lines[-1] if lines else ""
 
 

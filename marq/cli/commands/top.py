@@ -128,7 +128,7 @@ def _read(registry: "Registry") -> Iterator[tuple[tuple[str, str], Reading]]:
                 waiting=status.waiting,
                 oldest_s=queue.oldest_s,
                 requests=status.requests,
-                batches=sum(replica["batches"] for replica in replicas),
+                batches=sum(replica.batches for replica in replicas),
                 latencies=latencies.get((spec.name, spec.version), {}),
             ),
         )

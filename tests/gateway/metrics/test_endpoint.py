@@ -1,5 +1,5 @@
-import json
 import time
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -12,6 +12,7 @@ from marq.metrics import catalog
 from marq.metrics.catalog import COUNTER, GAUGE, HISTOGRAM, Metric
 from marq.metrics.measurements import Measurements
 from marq.registry.models import Registry
+from marq.registry.reports import PoolReport, ReplicaReport
 from marq.registry.spec import ModelSpec
 
 FRAMES = Metric("Frames", COUNTER, ("ModelName", "Hostname"), unit="count")
@@ -108,9 +109,11 @@ async def test_queues_replicas_and_dead_letters_are_shown_as_they_are_now(client
     client.xadd(front, {"body": b"put back"})
     client.xdel(front, client.xadd(front, {"body": b"put back and done"}))
     client.xadd(keys.dead_letters("m"), {"reason": b"x"})
-    report = {"replicas": [{"state": "ready"}, {"state": "ready"}, {"state": "loading"}]}
+    states = enumerate(("ready", "ready", "loading"))
+    replicas = tuple(ReplicaReport(slot, 1, "cpu", state, started=0.0) for slot, state in states)
+    report = PoolReport("host", 3, replicas=replicas)
     Registry(client).report(spec, "pool", report)
-    client.hset(keys.pools("m", "1.0"), "lost", json.dumps({**report, "reported": time.time() - 60}))
+    client.hset(keys.pools("m", "1.0"), "lost", replace(report, reported=time.time() - 60).to_json())
     # Then
     found = samples((await get()).text)
 

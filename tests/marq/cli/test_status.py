@@ -10,21 +10,22 @@ from marq.cli.commands import status as status_command
 from marq.cli.commands.status import summarize
 from marq.host import server_file
 from marq.registry.models import Registry
+from marq.registry.reports import PoolReport, ReplicaReport
 from marq.registry.spec import ModelSpec
 
 SPEC = ModelSpec(name="m", version="1.0", url="m.mar", archive="m.mar", handler="h", min_workers=2)
-REPLICA = {"state": "ready", "requests": 30, "batches": 10, "device": "cuda:0"}
+REPLICA = ReplicaReport(0, 1, "cuda:0", "ready", started=0.0, requests=30, batches=10)
 
 
 def report(failures=0, reason=""):
-    return {"failures": failures, "reason": reason, "replicas": [], "reported": time.time()}
+    return PoolReport("here", 0, failures=failures, reason=reason, reported=time.time())
 
 
 @pytest.mark.parametrize(
     ("wanted", "replicas", "reported", "state"),
     [
         (2, [REPLICA, REPLICA], {}, "ready"),
-        (2, [REPLICA, {**REPLICA, "state": "loading"}], {}, "loading"),
+        (2, [REPLICA, replace(REPLICA, state="loading")], {}, "loading"),
         (2, [], None, "loading"),
         (0, [], None, "stopped"),
         (2, [], {"failures": 3, "reason": "ended\nKeyError: 'x'\n\n"}, "failing"),
@@ -39,7 +40,7 @@ def test_the_state_follows_from_what_pools_report(wanted, replicas, reported, st
 
 
 def test_requests_batches_and_devices_are_summed_over_replicas():
-    other = {**REPLICA, "device": "cuda:1", "requests": 10, "batches": 10}
+    other = replace(REPLICA, device="cuda:1", requests=10)
     found = summarize(SPEC, False, [REPLICA, other], [report()], 5)
     assert (found.requests, found.mean_batch_size, found.waiting) == (40, 2.0, 5)
     assert found.devices == ["cuda:0", "cuda:1"]

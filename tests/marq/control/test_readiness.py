@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from thread_replica import make_spec
@@ -11,11 +12,12 @@ from marq.connections import clients
 from marq.control.readiness import wait_for_dependencies
 from marq.errors import ModelNotFound
 from marq.registry.models import Registry
+from marq.registry.reports import PoolReport
 
 SPEC = make_spec("m", requirements="requirements.txt")
-BUSY = {"node": "a", "wanted": 0, "failures": 0, "reason": "", "replicas": [], "preparing": True}
-DONE = {**BUSY, "preparing": False}
-FAILED = {**DONE, "failures": 1, "reason": "no such package"}
+BUSY = PoolReport("a", 0, preparing=True)
+DONE = replace(BUSY, preparing=False)
+FAILED = replace(DONE, failures=1, reason="no such package")
 
 
 @pytest.fixture
@@ -56,8 +58,7 @@ def test_one_node_that_could_install_is_enough(registry, node):
 
 
 def test_a_failing_handler_is_no_failed_installation(registry, node):
-    pool = {**FAILED, "wanted": 1, "reason": "the handler raised"}
-    del pool["preparing"]
+    pool = replace(FAILED, wanted=1, reason="the handler raised", preparing=None)
     registry.report(SPEC, "m-1.0@a", pool)
     assert wait_for_dependencies(registry, SPEC, 0) == ""
 

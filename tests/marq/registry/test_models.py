@@ -7,7 +7,17 @@ from thread_replica import make_spec
 from marq import keys
 from marq.errors import Conflict, InvalidModelVersion, ModelNotFound, ModelVersionNotFound
 from marq.registry.models import HEARTBEAT_LIMIT_S
+from marq.registry.reports import PoolReport, ReplicaReport
 from marq.registry.spec import ModelSpec
+
+
+def running(*pids: int) -> PoolReport:
+    replicas = (ReplicaReport(slot, pid, "cpu", "ready", started=0.0) for slot, pid in enumerate(pids))
+    return PoolReport("host", len(pids), replicas=tuple(replicas))
+
+
+def pids(report: PoolReport) -> list[int]:
+    return [replica.pid for replica in report.replicas]
 
 
 def announced(client) -> list[tuple[str, str]]:
@@ -146,7 +156,7 @@ def test_every_lane_has_its_group_and_registering_again_keeps_it(registry, spec,
 
 
 def test_lanes_and_reports_can_be_deleted(registry, spec, client):
-    registry.report(spec, "pool", {"replicas": []})
+    registry.report(spec, "pool", running())
     registry.delete_lanes(spec)
     assert client.keys("marq:{echo}*") == []
 
@@ -154,24 +164,24 @@ def test_lanes_and_reports_can_be_deleted(registry, spec, client):
 def test_replicas_of_pools_that_report_are_there(registry, spec, monkeypatch):
     # Given two pools, of which one was last heard of too long ago
     monkeypatch.setattr(registry, "now", lambda: 1000.0)
-    registry.report(spec, "old@a", {"replicas": [{"pid": 1}]})
+    registry.report(spec, "old@a", running(1))
     monkeypatch.setattr(registry, "now", lambda: 1000.5 + HEARTBEAT_LIMIT_S)
-    registry.report(spec, "new@b", {"replicas": [{"pid": 2}, {"pid": 3}]})
+    registry.report(spec, "new@b", running(2, 3))
     # Then only the other's replicas count, while both reports can be read
-    assert registry.replicas(spec) == [{"pid": 2}, {"pid": 3}]
+    assert [replica.pid for replica in registry.replicas(spec)] == [2, 3]
     assert list(registry.live_reports(spec)) == ["new@b"]
-    assert {name: report["reported"] for name, report in registry.reports(spec).items()} == {
+    assert {name: report.reported for name, report in registry.reports(spec).items()} == {
         "old@a": 1000.0, "new@b": 1010.5,
     }  # fmt: skip
     # When it reports again it is back, and when it withdraws it is forgotten
-    registry.report(spec, "old@a", {"replicas": [{"pid": 1}]})
+    registry.report(spec, "old@a", running(1))
     assert len(registry.replicas(spec)) == 3
     registry.withdraw(spec, "old@a")
     assert set(registry.reports(spec)) == {"new@b"}
 
 
 def test_reports_of_versions_are_apart(registry, spec):
-    registry.report(spec, "pool", {"replicas": [{"pid": 1}]})
+    registry.report(spec, "pool", running(1))
     assert registry.replicas(make_spec(version="2.0")) == []
 
 
@@ -187,15 +197,15 @@ def test_a_snapshot_has_all_models_and_the_reports_of_live_pools(registry, monke
         registry.register(each)
     now = registry.now()
     monkeypatch.setattr(registry, "now", lambda: now - 2 * HEARTBEAT_LIMIT_S)
-    registry.report(second, "lost@a", {"replicas": [{"pid": 1}]})
+    registry.report(second, "lost@a", running(1))
     monkeypatch.setattr(registry, "now", lambda: now)
-    registry.report(second, "pool@c", {"replicas": [{"pid": 3}]})
-    registry.report(second, "pool@b", {"replicas": [{"pid": 2}]})
-    registry.report(first, "pool@b", {"replicas": []})
+    registry.report(second, "pool@c", running(3))
+    registry.report(second, "pool@b", running(2))
+    registry.report(first, "pool@b", running())
     snapshot = registry.snapshot()
     assert snapshot.models == registry.models()
-    assert [report["replicas"] for report in snapshot.of(first)] == [[]]
-    assert [report["replicas"] for report in snapshot.of(second)] == [[{"pid": 2}], [{"pid": 3}]]
+    assert [pids(report) for report in snapshot.of(first)] == [[]]
+    assert [pids(report) for report in snapshot.of(second)] == [[2], [3]]
     assert snapshot.of(silent) == []
 
 

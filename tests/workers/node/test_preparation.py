@@ -109,15 +109,15 @@ def test_what_fails_is_told_and_tried_again(preparations, pack, monkeypatch):
     archive = Path(spec.archive).read_bytes()
     Path(spec.archive).write_bytes(b"no archive")
     begun = preparations.begin(spec, "m")
-    assert begun.report("host", 1)["preparing"]
+    assert begun.report("host", 1).preparing
     wait_for(lambda: begun.advance() or begun.failing, 10)
     report = begun.report("host", 1)
-    assert report["reason"].startswith("the archive cannot be unpacked: ")
-    assert (report["failures"], report["wanted"], report["preparing"]) == (1, 0, False)
-    assert time.time() - report["failing_since"] < 10
+    assert report.reason.startswith("the archive cannot be unpacked: ")
+    assert (report.failures, report.wanted, report.preparing) == (1, 0, False)
+    assert time.time() - report.failing_since < 10
     Path(spec.archive).write_bytes(archive)
     assert wait_for(lambda: succeed(begun), 10).model_dir.is_dir()
-    assert begun.report("host", 1)["failures"] == 0
+    assert begun.report("host", 1).failures == 0
 
 
 def test_a_node_prepares_models_that_it_need_not_run(make_node, registry, pack):
@@ -128,10 +128,10 @@ def test_a_node_prepares_models_that_it_need_not_run(make_node, registry, pack):
     def prepared():
         node.reconcile()
         reports = registry.reports(spec).values()
-        return [report for report in reports if not report["preparing"]]
+        return [report for report in reports if not report.preparing]
 
     (report,) = wait_for(prepared, 30)
-    assert (report["node"], report["failures"], report["wanted"]) == ("host", 0, 0)
+    assert (report.node, report.failures, report.wanted) == ("host", 0, 0)
 
 
 def test_a_node_that_cannot_install_says_so_as_long_as_the_model_is_registered(make_node, registry, pack):
@@ -141,10 +141,10 @@ def test_a_node_that_cannot_install_says_so_as_long_as_the_model_is_registered(m
 
     def failed():
         node.reconcile()
-        return [report for report in registry.live_reports(spec).values() if report["failures"]]
+        return [report for report in registry.live_reports(spec).values() if report.failures]
 
     (report,) = wait_for(failed, 30)
-    assert "there-is-no-such-package" in report["reason"]
+    assert "there-is-no-such-package" in report.reason
     registry.unregister(spec)
     node.reconcile()
     assert registry.reports(spec) == {}
@@ -184,7 +184,7 @@ def test_what_a_running_pool_uses_stays_also_when_its_archive_changed(make_node,
 
     def is_ready():
         node.reconcile()
-        return any(replica["state"] == "ready" for replica in registry.replicas(spec))
+        return any(replica.is_ready for replica in registry.replicas(spec))
 
     wait_for(is_ready, 60, "a replica")
     used = [*config.unpacked_dir.glob("*/"), *config.dependencies_dir.glob("*/packages")]

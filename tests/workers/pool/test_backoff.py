@@ -7,6 +7,7 @@ import time
 import pytest
 from support import wait_for
 
+from marq.registry.reports import PoolReport
 from workers.pool.backoff import BACK_OFF_S, Failures
 
 FRAGILE = """
@@ -36,7 +37,7 @@ def handle(data, context):  # noqa: ARG001 - all handlers are called with it
 
 
 def report_of(registry, spec):
-    return next(iter(registry.reports(spec).values()), {"failures": 0, "replicas": []})
+    return next(iter(registry.reports(spec).values()), PoolReport("host", 0))
 
 
 def test_pauses_grow_with_failures_in_a_row():
@@ -70,7 +71,7 @@ def test_requests_that_end_replicas_as_soon_as_those_are_ready_are_not_taken_for
     assert sorted(reply.status for reply in replies) == [200, 500, 500, 500, 500]
     assert caplog.text.count("starting another") == 4
     assert "starting another in" not in caplog.text
-    assert report_of(registry, register())["failures"] == 0
+    assert report_of(registry, register()).failures == 0
 
 
 def test_a_replica_that_ends_soon_after_it_was_ready_is_a_failure_with_its_reason(
@@ -82,14 +83,14 @@ def test_a_replica_that_ends_soon_after_it_was_ready_is_a_failure_with_its_reaso
 
     def pausing():
         report = report_of(registry, spec)
-        return report if report["failures"] >= 3 and not report["replicas"] else None
+        return report if report.failures >= 3 and not report.replicas else None
 
     report = wait_for(pausing, 20, "three ends")
     # Then each is followed by a longer pause, and the reason is told
     assert [f"starting another in {s} s" in caplog.text for s in (1, 2, 3)] == [True, True, False]
-    assert "the driver is lost" in report["reason"]
-    assert "ended with exit code 9 soon after it was ready" in report["reason"].splitlines()[-1]
-    assert report["failing_since"]
+    assert "the driver is lost" in report.reason
+    assert "ended with exit code 9 soon after it was ready" in report.reason.splitlines()[-1]
+    assert report.failing_since
     # And requests are refused with it
     gateway.send(b"x")
     [reply] = gateway.wait(1)
@@ -103,23 +104,23 @@ def test_failures_count_until_a_replica_has_lasted(pool, ready, registry, regist
     monkeypatch.setattr("workers.pool.replica_process.LASTING_S", 2.5)
     spec = register()
     pool(handler=ILL.format(times=2))
-    wait_for(lambda: report_of(registry, spec)["failures"] == 2, 20, "two failures")
+    wait_for(lambda: report_of(registry, spec).failures == 2, 20, "two failures")
     # Being ready alone proves nothing
     ready(1)
     time.sleep(0.3)
-    assert report_of(registry, spec)["failures"] == 2
-    wait_for(lambda: report_of(registry, spec)["failures"] == 0, 10, "an end of failures")
-    assert report_of(registry, spec)["failing_since"] is None
+    assert report_of(registry, spec).failures == 2
+    wait_for(lambda: report_of(registry, spec).failures == 0, 10, "an end of failures")
+    assert report_of(registry, spec).failing_since is None
 
 
 def test_failures_are_forgotten_when_a_replica_has_run_a_batch(pool, gateway, ready, registry, register):
     spec = register()
     pool(handler=ILL.format(times=1))
-    wait_for(lambda: report_of(registry, spec)["failures"] == 1, 20, "a failure")
+    wait_for(lambda: report_of(registry, spec).failures == 1, 20, "a failure")
     ready(1)
     gateway.send(b"x")
     assert gateway.wait(1)[0].body == b"served"
-    wait_for(lambda: report_of(registry, spec)["failures"] == 0, 5, "an end of failures")
+    wait_for(lambda: report_of(registry, spec).failures == 0, 5, "an end of failures")
 
 
 def test_a_replica_that_has_served_is_replaced_at_once(pool, gateway, ready, registry, register, caplog):
@@ -130,4 +131,4 @@ def test_a_replica_that_has_served_is_replaced_at_once(pool, gateway, ready, reg
     os.kill(pid, signal.SIGKILL)
     ready(1, other_than=(pid,))
     assert "starting another in" not in caplog.text
-    assert report_of(registry, register())["failures"] == 0
+    assert report_of(registry, register()).failures == 0

@@ -20,8 +20,8 @@ def test_a_pool_runs_its_replicas_and_reports_them(pool, ready, registry, regist
     pids = ready(2)
     assert sorted(running.info["processes"]) == sorted(pids)
     [report] = registry.reports(register()).values()
-    assert (report["wanted"], report["failures"], report["node"]) == (2, 0, "host")
-    assert [replica["device"] for replica in report["replicas"]] == ["cpu", "cpu"]
+    assert (report.wanted, report.failures, report.node) == (2, 0, "host")
+    assert [replica.device for replica in report.replicas] == ["cpu", "cpu"]
 
 
 def test_a_killed_replica_is_replaced_and_what_it_held_is_answered(pool, ready, gateway):
@@ -51,11 +51,11 @@ def test_a_pool_grows_and_shrinks(pool, ready):
 def test_a_handler_that_cannot_be_loaded_is_reported_with_its_reason(pool, registry, register, caplog):
     pool(handler=FAILING)
     [report] = wait_for(
-        lambda: [r for r in registry.reports(register()).values() if r["failures"]], 20, "a failure"
+        lambda: [r for r in registry.reports(register()).values() if r.failures], 20, "a failure"
     )
-    assert "no weights" in report["reason"]
-    assert report["failing_since"]
-    assert report["replicas"] == []
+    assert "no weights" in report.reason
+    assert report.failing_since
+    assert report.replicas == ()
     assert "before it was ready; starting another in 1 s" in caplog.text
     assert "ValueError: no weights" in caplog.text
 
@@ -115,9 +115,9 @@ def test_a_pool_replaces_its_replicas_each_when_its_successor_is_ready(pool, rea
     # Then there were never fewer than two ready, and never more than one above that
     assert min(ready for ready, _ in counts) >= 2
     assert max(there for _, there in counts) <= 4  # one of them on its way out
-    wait_for(lambda: {replica["generation"] for replica in registry.replicas(spec)} == {7})
+    wait_for(lambda: {replica.generation for replica in registry.replicas(spec)} == {7})
     [report] = registry.reports(spec).values()
-    assert report["generation"] == 7
+    assert report.generation == 7
 
 
 def test_a_replica_is_replaced_after_so_many_requests(pool, ready, gateway):
@@ -178,8 +178,8 @@ def test_a_memory_limit_below_what_a_fresh_replica_takes_is_told_and_does_not_re
     # It stays, and the reason is there
     assert ready(1) == [first]
     [report] = registry.reports(register()).values()
-    assert (report["failures"], report["failing_since"]) == (0, None)
-    assert "MB, maxReplicaMemoryMB is 5: each is replaced after its first batch" in report["reason"]
+    assert (report.failures, report.failing_since) == (0, None)
+    assert "MB, maxReplicaMemoryMB is 5: each is replaced after its first batch" in report.reason
     assert caplog.text.count("a fresh replica takes") == 1
     # Until it has done something
     gateway.send(b"x")

@@ -8,6 +8,7 @@ from support import wait_for
 from marq import keys
 from marq.registry import liveness as patience_module
 from marq.registry.models import HEARTBEAT_LIMIT_S
+from marq.registry.reports import PoolReport
 from workers.pool.recovery import Recovery
 
 LANE, FRONT = keys.lane("m", "1.0"), keys.lane("m", "1.0", keys.FRONT)
@@ -22,7 +23,7 @@ def recovery(register, make_pool, registry, add, client, monkeypatch):
     client.xreadgroup(keys.GROUP, CONSUMER, {LANE: ">"})
     now = registry.now()
     monkeypatch.setattr(registry, "now", lambda: now - HEARTBEAT_LIMIT_S - 1)
-    registry.report(spec, "m-1.0@other", {"replicas": []})
+    registry.report(spec, "m-1.0@other", PoolReport("other", 0))
     monkeypatch.setattr(registry, "now", lambda: now)
     return Recovery(make_pool(spec, node="here"), registry)
 

@@ -9,6 +9,7 @@ from marq.queue.entries import EntryFields, EntryHead, Reply, decode_replies
 from marq.queue.jobs import submit_command
 from marq.registry.consumers import consumer_name
 from marq.registry.models import HEARTBEAT_LIMIT_S
+from marq.registry.reports import PoolReport
 from workers.launch import scoreboard_path
 from workers.pool.recovery import Recovery
 from workers.pool.replica_process import Ending
@@ -156,9 +157,9 @@ def test_lost_pools_are_taken_over_and_live_ones_are_not(
         add(body)
         take(consumer)
     monkeypatch.setattr(registry, "now", lambda: 1000.0)
-    registry.report(pool.model, "m-1.0@lost", {"replicas": []})
+    registry.report(pool.model, "m-1.0@lost", PoolReport("lost", 0))
     monkeypatch.setattr(registry, "now", lambda: 1001.0 + HEARTBEAT_LIMIT_S)
-    registry.report(pool.model, "m-1.0@alive", {"replicas": []})
+    registry.report(pool.model, "m-1.0@alive", PoolReport("alive", 0))
     # When another pool looks
     recovery.requeue_lost(alive=set())
     # Then what the lost ones held is put back, as what may have brought them down

@@ -8,18 +8,18 @@ from support import wait_for
 def test_a_replica_tells_what_it_does(start, register, gateway):
     replica = start(register(batch_size=2, max_batch_delay_ms=0))
     report = replica.process.report()
-    assert (report["state"], report["device"], report["requests"], report["batches"]) == (
+    assert (report.state, report.device, report.requests, report.batches) == (
         "ready",
         "cpu",
         0,
         0,
     )
-    assert report["memory"] > 1_000_000
+    assert report.memory > 1_000_000
     gateway.send(b"a", b"b")
     gateway.wait(2)
     report = replica.process.report()
-    assert report["requests"] == 2
-    assert report["pid"] == replica.process.pid
+    assert report.requests == 2
+    assert report.pid == replica.process.pid
 
 
 def test_output_goes_to_the_model_log_and_its_last_lines_are_kept(start, register, gateway, caplog):

@@ -49,7 +49,7 @@ def test_no_job_is_lost_or_run_twice_when_connections_are_cut(start, register, c
     add_jobs(client, 600, "sleep 0.2")
     replica = start(register(async_communication=True), handler=HANDLER)
     for count in (50, 150, 300):
-        wait_for(lambda count=count: replica.process.report()["requests"] >= count, 10)
+        wait_for(lambda count=count: replica.process.report().requests >= count, 10)
         client.client_kill_filter(_type="normal")
     wait_for(lambda: succeeded(client, 600) == 600, 20, "all jobs")
     assert len(runs(tmp_path)) == len(set(runs(tmp_path))) == 600

@@ -204,7 +204,7 @@ def test_no_request_is_lost_with_the_connections(start, register, client):
     replica = start(register(batch_size=4, max_batch_delay_ms=0))
     # When its connections are cut several times
     for count in (20, 60, 100):
-        wait_for(lambda count=count: replica.process.report()["requests"] >= count, 10)
+        wait_for(lambda count=count: replica.process.report().requests >= count, 10)
         client.client_kill_filter(_type="normal")
     # Then every job is done
     wait_for(lambda: states(client, 200) == {b"succeeded"}, 20, "all jobs")
@@ -221,10 +221,10 @@ def test_no_request_is_lost_with_a_restart_of_redis(start, tmp_path):
         Registry(client).register(spec)
         add_jobs(client, 100, "sleep 0.005")
         replica = start(spec, redis_url=server.url)
-        wait_for(lambda: replica.process.report()["requests"] >= 20, 10)
+        wait_for(lambda: replica.process.report().requests >= 20, 10)
         # When Redis is restarted
         server.stop()
-        assert replica.process.report()["requests"] < 100
+        assert replica.process.report().requests < 100
         server.start()
         # Then every job is done
         wait_for(lambda: states(client, 100) == {b"succeeded"}, 20, "all jobs")
