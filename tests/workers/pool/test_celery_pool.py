@@ -110,7 +110,7 @@ def test_a_pool_replaces_its_replicas_each_when_its_successor_is_ready(pool, rea
     counts, others = [], ()
     while set(others) & set(before) or len(others) != 2:
         replicas = registry.replicas(spec)
-        others = tuple(r["pid"] for r in replicas if r["state"] == "ready")
+        others = tuple(r.pid for r in replicas if r.is_ready)
         counts.append((len(others), len(replicas)))
     # Then there were never fewer than two ready, and never more than one above that
     assert min(ready for ready, _ in counts) >= 2
