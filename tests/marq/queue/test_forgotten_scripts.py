@@ -12,6 +12,7 @@ from marq.queue.giving_up import Death, bury
 from marq.queue.jobs import Jobs
 from marq.queue.publishing import Publisher
 from marq.queue.redelivery import requeue
+from marq.registry.reports import PoolReport, ReplicaReport
 
 LANE = keys.lane("echo", "1.0")
 CONSUMER = "replica"
@@ -105,8 +106,10 @@ async def test_requeue(plain, client, spec, taken):
 
 def test_depth_and_reports(client, registry, spec):
     client.xadd(LANE, {"body": "x"})
-    registry.report(spec, "pool", {"replicas": [{"state": "ready"}]})
+    registry.report(
+        spec, "pool", PoolReport("host", 1, replicas=(ReplicaReport(0, 1, "cpu", "ready", started=0.0),))
+    )
     client.script_flush()
     assert depth.read(client, [spec])[spec.key].waiting == 1
     client.script_flush()
-    assert [replica["state"] for replica in registry.snapshot().replicas(spec)] == ["ready"]
+    assert [replica.state for replica in registry.snapshot().replicas(spec)] == ["ready"]

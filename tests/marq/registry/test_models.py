@@ -213,11 +213,11 @@ def test_a_snapshot_of_many_models_takes_one_round_trip(registry, round_trips):
     for number in range(200):
         spec = make_spec(f"m{number}")
         registry.register(spec)
-        registry.report(spec, "pool@a", {"replicas": [{"pid": number}]})
+        registry.report(spec, "pool@a", running(number))
     round_trips.clear()
     snapshot = registry.snapshot()
     assert len(round_trips) == 1
-    found = {replica["pid"] for spec in snapshot.models for replica in snapshot.replicas(spec)}
+    found = {replica.pid for spec in snapshot.models for replica in snapshot.replicas(spec)}
     assert found == {*range(200)}
 
 
