@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import sys
-import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from marq.registry.reports import PoolReport
 from marq.registry.spec import ModelSpec
 from marq.settings.fields import Settings
 from workers.node.installation import Dependencies, Installed
+from workers.pool.backoff import Failures
 
 log = logging.getLogger(__name__)
 
@@ -55,55 +55,48 @@ class Preparation:
 
     def __init__(self, spec: ModelSpec, submit: Callable[[], Future[Prepared]]) -> None:
         self.spec, self._submit = spec, submit
-        self._future = submit()
-        self._failures, self._reason = 0, ""
-        self._failing_since = self._retry_at = 0.0
-        self.told = False  # whether the registry knows that it succeeded
+        self._running: Future[Prepared] | None = submit()  # None during the pause after a failure
+        self._failures = Failures(pauses_s=RETRY_S)
+        # Set by `advance` alone: an attempt that ends meanwhile must not change half of a comparison.
+        self.prepared: Prepared | None = None
+        self.reported = False  # whether the registry has the report of the success
 
     @property
     def settled(self) -> bool:
         """Whether it has succeeded or failed at least once."""
-        return self._future.done() or self.failing
+        return self.prepared is not None or self.failing
 
     @property
     def failing(self) -> bool:
-        return bool(self._failures)
-
-    @property
-    def prepared(self) -> Prepared | None:
-        """What was made, once it is."""
-        ended_well = self._future.done() and not self._future.exception()
-        return self._future.result() if ended_well else None
+        return self._failures.count > 0
 
     def advance(self) -> None:
-        """Notes how an attempt ended, and starts another when it is time for that."""
-        if not self._future.done():
-            return
-        if (error := self._future.exception()) is None:
-            self._failures, self._reason = 0, ""
-        elif not self._retry_at:
-            self._note(error)
-        elif time.monotonic() >= self._retry_at:
-            self._future, self._retry_at = self._submit(), 0.0
+        """Notes how an attempt ended, and starts the next one after the pause."""
+        if self._running is None:
+            if not self._failures.pausing:
+                self._running = self._submit()
+        elif self._running.done() and not self.prepared:
+            self._note_end(self._running)
 
     def report(self, node: str, size: int) -> PoolReport:
         """The report of this model version while no pool of it runs on this host."""
         return PoolReport(
             node,
             wanted=0 if self.failing else size,
-            failures=self._failures,
-            failing_since=self._failing_since if self.failing else None,
-            reason=self._reason,
+            failures=self._failures.count,
+            failing_since=self._failures.since,
+            reason=self._failures.reason,
             preparing=not self.settled,
         )
 
-    def _note(self, error: BaseException) -> None:
-        pause = RETRY_S[min(self._failures, len(RETRY_S) - 1)]
-        self._failing_since = self._failing_since or time.time()
-        self._failures += 1
-        self._retry_at = time.monotonic() + pause
-        self._reason = str(error)
-        log.error("%s: %s\ntrying again in %d s", self.spec.key, self._reason, pause)
+    def _note_end(self, attempt: Future[Prepared]) -> None:
+        if (error := attempt.exception()) is None:
+            self.prepared = attempt.result()
+            self._failures.forget()
+            return
+        self._running = None
+        pause = self._failures.add(str(error))
+        log.error("%s cannot be prepared: %s; next attempt in %d s", self.spec.key, error, pause)
 
 
 class Preparations:

@@ -115,9 +115,9 @@ class Node:
             preparation = self._preparations.begin(spec, pool_name(spec, self._name))
             self._preparing[spec.key] = preparation
         preparation.advance()
-        if preparation.failing or (spec.has_dependencies and not preparation.told):
+        if preparation.failing or (spec.has_dependencies and not preparation.reported):
             self._registry.report(spec, pool_name(spec, self._name), preparation.report(self._name, size))
-            preparation.told = preparation.prepared is not None
+            preparation.reported = preparation.prepared is not None
         return preparation.prepared
 
     def _forget(self, key: str) -> None:

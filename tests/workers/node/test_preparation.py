@@ -3,10 +3,12 @@
 import os
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 from support import wait_for
+from thread_replica import make_spec
 from wheels import make_wheel
 
 from archive.packing.writer import ArchiveSpec, write
@@ -16,7 +18,7 @@ from marq.registry.spec import ModelSpec
 from marq.settings import loading
 from workers.node import preparation
 from workers.node import reconciler as node_module
-from workers.node.preparation import Preparations
+from workers.node.preparation import Preparation, Preparations, Prepared
 from workers.node.reconciler import Node
 
 DAY_S = 24 * 3600
@@ -118,6 +120,16 @@ def test_what_fails_is_told_and_tried_again(preparations, pack, monkeypatch):
     Path(spec.archive).write_bytes(archive)
     assert wait_for(lambda: succeed(begun), 10).model_dir.is_dir()
     assert begun.report("host", 1).failures == 0
+
+
+def test_an_attempt_that_ends_while_a_node_compares_counts_at_the_next_comparison(tmp_path):
+    ends: Future[Prepared] = Future()
+    begun = Preparation(make_spec("m"), lambda: ends)
+    begun.advance()
+    ends.set_result(Prepared(tmp_path, tmp_path))
+    assert begun.report("host", 1).preparing and not begun.prepared
+    begun.advance()
+    assert not begun.report("host", 1).preparing and begun.prepared
 
 
 def test_a_node_prepares_models_that_it_need_not_run(make_node, registry, pack):
