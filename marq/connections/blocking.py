@@ -118,8 +118,13 @@ class Connection:
 
     def _confirm(self, commands: Sequence[Command] = ()) -> list[Reply]:
         sent = (*self.unconfirmed, *commands)
-        replies = [self._read() for _ in sent]
-        if any(isinstance(reply, redis.ResponseError) for reply in replies):
+        replies: list[Reply] = []
+        refused = False
+        for _ in sent:
+            reply = self._read()
+            refused = refused or isinstance(reply, redis.ResponseError)
+            replies.append(reply)
+        if refused:
             self._settle_refused(sent, replies)
         replies = replies[len(self.unconfirmed) :]
         self.unconfirmed = []

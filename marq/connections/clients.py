@@ -8,7 +8,6 @@ import redis.asyncio
 
 from marq.connections import primary, scripts, sentinels
 from marq.connections.commands import AsyncRedisClient, RedisClient, Reply
-from marq.connections.scripts import ScriptCall
 from marq.connections.urls import CONNECT_TIMEOUT_S, Command, without_password
 from marq.errors import RedisUnavailable
 
@@ -45,7 +44,7 @@ def pipeline(client: RedisClient, commands: Sequence[Command]) -> list[Reply]:
     return replies
 
 
-def run(client: RedisClient, call: ScriptCall) -> Reply:
+def run(client: RedisClient, call: Command) -> Reply:
     """Runs one script. Raises redis.ResponseError if Redis refuses it."""
     (reply,) = pipeline(client, [call])
     if isinstance(reply, Exception):

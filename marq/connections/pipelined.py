@@ -15,7 +15,6 @@ import redis
 
 from marq.connections import primary, scripts, sentinels
 from marq.connections.commands import Reply
-from marq.connections.scripts import ScriptCall
 from marq.connections.urls import (
     CONNECT_TIMEOUT_S,
     PROBES,
@@ -100,7 +99,7 @@ class PipelinedConnection(asyncio.Protocol):
         self.send(pack(command), future)
         return future
 
-    async def run(self, call: ScriptCall) -> Reply:
+    async def run(self, call: Command) -> Reply:
         """The reply of one script; hiredis.ReplyError is raised where Redis refuses it.
 
         Scripts that Redis does not know are loaded.
@@ -113,11 +112,11 @@ class PipelinedConnection(asyncio.Protocol):
             raise reply
         return reply
 
-    async def run_all(self, calls: Sequence[ScriptCall]) -> list[Reply]:
+    async def run_all(self, calls: Sequence[Command]) -> list[Reply]:
         """The replies of many scripts, pipelined; errors are hiredis.ReplyError objects in their place."""
         return await self._run_again(calls, await self._pipeline(calls))
 
-    async def _run_again(self, calls: Sequence[ScriptCall], replies: list[Reply]) -> list[Reply]:
+    async def _run_again(self, calls: Sequence[Command], replies: list[Reply]) -> list[Reply]:
         if again := scripts.rerun(calls, replies):
             again.merge(replies, await self._pipeline(again.commands))
         return replies

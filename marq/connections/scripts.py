@@ -8,8 +8,9 @@ A transaction would take effect without the call: there the scripts are loaded f
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
+from typing import Self
 
 import hiredis
 from redis.exceptions import NoScriptError
@@ -18,28 +19,20 @@ from marq.connections.commands import Reply
 from marq.connections.urls import Command
 
 
-@dataclass(frozen=True)
-class Script:
-    """A script's text and its SHA-1, by which Redis calls it."""
+class Script(bytes):
+    """The SHA-1 of a script, by which Redis calls it, with the script's text."""
 
     text: str
-    sha: bytes = field(init=False)
 
-    def __post_init__(self) -> None:
-        digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-        object.__setattr__(self, "sha", digest.encode())
+    def __new__(cls, text: str) -> Self:
+        digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        script = super().__new__(cls, digest.encode())
+        script.text = text
+        return script
 
-    def call(self, keys: Sequence[str | bytes], *args: object) -> "ScriptCall":
+    def call(self, keys: Sequence[str | bytes], *args: object) -> Command:
         """The EVALSHA command for these keys and arguments."""
-        call = ScriptCall(("EVALSHA", self.sha, len(keys), *keys, *args))
-        call.script = self
-        return call
-
-
-class ScriptCall(tuple[object, ...]):
-    """An EVALSHA command that knows its script."""
-
-    script: Script
+        return ("EVALSHA", self, len(keys), *keys, *args)
 
 
 @dataclass(frozen=True)
@@ -62,7 +55,7 @@ def read(package: str, name: str) -> Script:
 
 def loads(commands: Iterable[Command]) -> list[Command]:
     """The commands that load the scripts which these commands call."""
-    scripts = dict.fromkeys(command.script for command in commands if isinstance(command, ScriptCall))
+    scripts = dict.fromkeys(script for command in commands if (script := _script_of(command)))
     return [("SCRIPT", "LOAD", script.text) for script in scripts]
 
 
@@ -75,9 +68,14 @@ def rerun(commands: Sequence[Command], replies: Sequence[Reply]) -> Rerun | None
     first = next((place for place, reply in enumerate(replies) if _is_unknown(reply)), None)
     if first is None:
         return None
-    places = [place for place in range(first, len(commands)) if isinstance(commands[place], ScriptCall)]
+    places = [place for place in range(first, len(commands)) if _script_of(commands[place])]
     calls = [commands[place] for place in places]
     return Rerun(places, [*loads(calls), *calls])
+
+
+def _script_of(command: Command) -> Script | None:
+    script = command[1] if len(command) > 1 else None
+    return script if isinstance(script, Script) else None
 
 
 def _is_unknown(reply: Reply) -> bool:

@@ -14,8 +14,8 @@ import hiredis
 from marq import keys
 from marq.connections.commands import Reply as RedisReply
 from marq.connections.pipelined import PipelinedConnection
-from marq.connections.scripts import Script, ScriptCall
-from marq.connections.urls import RECONNECT_DELAY_S
+from marq.connections.scripts import Script
+from marq.connections.urls import RECONNECT_DELAY_S, Command
 from marq.errors import QueueUnavailable, RedisUnavailable
 from marq.queue import scripts
 from marq.queue.entries import EntryFields, EntryRef, Reply
@@ -144,7 +144,7 @@ class Broker:
             raise QueueUnavailable(UNREACHABLE)
         return await self._commands.run(script.call(script_keys, *args))
 
-    async def run_all(self, calls: Sequence[ScriptCall]) -> None:
+    async def run_all(self, calls: Sequence[Command]) -> None:
         """Runs many scripts, pipelined. Raises what `execute` does, when all have been answered."""
         if self._commands is None:
             raise QueueUnavailable(UNREACHABLE)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import hiredis
 
 from marq import keys
-from marq.connections.scripts import ScriptCall
+from marq.connections.urls import Command
 from marq.errors import (
     IdempotencyConflict,
     JobNotFound,
@@ -111,7 +111,7 @@ class Jobs:
     ) -> list[str]:
         """Queues many jobs, pipelined; returns their public ids in order."""
         ids: list[str] = []
-        calls: list[ScriptCall] = []
+        calls: list[Command] = []
         for request_id, fields in rows:
             script_keys, arguments = submit_command(model, version, request_id, fields, keys.NORMAL)
             calls.append(scripts.SUBMIT.call(script_keys, *arguments))

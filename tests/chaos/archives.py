@@ -57,7 +57,7 @@ write, read = Connection._write, Connection.read
 def kind(command):
     if command[0] in ("XACK", "XADD", "XREADGROUP"):
         return command[0]
-    return "PUBLISH" if command[:2] == ("EVALSHA", scripts.PUBLISH.sha) else ""
+    return "PUBLISH" if command[:2] == ("EVALSHA", scripts.PUBLISH) else ""
 
 
 class Square:
