@@ -60,6 +60,7 @@ class GatewayInProcess:
         spec = make_spec("m", min_workers=1, job_queue_size=3)
         self.route = Route(spec, False, self.routes.backlogs.of(spec), "")
         self.routes.urls[b"/predictions/m"] = self.route
+        self.routes._by_name["m"] = {None: self.route, "1.0": self.route}
         self.redis = Transport()
         connection = PipelinedConnection(lambda _: None, self.broker._on_queued)
         connection.connection_made(self.redis)
