@@ -2,16 +2,16 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 import redis
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.base import RequestResponseEndpoint
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import openapi
-from gateway.asgi import NO_CACHE
+from gateway.asgi import NO_CACHE, Responses
 from gateway.auth import Tokens
 from gateway.inference import jobs, kserve, urls
 from gateway.inference.answer import Inference
@@ -38,9 +38,7 @@ log = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset(("/docs", "/openapi.json", "/api-description"))
 MANAGED = frozenset(("models", "workflows", "dead-letters"))  # first segments of the management API
-UNHEALTHY: dict[int | str, dict[str, Any]] = {
-    500: {"description": "A default version has been failing for too long."}
-}
+UNHEALTHY: Responses = {500: {"description": "A default version has been failing for too long."}}
 RENEWAL = "/token"  # takes a key of its own
 
 
@@ -141,7 +139,7 @@ def _application(title: str, plane_of: Callable[[str], str], tokens: Tokens) -> 
     app.include_router(openapi.router())
 
     @app.middleware("http")
-    async def finish(request: Request, call_next: Any) -> Response:
+    async def finish(request: Request, call_next: RequestResponseEndpoint) -> Response:
         """Checks the token before, adds the headers of every answer after."""
         if tokens.required and not _is_open(request):
             try:
@@ -149,7 +147,7 @@ def _application(title: str, plane_of: Callable[[str], str], tokens: Tokens) -> 
             except InvalidToken as error:
                 return _finished(await _on_service_error(request, _for_path(request, error)))
         try:
-            response: Response = await call_next(request)
+            response = await call_next(request)
         except Exception:
             log.exception("%s %s failed", request.method, request.scope["path"])
             response = await _on_service_error(request, ServiceError("Internal server error."))

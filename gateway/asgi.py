@@ -9,6 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from marq.errors import ClientGone, RequestTooLarge, ServiceError
 
 Headers = list[tuple[bytes, bytes]]
+Document = dict[str, object]  # a JSON object
+Responses = dict[int | str, Document]  # of an OpenAPI document, by status
 
 NO_CACHE: Headers = [
     (b"pragma", b"no-cache"),

@@ -141,7 +141,7 @@ def _raw_item(form: Form) -> Document:
     operation: Document = {
         "tags": ["inference"],
         "summary": form.summary,
-        "description": "Any method does the same. The answer is what the handler returned.",
+        "description": "All methods do the same. The answer is what the handler returned.",
         "operationId": "run" + form.pattern.translate(str.maketrans("/:{}", "____")),
         "parameters": [
             *(_parameter(name, text, "path") for name, text in in_path.items()),

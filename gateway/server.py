@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
 
 import hiredis
 import uvicorn
@@ -47,15 +46,13 @@ class Server(uvicorn.Server):
 
 
 def server(app: ASGIApp, protocol: Callable[..., asyncio.Protocol], address: str, config: Settings) -> Server:
-    pair: dict[str, Any] = {}
-    if addresses.parse(address).tls:
-        pair = {
-            "ssl_keyfile": config.private_key_file, "ssl_certfile": config.certificate_file,
-            "ssl_ciphers": certificates.CIPHERS,
-        }  # fmt: skip
+    tls = addresses.parse(address).tls
     return Server(
         uvicorn.Config(
-            app, **pair,
+            app,
+            ssl_keyfile=config.private_key_file if tls else None,
+            ssl_certfile=config.certificate_file if tls else None,
+            ssl_ciphers=certificates.CIPHERS,
             http=protocol,  # type: ignore[arg-type] # uvicorn calls it, so that a partial will do
             loop="uvloop", ws="none", lifespan="off", log_level="warning",
             access_log=False, server_header=False, date_header=False,

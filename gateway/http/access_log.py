@@ -11,13 +11,17 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
+import uvicorn
 from starlette.types import Scope
+from uvicorn.server import ServerState
 
 from gateway.asgi import Report
 from gateway.http.fast_path import Exchange
 from gateway.http.protocols import InferenceProtocol
+from gateway.inference.predictor import Predictor
+from gateway.metrics.counting import RequestMeter
 from marq import logs
 from marq.console import Console
 
@@ -97,8 +101,18 @@ class AccessLog:
 class LoggedProtocol(InferenceProtocol):
     """The short cut of predictions, with a line for each."""
 
-    def __init__(self, *args: Any, lines: AccessLog, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, object],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        predictor: Predictor,
+        meter: RequestMeter,
+        lines: AccessLog,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop, predictor=predictor, meter=meter)
         self.lines = lines
         self._asked: tuple[bytes, bytes] = b"", b""
         self._request = ""
@@ -113,7 +127,7 @@ class LoggedProtocol(InferenceProtocol):
         self.lines.add(self._request, status, seconds)
 
 
-def remote(client: Sequence[Any] | None) -> str:
+def remote(client: tuple[str, int] | None) -> str:
     """host:port of a connection; `-` if it came through a Unix socket."""
     return f"{client[0]}:{client[1]}" if client else "-"
 

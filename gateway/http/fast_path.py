@@ -6,13 +6,16 @@ halves the gateway's CPU time for each request. Whatever is unusual (unknown rou
 `Expect`, time-outs, large bodies) takes uvicorn's own way to the ASGI endpoint, which answers the same.
 """
 
+import asyncio
 import time
 from functools import lru_cache
-from typing import Any, cast
+from typing import cast
 
 import orjson
+import uvicorn
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from gateway.asgi import NO_CACHE, Headers, content_type, encode_headers, error_headers, reply_headers
 from gateway.inference import deadlines
@@ -108,8 +111,17 @@ class Exchange:
 class PredictionProtocol(HttpToolsProtocol):
     """uvicorn's protocol with a short cut for predictions."""
 
-    def __init__(self, *args: Any, predictor: Predictor, meter: RequestMeter, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, object],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        predictor: Predictor,
+        meter: RequestMeter,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
         self.predictor, self.meter = predictor, meter
         self._exchange: Exchange | None = None
         self._usual: Headers | None = None  # the last headers that were usual

@@ -27,7 +27,7 @@ MODEL_NAME = "model_name"  # of `/invocations`: a query parameter or a field of 
 
 
 class Inference:
-    """Queues the request as it came, waits for the reply, sends it on. Any method, any body."""
+    """Queues the request as it came, waits for the reply, sends it on, whatever its method and body."""
 
     def __init__(self, predictor: Predictor, routes: Routes) -> None:
         self._predictor, self._routes = predictor, routes

@@ -1,11 +1,11 @@
 """`/jobs`: submit, watch, fetch. marq's own routes: standard HTTP throughout."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from gateway.asgi import read_body
+from gateway.asgi import Document, read_body
 from gateway.inference import deadlines
 from gateway.inference.predictor import Predictor, entry_fields
 from marq.errors import Conflict
@@ -46,7 +46,7 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
         return JSONResponse({"job_id": job_id}, 202, {"Location": f"/jobs/{job_id}"})
 
     @api.get("/jobs/{job_id}")
-    async def status(job_id: JobId, wait: Wait = 0.0) -> dict[str, Any]:
+    async def status(job_id: JobId, wait: Wait = 0.0) -> Document:
         """The job's state and times; `result` tells where its result is once it has finished."""
         return describe(await jobs.wait(job_id, wait))
 
@@ -74,7 +74,7 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
         return response
 
     @api.delete("/jobs/{job_id}")
-    async def cancel(job_id: JobId) -> dict[str, Any]:
+    async def cancel(job_id: JobId) -> Document:
         """Cancels a job: queued, it is never run; running, its result is dropped. 409 if it has finished."""
         if not await jobs.cancel(job_id):
             raise Conflict(f"Job {job_id} has finished; there is nothing to cancel.")
@@ -83,7 +83,7 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
     return api
 
 
-def describe(record: JobRecord) -> dict[str, Any]:
+def describe(record: JobRecord) -> Document:
     data = record.to_dict()
     if record.is_finished and record.state != job_records.CANCELLED:
         data["result"] = f"/jobs/{record.id}/result"

@@ -1,18 +1,15 @@
 """KServe and the Open Inference Protocol over HTTP: what is there, and whether it is ready."""
 
-from typing import Any
-
 from fastapi import APIRouter, Response
 
+from gateway.asgi import Responses
 from gateway.routing.routes import Routes
 from marq.errors import pretty
 from ts import __version__ as torchserve_version
 
 EXTENSIONS = ["kserve", "kubeflow"]
 PLATFORM = "pytorch_mar"
-NOT_READY: dict[int | str, dict[str, Any]] = {
-    503: {"description": "Not ready: the body is the same, with `false`."}
-}
+NOT_READY: Responses = {503: {"description": "Not ready: the body is the same, with `false`."}}
 
 
 def readiness(routes: Routes) -> APIRouter:
@@ -80,5 +77,5 @@ def router(routes: Routes) -> APIRouter:
     return api
 
 
-def _json(value: Any, status: int = 200) -> Response:
+def _json(value: object, status: int = 200) -> Response:
     return Response(pretty(value), status, media_type="application/json")

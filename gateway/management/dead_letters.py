@@ -4,7 +4,7 @@ Handlers are plain functions that talk to Redis; FastAPI runs them in threads.
 """
 
 import base64
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import anyio.to_thread
 import orjson
@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from gateway.asgi import read_body
+from gateway.asgi import Document, read_body
 from marq.connections import clients
 from marq.errors import BadRequest, ModelNotFound
 from marq.queue.dead_letters import ID, DeadLetters, Letter, Replayed
@@ -23,7 +23,6 @@ MOST = 1000  # letters on a page, and that one request names
 SECRET_HEADERS = frozenset(("authorization", "proxy-authorization", "cookie"))
 TOLD = frozenset(("id", "type", "replay_of"))  # fields that have a name of their own
 BINARY = "application/octet-stream"
-Document = dict[str, Any]
 Model = Annotated[str, Path(description="Name of a model; it need not be registered any more.")]
 LetterId = Annotated[str, Path(description="As listed by `GET /dead-letters/{model}`.")]
 Limit = Annotated[int, Query(ge=1, le=MOST, description="Letters on a page.")]

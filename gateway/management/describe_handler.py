@@ -4,8 +4,8 @@ import contextlib
 import json
 import time
 import uuid
-from typing import Any
 
+from gateway.asgi import Document
 from marq import keys
 from marq.errors import ServiceError, ServiceUnavailable
 from marq.forms import FORM
@@ -14,7 +14,7 @@ from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
 
 
-def ask_handler(registry: Registry, spec: ModelSpec) -> dict[str, Any]:
+def ask_handler(registry: Registry, spec: ModelSpec) -> Document:
     """Sends the handler a request with the header `describe` and returns its answer.
 
     The request goes to the front lane as a retry, because a retried request gets a batch of its own.
@@ -39,7 +39,7 @@ def ask_handler(registry: Registry, spec: ModelSpec) -> dict[str, Any]:
     return _metadata(found[0][1][0][1] if found else {})
 
 
-def _metadata(fields: dict[bytes, bytes]) -> dict[str, Any]:
+def _metadata(fields: dict[bytes, bytes]) -> Document:
     replies = decode_replies([part for pair in fields.items() for part in pair])
     if not replies or replies[0].status >= 400:
         reason = replies[0].body.decode(errors="replace") if replies else "no replica answered in time"

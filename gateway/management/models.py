@@ -4,13 +4,12 @@ Handlers are plain functions that talk to Redis; FastAPI runs them in threads.
 """
 
 import contextlib
-from typing import Any
 
 import anyio.from_thread
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Request, Response
 
-from gateway.asgi import content_type, read_body
+from gateway.asgi import Document, content_type, read_body
 from gateway.management import description
 from gateway.management import parameters as openapi
 from gateway.management.describe_handler import ask_handler
@@ -170,7 +169,7 @@ class Management:
         """Whoever gets the answer may at once use what has changed."""
         anyio.from_thread.run(self._routes.refresh)
 
-    def _described(self, spec: ModelSpec) -> dict[str, Any]:
+    def _described(self, spec: ModelSpec) -> Document:
         reports = list(self._registry.live_reports(spec).values())
         waiting = depth.read(self._registry.redis, [spec])[spec.key].waiting
         return description.description(spec, reports, waiting, self._gpus)

@@ -10,6 +10,7 @@ from fastapi import Depends, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import PydanticCustomError
 
+from gateway.asgi import Document, Responses
 from marq.control.registration import Registration
 from marq.errors import BadRequest
 from marq.registry.setting import Setting
@@ -17,24 +18,24 @@ from marq.registry.spec import MOST_WORKERS, SETTINGS
 
 LARGEST = 2**31 - 1
 PAGE = 100
-ERRORS: dict[int | str, dict[str, Any]] = {
+ERRORS: Responses = {
     400: {"description": "A parameter is missing or wrong."},
     404: {"description": "The model or version does not exist."},
     503: {"description": "Redis does not answer, or the model has no ready replica."},
 }
-STARTED: dict[int | str, dict[str, Any]] = {
+STARTED: Responses = {
     202: {"description": "The replicas are being started or stopped."},
     206: {"description": "Some replicas are ready, others are not yet."},
     500: {"description": "No replica could be started; the reason is in the message."},
     507: {"description": "No replica could be started because memory is short."},
 }
-DISABLED = {"description": "`enable_model_api` is off."}
-REGISTERED: dict[int | str, dict[str, Any]] = {
+DISABLED: Document = {"description": "`enable_model_api` is off."}
+REGISTERED: Responses = {
     **STARTED,
     405: DISABLED,
     409: {"description": "The version is registered already."},
 }
-UNREGISTERED: dict[int | str, dict[str, Any]] = {
+UNREGISTERED: Responses = {
     403: {"description": "The default version cannot be removed while other versions exist."},
     405: DISABLED,
     408: {"description": "The running requests have not finished in time; the version stays registered."},
@@ -42,10 +43,10 @@ UNREGISTERED: dict[int | str, dict[str, Any]] = {
 _INTEGER = re.compile(r"[+-]?[0-9]{1,10}")
 
 
-def _integer(least: int, most: int = LARGEST, unset: int | None = None) -> Callable[[Any], int | None]:
+def _integer(least: int, most: int = LARGEST, unset: int | None = None) -> Callable[[object], int | None]:
     """Reads 7 and "7"; an empty text, and TorchServe's number for "not given", count as not given."""
 
-    def read(value: Any) -> int | None:
+    def read(value: object) -> int | None:
         text = "" if value is None else str(value).strip()
         if not text or (unset is not None and text == str(unset)):
             return None
@@ -60,8 +61,8 @@ def _integer(least: int, most: int = LARGEST, unset: int | None = None) -> Calla
     return read
 
 
-def _true(value: Any) -> bool:
-    """Any value except `true`, in upper or lower case, is false."""
+def _true(value: object) -> bool:
+    """True for `true`, in upper or lower case."""
     return str(value).lower() == "true"
 
 
@@ -111,7 +112,7 @@ class RegisterParameters(BaseModel):
         )
 
 
-def _number(setting: Setting) -> Any:
+def _number(setting: Setting) -> object:
     """The type of a setting's parameter."""
     bounds = _integer(setting.least, LARGEST if setting.most is None else setting.most, setting.unset)
     return Annotated[int | None, BeforeValidator(bounds)]
@@ -149,7 +150,7 @@ setattr(  # noqa: B010 - mypy does not know that functions have one
 Changes = Annotated[dict[str, int], Depends(_changes)]
 
 
-def register_parameters(given: dict[str, Any]) -> RegisterParameters:
+def register_parameters(given: Document) -> RegisterParameters:
     """Reads a query string or a JSON object; null means not given. Raises BadRequest."""
     try:
         return _AllParameters.model_validate({k: v for k, v in given.items() if v is not None})
@@ -158,7 +159,7 @@ def register_parameters(given: dict[str, Any]) -> RegisterParameters:
         raise BadRequest(f"Parameter {first['loc'][0]}: {first['msg']}") from None
 
 
-def json_object(body: bytes) -> dict[str, Any]:
+def json_object(body: bytes) -> Document:
     """Raises BadRequest."""
     try:
         value = json.loads(body)
@@ -169,7 +170,7 @@ def json_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def register_operation() -> dict[str, Any]:
+def register_operation() -> Document:
     """How the register route, which reads its parameters itself, appears in the OpenAPI document."""
     schema = _AllParameters.model_json_schema()
     parameters = [

@@ -1,13 +1,11 @@
 """Responses of the management API."""
 
-from typing import Any
-
 from fastapi import Response
 
 from marq.errors import pretty
 
 
-def json_answer(value: Any, status: int = 200) -> Response:
+def json_answer(value: object, status: int = 200) -> Response:
     return Response(pretty(value), status, media_type="application/json")
 
 

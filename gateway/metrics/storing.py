@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from typing import Any
 
 import hiredis
 
@@ -138,6 +137,6 @@ class Measuring:
         labels = name, version, PREDICTION
         parts = (SUM, *bounds(QUEUE_WAIT.buckets))
         fields = [encode(QUEUE_WAIT, labels, part) for part in parts]
-        found: list[Any] = await self._broker.execute("HMGET", keys.model_metrics(name), *fields)
+        found: list[bytes | None] = await self._broker.execute("HMGET", keys.model_metrics(name), *fields)
         seconds, *counts = (float(value or 0) for value in found)
         return seconds, sum(counts)
