@@ -10,13 +10,15 @@ import threading
 
 import psutil
 
+from workers.launch import PoolSpec
+
 log = logging.getLogger(__name__)
 
 MARK_VARIABLE = "MARQ_REPLICA_MARK"
 GRACE_S = 2.0  # between SIGTERM and SIGKILL
 
 
-def new_mark(pool: str) -> str:
+def new_mark(pool: PoolSpec) -> str:
     """A mark for the environment of one replica of the pool."""
     return f"{_prefix(pool)}{secrets.token_hex(8)}"
 
@@ -26,13 +28,14 @@ def end_of_replica(mark: str) -> None:
     threading.Thread(target=_end, args=(mark,), name="leftovers").start()
 
 
-def end_of_pool(pool: str) -> None:
+def end_of_pool(pool: PoolSpec) -> None:
     """Ends the processes that any replica of the pool has left behind; for a pool that has ended itself."""
     _end(_prefix(pool))
 
 
-def _prefix(pool: str) -> str:
-    return f"{pool}/"
+def _prefix(pool: PoolSpec) -> str:
+    """Another server on this host may have a pool of the same name, but not the same directory."""
+    return f"{pool.run_dir}:{pool.name}/"
 
 
 def _end(prefix: str) -> None:
