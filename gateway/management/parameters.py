@@ -13,8 +13,9 @@ from pydantic_core import PydanticCustomError
 from gateway.asgi import Document, Responses
 from marq.control.registration import Registration
 from marq.errors import BadRequest
+from marq.registry.serving_settings import MOST_WORKERS
 from marq.registry.setting import Setting
-from marq.registry.spec import MOST_WORKERS, SETTINGS
+from marq.registry.spec import SETTINGS
 
 LARGEST = 2**31 - 1
 PAGE = 100

@@ -1,0 +1,141 @@
+"""The settings of a model version that say where its replicas run, with what, and how they take sequences."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from marq.registry.serving_settings import ServingSettings
+from marq.registry.setting import Setting
+
+
+@dataclass(frozen=True)
+class ReplicaSettings(ServingSettings):
+    """The second part of a ModelSpec."""
+
+    parallel_type: Annotated[
+        str,
+        Setting(
+            "How the processes of a replica share the model.",
+            replaces_replicas=True,
+            yaml="parallelType",
+            describe="parallelType",
+            has_effect=False,
+        ),
+    ] = ""
+    parallel_level: Annotated[
+        int,
+        Setting(
+            "Number of processes of a replica.",
+            replaces_replicas=True,
+            yaml="parallelLevel",
+            describe="parallelLevel",
+            has_effect=False,
+        ),
+    ] = 0
+    device_type: Annotated[
+        str,
+        Setting(
+            "Device on which the replicas run.",
+            replaces_replicas=True,
+            yaml="deviceType",
+            describe="deviceType",
+        ),
+    ] = ""
+    device_ids: Annotated[
+        list[int],
+        Setting(
+            "Numbers of the GPUs that the replicas use.",
+            replaces_replicas=True,
+            yaml="deviceIds",
+            describe="deviceIds",
+        ),
+    ] = field(default_factory=list)
+    continuous_batching: Annotated[
+        bool,
+        Setting(
+            "Whether continuous batching is configured.",
+            replaces_replicas=False,
+            yaml="continuousBatching",
+            describe="continuousBatching",
+            has_effect=False,
+        ),
+    ] = False
+    use_job_ticket: Annotated[
+        bool,
+        Setting(
+            "Whether job tickets are configured.",
+            replaces_replicas=False,
+            yaml="useJobTicket",
+            describe="useJobTicket",
+            has_effect=False,
+        ),
+    ] = False
+    use_venv: Annotated[
+        bool,
+        Setting(
+            "Whether replicas run in a virtual environment of their own.",
+            replaces_replicas=True,
+            yaml="useVenv",
+            describe="useVenv",
+        ),
+    ] = False
+    sequence_batching: Annotated[
+        bool,
+        Setting(
+            "Whether sequence batching is configured.",
+            replaces_replicas=False,
+            yaml="sequenceBatching",
+            describe="stateful",
+            has_effect=False,
+        ),
+    ] = False
+    sequence_max_idle_ms: Annotated[
+        int,
+        Setting(
+            "Maximum idle time of a sequence in milliseconds.",
+            replaces_replicas=False,
+            yaml="sequenceMaxIdleMSec",
+            describe="sequenceMaxIdleMSec",
+            has_effect=False,
+        ),
+    ] = 0
+    sequence_timeout_ms: Annotated[
+        int,
+        Setting(
+            "Maximum duration of a sequence in milliseconds; 0 means no limit.",
+            replaces_replicas=False,
+            yaml="sequenceTimeoutMSec",
+            describe="sequenceTimeoutMSec",
+            has_effect=False,
+        ),
+    ] = 0
+    max_num_sequence: Annotated[
+        int,
+        Setting(
+            "Maximum number of sequences of a replica.",
+            replaces_replicas=False,
+            yaml="maxNumSequence",
+            describe="maxNumSequence",
+            has_effect=False,
+        ),
+    ] = 0
+    max_sequence_job_queue_size: Annotated[
+        int,
+        Setting(
+            "Maximum number of queued requests of a sequence.",
+            replaces_replicas=False,
+            yaml="maxSequenceJobQueueSize",
+            describe="maxSequenceJobQueueSize",
+            has_effect=False,
+        ),
+    ] = 0
+    loaded_at_startup: Annotated[
+        bool,
+        Setting(
+            "Whether the server loaded the model when it started.",
+            replaces_replicas=False,
+            describe="loadedAtStartup",
+        ),
+    ] = False
+    requirements: Annotated[
+        str, Setting("File in the archive whose packages are installed.", replaces_replicas=True)
+    ] = ""
