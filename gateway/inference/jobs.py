@@ -14,7 +14,7 @@ from marq.queue.job_records import JobRecord
 from marq.queue.jobs import Jobs
 
 LONGEST_WAIT_S = 60.0
-JobId = Annotated[str, Path(description="As returned by `POST /jobs/{model}`.")]
+JobIdPath = Annotated[str, Path(description="As returned by `POST /jobs/{model}`.")]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -46,12 +46,12 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
         return JSONResponse({"job_id": job_id}, 202, {"Location": f"/jobs/{job_id}"})
 
     @api.get("/jobs/{job_id}")
-    async def status(job_id: JobId, wait: Wait = 0.0) -> Document:
+    async def status(job_id: JobIdPath, wait: Wait = 0.0) -> Document:
         """The job's state and times; `result` tells where its result is once it has finished."""
         return describe(await jobs.wait(job_id, wait))
 
     @api.get("/jobs/{job_id}/result")
-    async def result(job_id: JobId, wait: Wait = 0.0) -> Response:
+    async def result(job_id: JobIdPath, wait: Wait = 0.0) -> Response:
         """The handler's own answer: its bytes, status and headers. 409 while there is none.
 
         Of a job that streams, the parts that are there are sent at once, and the others as they come.
@@ -74,7 +74,7 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
         return response
 
     @api.delete("/jobs/{job_id}")
-    async def cancel(job_id: JobId) -> Document:
+    async def cancel(job_id: JobIdPath) -> Document:
         """Cancels a job: queued, it is never run; running, its result is dropped. 409 if it has finished."""
         if not await jobs.cancel(job_id):
             raise Conflict(f"Job {job_id} has finished; there is nothing to cancel.")

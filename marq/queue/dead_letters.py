@@ -12,8 +12,7 @@ from marq.errors import Conflict, MalformedEntry, ResourceNotFound, ServiceError
 from marq.queue import scripts
 from marq.queue.entries import decode
 from marq.queue.giving_up import ABOUT
-from marq.queue.ids import new_id
-from marq.queue.job_records import job_id
+from marq.queue.ids import JobId, new_id
 from marq.registry.models import Models, Registry
 
 PAGE = 1000  # letters that are read at once
@@ -160,7 +159,7 @@ class DeadLetters:
         )  # fmt: skip
         if not clients.run(self._redis, replay):
             raise ResourceNotFound(f"Dead letter {letter_id} has just been replayed or deleted.")
-        return job_id(model, request_id)
+        return str(JobId(model, request_id))
 
     def delete(self, model: str, ids: Iterable[str]) -> int:
         """How many of them were there."""

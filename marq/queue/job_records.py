@@ -1,4 +1,4 @@
-"""Job records: what a submitter can learn of a job, and the job ids that clients see."""
+"""Job records: the state and the result of a job."""
 
 import json
 import time
@@ -7,24 +7,12 @@ from dataclasses import dataclass, field, replace
 
 from marq import keys
 from marq.errors import JobNotFound
+from marq.queue.ids import JobId
 
 QUEUED, RUNNING, SUCCEEDED, FAILED, EXPIRED, CANCELLED = (
     "queued", "running", "succeeded", "failed", "expired", "cancelled",
 )  # fmt: skip
 FINISHED = frozenset((SUCCEEDED, FAILED, EXPIRED, CANCELLED))
-
-
-def job_id(model: str, request_id: str) -> str:
-    """The public id of a job. It names the model, so that its record's key can be built from it."""
-    return f"{model}:{request_id}"
-
-
-def split_job_id(public_id: str) -> tuple[str, str]:
-    """(model, request id) of a public id. Raises JobNotFound."""
-    model, separator, request_id = public_id.partition(":")
-    if not separator or not model or not request_id or set("{}") & set(model):
-        raise JobNotFound(f"Job not found: {public_id}")
-    return model, request_id
 
 
 @dataclass(frozen=True)
@@ -62,7 +50,7 @@ class JobRecord:
 
 
 def parse_record(
-    public_id: str,
+    job: JobId,
     stored: dict[bytes, bytes],
     running_for_ms: int | None = None,
     begin: bytes = b"",
@@ -74,14 +62,14 @@ def parse_record(
     parts. Raises JobNotFound for an empty record.
     """
     if not stored:
-        raise JobNotFound(f"Job not found: {public_id}")
+        raise JobNotFound(f"Job not found: {job}")
     text = {name.decode(): value for name, value in stored.items()}
     state, started = text["state"].decode(), _seconds(text.get("started"))
     if state == QUEUED and running_for_ms is not None:
         state, started = RUNNING, time.time() - running_for_ms / 1000
     record = JobRecord(
-        id=public_id,
-        model=split_job_id(public_id)[0],
+        id=str(job),
+        model=job.model,
         version=text["version"].decode(),
         state=state,
         attempts=int(text.get("attempts", 0)),

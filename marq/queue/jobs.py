@@ -22,6 +22,7 @@ from marq.errors import (
 from marq.queue import job_records, scripts
 from marq.queue.broker import Broker
 from marq.queue.entries import DEFAULT_TTL_MS, EntryFields
+from marq.queue.ids import JobId
 from marq.queue.job_events import Finished
 from marq.queue.job_records import JobRecord
 
@@ -47,7 +48,7 @@ class KeyedRequest:
 
     @property
     def job_id(self) -> str:
-        return job_records.job_id(self.model, self.id.decode())
+        return str(JobId(self.model, self.id.decode()))
 
     @property
     def digest(self) -> bytes:
@@ -73,7 +74,7 @@ class Jobs:
     async def submit(self, model: str, version: str, request_id: bytes, fields: EntryFields) -> str:
         """Queues one job; returns its public id."""
         await self._queue(model, version, request_id, fields)
-        return job_records.job_id(model, request_id.decode())
+        return str(JobId(model, request_id.decode()))
 
     async def submit_once(self, version: str, request: KeyedRequest) -> tuple[str, bool]:
         """Queues a job for a version, unless it was submitted before: (its public id, whether it is new).
@@ -115,7 +116,7 @@ class Jobs:
         for request_id, fields in rows:
             script_keys, arguments = submit_command(model, version, request_id, fields, keys.NORMAL)
             calls.append(scripts.SUBMIT.call(script_keys, *arguments))
-            ids.append(job_records.job_id(model, request_id.decode()))
+            ids.append(str(JobId(model, request_id.decode())))
             if len(calls) >= CHUNK:
                 await self._broker.run_all(calls)
                 calls = []
@@ -124,15 +125,17 @@ class Jobs:
 
     async def get(self, public_id: str) -> JobRecord:
         """The job as it is now. Raises JobNotFound."""
-        model, request_id = job_records.split_job_id(public_id)
-        flat = await self._broker.execute("HGETALL", keys.job(model, request_id))
+        return await self._read(JobId.parse(public_id))
+
+    async def _read(self, job: JobId) -> JobRecord:
+        flat = await self._broker.execute("HGETALL", keys.job(job.model, job.request_id))
         stored = dict(zip(flat[::2], flat[1::2], strict=True))
         query = job_records.pending_query(stored)
         running_for_ms = await self._running_for_ms(query) if query else None
         if b"streamed" not in stored:
-            return job_records.parse_record(public_id, stored, running_for_ms)
-        head, parts = await self._parts(keys.parts(model, request_id), 1)
-        return job_records.parse_record(public_id, stored, running_for_ms, head, parts)
+            return job_records.parse_record(job, stored, running_for_ms)
+        head, parts = await self._parts(keys.parts(job.model, job.request_id), 1)
+        return job_records.parse_record(job, stored, running_for_ms, head, parts)
 
     async def _running_for_ms(self, query: tuple[object, ...]) -> int | None:
         try:
@@ -148,19 +151,18 @@ class Jobs:
 
         With `or_streams` it comes as soon as there is a part of its answer.
         """
-        deadline = time.monotonic() + timeout_s
-        record = await self.get(public_id)
+        job, deadline = JobId.parse(public_id), time.monotonic() + timeout_s
+        record = await self._read(job)
         if timeout_s <= 0:
             return record
-        model, request_id = job_records.split_job_id(public_id)
-        with self._finished.watch(model, request_id) as event:
+        with self._finished.watch(job.model, job.request_id) as event:
             while not (record.is_finished or (or_streams and record.parts)):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 await _wait(event, min(left, RECHECK_S))
                 with contextlib.suppress(ServiceUnavailable):  # a restart of Redis: the job is kept
-                    record = await self.get(public_id)
+                    record = await self._read(job)
         return record
 
     async def cancel(self, public_id: str, ttl_ms: int = DEFAULT_TTL_MS) -> bool:
@@ -168,15 +170,15 @@ class Jobs:
 
         Returns False for one that has finished. Raises JobNotFound.
         """
-        model, request_id = job_records.split_job_id(public_id)
-        record, channel = keys.job(model, request_id), keys.finished(model)
+        job = JobId.parse(public_id)
+        record, channel = keys.job(job.model, job.request_id), keys.finished(job.model)
         while True:
             state, lane = await self._broker.execute("HMGET", record, "state", "lane")
             if state is None:
-                raise JobNotFound(f"Job not found: {public_id}")
+                raise JobNotFound(f"Job not found: {job}")
             now_ms = int(time.time() * 1000)
             cancelled = await self._broker.run(
-                scripts.CANCEL, [record, lane or b""], keys.GROUP, request_id, now_ms, ttl_ms, channel
+                scripts.CANCEL, [record, lane or b""], keys.GROUP, job.request_id, now_ms, ttl_ms, channel
             )
             if cancelled is not None:
                 return bool(cancelled)
@@ -184,24 +186,24 @@ class Jobs:
     async def stream(self, public_id: str) -> AsyncIterator[bytes]:
         """What a job streams, part by part, from the first to its end.
 
-        Raises StreamBroken where another replica begins anew, or the end is a failure.
+        Raises StreamBroken when another replica starts the job again, and when the job fails.
         """
-        model, request_id = job_records.split_job_id(public_id)
+        job = JobId.parse(public_id)
         begin, sent = b"", 0
-        with self._finished.watch(model, request_id) as event:
+        with self._finished.watch(job.model, job.request_id) as event:
             while True:
-                # Asked for first, so that a finished job has all its parts.
-                finished = (await self.get(public_id)).is_finished
-                head, parts = await self._parts(keys.parts(model, request_id), sent + 1)
+                # Read before the parts, so that a finished job has all of them.
+                finished = (await self._read(job)).is_finished
+                head, parts = await self._parts(keys.parts(job.model, job.request_id), sent + 1)
                 if begin not in (b"", head):
-                    raise StreamBroken(f"Job {public_id} has begun anew.")
+                    raise StreamBroken(f"Job {job} has begun anew.")
                 begin, sent = head, sent + len(parts)
                 for part in parts:
                     yield part
                 if finished:
                     break
                 await _wait(event, RECHECK_S)
-        if last := await self._last_part(model, request_id, begin):
+        if last := await self._last_part(job, begin):
             yield last
 
     async def _parts(self, key: str, start: int) -> tuple[bytes, list[bytes]]:
@@ -209,10 +211,12 @@ class Jobs:
         parts: list[bytes] = await self._broker.execute("LRANGE", key, start, -1)
         return b"".join(await head), parts
 
-    async def _last_part(self, model: str, request_id: str, begin: bytes) -> bytes:
-        status, body = await self._broker.execute("HMGET", keys.job(model, request_id), "status", "body")
+    async def _last_part(self, job: JobId, begin: bytes) -> bytes:
+        status, body = await self._broker.execute(
+            "HMGET", keys.job(job.model, job.request_id), "status", "body"
+        )
         if not job_records.completes(begin, int(status or 0)):
-            raise StreamBroken(f"Job {job_records.job_id(model, request_id)} ended with status {status!r}.")
+            raise StreamBroken(f"Job {job} ended with status {status!r}.")
         return bytes(body)
 
 

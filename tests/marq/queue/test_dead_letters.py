@@ -15,6 +15,7 @@ from marq.queue import job_records
 from marq.queue.dead_letters import DeadLetters
 from marq.queue.entries import Reply
 from marq.queue.giving_up import Death, bury
+from marq.queue.ids import JobId
 
 LANE = keys.lane("echo", "1.0")
 DEAD = keys.dead_letters("echo")
@@ -196,7 +197,7 @@ def test_a_replayed_request_is_a_job_that_knows_its_first_life(kill, letters, cl
     }  # fmt: skip
     # And the letter is gone, and the job can be asked for
     assert letters.ids("echo") == []
-    record = job_records.parse_record(job, client.hgetall(keys.job("echo", request_id)))
+    record = job_records.parse_record(JobId.parse(job), client.hgetall(keys.job("echo", request_id)))
     assert (record.state, record.version, record.replay_of) == ("queued", "1.0", "7")
     # And its record keeps the link when it has run
     start_replica(lambda request: Reply(request.id, 200, b"done"))
@@ -289,10 +290,10 @@ def test_one_several_or_all_are_deleted(kill, letters, client):
 
 
 def _wait_until_finished(client, job: str):
-    model, request_id = job_records.split_job_id(job)
+    job_id = JobId.parse(job)
 
     def finished():
-        record = job_records.parse_record(job, client.hgetall(keys.job(model, request_id)))
+        record = job_records.parse_record(job_id, client.hgetall(keys.job(job_id.model, job_id.request_id)))
         return record if record.is_finished else None
 
     return wait_for(finished, 10, job)

@@ -3,8 +3,10 @@ import time
 import pytest
 
 from marq.errors import JobNotFound
-from marq.queue.job_records import job_id, parse_record, pending_query, split_job_id
+from marq.queue.ids import JobId
+from marq.queue.job_records import parse_record, pending_query
 
+JOB = JobId("m", "1")
 QUEUED = {
     b"state": b"queued", b"version": b"1.0", b"queued": b"1700000000500",
     b"lane": b"marq:{m}:normal:1.0", b"entry": b"1-0",
@@ -16,37 +18,37 @@ FINISHED = QUEUED | {
 
 
 def test_a_job_id_names_its_model_and_its_request():
-    assert split_job_id(job_id("m", "123-45")) == ("m", "123-45")
-    assert split_job_id(job_id("m", "a:b:c")) == ("m", "a:b:c")
+    assert JobId.parse(str(JobId("m", "123-45"))) == JobId("m", "123-45")
+    assert JobId.parse("m:a:b:c") == JobId("m", "a:b:c")
 
 
 @pytest.mark.parametrize("wrong", ["", "m", ":", "m:", ":1", "a{b}:1", "}:1"])
 def test_what_is_no_job_id_is_a_job_that_is_not_found(wrong):
     with pytest.raises(JobNotFound, match="Job not found: "):
-        split_job_id(wrong)
+        JobId.parse(wrong)
 
 
 def test_a_job_whose_record_is_gone_is_not_found():
     with pytest.raises(JobNotFound, match="Job not found: m:1"):
-        parse_record("m:1", {}, None)
+        parse_record(JOB, {}, None)
 
 
 def test_a_job_that_nobody_has_taken_is_queued():
-    record = parse_record("m:1", QUEUED, None)
+    record = parse_record(JOB, QUEUED, None)
     assert (record.state, record.model, record.version, record.queued) == ("queued", "m", "1.0", 1700000000.5)
     assert record.started is record.finished is record.status is record.body is None
     assert not record.is_finished
 
 
 def test_a_job_whose_entry_is_pending_runs():
-    record = parse_record("m:1", QUEUED, 2000)
+    record = parse_record(JOB, QUEUED, 2000)
     assert record.state == "running"
     assert record.started == pytest.approx(time.time() - 2, abs=0.5)
     assert not record.is_finished
 
 
 def test_a_finished_job_has_everything():
-    record = parse_record("m:1", FINISHED, None)
+    record = parse_record(JOB, FINISHED, None)
     assert record.is_finished
     assert (record.state, record.attempts, record.device, record.status) == ("succeeded", 2, "cuda:1", 200)
     assert (record.started, record.finished) == (1700000001.0, 1700000002.25)
@@ -55,7 +57,7 @@ def test_a_finished_job_has_everything():
 
 @pytest.mark.parametrize("state", ["succeeded", "failed", "expired", "cancelled"])
 def test_four_states_are_final(state):
-    record = parse_record("m:1", FINISHED | {b"state": state.encode()}, None)
+    record = parse_record(JOB, FINISHED | {b"state": state.encode()}, None)
     assert record.is_finished
     assert record.state == state
 
@@ -67,17 +69,17 @@ def test_a_finished_job_is_not_asked_for_again():
 
 
 def test_a_job_that_expired_in_the_queue_never_started():
-    record = parse_record("m:1", FINISHED | {b"state": b"expired", b"started": b"", b"headers": b""}, None)
+    record = parse_record(JOB, FINISHED | {b"state": b"expired", b"started": b"", b"headers": b""}, None)
     assert record.started is None
     assert record.headers == {}
 
 
 def test_what_clients_are_told_leaves_out_the_result_and_what_is_not_known_yet():
-    assert parse_record("m:1", QUEUED, None).to_dict() == {
+    assert parse_record(JOB, QUEUED, None).to_dict() == {
         "job_id": "m:1", "state": "queued", "model": "m", "version": "1.0", "attempts": 0,
         "queued": 1700000000.5,
     }  # fmt: skip
-    assert set(parse_record("m:1", FINISHED, None).to_dict()) == {
+    assert set(parse_record(JOB, FINISHED, None).to_dict()) == {
         "job_id", "state", "model", "version", "attempts", "device", "queued", "started", "finished",
         "status",
     }  # fmt: skip

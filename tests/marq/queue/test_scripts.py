@@ -6,6 +6,7 @@ from marq import keys
 from marq.connections.blocking import Connection
 from marq.queue import job_records, scripts
 from marq.queue.entries import EntryFields, decode
+from marq.queue.ids import JobId
 from marq.queue.jobs import submit_command
 
 LANE, FRONT = keys.lane("echo", "1.0"), keys.lane("echo", "1.0", keys.FRONT)
@@ -129,7 +130,7 @@ def test_publishing_keeps_when_the_job_was_submitted(submit, take, publish, clie
 def test_a_job_that_came_by_xadd_gets_a_record_with_its_result(client, take, publish):
     client.xadd(LANE, {"id": "7", "job": "1", "body": "x"})
     publish(take()[0], "7", b"done")
-    record = job_records.parse_record("echo:7", client.hgetall(keys.job("echo", "7")), None)
+    record = job_records.parse_record(JobId("echo", "7"), client.hgetall(keys.job("echo", "7")), None)
     assert (record.state, record.body, record.queued) == ("succeeded", b"done", 1_700_000_000.0)
 
 

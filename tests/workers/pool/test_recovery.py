@@ -6,6 +6,7 @@ import redis
 from marq import keys
 from marq.queue import job_records, scripts
 from marq.queue.entries import EntryFields, EntryHead, Reply, decode_replies
+from marq.queue.ids import JobId
 from marq.queue.jobs import submit_command
 from marq.registry.consumers import consumer_name
 from marq.registry.models import HEARTBEAT_LIMIT_S
@@ -86,7 +87,7 @@ def test_after_the_last_attempt_a_job_has_failed(recovery, add, take, client, fr
     ending = Ending("replica 0 ended with exit code 3", "exit code 3", ("Traceback",))
     recovery.requeue("lost", named(ran, FRONT), "cuda:0", ending)
     # Then it has failed
-    record = job_records.parse_record("m:7", client.hgetall(keys.job("m", "7")), None)
+    record = job_records.parse_record(JobId("m", "7"), client.hgetall(keys.job("m", "7")), None)
     assert (record.state, record.status, record.attempts, record.device) == ("failed", 500, 2, "cuda:0")
     assert json.loads(record.body or b"") == {
         "code": 500, "type": "InternalServerException", "message": "Worker died.",
@@ -142,7 +143,7 @@ def test_a_producer_and_a_job_that_wait_for_what_is_no_request_are_told(recovery
     # When they are given up
     recovery.requeue("lost", named(take("lost")), "cpu", KILLED)
     # Then both are told what was wrong
-    record = job_records.parse_record("m:7", client.hgetall(keys.job("m", "7")))
+    record = job_records.parse_record(JobId("m", "7"), client.hgetall(keys.job("m", "7")))
     assert (record.state, record.status) == ("failed", 400)
     assert "the field `deadline`" in json.loads(record.body or b"")["message"]
     [(_, answered)] = plain.execute("XRANGE", "answers", "-", "+")

@@ -11,6 +11,7 @@ from marq.connections.blocking import Connection
 from marq.host.embedded_redis import EmbeddedServer
 from marq.queue import depth, job_records, scripts
 from marq.queue.entries import EntryFields, EntryHead
+from marq.queue.ids import JobId
 from marq.queue.jobs import submit_command
 from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
@@ -38,7 +39,7 @@ def test_requests_are_answered_and_gone(start, register, gateway, client):
     assert [(reply.id, reply.status) for reply in replies] == [(entry, 200) for entry in entries]
     assert [reply.body for reply in replies] == [b"a", b"4", b"c"]
     wait_for(lambda: client.hget(keys.job("m", "j0"), "state"))
-    record = job_records.parse_record("m:j0", client.hgetall(keys.job("m", "j0")), None)
+    record = job_records.parse_record(JobId("m", "j0"), client.hgetall(keys.job("m", "j0")), None)
     assert (record.state, record.body, record.device, record.attempts) == ("succeeded", b"x", "cpu", 1)
     # And the lane is empty
     assert client.xlen(LANE) == client.xpending(LANE, keys.GROUP)["pending"] == 0
@@ -87,7 +88,7 @@ def test_a_job_whose_entry_is_malformed_has_failed_and_says_why(start, register,
     plain.run(scripts.SUBMIT, list(script_keys), *arguments)
     start(spec)
     wait_for(lambda: client.hget(keys.job("m", "7"), "state") == b"failed", 10, "its failure")
-    record = job_records.parse_record("m:7", client.hgetall(keys.job("m", "7")))
+    record = job_records.parse_record(JobId("m", "7"), client.hgetall(keys.job("m", "7")))
     assert (record.status, json.loads(record.body)["type"]) == (400, "BadRequestException")
     assert "the field `deadline` must be a whole number" in json.loads(record.body)["message"]
 

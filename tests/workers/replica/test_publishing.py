@@ -6,6 +6,7 @@ import pytest
 from marq import keys
 from marq.queue import job_records
 from marq.queue.entries import Reply, decode, decode_replies
+from marq.queue.ids import JobId
 from marq.queue.publishing import Publisher
 
 LANES = keys.lanes("m", "1.0")
@@ -110,7 +111,7 @@ def test_nothing_to_publish_needs_no_command(publisher):
 def test_a_job_has_a_record_of_all_that_happened(publisher, add, take, plain, client, status, state):
     [entry] = add(b"a", id="7", job=1, attempts=1)
     plain.pipeline(publisher.commands(answers(take(), status), STARTED_MS))
-    record = job_records.parse_record("m:7", client.hgetall(keys.job("m", "7")), None)
+    record = job_records.parse_record(JobId("m", "7"), client.hgetall(keys.job("m", "7")), None)
     assert (record.state, record.status, record.body) == (state, status, b"a!")
     assert (record.version, record.device, record.attempts) == ("1.0", "cuda:1", 2)
     assert record.queued == int(entry.split(b"-")[0]) / 1000
@@ -141,7 +142,7 @@ def test_what_expired_is_answered_and_never_started(publisher, add, take, plain,
     assert reply.status == 504
     assert json.loads(reply.body)["message"] == "The request passed its deadline before it ran."
     assert json.loads(reply.headers) == {"content-type": "application/json"}
-    record = job_records.parse_record("m:2", client.hgetall(keys.job("m", "2")), None)
+    record = job_records.parse_record(JobId("m", "2"), client.hgetall(keys.job("m", "2")), None)
     assert (record.state, record.status, record.started) == ("expired", 504, None)
     assert client.xlen(LANES[2]) == 0
 
