@@ -47,7 +47,7 @@ class Watched:
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body. Raises RequestTooLarge, before reading where Content-Length tells, and ClientGone."""
+    """The whole body. Raises RequestTooLarge, before reading if Content-Length is larger, and ClientGone."""
     body, more = await _part(receive)
     if not more:
         if len(body) > limit:
@@ -67,7 +67,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 async def _part(receive: Receive) -> tuple[bytes, bool]:
     """(a part of the body, whether more follow)."""
     message = await receive()
-    if message["type"] == "http.disconnect":  # what came before is not what the client meant to send
+    if message["type"] == "http.disconnect":  # the parts so far are not the whole request
         raise ClientGone
     return message.get("body", b""), message.get("more_body", False)
 
@@ -83,7 +83,7 @@ def too_large(size: int, limit: int) -> RequestTooLarge:
 
 
 def encode_headers(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """A request's headers as the JSON object of the queue contract; of repeated names the last one counts."""
+    """Headers as the JSON object of the queue contract; of a repeated name, the last one counts."""
     return orjson.dumps({name.decode("latin-1"): value.decode("latin-1") for name, value in headers})
 
 

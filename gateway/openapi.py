@@ -29,8 +29,8 @@ TOO_LARGE = "The body is larger than `max_request_size`."
 TOKEN_ERROR = {400: "A parameter or the token is missing or wrong."}
 OWN_TOKEN_ERROR = {401: "The token is missing or wrong."}
 OWN_ERRORS = {
-    409: "The job is in another state, or the dead letter is no request.",
-    429: "Too many jobs wait; `Retry-After` says how long to.",
+    409: "The job is in another state, or the dead letter is not a request.",
+    429: "Too many jobs wait; `Retry-After` is the time to wait in seconds.",
 }
 SERVER_ERRORS = {500: "The server failed.", 503: "Redis does not answer, or no replica can."}
 PREDICTION_ERRORS = {
@@ -141,7 +141,7 @@ def _raw_item(form: Form) -> Document:
     operation: Document = {
         "tags": ["inference"],
         "summary": form.summary,
-        "description": "All methods do the same. The answer is what the handler returned.",
+        "description": "All methods do the same. The answer is the handler's own.",
         "operationId": "run" + form.pattern.translate(str.maketrans("/:{}", "____")),
         "parameters": [
             *(_parameter(name, text, "path") for name, text in in_path.items()),
@@ -149,7 +149,7 @@ def _raw_item(form: Form) -> Document:
         ],
         "requestBody": {"content": {kind: {"schema": {}} for kind in ("application/json", "*/*")}},
         "responses": {
-            "200": {"description": "The handler's answer, of whatever content type it says."},
+            "200": {"description": "The handler's answer, with the handler's content type."},
             "default": {"description": "A status that the handler chose."},
         },
     }

@@ -28,7 +28,7 @@ from marq.console import Console
 log = logging.getLogger(__name__)
 
 FLUSH_EVERY_S = 0.25
-Entry = tuple[float, str, int, float]  # unix s, what `describe` made, status, s
+Entry = tuple[float, str, int, float]  # unix s, description, status, s
 
 
 class AccessLog:
@@ -42,14 +42,14 @@ class AccessLog:
         self._as_json = os.environ.get(logs.FORMAT_VARIABLE) == "json"
 
     def describe(self, remote: str, method: str, uri: str, protocol: str = "HTTP/1.1") -> str:
-        """A request as its line tells it; equal requests of a connection need it once."""
+        """The part of a line that is about the request; equal requests of a connection share it."""
         if not self._as_json:
             return f' - /{remote} "{method} {uri} {protocol}" '
-        told = {"remote": remote, "method": method, "uri": uri, "protocol": protocol}
-        return json.dumps(told, ensure_ascii=False)[1:-1]
+        fields = {"remote": remote, "method": method, "uri": uri, "protocol": protocol}
+        return json.dumps(fields, ensure_ascii=False)[1:-1]
 
     def add(self, request: str, status: int, seconds: float) -> None:
-        """Notes that a request, as described, was answered, and how long that took."""
+        """Adds the line of an answered request; `request` is its description."""
         self._entries.append((time.time(), request, status, seconds))
 
     def watch(self, scope: Scope) -> Report:
@@ -63,7 +63,7 @@ class AccessLog:
         return report
 
     async def follow(self) -> None:
-        """Writes what has been noted, again and again; never returns."""
+        """Writes the new lines at intervals; never returns."""
         try:
             while True:
                 await asyncio.sleep(FLUSH_EVERY_S)
@@ -72,7 +72,7 @@ class AccessLog:
             self.flush()
 
     def flush(self) -> None:
-        """One write. A file that cannot be written is told in the log; its lines are lost."""
+        """Writes the new lines in one write. If the file cannot be written, logs that; the lines are lost."""
         entries, self._entries = self._entries, []
         lines = (_as_json if self._as_json else _as_text)(entries)
         if self._console and lines:
@@ -86,7 +86,7 @@ class AccessLog:
             log.warning("%d lines of %s could not be written: %s", len(entries), self._path, error)
 
     def _keep_current(self) -> None:
-        """Rotates the file when it is due, and opens it anew when another process has done so."""
+        """Rotates the file when it is due, and opens the new one when another process has rotated it."""
         descriptor = self._file.fileno()
         status = os.fstat(descriptor)
         if logs.is_due(status, time.time()):
@@ -99,7 +99,7 @@ class AccessLog:
 
 
 class LoggedProtocol(InferenceProtocol):
-    """The short cut of predictions, with a line for each."""
+    """The fast path with a line in the access log for each prediction."""
 
     def __init__(
         self,

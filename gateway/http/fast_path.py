@@ -2,8 +2,8 @@
 
 uvicorn parses and keeps the connections; a complete `/predictions` request for a known route goes from the
 parser straight into the broker, and its reply straight to the transport. Measured at 64 connections that
-halves the gateway's CPU time for each request. Whatever is unusual (unknown routes, pipelined requests,
-`Expect`, time-outs, large bodies) takes uvicorn's own way to the ASGI endpoint, which answers the same.
+halves the gateway's CPU time for each request. Unusual requests (unknown routes,
+pipelined requests, `Expect`, time-outs, large bodies) take uvicorn's own way to the ASGI endpoint.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from marq.queue.ids import new_id
 from marq.queue.reply_stream import MOST_UNREAD
 
 UNUSUAL = (b"transfer-encoding", deadlines.HEADER)
-APART = (b"HEAD", b"OPTIONS")  # HEAD has no body; OPTIONS asks what a model takes
+APART = (b"HEAD", b"OPTIONS")  # HEAD has no body; OPTIONS asks for a model's document
 LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -46,7 +46,7 @@ COMMON = _lines(NO_CACHE)
 
 
 class Exchange:
-    """One prediction in flight: what the broker tells of its reply.
+    """One prediction in flight, and the sink of its reply.
 
     It stands in for uvicorn's request cycle, so that uvicorn queues pipelined requests behind it, and ends
     the connection after it at a shutdown.
@@ -109,7 +109,7 @@ class Exchange:
 
 
 class PredictionProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with a short cut for predictions."""
+    """uvicorn's protocol with the fast path for predictions."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class PredictionProtocol(HttpToolsProtocol):
     # parser callbacks
 
     def on_message_begin(self) -> None:
-        """The scope is built when it turns out to be needed."""
+        """Prepares no ASGI scope: the fast path needs none."""
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -167,9 +167,9 @@ class PredictionProtocol(HttpToolsProtocol):
         return busy or self.expect_100_continue or (self.headers != self._usual and not self._learn_headers())
 
     def _learn_headers(self) -> bool:
-        """Whether these headers are usual; most clients repeat theirs, so that nobody looks twice.
+        """Whether these headers are usual. Most clients repeat theirs, so equal headers are read once.
 
-        Of a chunked body nothing is known: it counts as large.
+        The size of a chunked body is not known, so it counts as large.
         """
         for name, value in self.headers:
             if name in UNUSUAL or (name == b"content-length" and int(value) > HIGH_WATER_LIMIT):

@@ -1,4 +1,4 @@
-"""What stands in front of the applications of a gateway process: the access log, and CORS for browsers."""
+"""The layers in front of a gateway's applications: fast path, access log, and CORS for browsers."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from gateway.metrics.counting import RequestMeter
 from marq import logs
 from marq.settings.fields import Settings
 
-SIMPLE_METHODS = ["GET", "HEAD", "POST"]  # those that browsers allow of themselves
+SIMPLE_METHODS = ["GET", "HEAD", "POST"]  # which browsers allow without CORS
 EXPOSED = ["x-request-id", "location"]  # headers of answers that scripts may read
 
 

@@ -25,7 +25,7 @@ AT_A_TIME = 500  # connections that are visited before the event loop turns to r
 
 
 class Stage(NamedTuple):
-    """What a connection waits for, and since when its client made no progress."""
+    """The step at which a connection waits for its client, and the start of that wait."""
 
     request: object  # the headers of the incomplete request, or its cycle; None before the first byte
     received: object  # the buffer of the body

@@ -1,4 +1,4 @@
-"""How long an answer may take: what the request and its model say."""
+"""Time-outs of answers, from the request and its model."""
 
 import math
 import time

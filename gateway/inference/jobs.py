@@ -37,7 +37,7 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
     async def submit(
         request: Request, model: str, version: str | None = None, key: IdempotencyKey = None
     ) -> Response:
-        """Queues a request and answers at once; the body is what `/predictions` would take."""
+        """Queues a request and answers at once; takes the same body as `/predictions`."""
         headers = request.scope["headers"]
         route = predictor.find(headers, model, version)
         body = await read_body(request.scope, request.receive, predictor.max_request_size)
@@ -47,14 +47,14 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
 
     @api.get("/jobs/{job_id}")
     async def status(job_id: JobIdPath, wait: Wait = 0.0) -> Document:
-        """The job's state and times; `result` tells where its result is once it has finished."""
+        """The job's state and times, and the URL of its result once it has finished."""
         return describe(await jobs.wait(job_id, wait))
 
     @api.get("/jobs/{job_id}/result")
     async def result(job_id: JobIdPath, wait: Wait = 0.0) -> Response:
-        """The handler's own answer: its bytes, status and headers. 409 while there is none.
+        """The handler's own answer: its bytes, status and headers. 409 before the job has one.
 
-        Of a job that streams, the parts that are there are sent at once, and the others as they come.
+        The parts of a streamed answer are sent as they come.
         """
         record = await jobs.wait(job_id, wait, or_streams=True)
         if record.state == job_records.CANCELLED:

@@ -1,4 +1,4 @@
-"""KServe and the Open Inference Protocol over HTTP: what is there, and whether it is ready."""
+"""KServe and the Open Inference Protocol over HTTP: models, versions and their readiness."""
 
 from fastapi import APIRouter, Response
 
@@ -49,7 +49,7 @@ def router(routes: Routes) -> APIRouter:
 
     @api.get("/v2/health/ready", responses=NOT_READY)
     def server_ready() -> Response:
-        """Whether each default version that is to have replicas has one that is ready."""
+        """Whether each default version with `minWorkers` above 0 has a ready replica."""
         models = routes.models()
         wanted = [models.get(name) for name in models.defaults if name in models.specs]
         ready = all(routes.is_ready(spec) for spec in wanted if spec.min_workers)
@@ -58,7 +58,7 @@ def router(routes: Routes) -> APIRouter:
     @api.get(model)
     @api.get(version)
     def model_metadata(model_name: str, model_version: str | None = None) -> Response:
-        """Name and versions of a model; inputs and outputs are the handler's own affair."""
+        """Name and versions of a model; inputs and outputs are empty: only the handler knows them."""
         known = routes.models()
         spec = known.get(model_name, model_version)
         versions = [spec.version] if model_version else sorted(known.versions(model_name))

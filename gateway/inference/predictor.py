@@ -1,7 +1,7 @@
 """How a prediction is queued: token, route, limits, deadline, entry fields and cancellation, in one place.
 
-Whatever waits for the answer is a sink (`marq.queue.pending.Waiting`): the socket of the fast path, an ASGI
-response, later a gRPC stream or a step of a workflow. A sink is filled from the event loop's thread.
+The receiver of an answer is a sink (`marq.queue.pending.Waiting`): the socket of the fast path or an ASGI
+response. A sink is filled from the event loop's thread.
 """
 
 from gateway.asgi import Headers, content_type, encode_headers, too_large
@@ -22,7 +22,7 @@ CLIENT_GONE = 499  # the status of a prediction whose client went away before it
 class Predictor:
     """Queues predictions and jobs. All gateways of a process share one.
 
-    A route is had from `find` or `hot_route` only, so that no way in can forget the token.
+    Routes come from `find` and `hot_route`, which check the token: no way in can forget it.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from gateway.asgi import Headers
 
 SEGMENTS = "marq.segments"  # of a scope: its path, split once for each request
 MODEL, VERSION = "{model_name}", "{model_version}"
-# First segments that are no model names for `/{model}/predict`
+# First segments that `/{model}/predict` does not take for a model's name
 RESERVED = frozenset(
     ("models", "predictions", "explanations", "jobs", "v1", "v2", "ping", "token", "workflows")
 )
@@ -16,7 +16,7 @@ RESERVED = frozenset(
 
 @dataclass(frozen=True)
 class Target:
-    """What a URL asks for."""
+    """A URL, read: the model to run, and how."""
 
     model: str = ""  # empty: the request names it
     version: str | None = None

@@ -1,4 +1,4 @@
-"""`/dead-letters`: what was given up, to be inspected, replayed and deleted. marq's own routes.
+"""`/dead-letters`: requests that failed for good are listed, replayed and deleted. marq's own routes.
 
 Handlers are plain functions that talk to Redis; FastAPI runs them in threads.
 """
@@ -19,9 +19,9 @@ from marq.queue.dead_letters import ID, DeadLetters, Letter, Replayed
 from marq.registry.models import Registry
 from marq.settings.fields import Settings
 
-MOST = 1000  # letters on a page, and that one request names
+MOST = 1000  # letters on a page, or ids in one request
 SECRET_HEADERS = frozenset(("authorization", "proxy-authorization", "cookie"))
-TOLD = frozenset(("id", "type", "replay_of"))  # fields that have a name of their own
+NAMED = frozenset(("id", "type", "replay_of"))  # fields that have a name of their own
 BINARY = "application/octet-stream"
 Model = Annotated[str, Path(description="Name of a model; it need not be registered any more.")]
 LetterId = Annotated[str, Path(description="As listed by `GET /dead-letters/{model}`.")]
@@ -30,7 +30,7 @@ Before = Annotated[str | None, Query(pattern=ID, description="`next` of the page
 
 
 class ReplayOrder(BaseModel):
-    """What to replay: either `ids` or `all`."""
+    """The letters to replay: either `ids` or `all`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -110,7 +110,7 @@ class Handlers:
     async def replay(self, request: Request, model: Model) -> Response:
         """Queues requests again, as jobs without a deadline; their letters are removed.
 
-        `refused` tells what could not be replayed, and why. Of a single id that is an error.
+        `refused` lists the letters that could not be replayed, with reasons. With a single id: an error.
         """
         body = await read_body(request.scope, request.receive, self._most_bytes)
         try:
@@ -151,7 +151,7 @@ class Handlers:
 
 
 def describe(letter: Letter) -> Document:
-    """What a list tells of one."""
+    """A dead letter as lists show it."""
     about = letter.about
     return {
         "id": letter.id, "died": letter.died, "reason": about.get("reason", ""), "version": letter.version,
@@ -166,7 +166,7 @@ def describe(letter: Letter) -> Document:
 
 def _request(letter: Letter) -> Document:
     """What else the client, or a producer, gave."""
-    others = {name: value for name, value in letter.fields.items() if name not in TOLD}
+    others = {name: value for name, value in letter.fields.items() if name not in NAMED}
     if "headers" in others:
         others["headers"] = _without_secrets(others["headers"])
     return {"fields": others}

@@ -110,7 +110,7 @@ class Management:
     def unregister(
         self, model_name: str, model_version: ModelVersion = None, timeout: Timeout = None
     ) -> Response:
-        """Stops the replicas of a version and forgets it; what is still queued is answered with 503."""
+        """Stops the replicas of a version and removes it; queued requests are answered with 503."""
         spec = self._registry.models().get(model_name, model_version)
         self._remove(spec, timeout or self._settings.unregister_model_timeout)
         return outcome(f'Model "{model_name}" unregistered')
@@ -166,7 +166,7 @@ class Management:
         remove_download(model_store(self._settings), self._registry, spec)
 
     def refresh(self) -> None:
-        """Whoever gets the answer may at once use what has changed."""
+        """Makes the change visible to this gateway before the answer is sent."""
         anyio.from_thread.run(self._routes.refresh)
 
     def _described(self, spec: ModelSpec) -> Document:

@@ -10,5 +10,5 @@ def json_answer(value: object, status: int = 200) -> Response:
 
 
 def outcome(text: str, status: int = 200) -> Response:
-    """A sentence on what was done."""
+    """An answer that reports the outcome in one sentence."""
     return json_answer({"status": text}, status)

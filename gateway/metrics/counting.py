@@ -1,4 +1,4 @@
-"""Counts what a gateway process answers: predictions from the hot path, all else in an ASGI middleware.
+"""Counts the answers of a gateway process: predictions on the fast path, all others in an ASGI middleware.
 
 Counting is a dictionary look-up and a few additions; names, labels and Redis come into play once a second
 (`gateway.metrics.storing`).
@@ -21,7 +21,7 @@ BUCKETS = REQUEST.buckets
 
 
 class Answers:
-    """How many answers there were, and how long they took."""
+    """The number of answers, and their durations."""
 
     __slots__ = ("counts", "seconds")
 
@@ -31,7 +31,7 @@ class Answers:
 
 
 class What(NamedTuple):
-    """What answers are counted by; `route` is None where no registered model was meant."""
+    """The labels of a count; `route` is None if the request was for no registered model."""
 
     route: Route | None
     status: int
@@ -39,7 +39,7 @@ class What(NamedTuple):
 
 
 class RequestMeter:
-    """Counts the answers of one process, until somebody takes the counts."""
+    """Counts the answers of one process until `take`."""
 
     def __init__(self) -> None:
         self._predictions: dict[tuple[Route, int], Answers] = {}
@@ -62,7 +62,7 @@ class RequestMeter:
         answers.counts[bisect_left(BUCKETS, seconds)] += 1
 
     def take(self) -> list[tuple[What, Answers]]:
-        """What was answered since the last time."""
+        """The counts since the last call; they start again at 0."""
         predictions, self._predictions = self._predictions, {}
         others, self._others = self._others, {}
         hot = ((What(*key, PREDICTION), answers) for key, answers in predictions.items())
@@ -95,7 +95,7 @@ class Metering:
         return (MANAGEMENT if segments[:1] == ["models"] else OTHER), None
 
     def _route(self, model: str, version: str | None) -> Route | None:
-        """None for a model that is not there: labels must not grow with what clients make up."""
+        """None for an unknown model: clients could make up labels without end."""
         try:
             return self._routes.find(model, version)
         except ServiceError:

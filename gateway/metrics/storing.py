@@ -1,4 +1,4 @@
-"""Turns what a gateway process has counted into metrics, and stores them once a second."""
+"""Turns the counts of a gateway process into metrics, and stores them once a second."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ QueueWaits = dict[tuple[str, str], tuple[float, float]]  # (model, version) -> s
 
 
 class Measuring:
-    """Stores what a RequestMeter counts. Nothing is lost while Redis is away."""
+    """Stores the counts of a RequestMeter. While Redis is away they are kept."""
 
     def __init__(self, settings: Settings, meter: RequestMeter, routes: Routes, broker: Broker) -> None:
         self._meter, self._routes, self._broker = meter, routes, broker
@@ -55,7 +55,7 @@ class Measuring:
                 log.exception("metrics cannot be stored")
 
     async def flush(self) -> None:
-        """Stores what is new. Raises ServiceError, ConnectionError or hiredis.ReplyError."""
+        """Stores the new counts. Raises ServiceError, ConnectionError or hiredis.ReplyError."""
         for what, answers in self._meter.take():
             self._add(what, answers)
         try:
@@ -114,10 +114,10 @@ class Measuring:
         return True
 
     async def _pair_queue_waits(self) -> None:
-        """Adds to `ts_queue_latency_microseconds` what the predictions of this process have waited.
+        """Adds the time in the queue of this process's predictions to `ts_queue_latency_microseconds`.
 
         Replicas know that, but not by which URL a request came. So each prediction counts with the mean of
-        those of its model version that were taken lately; sums are right, single requests are not told apart.
+        those of its model version that were taken lately; sums are right, single requests are not.
         """
         specs = {(route.spec.name, route.spec.version) for route, _ in self._unpaired}
         now = {key: await self._waits_of(*key) for key in specs}
@@ -129,7 +129,7 @@ class Measuring:
             if rows > 0:
                 microseconds = max(0.0, seconds) / rows * count * 1e6
                 self._server.add("ts_queue_latency_microseconds", microseconds, name, shown, model=name)
-            elif self._is_registered(route):  # the replicas have not told yet
+            elif self._is_registered(route):  # the replicas have not reported yet
                 self._unpaired[route, shown] = count
         self._queue_waits.update(now)
 

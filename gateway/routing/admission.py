@@ -1,4 +1,4 @@
-"""How much waits for each model version, and what is refused because of it.
+"""The number of queued requests of each model version, and the limits that refuse more.
 
 A prediction costs two comparisons and two additions here.
 """
@@ -10,7 +10,7 @@ from marq.errors import QueueFull, TooManyJobs
 from marq.registry.spec import ModelSpec
 
 LONGEST_RETRY_S = 60
-REMEMBERED_S = 10.0  # the rate of a longer time ago counts for less and less
+REMEMBERED_S = 10.0  # older rates count for less and less
 
 
 @dataclass(slots=True)
@@ -21,12 +21,12 @@ class Room:
     left: int
 
     def note(self, queued: int) -> None:
-        """So many are queued by now, by all gateways."""
+        """Takes the number of bytes that all gateways have queued."""
         self.left = self.limit - queued
 
 
 class Flow:
-    """Rows in a time; what is older weighs less."""
+    """Rows and the time in which they were taken; older ones weigh less."""
 
     def __init__(self) -> None:
         self._seconds = self._rows = 0.0
@@ -38,12 +38,12 @@ class Flow:
 
     @property
     def seconds_for_each(self) -> float:
-        """If there was none yet, as if the first one came now."""
+        """With no row yet: the time observed so far."""
         return self._seconds / max(1.0, self._rows)
 
 
 class DrainRate:
-    """How fast replicas take what waits."""
+    """The rate at which replicas take queued rows."""
 
     def __init__(self) -> None:
         self._always, self._busy = Flow(), Flow()  # `_busy`: while something waited
@@ -58,13 +58,15 @@ class DrainRate:
 
     @property
     def seconds_for_each(self) -> float:
-        """Not longer than it has been on the whole of late: a stall may be over at once."""
+        """The smaller of two averages, while rows wait and always: a stall may be over at once."""
         return min(self._busy.seconds_for_each, self._always.seconds_for_each)
 
 
 class Backlog:
-    """What no replica has taken yet: as Redis said at the last look, and what this gateway has queued and
-    seen answered since."""
+    """An estimate of the rows that no replica has taken.
+
+    It is the last value from Redis, adjusted by the requests and answers of this gateway since.
+    """
 
     __slots__ = ("_job_limit", "_limit", "_rate", "limit", "reason", "room", "spec", "waiting")
 
@@ -80,7 +82,7 @@ class Backlog:
         self.limit = 0 if self.reason else self._limit
 
     def admit(self, size: int) -> None:
-        """Counts a prediction of so many bytes that is about to be queued. Raises QueueFull with the time to
+        """Counts a prediction of `size` bytes that is about to be queued. Raises QueueFull with the time to
         wait."""
         if self.waiting >= self.limit:
             raise self._refusal(QueueFull, self._too_many("jobQueueSize", self._limit))
@@ -101,7 +103,7 @@ class Backlog:
         self.room.left -= size
 
     def forgo(self, size: int) -> None:
-        """Takes back what was counted for a request that was not queued."""
+        """Takes back the count of a request that was not queued."""
         self.waiting = max(0, self.waiting - 1)
         self.room.left += size
 
@@ -111,7 +113,7 @@ class Backlog:
         self.limit = 0 if reason else self._limit
 
     def note(self, waiting: int, taken: int | None, now: float) -> None:
-        """What Redis says, at a time in seconds; `taken` by replicas since the lanes exist, None: unknown."""
+        """Takes the values that Redis had at `now`; `taken`: rows that were ever taken, None: unknown."""
         self.waiting = waiting
         if taken is not None:
             self._rate.note(waiting, taken, now)
@@ -131,5 +133,5 @@ class Backlog:
         return kind(f"{why} Try again in {retry_after_s} s.", retry_after_s)
 
     def _retry_after_s(self) -> int:
-        """How long what waits will take, at the rate of late."""
+        """The time until the queued rows are taken, at the recent rate."""
         return min(LONGEST_RETRY_S, max(1, math.ceil(self.waiting * self._rate.seconds_for_each)))

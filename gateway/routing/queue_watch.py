@@ -1,4 +1,4 @@
-"""Keeps the backlogs true: several times a second Redis is asked what really waits, and how much room it has.
+"""Corrects the backlogs: several times a second Redis is asked for the queued rows and its free memory.
 
 Other gateways and producers queue, too.
 """
@@ -19,8 +19,8 @@ from marq.registry.spec import ModelSpec
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.2
-IDLE_AT_ONCE = 100  # of the models that nothing is known to wait for, at one look
-FULL_AT = 0.9  # of Redis's `maxmemory`: what is left is for replies and acknowledgements
+IDLE_AT_ONCE = 100  # models with empty queues that one look reads
+FULL_AT = 0.9  # of Redis's `maxmemory`: the rest is for replies and acknowledgements
 LOW_ON_MEMORY = "Redis has used {used} of {limit} bytes of memory (maxmemory); new requests would not fit."
 AT_A_TIME = 20  # models in one call: a script holds up all other commands
 MEASURED = 100  # nodes of a lane, from which Redis estimates its size
@@ -54,7 +54,7 @@ class Backlogs:
             self._sizes.pop(key, None)
 
     async def follow(self, broker: Broker) -> None:
-        """Looks again and again; never returns. What cannot be asked stays as it was."""
+        """Asks Redis at intervals; never returns. Backlogs that cannot be read stay as they were."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             try:
@@ -83,12 +83,15 @@ class Backlogs:
         return backlog.waiting > 0 or self._sizes.get(backlog.spec.key, 0) > 0
 
     async def _read_memory(self, broker: Broker) -> bytes:
-        """What Redis says of its memory; nothing where a user must not ask."""
+        """Redis's report on its memory; empty if this user must not ask for it."""
         try:
             info: bytes = await broker.execute("INFO", "memory")
         except hiredis.ReplyError as error:
             if not self._warned:
-                log.warning("nothing is refused for want of memory: Redis does not tell (INFO): %s", error)
+                log.warning(
+                    "low memory of Redis refuses no requests, because INFO is not allowed: %s",
+                    error,
+                )
             self._warned = True
             return b""
         return info

@@ -29,7 +29,7 @@ NO_WORKER = (
 
 
 class Route:
-    """Where requests for one model version go, and what refuses them."""
+    """The lane of one model version, and the reasons to refuse requests for it."""
 
     __slots__ = ("backlog", "client_timeout_ms", "hopeless", "lane", "spec", "unavailable", "versioned")
 
@@ -65,7 +65,7 @@ class Routes:
         self.backlogs = Backlogs(config.max_queued_jobs, config.max_queued_bytes)
         self._registry = Registry(clients.client(url))
         self._by_name: dict[str, dict[str | None, Route]] = {}
-        self._used: tuple[Models, dict[str, str]] | None = None  # what the routes were made from
+        self._used: tuple[Models, dict[str, str]] | None = None  # the models and failures behind the routes
         self.urls: dict[bytes, Route] = {}  # "/predictions/model[/version]" -> route
         self.startup_models: list[str] = []
         self.healthy = True  # whether no default version has been failing for longer than it may
@@ -83,13 +83,13 @@ class Routes:
     async def follow(self, refreshed: Callable[[], Awaitable[None]]) -> None:
         """Refreshes whenever the registry changes, and every second in any case; never returns.
 
-        `refreshed` is called each time, too: the management stream tells of more than models.
+        `refreshed` is called each time, too: the management stream reports more than models.
         """
         client = clients.asynchronous_client(self._url)
         seen: bytes | str = ""
         while True:
             try:
-                # Not "$", again and again: what happens during a refresh would be missed.
+                # Not "$": changes during a refresh would be missed.
                 seen = seen or await _newest_change(client)
                 if found := await client.xread({keys.MANAGEMENT: seen}, block=int(HEARTBEAT_S * 1000)):
                     seen = found[0][1][-1][0]

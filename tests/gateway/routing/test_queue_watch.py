@@ -74,7 +74,7 @@ async def test_limits_stay_true_where_a_user_must_not_ask_for_the_memory(connect
     await backlogs._look(broker)
     await backlogs._look(broker)
     backlog.admit(900)
-    assert caplog.text.count("Redis does not tell (INFO)") == 1
+    assert caplog.text.count("because INFO is not allowed") == 1
 
 
 async def test_a_version_that_is_unregistered_leaves_its_room_to_others(connect, client):
