@@ -1,13 +1,16 @@
-"""What a replica is doing right now, in memory that its pool can read even after the replica was killed.
+"""The present state of a replica, in memory that its pool can read even after the replica was killed.
 
-It tells the pool which requests were being run when a replica died (only those may be to blame), and since
-when a batch is running (for the response time-out), without a message for each batch.
+The pool finds there which requests were running when a replica died (only those may be to blame), and when
+the running batch began (for the response time-out). No message is sent for a batch.
 """
 
 import mmap
 import struct
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from marq.queue.entries import EntryRef, Request
 
 LOADING, READY, DRAINING = range(3)
 STATE_NAMES = ("loading", "ready", "draining")
@@ -23,7 +26,8 @@ ENTRY_BYTES = 256  # the longest lane and entry id: names and versions are limit
 class Scoreboard:
     """A small file mapped by the replica, which writes it, and by its pool, which reads it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), 0)
 
@@ -34,24 +38,22 @@ class Scoreboard:
         path.write_bytes(bytes(_HEADER.size + ENTRY_BYTES * (rows + 1)))
         return cls(path)
 
-    # the replica's side
-
     def enter(self, state: int) -> None:
         _STATE.pack_into(self._map, _STATE_AT, state)
 
-    def begin(self, entries: list[bytes], since: float | None = None) -> None:
-        """Notes that these entries, each as `LANE ENTRY`, are being run since (monotonic s; default: now)."""
-        text = b"\n".join(entries)
+    def begin(self, rows: Iterable[Request], since: float | None = None) -> None:
+        """Notes that these rows have been running since then (monotonic s; default: now)."""
+        text = "\n".join([f"{row.lane} {row.entry.decode()}" for row in rows]).encode()
         self._map[_HEADER.size : _HEADER.size + len(text)] = text
-        _RUNNING.pack_into(self._map, _RUNNING_AT, len(text), since or time.monotonic())
+        _RUNNING.pack_into(self._map, _RUNNING_AT, len(text), since or self._clock())
 
     def touch(self) -> None:
         """Notes a sign of life: the response time-out counts from now on."""
         length = self._header()[1]
-        _RUNNING.pack_into(self._map, _RUNNING_AT, length, time.monotonic())
+        _RUNNING.pack_into(self._map, _RUNNING_AT, length, self._clock())
 
     def end(self, rows: int) -> None:
-        """Notes that nothing is being run, and counts the batch."""
+        """Notes that no batch is running, and counts the last one."""
         _RUNNING.pack_into(self._map, _RUNNING_AT, 0, 0.0)
         self.count(rows)
 
@@ -61,10 +63,8 @@ class Scoreboard:
         _COUNTS.pack_into(self._map, _COUNTS_AT, requests + rows, batches + 1)
 
     def fit(self, rows: int) -> None:
-        """Notes that no more rows fit into the device's memory; 0: all do."""
+        """Notes the maximum number of rows that fit into the device's memory; 0: no limit is known."""
         _FITTING.pack_into(self._map, _FITTING_AT, rows)
-
-    # the pool's side
 
     @property
     def state(self) -> int:
@@ -76,20 +76,21 @@ class Scoreboard:
         return self._header()[3:5]
 
     @property
-    def running(self) -> list[str]:
-        """The stream entries (`LANE ENTRY`) that are being run, or were when the replica died."""
+    def running(self) -> list[EntryRef]:
+        """The entries that are running, or were when the replica died."""
         length = self._header()[1]
-        return bytes(self._map[_HEADER.size : _HEADER.size + length]).decode().splitlines()
+        lines = bytes(self._map[_HEADER.size : _HEADER.size + length]).splitlines()
+        return [EntryRef(*line.rsplit(b" ", 1)) for line in lines]
 
     @property
     def busy_s(self) -> float:
-        """For how long the current batch has been running; 0 if none is."""
+        """For how long the current batch has been running; 0.0 without one."""
         _, length, began, *_ = self._header()
-        return time.monotonic() - began if length and began else 0.0
+        return self._clock() - began if length and began else 0.0
 
     @property
     def fitting(self) -> int:
-        """The most rows that fit into the device's memory, as far as is known; 0: all."""
+        """The maximum number of rows that fit into the device's memory; 0: no limit is known."""
         return self._header()[5]
 
     def _header(self) -> tuple[int, int, float, int, int, int]:

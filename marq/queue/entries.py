@@ -103,6 +103,11 @@ class Request:
     trace: bytes = b""  # W3C traceparent
 
     @property
+    def ref(self) -> EntryRef:
+        """Where its entry is."""
+        return EntryRef(self.lane.encode(), self.entry)
+
+    @property
     def queued_ms(self) -> int:
         """When the entry was added, unix ms of the Redis server's clock."""
         return int(self.entry.partition(b"-")[0])

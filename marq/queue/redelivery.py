@@ -7,7 +7,7 @@ from typing import NamedTuple
 from marq import keys
 from marq.connections.blocking import Connection
 from marq.queue import scripts
-from marq.queue.entries import Request
+from marq.queue.entries import EntryRef, Request
 from marq.registry.consumers import aside_name
 from marq.registry.spec import ModelSpec
 
@@ -22,18 +22,22 @@ class Spent(NamedTuple):
 
 
 def requeue(
-    connection: Connection, spec: ModelSpec, consumer: str, max_attempts: int, running: Iterable[str] = ()
+    connection: Connection,
+    spec: ModelSpec,
+    consumer: str,
+    max_attempts: int,
+    running: Iterable[EntryRef] = (),
 ) -> list[Spent]:
     """Moves all entries that a consumer holds to the front of the queue. Raises redis.RedisError.
 
-    `running` (each "LANE ENTRY") are those that the consumer was running: each counts one more attempt.
+    `running` are those that the consumer was running: each counts one more attempt.
     Returns those of them that have had `max_attempts`.
     """
     lanes = keys.lanes(spec.name, spec.version)
     spent = connection.run(
         scripts.REQUEUE,
         [lanes[0], *lanes],
-        *(keys.GROUP, consumer, max_attempts, keys.job(spec.name, ""), *running),
+        *(keys.GROUP, consumer, max_attempts, keys.job(spec.name, ""), *(b"%s %s" % ref for ref in running)),
     )
     return [Spent(lane.decode(), entry, attempts, fields) for lane, entry, attempts, fields in spent]
 

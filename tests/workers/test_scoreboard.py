@@ -2,30 +2,32 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from marq import keys
+from marq.queue.entries import EntryRef, Request
 from workers import scoreboard
 from workers.scoreboard import Scoreboard
 
 WRITER = """
 import sys, time
 from pathlib import Path
+from marq.queue.entries import Request
 from workers import scoreboard
 board = scoreboard.Scoreboard(Path(sys.argv[1]))
 board.enter(scoreboard.READY)
-board.begin([b"marq:{m}:low:1.0 1-0"])
+board.begin([Request(b"1-0", "marq:{m}:low:1.0", b"")])
 board.end(1)
-board.begin([b"marq:{m}:low:1.0 1700000000000-1", b"marq:{m}:high:1.0 1700000000000-2"])
+rows = (b"1700000000000-1", "marq:{m}:low:1.0"), (b"1700000000000-2", "marq:{m}:high:1.0")
+board.begin([Request(*row, b"") for row in rows])
 print("running", flush=True)
 time.sleep(60)
 """
 LONGEST_LANE = keys.lane("m" * 100, "1" * 50)  # what registration allows
-LONGEST_ENTRY = f"{LONGEST_LANE} 18446744073709551615-18446744073709551615".encode()
+LONGEST = Request(b"18446744073709551615-18446744073709551615", LONGEST_LANE, b"")
 LANE, HIGH = keys.lane("m", "1.0"), keys.lane("m", "1.0", keys.HIGH)
-FIRST, SECOND = f"{LANE} 1-0", f"{HIGH} 1-0"
+FIRST, SECOND = Request(b"1-0", LANE, b""), Request(b"1-0", HIGH, b"")
 
 
 @pytest.fixture
@@ -46,45 +48,51 @@ def test_a_new_board_says_that_its_replica_loads(board):
 def test_both_sides_see_the_same(board, path):
     replica = Scoreboard(path)
     replica.enter(scoreboard.READY)
-    replica.begin([FIRST.encode(), SECOND.encode()])
+    replica.begin([FIRST, SECOND])
     assert scoreboard.STATE_NAMES[board.state] == "ready"
-    assert board.running == [FIRST, SECOND]
+    assert board.running == [FIRST.ref, SECOND.ref]
     replica.end(2)
     assert (board.running, board.counts) == ([], (2, 1))
 
 
-def test_it_tells_for_how_long_a_batch_has_been_running(board):
-    board.begin([FIRST.encode()])
-    time.sleep(0.05)
-    assert 0.05 <= board.busy_s < 1
+def test_it_says_for_how_long_a_batch_has_been_running(path, board):
+    now = [1000.0]
+    board = Scoreboard(path, clock=lambda: now[0])
+    board.begin([FIRST])
+    now[0] += 0.5
+    assert board.busy_s == 0.5
+    # A sign of life counts as a new start
+    board.touch()
+    now[0] += 0.25
+    assert board.busy_s == 0.25
     board.end(1)
     assert board.busy_s == 0.0
 
 
 def test_a_short_batch_leaves_nothing_of_a_long_one(board):
-    board.begin([LONGEST_ENTRY, LONGEST_ENTRY])
+    board.begin([LONGEST, LONGEST])
     board.end(2)
-    board.begin([FIRST.encode()])
-    assert board.running == [FIRST]
+    board.begin([FIRST])
+    assert board.running == [FIRST.ref]
 
 
 def test_the_longest_entries_have_room(board):
-    board.begin([LONGEST_ENTRY] * 4)
-    assert board.running == [LONGEST_ENTRY.decode()] * 4
+    board.begin([LONGEST] * 4)
+    assert board.running == [LONGEST.ref] * 4
 
 
 def test_requests_and_batches_are_counted(board):
     for rows in (1, 4, 2):
-        board.begin([FIRST.encode()] * rows)
+        board.begin([FIRST] * rows)
         board.end(rows)
     assert board.counts == (7, 3)
 
 
 def test_a_new_replica_in_the_slot_starts_with_an_empty_board(board, path):
     board.enter(scoreboard.READY)
-    board.begin([FIRST.encode()])
+    board.begin([FIRST])
     board.end(1)
-    board.begin([SECOND.encode()])
+    board.begin([SECOND])
     fresh = Scoreboard.create(path, 4)
     assert (fresh.state, fresh.running, fresh.counts) == (scoreboard.LOADING, [], (0, 0))
 
@@ -99,6 +107,9 @@ def test_what_a_killed_replica_was_running_can_still_be_read(board, path):
     replica.wait()
     replica.stdout.close()
     # Then its pool knows which requests may be to blame, and how much it had done
-    assert board.running == [f"{keys.lane('m', '1.0', keys.LOW)} 1700000000000-1", f"{HIGH} 1700000000000-2"]
+    assert board.running == [
+        EntryRef(keys.lane("m", "1.0", keys.LOW).encode(), b"1700000000000-1"),
+        EntryRef(HIGH.encode(), b"1700000000000-2"),
+    ]
     assert board.counts == (1, 1)
     assert board.state == scoreboard.READY

@@ -7,7 +7,7 @@ from marq import keys
 from marq.connections.blocking import Connection
 from marq.connections.urls import Command
 from marq.errors import MalformedEntry, ServiceUnavailable
-from marq.queue.entries import Reply, Request, decode
+from marq.queue.entries import EntryRef, Reply, Request, decode
 from marq.queue.giving_up import Death, bury, refusals, refuse, take
 from marq.queue.publishing import Publisher
 from marq.queue.redelivery import Spent, requeue
@@ -37,13 +37,11 @@ class Recovery:
         self._patience = Patience()
         self._own = consumer_name(pool.name, 0, os.getpid())  # takes what is refused
 
-    def requeue(self, consumer: str, running: list[str], device: str, ending: Ending) -> None:
+    def requeue(self, consumer: str, running: list[EntryRef], device: str, ending: Ending) -> None:
         """Moves all that the consumer held to the front. Raises redis.RedisError.
 
-        `running` are `LANE ENTRY`, as a scoreboard tells them.
-
-        What was being run has one more attempt behind it; after the last that the registry now allows it is
-        answered with 500 `Worker died.` and goes to the dead letters with what is known of the replica's end.
+        Each entry of `running` has used one more attempt. After the last that the registry allows now, it is
+        answered with 500 `Worker died.` and becomes a dead letter that says how the replica ended.
         """
         most_attempts = self._registry.current(self._model).max_attempts
         for spent in requeue(self._connection, self._model, consumer, most_attempts, running):
@@ -75,7 +73,7 @@ class Recovery:
                 found.add(consumer["name"].decode())
         return found
 
-    def _running(self, consumer: str) -> list[str]:
+    def _running(self, consumer: str) -> list[EntryRef]:
         """What a consumer was running: by its scoreboard if it was this host's, else all that it held."""
         pool, _, slot = consumer.rpartition("/")[0].rpartition("/")
         if pool == self._pool_name and slot.isdigit():
@@ -83,7 +81,7 @@ class Recovery:
             if board.is_file():
                 return Scoreboard(board).running
         return [
-            f"{lane} {item['message_id'].decode()}"
+            EntryRef(lane.encode(), item["message_id"])
             for lane in self._lanes
             for item in self._registry.redis.xpending_range(lane, keys.GROUP, "-", "+", 10_000, consumer)
         ]

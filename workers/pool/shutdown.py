@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from marq.queue.entries import EntryRef
 from workers import scoreboard
 from workers.scoreboard import Scoreboard
 
@@ -22,7 +23,7 @@ class ShutdownDeadline:
         self._clock = clock
         self._asked: float | None = None
         self._finished: float | None = None
-        self._last_rows: set[str] = set()  # what it may finish
+        self._last_rows: set[EntryRef] = set()  # what it may finish
 
     def ask(self) -> None:
         """The replica has been asked to end."""

@@ -12,13 +12,14 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import redis
 
 from marq.connections.background import Sender
 from marq.connections.blocking import Connection
 from marq.connections.urls import RECONNECT_DELAY_S
-from marq.queue.entries import Request
+from marq.queue.entries import EntryRef, Request
 from marq.queue.publishing import Publisher
 from marq.registry.consumers import consumer_name
 from workers import scoreboard
@@ -28,11 +29,19 @@ from workers.launch import BATCHES_IN_FLIGHT, ReplicaSpec
 from workers.replica import children
 from workers.replica.batcher import Batcher
 from workers.replica.late_rows import split_late
+from workers.replica.source import BatchSource
 from workers.replica.streaming import Outlet
 
 log = logging.getLogger(__name__)
 
 LOOK_UP_S = 0.5  # poll interval of the feeder (is the replica draining?) and of the watcher
+
+
+class Running(NamedTuple):
+    """A row that the handler has, and when it last gave a sign of life (monotonic s)."""
+
+    row: Request
+    since: float
 
 
 class AsyncReplica:
@@ -52,11 +61,11 @@ class AsyncReplica:
         self._connection = Connection(spec.pool.redis_url)
         self._publisher = Publisher(model, spec.device, spec.pool.job_result_ttl_ms)
         self._sender = Sender(spec.pool.redis_url)
-        self._batcher = Batcher(
+        self._source: BatchSource = Batcher(
             self._connection, model, consumer_name(spec.pool.name, spec.slot, os.getpid())
         )
         self._room = threading.Semaphore(BATCHES_IN_FLIGHT)
-        self._running: dict[tuple[str, bytes], float] = {}  # (lane, entry) -> last sign of life
+        self._running: dict[EntryRef, Running] = {}
         self._draining = threading.Event()
         self._ended = asyncio.Event()
         self._failed = False
@@ -78,7 +87,7 @@ class AsyncReplica:
         self._sender.send(self._collector.flush())
         self._sender.settle()
         if self._failed:
-            self._board.begin([b"%s %s" % (row.lane.encode(), row.entry) for row in self._taken])
+            self._board.begin(self._taken)
             sys.exit(1)
 
     async def _watch(self) -> None:
@@ -107,10 +116,10 @@ class AsyncReplica:
         self._loop.call_soon_threadsafe(self._ended.set)
 
     def _start_batch(self) -> None:
-        if not self._batcher.held:
-            self._batcher.fetch([])
+        if not self._source.held:
+            self._source.fetch([])
         began = time.monotonic()
-        self._taken = batch = self._batcher.take()
+        self._taken = batch = self._source.take()
         waited_s = time.monotonic() - began
         now_ms = int(time.time() * 1000)
         batch, late = split_late(batch, now_ms)
@@ -129,7 +138,7 @@ class AsyncReplica:
             try:
                 self._connection.execute("PING")
                 self._sender.settle()  # what has been answered is not pending any more
-                self._batcher.adopt(list(self._running))
+                self._source.adopt(list(self._running))
             except redis.RedisError as error:
                 log.debug("not yet: %s", error)
             else:
@@ -146,21 +155,20 @@ class AsyncReplica:
             self._sender.send(self._publisher.commands(answers, started_ms))
         finally:
             for request in batch:
-                del self._running[request.lane, request.entry]
+                del self._running[request.ref]
             self._board.count(len(batch))
             self._note_running()
             self._room.release()
 
     def _renew(self, requests: Sequence[Request]) -> None:
         """Parts may come from a handler's own thread after its batch has ended."""
-        self._sign([request for request in requests if (request.lane, request.entry) in self._running])
+        self._sign([request for request in requests if request.ref in self._running])
 
     def _sign(self, batch: list[Request]) -> None:
         now = time.monotonic()
         for request in batch:
-            self._running[request.lane, request.entry] = now
+            self._running[request.ref] = Running(request, now)
 
     def _note_running(self) -> None:
-        running = list(self._running.items())
-        entries = [b"%s %s" % (lane.encode(), entry) for (lane, entry), _ in running]
-        self._board.begin(entries, min((since for _, since in running), default=None))
+        running = list(self._running.values())
+        self._board.begin([row for row, _ in running], min((since for _, since in running), default=None))

@@ -26,6 +26,7 @@ from workers.launch import ReplicaSpec
 from workers.replica import children
 from workers.replica.batcher import Batcher
 from workers.replica.late_rows import split_late
+from workers.replica.source import BatchSource
 from workers.replica.streaming import Outlet
 
 log = logging.getLogger(__name__)
@@ -55,8 +56,7 @@ class Replica:
         call.outlet = Outlet(self._sender, self._publisher, lambda _: board.touch())
         call.fitting.on_change = board.fit
         self._finished = 0.0  # when the oldest unpublished result was there
-        self._batcher = Batcher(self._connection, self._model, self._consumer)
-        self._batcher.on_blocked = self._note_blocked
+        self._source: BatchSource = Batcher(self._connection, self._model, self._consumer, self._note_blocked)
 
     def run(self) -> None:
         """Returns when drained: what ran is published; what was only fetched, the pool puts back."""
@@ -76,20 +76,20 @@ class Replica:
     def _step(self) -> None:
         """One batch. Its results leave with the next fetch, or by themselves if that is not soon."""
         self._outgoing += self._collector.due(time.time())
-        if not self._batcher.held:
-            self._batcher.fetch(self._outgoing)
+        if not self._source.held:
+            self._source.fetch(self._outgoing)
             self._outgoing = []
-        elif self._batcher.prefetched:
+        elif self._source.prefetched:
             self._connection.post(self._outgoing)
             self._outgoing = []
-        elif max(self._batcher.handler_s, time.monotonic() - self._finished) > PUBLISH_WITHIN_S:
-            self._batcher.refresh(self._outgoing)
+        elif max(self._source.handler_s, time.monotonic() - self._finished) > PUBLISH_WITHIN_S:
+            self._source.refresh(self._outgoing)
             self._outgoing = []
         began = time.monotonic()
-        batch = self._batcher.take()
+        batch = self._source.take()
         waited_s = time.monotonic() - began
         # Recorded first, so that a row that crashes this process is charged an attempt.
-        self._board.begin([b"%s %s" % (request.lane.encode(), request.entry) for request in batch])
+        self._board.begin(batch)
         now_ms = int(time.time() * 1000)
         batch, late = split_late(batch, now_ms)
         if late:
@@ -100,14 +100,14 @@ class Replica:
             self._board.begin([])
 
     def _run_batch(self, batch: list[Request], started_ms: int, waited_s: float) -> None:
-        replies = self._batcher.run(lambda: self._call.run(batch))
+        replies = self._source.run_handler(lambda: self._call.run(batch))
         self._sender.settle()
         if not self._outgoing:
             self._finished = time.monotonic()
         self._outgoing += self._publisher.commands(list(zip(batch, replies, strict=True)), started_ms)
         self._board.end(len(batch))
         self._collector.batch(batch, started_ms, waited_s, time.time())
-        self._batcher.check()
+        self._source.raise_failure()
 
     def _note_blocked(self, blocked: bool) -> None:
         self._blocked = blocked
@@ -136,7 +136,7 @@ class Replica:
                 self._connection.send(self._outgoing)
                 self._outgoing = []
                 requeue(self._connection, self._model, self._consumer, self._model.max_attempts)
-                self._batcher.reset()
+                self._source.reset()
                 return
             except redis.RedisError as error:
                 log.debug("not yet: %s", error)

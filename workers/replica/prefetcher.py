@@ -1,7 +1,7 @@
-"""Does one thing a little before the handler is expected to be done, in a thread of its own.
+"""Fetches the next batch shortly before the handler is expected to end, in a thread of its own.
 
-A slow handler (a GPU kernel, a library that releases the interpreter's lock) leaves the interpreter idle: its
-next batch is fetched meanwhile, so late that no idle sibling would have come to it much earlier.
+A slow handler (a GPU kernel, a library that releases the interpreter's lock) leaves the interpreter idle. The
+fetch comes so late that an idle replica could not have run the rows much earlier.
 """
 
 import threading
@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 
 class Prefetcher:
-    """Runs `fetch` at a given time unless told before that it is too late."""
+    """Calls `fetch` at the scheduled time, unless `settle` comes first."""
 
-    def __init__(self, fetch: Callable[[], None]) -> None:
-        self._fetch = fetch
+    def __init__(self, fetch: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._fetch, self._clock = fetch, clock
         self._changed = threading.Condition()
         self._at: float | None = None
         self._busy = False
@@ -22,11 +22,11 @@ class Prefetcher:
 
     def schedule(self, delay_s: float) -> None:
         with self._changed:
-            self._at = time.monotonic() + delay_s
+            self._at = self._clock() + delay_s
             self._changed.notify()
 
     def settle(self) -> Exception | None:
-        """Calls it off, or waits for its end where it has begun; returns what it raised."""
+        """Cancels the fetch, or waits for its end if it has begun; returns the error it raised."""
         with self._changed:
             self._at = None
             while self._busy:
@@ -47,6 +47,6 @@ class Prefetcher:
 
     def _wait_for_time(self) -> None:
         with self._changed:
-            while self._at is None or (delay_s := self._at - time.monotonic()) > 0:
+            while self._at is None or (delay_s := self._at - self._clock()) > 0:
                 self._changed.wait(None if self._at is None else delay_s)
             self._at, self._busy = None, True

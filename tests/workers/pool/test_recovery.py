@@ -5,7 +5,7 @@ import redis
 
 from marq import keys
 from marq.queue import job_records, scripts
-from marq.queue.entries import EntryFields, EntryHead, Reply, decode_replies
+from marq.queue.entries import EntryFields, EntryHead, EntryRef, Reply, Request, decode_replies
 from marq.queue.ids import JobId
 from marq.queue.jobs import submit_command
 from marq.registry.consumers import consumer_name
@@ -47,9 +47,9 @@ def front(client):
     return lambda: [(fields[b"body"], fields[b"attempts"]) for _, fields in client.xrange(FRONT)]
 
 
-def named(entries: list[bytes], lane: str = LANE) -> list[str]:
-    """Running entries, as a scoreboard tells them."""
-    return [f"{lane} {entry.decode()}" for entry in entries]
+def named(entries: list[bytes], lane: str = LANE) -> list[EntryRef]:
+    """Running entries, as a scoreboard has them."""
+    return [EntryRef(lane.encode(), entry) for entry in entries]
 
 
 def letters(client) -> list[dict[bytes, bytes]]:
@@ -175,8 +175,8 @@ def test_a_pool_knows_what_its_old_replicas_were_running(recovery, pool, add, ta
     # Given a pool that was killed with its replica, which had fetched two rows and ran the second
     consumer = consumer_name(pool.name, 0, 4711)
     add(b"waited", b"ran")
-    [ran] = named(take(consumer)[1:])
-    Scoreboard.create(scoreboard_path(pool.run_dir, pool.name, 0), 4).begin([ran.encode()])
+    _, ran = take(consumer)
+    Scoreboard.create(scoreboard_path(pool.run_dir, pool.name, 0), 4).begin([Request(ran, LANE, b"ran")])
     # When it is there again
     recovery.requeue_lost(alive=set())
     # Then only the second is suspect

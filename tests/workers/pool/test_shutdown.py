@@ -7,11 +7,12 @@ import psutil
 import pytest
 from support import wait_for
 
+from marq.queue.entries import Request
 from workers import scoreboard
 from workers.pool.shutdown import EXIT_S, GRACE_S, TAKE_UP_S, ShutdownDeadline
 from workers.scoreboard import Scoreboard
 
-FIRST, SECOND = b"lane 1-0", b"lane 2-0"
+FIRST, SECOND = Request(b"1-0", "lane", b""), Request(b"2-0", "lane", b"")
 DEAF = """
 import signal
 

@@ -1,8 +1,8 @@
-import threading
 import time
 
 import pytest
 import redis
+from clock import FakeClock
 
 from marq import keys
 from marq.queue import scripts
@@ -19,9 +19,14 @@ def short_waits(monkeypatch):
 
 
 @pytest.fixture
-def make_batcher(plain, register):
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def make_batcher(plain, register, clock):
     def make(**settings) -> Batcher:
-        return Batcher(plain, register(**settings), "pool/0/1")
+        return Batcher(plain, register(**settings), "pool/0/1", clock=clock)
 
     return make
 
@@ -43,31 +48,6 @@ def numbered(count: int, prefix: bytes = b"") -> list[bytes]:
     return [prefix + b"%d" % number for number in range(count)]
 
 
-@pytest.fixture
-def later(add):
-    """Queues rows after a while: later(0.05, b"a")."""
-    timers = []
-
-    def later(seconds: float, *rows: bytes) -> None:
-        timers.append(threading.Timer(seconds, add, rows))
-        timers[-1].start()
-
-    yield later
-    for timer in timers:
-        timer.join()
-
-
-class Watch:
-    """Measures a block."""
-
-    def __enter__(self):
-        self.began = time.monotonic()
-        return self
-
-    def __exit__(self, *_):
-        self.seconds = time.monotonic() - self.began
-
-
 def test_a_batch_has_at_most_batch_size_rows_in_their_order(make_batcher, add):
     batcher = make_batcher(batch_size=4, max_batch_delay_ms=0)
     add(*numbered(10))
@@ -76,10 +56,10 @@ def test_a_batch_has_at_most_batch_size_rows_in_their_order(make_batcher, add):
     assert batcher.held == 0
 
 
-def test_where_nothing_comes_a_batch_is_empty_after_a_while(make_batcher):
-    with Watch() as watch:
-        assert next_batch(make_batcher()) == []
-    assert 0.02 <= watch.seconds < 0.5
+def test_without_requests_a_batch_is_empty_after_a_while(make_batcher):
+    began = time.monotonic()
+    assert next_batch(make_batcher()) == []
+    assert time.monotonic() - began >= 0.02
 
 
 def test_what_is_to_be_sent_is_sent_before_the_wait(make_batcher, client):
@@ -94,83 +74,73 @@ def test_a_request_knows_where_it_came_from(make_batcher, add):
     assert (request.entry, request.lane, request.id) == (entry, keys.lane("m", "1.0", keys.LOW), b"7")
 
 
-# waiting for company
+# waiting for more rows
 
 
-def test_lone_rows_do_not_wait_for_company_that_never_comes(make_batcher, add):
-    # Given a slow handler and much patience
+def test_lone_rows_do_not_wait_for_others_that_never_come(make_batcher, add, clock):
+    # Given a slow handler and a long delay
     batcher = make_batcher(batch_size=8, max_batch_delay_ms=5000)
-    seconds = []
+    began = clock.now
     for number in range(12):
         add(b"%d" % number)
-        with Watch() as watch:
-            assert len(next_batch(batcher)) == 1
-        seconds.append(watch.seconds)
-        batcher.ran(5.0)
+        assert len(next_batch(batcher)) == 1
+        batcher.record_handler_time(5.0)
     # Then each row of a client that sends one at a time runs at once
-    assert max(seconds) < 0.2
+    assert clock.now == began
 
 
-def test_rows_wait_for_company_that_has_come_lately(make_batcher, add, later):
+def test_rows_wait_for_as_many_as_came_together_lately(make_batcher, add, clock):
     # Given rows that came together while the handler was busy
-    batcher = make_batcher(batch_size=8, max_batch_delay_ms=5000)
+    batcher = make_batcher(batch_size=8, max_batch_delay_ms=500_000)
     add(*numbered(3))
     assert len(next_batch(batcher)) == 3
-    batcher.ran(1.0)
+    batcher.record_handler_time(100.0)
     # When the first row of the next batch is here and the others follow
     add(b"a")
-    later(0.05, b"b", b"c")
+    began = clock.now
+    clock.after(30.0, lambda: add(b"b", b"c"))
     # Then they make one batch, which leaves when as many are here as before
-    with Watch() as watch:
-        assert bodies(next_batch(batcher)) == [b"a", b"b", b"c"]
-    assert 0.03 < watch.seconds < 0.5
+    assert bodies(next_batch(batcher)) == [b"a", b"b", b"c"]
+    assert clock.now - began == pytest.approx(30.0)
 
 
-def test_waiting_never_takes_longer_than_the_handler(make_batcher, add):
-    batcher = make_batcher(batch_size=8, max_batch_delay_ms=5000)
+def test_waiting_never_takes_longer_than_the_handler(make_batcher, add, clock):
+    batcher = make_batcher(batch_size=8, max_batch_delay_ms=500_000)
     add(*numbered(3))
     next_batch(batcher)
-    batcher.ran(0.05)
+    batcher.record_handler_time(50.0)
     add(b"alone")
-    with Watch() as watch:
-        assert bodies(next_batch(batcher)) == [b"alone"]
-    assert 0.04 <= watch.seconds < 0.3
+    began = clock.now
+    assert bodies(next_batch(batcher)) == [b"alone"]
+    assert clock.now - began == pytest.approx(50.0)
 
 
-def test_the_delay_counts_from_the_arrival_of_the_oldest_row(make_batcher, add):
-    # Given a row that came 0.15 s ago
-    batcher = make_batcher(batch_size=8, max_batch_delay_ms=200, batching="fixed")
-    add(b"old")
-    time.sleep(0.15)
-    # Then it waits for what is left of the delay
-    with Watch() as watch:
-        assert bodies(next_batch(batcher)) == [b"old"]
-    assert 0.02 < watch.seconds < 0.15
+def test_the_delay_counts_from_the_arrival_of_the_oldest_row(make_batcher, client, clock):
+    # Given a row that came 300 s ago, by the Redis server's clock
+    batcher = make_batcher(batch_size=8, max_batch_delay_ms=500_000, batching="fixed")
+    client.xadd(NORMAL, {"body": b"old"}, id=f"{(client.time()[0] - 300) * 1000}-0")
+    # Then it waits for the rest of the delay (the clock of the test stood still in the meantime)
+    began = clock.now
+    assert bodies(next_batch(batcher)) == [b"old"]
+    assert 190 < clock.now - began <= 260
 
 
-def test_fixed_batching_waits_for_the_whole_delay(make_batcher, add, later):
-    batcher = make_batcher(batch_size=8, max_batch_delay_ms=150, batching="fixed")
+def test_fixed_batching_waits_for_the_whole_delay(make_batcher, add, clock):
+    batcher = make_batcher(batch_size=8, max_batch_delay_ms=500_000, batching="fixed")
     add(b"a")
-    later(0.05, b"b")
-    with Watch() as watch:
-        assert bodies(next_batch(batcher)) == [b"a", b"b"]
-    assert 0.13 <= watch.seconds < 0.5
+    began = clock.now
+    clock.after(200.0, lambda: add(b"b"))
+    assert bodies(next_batch(batcher)) == [b"a", b"b"]
+    assert clock.now - began >= 499.0
 
 
-def test_fixed_batching_does_not_wait_where_a_batch_is_full(make_batcher, add):
-    batcher = make_batcher(batch_size=2, max_batch_delay_ms=5000, batching="fixed")
-    add(b"a", b"b")
-    with Watch() as watch:
-        assert bodies(next_batch(batcher)) == [b"a", b"b"]
-    assert watch.seconds < 0.5
-
-
-def test_a_batch_of_one_never_waits(make_batcher, add):
-    batcher = make_batcher(batch_size=1, max_batch_delay_ms=5000, batching="fixed")
-    add(b"a")
-    with Watch() as watch:
-        next_batch(batcher)
-    assert watch.seconds < 0.5
+@pytest.mark.parametrize("rows", [1, 2])
+def test_fixed_batching_does_not_wait_when_a_batch_is_full(make_batcher, add, clock, rows):
+    batcher = make_batcher(batch_size=rows, max_batch_delay_ms=500_000, batching="fixed")
+    add(*numbered(rows))
+    began = clock.now
+    assert bodies(next_batch(batcher)) == numbered(rows)
+    assert clock.now == began
 
 
 # lanes
@@ -314,3 +284,33 @@ def test_rows_that_are_held_are_not_added_to(make_batcher, add):
         next_batch(batcher)
         held.append(batcher.held)
     assert max(held) <= 4
+
+
+# a new connection
+
+
+def test_rows_whose_delivery_was_lost_are_taken_up(make_batcher, add, client):
+    # Given rows that were delivered to a replica: two are running, one is held, and two never arrived
+    batcher = make_batcher(batch_size=2, max_batch_delay_ms=0)
+    add(b"running 1", b"running 2", b"held")
+    running = [row.ref for row in next_batch(batcher)]
+    batcher.fetch([])
+    assert batcher.held == 1
+    add(b"lost 1")
+    add(b"lost 2", lane=keys.HIGH)
+    client.xreadgroup(keys.GROUP, "pool/0/1", {NORMAL: ">", keys.lane("m", "1.0", keys.HIGH): ">"})
+    # When the replica has connected anew
+    batcher.adopt(running)
+    # Then it runs each of the others once
+    assert batcher.held == 3
+    assert bodies(batcher.take()) + bodies(batcher.take()) == [b"lost 2", b"held", b"lost 1"]
+
+
+def test_after_a_reset_nothing_is_held(make_batcher, add):
+    batcher = make_batcher(batch_size=1)
+    add(b"a", lane=keys.HIGH)
+    add(b"b")
+    next_batch(batcher)
+    assert batcher.held == 1
+    batcher.reset()
+    assert (batcher.held, batcher.take()) == (0, [])

@@ -1,0 +1,53 @@
+"""What the loops of a replica need from the part that decides which requests run together."""
+
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
+
+from marq.connections.urls import Command
+from marq.queue.entries import EntryRef, Request
+
+T = TypeVar("T")
+
+
+class BatchSource(Protocol):
+    """Fetches requests and forms batches of them. Its calls come from one thread.
+
+    All but `run_handler` may raise redis.RedisError. Then the connection is made anew, and one of `reset` and
+    `adopt` is called before anything else.
+    """
+
+    @property
+    def held(self) -> int:
+        """Rows that were fetched and not yet run."""
+
+    @property
+    def prefetched(self) -> bool:
+        """Whether rows were fetched while the last batch ran."""
+
+    @property
+    def handler_s(self) -> float:
+        """Moving average of the handler's time for a batch; 0.0 before the first."""
+
+    def fetch(self, outgoing: list[Command], /) -> None:
+        """Sends `outgoing`, then waits up to a second for rows. For a source that holds none."""
+
+    def refresh(self, outgoing: list[Command], /) -> None:
+        """Sends `outgoing` and fetches rows that are more urgent than the held ones, without waiting."""
+
+    def take(self) -> list[Request]:
+        """The next batch; empty if no rows came. May wait for more rows, if the model's settings allow it."""
+
+    def run_handler(self, handler: Callable[[], T], /) -> T:
+        """Runs the handler on the batch that was taken last; may fetch and give back rows meanwhile."""
+
+    def raise_failure(self) -> None:
+        """Raises the error of a fetch during `run_handler`, after the caller has kept the result."""
+
+    def reset(self) -> None:
+        """Forgets the held rows: the caller has moved them back to the queue, on a new connection."""
+
+    def adopt(self, running: Iterable[EntryRef], /) -> None:
+        """Keeps the held rows on a new connection, and takes up those that were lost with the old one.
+
+        `running`: the entries that were taken and are not acknowledged yet.
+        """
