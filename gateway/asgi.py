@@ -17,6 +17,7 @@ NO_CACHE: Headers = [
     (b"cache-control", b"no-cache; no-store, must-revalidate, private"),
     (b"expires", b"Thu, 01 Jan 1970 00:00:00 UTC"),
 ]
+CLIENT_HEADERS = "marq.headers"  # of a scope; `headers` has the names in lower case
 FRAMING = frozenset(("content-length", "transfer-encoding", "connection"))
 Report = Callable[[int, float], None]  # status, or 0 if there was no answer; seconds
 JSON_TYPE = (b"content-type", b"application/json")
@@ -46,14 +47,20 @@ class Watched:
             report(status, time.monotonic() - began)
 
 
+def client_headers(scope: Scope) -> Headers:
+    """The request's headers with their names as the client wrote them, where the server has kept these."""
+    headers: Headers = scope.get(CLIENT_HEADERS) or scope["headers"]
+    return headers
+
+
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """The whole body. Raises RequestTooLarge, before reading if Content-Length is larger, and ClientGone."""
+    _check_announced(scope, limit)
     body, more = await _part(receive)
     if not more:
         if len(body) > limit:
             raise too_large(len(body), limit)
         return body
-    _check_announced(scope, limit)
     parts, size = [body], len(body)
     while more:
         part, more = await _part(receive)
@@ -82,14 +89,20 @@ def too_large(size: int, limit: int) -> RequestTooLarge:
     return RequestTooLarge(f"The request body has {size} bytes or more; max_request_size allows {limit}.")
 
 
-def encode_headers(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def encode_headers(headers: Iterable[tuple[bytes, bytes]], withheld: bytes = b"") -> bytes:
     """Headers as the JSON object of the queue contract; of a repeated name, the last one counts."""
-    return orjson.dumps({name.decode("latin-1"): value.decode("latin-1") for name, value in headers})
+    return orjson.dumps(
+        {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in headers
+            if not withheld or name.lower() != withheld
+        }
+    )
 
 
 def content_type(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     for name, value in headers:
-        if name == b"content-type":
+        if name.lower() == b"content-type":
             return value
     return b""
 

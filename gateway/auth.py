@@ -16,6 +16,7 @@ from marq.registry.tokens import API, EXPIRING, KEY_FILE, write_key_file
 
 log = logging.getLogger(__name__)
 
+AUTHORIZATION = b"authorization"
 FAILED = "Token Authorization failed. Token either incorrect, expired, or not provided correctly"
 NOT_RENEWED = "Token Authentication failed. Token either incorrect, expired, or not provided correctly"
 _BEARER = re.compile(rb"^Bearer\s+(\S+)$")
@@ -43,7 +44,7 @@ class Tokens:
 
     def check(self, plane: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Raises InvalidToken unless the headers carry the plane's current token."""
-        given = next((value for name, value in headers if name == b"authorization"), b"")
+        given = next((value for name, value in headers if name.lower() == AUTHORIZATION), b"")
         match = _BEARER.match(given)
         if not match:
             raise InvalidToken(FAILED)

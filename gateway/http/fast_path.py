@@ -17,7 +17,8 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from gateway.asgi import NO_CACHE, Headers, content_type, encode_headers, error_headers, reply_headers
+from gateway.asgi import NO_CACHE, Headers, error_headers, reply_headers
+from gateway.http.http_1_0 import asks_to_keep_alive
 from gateway.inference import deadlines
 from gateway.inference.predictor import CLIENT_GONE, Predictor
 from gateway.metrics.counting import RequestMeter
@@ -27,8 +28,9 @@ from marq.queue.entries import EntryFields, EntryHead, Reply
 from marq.queue.ids import new_id
 from marq.queue.reply_stream import MOST_UNREAD
 
-UNUSUAL = (b"transfer-encoding", deadlines.HEADER)
+UNUSUAL = (b"transfer-encoding", b"expect", deadlines.HEADER)
 APART = (b"HEAD", b"OPTIONS")  # HEAD has no body; OPTIONS asks for a model's document
+KEEP_ALIVE = b"connection: keep-alive\r\n"  # HTTP/1.0 clients wait for it
 LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -126,6 +128,8 @@ class PredictionProtocol(HttpToolsProtocol):
         self._exchange: Exchange | None = None
         self._usual: Headers | None = None  # the last headers that were usual
         self._usual_head = EntryHead()  # for their entries
+        self._confirms = b""  # the line of answers to clients that ask for a connection to stay open
+        self._largest = min(HIGH_WATER_LIMIT, predictor.max_request_size)
 
     # parser callbacks
 
@@ -133,7 +137,10 @@ class PredictionProtocol(HttpToolsProtocol):
         """Prepares no ASGI scope: the fast path needs none."""
         self.url = b""
         self.headers = []
-        self.expect_100_continue = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keeps the name as the client wrote it; the ASGI path will have it in lower case."""
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         method, route = self.parser.get_method(), self.predictor.hot_route(self.url, self.headers)
@@ -164,25 +171,28 @@ class PredictionProtocol(HttpToolsProtocol):
 
     def _is_unusual(self) -> bool:
         busy = self.cycle is not None and not self.cycle.response_complete
-        return busy or self.expect_100_continue or (self.headers != self._usual and not self._learn_headers())
+        return busy or (self.headers != self._usual and not self._learn_headers())
 
     def _learn_headers(self) -> bool:
         """Whether these headers are usual. Most clients repeat theirs, so equal headers are read once.
 
         The size of a chunked body is not known, so it counts as large.
         """
-        for name, value in self.headers:
-            if name in UNUSUAL or (name == b"content-length" and int(value) > HIGH_WATER_LIMIT):
+        for given, value in self.headers:
+            name = given.lower()
+            if name in UNUSUAL or (name == b"content-length" and int(value) > self._largest):
                 return False
         self._usual = self.headers
-        self._usual_head = EntryHead(content_type(self.headers), encode_headers(self.headers), path=b"")
+        self._usual_head = self.predictor.entry_head(self.headers, b"")
+        self._confirms = KEEP_ALIVE if asks_to_keep_alive(self.headers) else b""
         return True
 
     def _begin_asgi(self) -> None:
-        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        url, headers = self.url, self.headers
         super().on_message_begin()
-        self.url, self.expect_100_continue = url, expects
-        self.headers.extend(headers)
+        self.url = url
+        for name, value in headers:
+            super().on_header(name, value)
 
     # responses
 
@@ -224,9 +234,9 @@ class PredictionProtocol(HttpToolsProtocol):
 
     def _head(self, exchange: Exchange, status: int, headers: bytes) -> bytes:
         exchange.status = status
-        closing = b"" if exchange.keep_alive else b"connection: close\r\n"
+        connection = self._confirms if exchange.keep_alive else b"connection: close\r\n"
         return b"%bx-request-id: %b\r\n%b%b%b" % (
-            STATUS_LINE[status], exchange.request_id, COMMON, headers, closing,
+            STATUS_LINE[status], exchange.request_id, COMMON, headers, connection,
         )  # fmt: skip
 
     def _finish(self, exchange: Exchange) -> None:

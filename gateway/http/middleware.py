@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from gateway.asgi import Watched
 from gateway.http import uvicorn_internals
 from gateway.http.access_log import AccessLog, LoggedProtocol
+from gateway.http.http_1_0 import Http10
 from gateway.http.protocols import InferenceProtocol, ManagementProtocol
 from gateway.inference.predictor import Predictor
 from gateway.metrics.counting import RequestMeter
@@ -59,7 +60,7 @@ class Front:
                 allow_headers=_items(settings.cors_allowed_headers),
                 expose_headers=EXPOSED,
             )
-        return Watched(app, self._access_log.watch) if self._access_log else app
+        return Http10(Watched(app, self._access_log.watch) if self._access_log else app)
 
     def tasks(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """The background tasks that keep the access log written; none where it is switched off."""

@@ -10,9 +10,18 @@ from urllib.parse import parse_qs
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from gateway.asgi import NO_CACHE, Headers, content_type, read_body, reply_headers, respond, respond_error
+from gateway.asgi import (
+    NO_CACHE,
+    Headers,
+    client_headers,
+    content_type,
+    read_body,
+    reply_headers,
+    respond,
+    respond_error,
+)
 from gateway.inference import deadlines
-from gateway.inference.predictor import Predictor, entry_fields
+from gateway.inference.predictor import Predictor
 from gateway.inference.urls import Target
 from gateway.routing.routes import Route, Routes
 from marq import forms
@@ -36,11 +45,12 @@ class Inference:
         request_id = new_id()
         try:
             route, body = await self._read(scope, receive, target)
-            headers = scope["headers"]
+            headers = client_headers(scope)
             timeout_s = deadlines.timeout_s(headers, route.client_timeout_ms)
             params = scope["query_string"] if target.takes_query else b""
-            fields = entry_fields(target.headers(headers), body, target.path, params, timeout_s)
-            await self._answer(receive, send, route, request_id, fields, timeout_s)
+            path = None if target.path is None else target.path.encode()
+            head = self._predictor.entry_head(target.headers(headers), path, params, timeout_s)
+            await self._answer(receive, send, route, request_id, EntryFields(body, head), timeout_s)
         except ServiceError as error:
             await respond_error(send, error, request_id)
 

@@ -17,7 +17,7 @@ def timeout_s(headers: Headers, limit_ms: int = 0) -> float | None:
     """
     limits = [limit_ms / 1000] if limit_ms else []
     for name, value in headers:
-        if name == HEADER:
+        if name.lower() == HEADER:
             limits.append(_seconds(value))
     return min(limits, default=None)
 

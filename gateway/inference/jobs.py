@@ -5,11 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from gateway.asgi import Document, read_body
+from gateway.asgi import Document, client_headers, read_body
 from gateway.inference import deadlines
-from gateway.inference.predictor import Predictor, entry_fields
+from gateway.inference.predictor import Predictor
 from marq.errors import Conflict
 from marq.queue import job_records
+from marq.queue.entries import EntryFields
 from marq.queue.job_records import JobRecord
 from marq.queue.jobs import Jobs
 
@@ -38,11 +39,11 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
         request: Request, model: str, version: str | None = None, key: IdempotencyKey = None
     ) -> Response:
         """Queues a request and answers at once; takes the same body as `/predictions`."""
-        headers = request.scope["headers"]
+        headers = client_headers(request.scope)
         route = predictor.find(headers, model, version)
         body = await read_body(request.scope, request.receive, predictor.max_request_size)
-        fields = entry_fields(headers, body, "", timeout_s=deadlines.timeout_s(headers))
-        job_id = await predictor.submit(route, fields, key or "")
+        head = predictor.entry_head(headers, b"", timeout_s=deadlines.timeout_s(headers))
+        job_id = await predictor.submit(route, EntryFields(body, head), key or "")
         return JSONResponse({"job_id": job_id}, 202, {"Location": f"/jobs/{job_id}"})
 
     @api.get("/jobs/{job_id}")

@@ -5,7 +5,7 @@ response. A sink is filled from the event loop's thread.
 """
 
 from gateway.asgi import Headers, content_type, encode_headers, too_large
-from gateway.auth import Tokens
+from gateway.auth import AUTHORIZATION, Tokens
 from gateway.inference import deadlines
 from gateway.routing.routes import Route, Routes
 from marq.errors import ServiceError, ServiceUnavailable
@@ -49,6 +49,22 @@ class Predictor:
         """The route of a model. Raises InvalidToken, ModelNotFound or ModelVersionNotFound."""
         self.authorize(headers)
         return self._routes.find(model, version)
+
+    def entry_head(
+        self, headers: Headers, path: bytes | None, params: bytes = b"", timeout_s: float | None = None
+    ) -> EntryHead:
+        """The fields, but for the body, of a request that came over HTTP.
+
+        Handlers get all headers but marq's own token. `timeout_s`: the request never starts later than that.
+        """
+        withheld = AUTHORIZATION if self._tokens.required else b""
+        return EntryHead(
+            type=content_type(headers),
+            headers=encode_headers(headers, withheld),
+            params=params,
+            path=path,
+            deadline=deadlines.deadline(timeout_s),
+        )
 
     def begin(self, route: Route, request_id: bytes, fields: EntryFields, sink: Waiting) -> None:
         """Queues a prediction whose answer goes to the sink.
@@ -109,14 +125,3 @@ class Predictor:
             if not is_new:
                 route.backlog.forgo(size)
         return job_id
-
-
-def entry_fields(
-    headers: Headers, body: bytes, path: str | None, params: bytes = b"", timeout_s: float | None = None
-) -> EntryFields:
-    """The fields of a request that came over HTTP. `timeout_s`: it never starts later than that."""
-    head = EntryHead(
-        type=content_type(headers), headers=encode_headers(headers), params=params,
-        path=None if path is None else path.encode(), deadline=deadlines.deadline(timeout_s),
-    )  # fmt: skip
-    return EntryFields(body, head)

@@ -90,7 +90,7 @@ class PoolProcess:
 
     def _watch(self) -> None:
         self._process.wait()
-        leftovers.end_of_pool(self.spec)
+        leftovers.end_of_pool(self._process.pid)
         self._on_end()
 
     def wait(self, timeout_s: float) -> bool:

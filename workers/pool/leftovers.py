@@ -5,12 +5,11 @@ A mark, unlike a process group or the parent, is kept by daemons that have left 
 
 import contextlib
 import logging
+import os
 import secrets
 import threading
 
 import psutil
-
-from workers.launch import PoolSpec
 
 log = logging.getLogger(__name__)
 
@@ -18,9 +17,9 @@ MARK_VARIABLE = "MARQ_REPLICA_MARK"
 GRACE_S = 2.0  # between SIGTERM and SIGKILL
 
 
-def new_mark(pool: PoolSpec) -> str:
-    """A mark for the environment of one replica of the pool."""
-    return f"{_prefix(pool)}{secrets.token_hex(8)}"
+def new_mark() -> str:
+    """A mark for the environment of one replica of the pool that is this process."""
+    return f"{_prefix(os.getpid())}{secrets.token_hex(8)}"
 
 
 def end_of_replica(mark: str) -> None:
@@ -28,14 +27,14 @@ def end_of_replica(mark: str) -> None:
     threading.Thread(target=_end, args=(mark,), name="leftovers").start()
 
 
-def end_of_pool(pool: PoolSpec) -> None:
-    """Ends the processes that any replica of the pool has left behind; for a pool that has ended itself."""
-    _end(_prefix(pool))
+def end_of_pool(pid: int) -> None:
+    """Ends the processes that any replica of the pool has left behind, when the pool itself has ended."""
+    _end(_prefix(pid))
 
 
-def _prefix(pool: PoolSpec) -> str:
-    """Another server on this host may have a pool of the same name, but not the same directory."""
-    return f"{pool.run_dir}:{pool.name}/"
+def _prefix(pool_pid: int) -> str:
+    """Not the pool's name: its successor has the same."""
+    return f"{pool_pid}/"
 
 
 def _end(prefix: str) -> None:

@@ -77,7 +77,7 @@ class ReplicaProcess:
         self._ready_at = 0.0  # when its pool saw that (monotonic s)
         self._shutdown = ShutdownDeadline(self.board, self._patience_s)
         self._overdue = ""
-        self.mark = leftovers.new_mark(pool)
+        self.mark = leftovers.new_mark()
         own = self.spec.to_environment() | {leftovers.MARK_VARIABLE: self.mark}
         self._process = subprocess.Popen(
             [pool.python, "-P", "-m", "workers.replica"],

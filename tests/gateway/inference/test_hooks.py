@@ -4,12 +4,11 @@ import pytest
 
 from gateway.inference.answer import Inference
 from gateway.inference.hooks import ObservedSink
-from gateway.inference.predictor import entry_fields
 from gateway.inference.urls import Target
 from marq import keys
 from marq.connections import clients
 from marq.errors import BadRequest, QueueFull, ServiceError, ServiceUnavailable
-from marq.queue.entries import Reply
+from marq.queue.entries import EntryFields, EntryHead, Reply
 from marq.queue.reply_stream import ReplyStream, WholeReply
 
 
@@ -43,7 +42,7 @@ def hook(seen):
 
 def begin(predictor, body=b"abc", request_id=b"1", sink=None):
     sink = sink or ReplyStream()
-    predictor.begin(predictor.find([], "m", None), request_id, entry_fields([], body, ""), sink)
+    predictor.begin(predictor.find([], "m", None), request_id, EntryFields(body, EntryHead(path=b"")), sink)
     return sink
 
 
@@ -142,12 +141,12 @@ async def test_a_sink_that_takes_nothing_more_still_has_an_end(make, replica, se
 async def test_a_job_ends_when_it_is_queued_or_refused(make, seen, hook):
     predictor = make([hook])
     route = predictor.find([], "m", None)
-    await predictor.submit(route, entry_fields([], b"abc", ""))
+    await predictor.submit(route, EntryFields(b"abc", EntryHead(path=b"")))
     with pytest.raises(ServiceError):
-        await predictor.submit(route, entry_fields([], b"x" * 2000, ""))
+        await predictor.submit(route, EntryFields(b"x" * 2000, EntryHead(path=b"")))
     make.broker._on_lost(make.broker._commands)
     with pytest.raises(ServiceUnavailable):
-        await predictor.submit(route, entry_fields([], b"abc", ""), "key")
+        await predictor.submit(route, EntryFields(b"abc", EntryHead(path=b"")), "key")
     assert [event[2] for event in seen if event[1] == "after"] == [202, 413, 503]
 
 

@@ -3,7 +3,6 @@ import asyncio
 import pytest
 
 from gateway.auth import FAILED
-from gateway.inference.predictor import entry_fields
 from marq import keys
 from marq.connections import clients
 from marq.errors import (
@@ -13,6 +12,7 @@ from marq.errors import (
     RequestTooLarge,
     ServiceUnavailable,
 )
+from marq.queue.entries import EntryFields, EntryHead
 from marq.queue.reply_stream import ReplyStream
 
 LIMIT = 1000  # of the predictor that `make` makes
@@ -21,7 +21,7 @@ LIMIT = 1000  # of the predictor that `make` makes
 def begin(predictor, body, request_id=b"1"):
     sink = ReplyStream()
     route = predictor.find([], "m", None)
-    predictor.begin(route, request_id, entry_fields([], body, ""), sink)
+    predictor.begin(route, request_id, EntryFields(body, EntryHead(path=b"")), sink)
     return sink
 
 
@@ -77,7 +77,7 @@ async def test_nothing_is_queued_while_redis_is_away(make, redis_url):
 
 
 def submit(predictor, body=b"abc", key=""):
-    return predictor.submit(predictor.find([], "m", None), entry_fields([], body, ""), key)
+    return predictor.submit(predictor.find([], "m", None), EntryFields(body, EntryHead(path=b"")), key)
 
 
 async def test_limits_hold_for_jobs_too(make):
