@@ -6,7 +6,6 @@ Celery runs and steers pools; predictions and jobs never pass through its messag
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
 from celery import Celery
 from celery.signals import setup_logging
@@ -17,7 +16,7 @@ from marq.connections.urls import KEEPALIVE
 from workers.launch import PoolSpec
 
 
-def broker_settings(url: str | None) -> dict[str, Any]:
+def broker_settings(url: str | None) -> dict[str, object]:
     """The Redis URL as kombu spells it: it has its own schemes for Unix sockets, and for sentinels."""
     if url and sentinels.is_url(url):
         return _sentinel_settings(sentinels.of(url))
@@ -26,7 +25,7 @@ def broker_settings(url: str | None) -> dict[str, Any]:
     return {"broker_url": url, "broker_transport_options": {"global_keyprefix": keys.CELERY}}
 
 
-def _sentinel_settings(found: sentinels.Sentinels) -> dict[str, Any]:
+def _sentinel_settings(found: sentinels.Sentinels) -> dict[str, object]:
     urls = [
         f"sentinel://{found.login}{sentinels.netloc(address)}/{found.database}" for address in found.addresses
     ]
@@ -57,7 +56,7 @@ app.conf.update(
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
-def configure_logging(**_: Any) -> None:
+def configure_logging(**_: object) -> None:
     """In a pool: its log goes where the logs of gateways and nodes go."""
     logs.configure("pool", Path(PoolSpec.from_environment().log_file).parent)
     for library in ("celery", "kombu"):

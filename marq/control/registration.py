@@ -151,7 +151,7 @@ def _spec(
     )  # fmt: skip
 
 
-def _models_json(defaults: dict[str, Any]) -> dict[str, int]:
+def _models_json(defaults: Mapping[str, object]) -> dict[str, int]:
     allowed = [each for each in SETTINGS if each.in_models_json]
     return {each.name: number for each in allowed if (number := _positive(defaults, each.yaml))}
 
@@ -167,7 +167,7 @@ def _configured(name: str, config: ModelConfig) -> dict[str, Any]:
     return configured
 
 
-def _positive(defaults: dict[str, Any], key: str) -> int | None:
+def _positive(defaults: Mapping[str, object], key: str) -> int | None:
     """A number of the `models` JSON; other values are ignored, as by TorchServe."""
     value = defaults.get(key)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
@@ -193,10 +193,10 @@ def _handler(settings: Settings, registration: Registration, manifest: Manifest)
     return handler
 
 
-def _runtime(registration: Registration, defaults: dict[str, Any], manifest: Manifest) -> str:
-    runtime = registration.runtime or defaults.get("runtimeType") or manifest.runtime
+def _runtime(registration: Registration, defaults: Mapping[str, object], manifest: Manifest) -> str:
+    runtime = str(registration.runtime or defaults.get("runtimeType") or manifest.runtime)
     _check_runtime(runtime)
-    return str(runtime)
+    return runtime
 
 
 def _use_venv(name: str, config: ModelConfig, runtime: str) -> bool:
@@ -210,7 +210,7 @@ def _workers(
     settings: Settings,
     registration: Registration,
     config: ModelConfig,
-    defaults: dict[str, Any],
+    defaults: Mapping[str, object],
     at_startup: bool,
 ) -> tuple[int, int]:
     """(fewest, most). A YAML whose maximum is below its minimum does not count."""

@@ -9,10 +9,11 @@ import contextlib
 import fcntl
 import logging
 import os
+import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from marq import logs
 from marq.connections import clients, urls
@@ -156,7 +157,7 @@ class Supervisor:
                 f"Model           {item}" if error is None else f"Failed to load model: {item}: {error}"
             )
 
-    def _plan(self, sockets: dict[str, Any]) -> Plan:
+    def _plan(self, sockets: Mapping[str, socket.socket]) -> Plan:
         python = [sys.executable, "-P", "-m"]
         environment = {**self._settings.environment(), PARENT_VARIABLE: str(os.getpid())}
         descriptors = [sock.fileno() for sock in sockets.values()]

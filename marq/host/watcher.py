@@ -15,7 +15,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from marq import logs
 from marq.host.processes import end_with_parent
@@ -152,7 +152,7 @@ class Watcher:
                 child.wait()
         Path(self._plan.server_file).unlink(missing_ok=True)
 
-    def _on_signal(self, *_: Any) -> None:
+    def _on_signal(self, *_: object) -> None:
         if not self._stopping:
             _say(b"Stopping: requests in flight are finished, queued ones are kept.\n")
         self._stopping = True

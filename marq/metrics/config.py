@@ -1,8 +1,8 @@
 """Reads `metrics.yaml`: which metrics of TorchServe and of handlers there are."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -62,7 +62,7 @@ def read(path: Path | str | None = None) -> MetricsConfig:
     except yaml.YAMLError as error:
         raise MetricsConfigError(f"metrics_config: {path} is not YAML: {error}") from None
     try:
-        _check_keys("the file", data, SECTIONS)
+        _checked("the file", data, SECTIONS)
         ts, model = (_section(data, name) for name in SECTIONS[1:])
         for metric in ts.values():
             _check_dimensions(metric)
@@ -75,14 +75,14 @@ class _Wrong(Exception):
     """The fault, without the file's name."""
 
 
-def _section(data: dict[str, Any], section: str) -> dict[str, Metric]:
-    kinds = data.get(section) or {}
-    _check_keys(section, kinds, KINDS)
+def _section(data: Mapping[str, object], section: str) -> dict[str, Metric]:
+    kinds = _checked(section, data.get(section) or {}, KINDS)
     metrics: dict[str, Metric] = {}
     for kind, items in kinds.items():
-        if not isinstance(items or [], list):
+        listed = items or []
+        if not isinstance(listed, list):
             raise _Wrong(f"{section}.{kind} must be a list of metrics")
-        for number, item in enumerate(items or [], start=1):
+        for number, item in enumerate(listed, start=1):
             metric = _metric(f"{section}.{kind}, entry {number}", kind, item)
             if metric.name in metrics:
                 raise _Wrong(f"{section}: {metric.name} is listed twice")
@@ -90,12 +90,10 @@ def _section(data: dict[str, Any], section: str) -> dict[str, Metric]:
     return metrics
 
 
-def _metric(where: str, kind: str, item: Any) -> Metric:
-    _check_keys(where, item, ("name", "unit", "dimensions"))
-    name, unit, dimensions = item.get("name"), item.get("unit"), item.get("dimensions")
-    for key, value in (("name", name), ("unit", unit)):
-        if not isinstance(value, str) or not value:
-            raise _Wrong(f"{where}: {key} must be a text that is not empty, but is {value!r}")
+def _metric(where: str, kind: str, item: object) -> Metric:
+    given = _checked(where, item, ("name", "unit", "dimensions"))
+    name, unit = (_text(where, key, given.get(key)) for key in ("name", "unit"))
+    dimensions = given.get("dimensions")
     if not isinstance(dimensions, list) or not all(isinstance(d, str) and d for d in dimensions):
         raise _Wrong(f"{where}: dimensions must be a list of names, but is {dimensions!r}")
     if len(set(dimensions)) < len(dimensions):
@@ -103,11 +101,19 @@ def _metric(where: str, kind: str, item: Any) -> Metric:
     return Metric(name, kind, tuple(dimensions), HELP.format(kind=kind, unit=unit), unit)
 
 
-def _check_keys(where: str, data: Any, allowed: tuple[str, ...]) -> None:
+def _text(where: str, key: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise _Wrong(f"{where}: {key} must be a text that is not empty, but is {value!r}")
+    return value
+
+
+def _checked(where: str, data: object, allowed: tuple[str, ...]) -> dict[str, object]:
+    """The data, if it is a mapping with no other keys."""
     if not isinstance(data, dict):
         raise _Wrong(f"{where} must have keys: {', '.join(allowed)}")
     if unknown := [str(key) for key in data if key not in allowed]:
         raise _Wrong(f"{where}: unknown key {', '.join(unknown)}; allowed are {', '.join(allowed)}")
+    return data
 
 
 def _check_dimensions(metric: Metric) -> None:

@@ -14,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 from marq import keys
 from marq.connections import clients
@@ -73,7 +72,7 @@ class Measurements:
     process: str = field(default_factory=lambda: f"{HOST}-{os.getpid()}")
     _sums: Sums = field(default_factory=lambda: defaultdict(float))
     _gauges: dict[str, str] = field(default_factory=dict)
-    _lock: Any = field(default_factory=threading.Lock)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def increment(self, metric: Metric, values: Labels, amount: float = 1.0, model: str = "") -> None:
         """Adds to a counter."""

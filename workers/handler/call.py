@@ -10,7 +10,7 @@ from typing import Any
 
 from marq.errors import DeadlineExceeded, ServiceError
 from marq.queue.entries import Reply, Request
-from ts.context import RequestProcessor
+from ts.context import Context, RequestProcessor
 from ts.utils.util import PredictionException
 from workers.handler import replies as responses
 from workers.handler import rows
@@ -19,7 +19,7 @@ from workers.handler.parts import NobodyWaits, Outlet, PartStream
 
 log = logging.getLogger(__name__)
 
-Handle = Callable[[list[Any], Any], Any]
+Handle = Callable[[list[rows.Row], Context], Any]  # Any: of a coroutine function it is awaited
 
 
 class HandlerCall:
@@ -28,7 +28,7 @@ class HandlerCall:
     `outlet` takes what the handler streams; it is set before the first run.
     """
 
-    def __init__(self, handle: Handle, context: Any, decode_input: bool, max_response_size: int) -> None:
+    def __init__(self, handle: Handle, context: Context, decode_input: bool, max_response_size: int) -> None:
         self._handle = handle
         self._context = context
         self._decode_input = decode_input
@@ -48,16 +48,16 @@ class HandlerCall:
         return replies
 
     def _run(self, requests: Sequence[Request]) -> list[Reply]:
-        data, processors = self._prepare(requests, self._context)
+        data, processors, stream = self._prepare(requests, self._context)
         try:
             returned = responses.check(self._run_handler(data), len(requests))
         except (Exception, SystemExit) as error:
-            if self._may_fit_in_halves(error, requests, self._context):
+            if self._may_fit_in_halves(error, requests, stream):
                 return self.run(requests)
             return self._failed(requests, error)
         return responses.build(requests, returned, processors, self._max_response_size)
 
-    def _run_handler(self, data: list[rows.Row]) -> Any:
+    def _run_handler(self, data: list[rows.Row]) -> object:
         try:
             return self._handle(data, self._context)
         finally:
@@ -82,25 +82,27 @@ class HandlerCall:
     async def _run_async(self, requests: Sequence[Request], timeout_s: float) -> list[Reply]:
         context = copy.copy(self._context)
         context.metrics = copy.copy(context.metrics)
-        data, processors = self._prepare(requests, context)
+        data, processors, stream = self._prepare(requests, context)
         try:
             running = asyncio.ensure_future(self._await(data, context))
-            await self._finish(running, context.cl_socket, timeout_s)
+            await self._finish(running, stream, timeout_s)
             returned = responses.check(running.result(), len(requests))
         except (Exception, SystemExit, asyncio.CancelledError) as error:
-            if self._may_fit_in_halves(error, requests, context):
+            if self._may_fit_in_halves(error, requests, stream):
                 return await self.run_async(requests, timeout_s)
             return self._failed(requests, error)
         return responses.build(requests, returned, processors, self._max_response_size)
 
-    def _may_fit_in_halves(self, error: BaseException, requests: Sequence[Request], context: Any) -> bool:
+    def _may_fit_in_halves(
+        self, error: BaseException, requests: Sequence[Request], stream: PartStream
+    ) -> bool:
         """Whether to run them again: not if parts of the answers have been sent."""
-        if not is_out_of_memory(error) or len(requests) == 1 or context.cl_socket.used:
+        if not is_out_of_memory(error) or len(requests) == 1 or stream.used:
             return False
         self.fitting.shrink(len(requests))
         return True
 
-    async def _finish(self, running: asyncio.Future[Any], stream: PartStream, timeout_s: float) -> None:
+    async def _finish(self, running: asyncio.Future[object], stream: PartStream, timeout_s: float) -> None:
         """Waits for as long as there are signs of life. Raises DeadlineExceeded."""
         began = time.monotonic()
         while not running.done():
@@ -110,7 +112,7 @@ class HandlerCall:
                 raise DeadlineExceeded(f"No answer within responseTimeout ({timeout_s:g} s).")
             await asyncio.wait({running}, timeout=left)
 
-    async def _await(self, data: list[rows.Row], context: Any) -> Any:
+    async def _await(self, data: list[rows.Row], context: Context) -> object:
         try:
             return await self._handle(data, context)
         except SystemExit as error:  # it would end the event loop, and with it all other batches
@@ -119,8 +121,8 @@ class HandlerCall:
             self._end_fork()
 
     def _prepare(
-        self, requests: Sequence[Request], context: Any
-    ) -> tuple[list[rows.Row], list[RequestProcessor]]:
+        self, requests: Sequence[Request], context: Context
+    ) -> tuple[list[rows.Row], list[RequestProcessor], PartStream]:
         data: list[rows.Row] = []
         processors: list[RequestProcessor] = []
         for request in requests:
@@ -131,8 +133,8 @@ class HandlerCall:
         context.request_ids = ids
         context.request_processor = processors
         context.metrics.request_ids = ids
-        context.cl_socket = PartStream(requests, processors, self.outlet)
-        return data, processors
+        context.cl_socket = stream = PartStream(requests, processors, self.outlet)
+        return data, processors, stream
 
     def _failed(self, requests: Sequence[Request], error: BaseException) -> list[Reply]:
         status, message = _outcome(error)

@@ -3,19 +3,17 @@
 import os
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from ts import model_loader
-from workers.handler.call import HandlerCall
+from ts.context import Context
+from workers.handler.call import Handle, HandlerCall
 from workers.handler.measurements import Collector, handler_cache
 from workers.handler.precedence import give_way
 from workers.launch import ReplicaSpec
-
-Handle = Callable[[list[Any], Any], Any]
 
 
 class LoadError(Exception):
@@ -38,9 +36,7 @@ class InitializationFailed(LoadError):
     """Raised when the handler's own initialisation raises."""
 
 
-def load(
-    handler: str, model_dir: Path, context: Any, envelope: str | None = None
-) -> Callable[[list[Any], Any], Any]:
+def load(handler: str, model_dir: Path, context: Context, envelope: str | None = None) -> Handle:
     """Imports the handler, initialises it with `context` and returns what to call with each batch.
 
     The model directory must be the working directory and on `sys.path`. MemoryError and RuntimeError
@@ -59,7 +55,7 @@ def load(
     return handle
 
 
-def _label_metrics(context: Any) -> None:
+def _label_metrics(context: Context) -> None:
     """Metrics of the load belong to no request: they carry one id of their own."""
     metrics = context.metrics
     if metrics is not None:
@@ -87,8 +83,6 @@ def _reported_as(error_class: type[LoadError], text: str) -> Iterator[None]:
 
 def load_replica(spec: ReplicaSpec, collector: Collector) -> HandlerCall:
     """Enters the model directory and loads its handler there."""
-    from ts.context import Context
-
     pool, model = spec.pool, spec.pool.model
     model_dir = Path(pool.model_dir)
     os.chdir(model_dir)
@@ -97,7 +91,7 @@ def load_replica(spec: ReplicaSpec, collector: Collector) -> HandlerCall:
         import torch
 
         torch.cuda.set_device(spec.gpu)
-    context: Any = Context(
+    context = Context(
         model.name, str(model_dir), _manifest(model_dir), model.batch_size, spec.gpu, "0.12.0",
         limit_max_image_pixels=pool.limit_max_image_pixels, model_yaml_config=_model_config(model_dir),
     )  # fmt: skip
@@ -108,15 +102,16 @@ def load_replica(spec: ReplicaSpec, collector: Collector) -> HandlerCall:
     return HandlerCall(handle, context, pool.decode_input, pool.max_response_size)
 
 
-def _manifest(model_dir: Path) -> dict[str, Any] | None:
+def _manifest(model_dir: Path) -> dict[str, object] | None:
     import json
 
     path = model_dir / "MAR-INF/MANIFEST.json"
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def _model_config(model_dir: Path) -> dict[str, Any]:
+def _model_config(model_dir: Path) -> dict[str, object]:
     import yaml
 
-    name = ((_manifest(model_dir) or {}).get("model") or {}).get("configFile")
+    model = (_manifest(model_dir) or {}).get("model")
+    name = model.get("configFile") if isinstance(model, dict) else None
     return yaml.safe_load((model_dir / name).read_text()) or {} if name else {}

@@ -10,7 +10,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 from marq.connections.urls import Command
@@ -18,13 +18,16 @@ from marq.metrics import catalog
 from marq.metrics.measurements import FLUSH_EVERY_S, Labels, Measurements
 from marq.queue.entries import Request
 from marq.registry.spec import ModelSpec
+from ts.context import Context
 from ts.metrics import caching_metric
+from ts.metrics.caching_metric import CachingMetric
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 from ts.metrics.metric_type_enum import MetricTypes
+from workers.handler.call import Handle
+from workers.handler.rows import Row
 from workers.launch import PoolSpec
 
 MOST_OBSERVATIONS = 100_000  # of histograms that are kept until they are told: the newest
-Handle = Callable[[Any, Any], Any]
 PREDICTION, JOB = "prediction", "job"
 
 
@@ -69,15 +72,18 @@ class Collector:
         self._labels = model.name, model.version
         self._output = output or sys.stdout
         self._lock = threading.Lock()
-        self._gathered: dict[tuple[Any, str], tuple[Any, str]] = {}  # (metric, dimensions) -> value, id
-        self._observed: deque[tuple[Any, str, Any, str]] = deque(maxlen=MOST_OBSERVATIONS)
+        # (metric, dimensions) -> (value, request id)
+        self._gathered: dict[tuple[CachingMetric, str], tuple[float | str, str]] = {}
+        self._observed: deque[tuple[CachingMetric, str, float | str, str]] = deque(maxlen=MOST_OBSERVATIONS)
         self._next = 0.0
         self._handler_s: float | None = None
         self._thread_ms = self._queue_ms = 0
         self._ids: list[bytes] = []  # of the last batch's requests
         self._batches = Tally(catalog.BATCH_SIZE)
         self._batch_waits, self._handler = Tally(catalog.BATCH_WAIT), Tally(catalog.HANDLER)
-        self._waits_ms: list[tuple[Any, int]] = []  # whether the row was a job's, and how long it waited
+        self._waits_ms: list[
+            tuple[bytes, int]
+        ] = []  # of each row: not empty for a job, and how long it waited
         self._measurements = Measurements()
 
     def install(self) -> None:
@@ -87,14 +93,14 @@ class Collector:
     def timed(self, handle: Handle, is_coroutine: bool = False) -> Handle:
         """The handler, with each of its calls measured."""
 
-        def call(data: Any, context: Any) -> Any:
+        def call(data: list[Row], context: Context) -> object:
             began = time.perf_counter()
             try:
                 return handle(data, context)
             finally:
                 self.predicted(time.perf_counter() - began)
 
-        async def await_call(data: Any, context: Any) -> Any:
+        async def await_call(data: list[Row], context: Context) -> object:
             began = time.perf_counter()
             try:
                 return await handle(data, context)
@@ -147,7 +153,7 @@ class Collector:
         for kind, tally in tallies.items():
             tally.move_to(self._measurements, (*self._labels, kind))
 
-    def _gather(self, metric: Any, value: Any, dimensions: str, request_id: str) -> None:
+    def _gather(self, metric: CachingMetric, value: Any, dimensions: str, request_id: str) -> None:
         """Called by `ts.metrics`: counters add up, of gauges the last value counts, all others are kept."""
         # Here, because what is no number, or cannot be printed, must fail the handler and not the replica.
         if metric.metric_type is not MetricTypes.COUNTER:

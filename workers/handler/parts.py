@@ -3,11 +3,14 @@
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from marq.errors import ServiceUnavailable
 from marq.queue.entries import Reply, Request
 from workers.handler import replies
+
+if TYPE_CHECKING:
+    from ts.context import RequestProcessor
 
 ASK_EVERY_S = 0.2
 
@@ -28,7 +31,9 @@ class NobodyWaits(ServiceUnavailable):
 class PartStream:
     """`context.cl_socket` during one call of the handler. May be used from the handler's own threads."""
 
-    def __init__(self, requests: Sequence[Request], processors: Sequence[Any], outlet: Outlet | None) -> None:
+    def __init__(
+        self, requests: Sequence[Request], processors: "Sequence[RequestProcessor]", outlet: Outlet | None
+    ) -> None:
         self._requests, self._processors, self._outlet = requests, processors, outlet
         self._sent: Counter[str] = Counter()
         self._positions: dict[str, int] = {}
@@ -36,7 +41,7 @@ class PartStream:
         self._asked = 0.0
         self.last_part = 0.0  # monotonic s
 
-    def stream(self, values: Sequence[Any], request_ids: Mapping[int, str], status: int) -> None:
+    def stream(self, values: Sequence[object], request_ids: Mapping[int, str], status: int) -> None:
         """Sends one part for each value, to the request whose id `request_ids` has at its index.
 
         A part's status and headers are those that the context has for its request; a `status` other than 200
@@ -52,7 +57,7 @@ class PartStream:
         self._look_for_gone(self._outlet)
         self._outlet.send([part for part in parts if part[0].id not in self._gone])
 
-    def _part(self, value: Any, request_id: str, status: int) -> tuple[Request, Reply]:
+    def _part(self, value: object, request_id: str, status: int) -> tuple[Request, Reply]:
         at = self._positions[request_id]
         self._sent[request_id] += 1
         part = replies.encode_reply(self._requests[at], value, self._processors[at])
@@ -73,6 +78,6 @@ class PartStream:
         """Whether anything was sent."""
         return bool(self._sent)
 
-    def __deepcopy__(self, _memo: Any) -> "PartStream":
+    def __deepcopy__(self, _memo: object) -> "PartStream":
         """Handlers may copy their context; there is one stream nevertheless."""
         return self

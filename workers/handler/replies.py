@@ -5,11 +5,14 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from marq.errors import WorkerFailed, error_body
 from marq.queue.entries import JSON_HEADERS, Reply, Request
+
+if TYPE_CHECKING:  # pools, which refuse requests, do not load it
+    from ts.context import RequestProcessor
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +21,7 @@ class BatchFailed(WorkerFailed):
     """Raised when the handler's call as a whole has no usable result."""
 
 
-def encode(value: Any) -> bytes:
+def encode(value: object) -> bytes:
     """The body for one element of the handler's list. Raises TypeError or ValueError if it has none."""
     if isinstance(value, str):
         return value.encode()
@@ -32,7 +35,7 @@ def encode(value: Any) -> bytes:
     return json.dumps(value, indent=2).encode()
 
 
-def check(returned: Any, rows: int) -> list[Any]:
+def check(returned: object, rows: int) -> list[object]:
     """The handler's list. Raises BatchFailed unless it is a list with one element for each row."""
     if inspect.iscoroutine(returned):
         returned.close()
@@ -45,7 +48,7 @@ def check(returned: Any, rows: int) -> list[Any]:
 
 
 def build(
-    requests: Sequence[Request], values: list[Any], processors: Sequence[Any], max_size: int
+    requests: Sequence[Request], values: list[object], processors: "Sequence[RequestProcessor]", max_size: int
 ) -> list[Reply]:
     """One reply for each request; an element that cannot be sent fails its own request only."""
     return [
@@ -62,14 +65,14 @@ def failures(
     return [Reply(request.id, status, body, JSON_HEADERS) for request in requests]
 
 
-def encode_reply(request: Request, value: Any, processor: Any) -> Reply:
+def encode_reply(request: Request, value: object, processor: "RequestProcessor") -> Reply:
     """The reply with one element of the handler's list. Raises what the encoding of its classes raises."""
     body = encode(value)
     headers = _encode_headers(processor.get_response_headers())
     return Reply(request.id, check_status(processor.get_response_status_code()), body, headers)
 
 
-def _reply(request: Request, value: Any, processor: Any, max_size: int) -> Reply:
+def _reply(request: Request, value: object, processor: "RequestProcessor", max_size: int) -> Reply:
     try:
         reply = encode_reply(request, value, processor)
     except Exception:  # whatever the handler's own classes do when they are encoded
@@ -89,7 +92,7 @@ def check_status(given: Any) -> int:
     return status
 
 
-def _encode_headers(headers: dict[str, Any]) -> bytes:
+def _encode_headers(headers: Mapping[str, object]) -> bytes:
     if not headers:
         return b""
     for name, value in headers.items():

@@ -4,17 +4,14 @@ import json
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from marq import forms
 from marq.queue.entries import Request
 
 log = logging.getLogger(__name__)
 
-Row = dict[str, Any]
-
-
-Headers = dict[str, Any]
+Row = dict[str, object]
+Headers = dict[str, object]
 
 
 def build(request: Request, decode_input: bool = True) -> tuple[Row, Callable[[], Headers]]:
@@ -52,7 +49,7 @@ def _row(request: Request, decode_input: bool) -> tuple[Row, dict[str, str]]:
     return {"body": _decode(request.body, mime, decode_input)}, {"body": mime}
 
 
-def _decode(body: bytes, mime: str, decode_input: bool) -> Any:
+def _decode(body: bytes, mime: str, decode_input: bool) -> object:
     if decode_input and body:
         try:
             if mime == "application/json":
@@ -82,7 +79,7 @@ def _multipart_row(request: Request, decode_input: bool) -> tuple[Row, dict[str,
     return row, kinds
 
 
-def _parse_headers(request: Request) -> dict[str, Any]:
+def _parse_headers(request: Request) -> Headers:
     if not request.headers:
         return {}
     try:

@@ -8,7 +8,6 @@ import contextlib
 import logging
 import time
 from functools import partial
-from typing import Any
 
 import redis
 
@@ -197,7 +196,7 @@ class Node:
         with contextlib.suppress(redis.RedisError):  # then it is made when Redis answers again
             self._redis.xadd(keys.MANAGEMENT, {"action": what, "node": self._name}, maxlen=AUDIT_LENGTH)
 
-    def stop_soon(self, *_: Any) -> None:
+    def stop_soon(self, *_: object) -> None:
         """A signal handler: ends `run` after the current comparison."""
         self._stopping = True
 

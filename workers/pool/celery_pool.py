@@ -7,7 +7,7 @@ as it was told to, replaces those that end, puts back what they held, and report
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._failures = Failures()
         self._oversize = ""  # why replicas are replaced again and again, if they are
         self._reported = self._recovered = 0.0
-        self._last_report: Any = None
+        self._last_report: list[object] = []
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="pool-watcher", daemon=True)
         self._watcher.start()
@@ -84,10 +84,10 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._failures.forget()
         self._failures.end_pause()
 
-    def on_apply(self, *_args: Any, **_options: Any) -> None:
+    def on_apply(self, *_args: object, **_options: object) -> None:
         raise NotImplementedError("pools run no Celery tasks: submit requests through marq.Client or HTTP")
 
-    def _get_info(self) -> dict[str, Any]:
+    def _get_info(self) -> dict[str, object]:
         """What `celery inspect stats` shows."""
         spec = self._spec
         return {
@@ -113,7 +113,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._guarded(lambda: self._metrics.flush(self._registry.redis))
         self._guarded(lambda: self._registry.withdraw(self._spec.model, self._spec.name))
 
-    def _guarded(self, step: Any) -> None:
+    def _guarded(self, step: Callable[[], object]) -> None:
         """A pool outlives Redis: what could not be done now is tried again at the next tick."""
         try:
             step()
@@ -229,7 +229,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         """Tells the registry at once when something changed, and as a heartbeat."""
         now = time.monotonic()
         failures, reason = self._failures, self._failures.reason or self._oversize
-        states = [self.limit, self._generation, failures.count, reason]
+        states: list[object] = [self.limit, self._generation, failures.count, reason]
         states += [(replica.pid, replica.state) for replica in self._replicas]
         if states == self._last_report and now - self._reported < HEARTBEAT_S:
             return
