@@ -72,9 +72,11 @@ class GatewayInProcess:
         self.config.load()
         self.asked: list[tuple[str, str, bytes]] = []  # of `app`
 
-    def connect(self) -> tuple[InferenceProtocol, Transport]:
-        options = {"predictor": self.predictor, "meter": self.meter}
-        protocol = InferenceProtocol(self.config, ServerState(), {}, None, **options)
+    def connect(
+        self, protocol_class: type[InferenceProtocol] = InferenceProtocol, **options: object
+    ) -> tuple[InferenceProtocol, Transport]:
+        options |= {"predictor": self.predictor, "meter": self.meter}
+        protocol = protocol_class(self.config, ServerState(), {}, None, **options)
         transport = Transport()
         protocol.connection_made(transport)
         return protocol, transport

@@ -1,11 +1,14 @@
 """The fast path, byte by byte: no sockets, no Redis."""
 
 import asyncio
+import json
 
 import pytest
 from gateway_in_process import GatewayInProcess, request
 
 from benchmarks.fast_path import measure
+from gateway.http import connection_limit
+from gateway.http.access_log import AccessLog, LoggedProtocol
 from marq.queue.reply_stream import MOST_UNREAD
 
 
@@ -290,6 +293,40 @@ async def test_a_request_without_the_token_takes_the_other_way(hook):
     protocol, _ = gateway.connect()
     protocol.data_received(request(b"x", "Authorization: Bearer right"))
     assert len(await gateway.queued()) == 1
+
+
+async def test_bytes_that_are_not_http_are_answered_and_the_connection_ends(gateway, client):
+    protocol, transport = client
+    protocol.data_received(b"nonsense\r\n\r\n")
+    lines, body = head_and_body(transport.written)
+    assert lines[0] == b"HTTP/1.1 400 Bad Request"
+    assert b"connection: close" in lines
+    assert json.loads(body)["message"] == "Invalid HTTP message."
+    assert transport.closed
+
+
+async def test_a_connection_that_takes_one_of_the_last_descriptors_is_refused(gateway, monkeypatch):
+    monkeypatch.setattr(connection_limit.resource, "getrlimit", lambda _: (connection_limit.SPARE, 0))
+    _, transport = gateway.connect()
+    assert transport.written.startswith(b"HTTP/1.1 503 ")
+    assert b"Too many connections are open." in transport.written
+    assert transport.closed
+
+
+async def test_predictions_are_in_the_access_log(gateway, tmp_path):
+    lines = AccessLog(tmp_path / "access_log.log", on_console=False)
+    protocol, _ = gateway.connect(LoggedProtocol, lines=lines)
+    for number in range(2):
+        protocol.data_received(request())
+        gateway.reply((await gateway.queued())[number], status=200 + number)
+    protocol.data_received(request())
+    protocol.connection_lost(None)
+    lines.flush()
+    written = (tmp_path / "access_log.log").read_text().splitlines()
+    asked = '/- "POST /predictions/m HTTP/1.1"'
+    assert [line.partition(" - ")[2].rpartition(" ")[0] for line in written] == [
+        f"{asked} {status}" for status in (200, 201, 499)
+    ]
 
 
 async def test_its_benchmark_measures_requests_that_are_answered():

@@ -26,11 +26,12 @@ async def make(redis_url):
     await routes.refresh()
 
     def make(hooks=(), required=False):
-        parts = routes, broker, Jobs(broker), Tokens(required), LIMIT
+        parts = routes, broker, make.jobs, Tokens(required), LIMIT
         return ObservedPredictor(*parts, hooks) if hooks else Predictor(*parts)
 
-    make.routes, make.broker = routes, broker
+    make.routes, make.broker, make.jobs = routes, broker, Jobs(broker)
     yield make
+    make.jobs.stop()
     await broker.stop()
 
 

@@ -1,0 +1,94 @@
+"""The routes of jobs without a server: the application, a real Redis, and a replica in a thread."""
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+
+from gateway.inference import jobs
+from marq import keys
+from marq.connections import clients
+from marq.errors import ServiceError
+
+
+@pytest.fixture
+async def http(make):
+    app = FastAPI()
+    app.include_router(jobs.router(make(), make.jobs))
+
+    @app.exception_handler(ServiceError)
+    async def answer(_request, error):
+        return JSONResponse({"message": error.message}, error.status)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as http:
+        yield http
+
+
+async def submit(http, path="/jobs/m", body=b"abc", **headers):
+    return await http.post(path, content=body, headers=headers)
+
+
+async def test_a_job_is_submitted_watched_and_fetched(http, replica):
+    submitted = await submit(http)
+    job = submitted.json()["job_id"]
+    assert (submitted.status_code, submitted.headers["location"]) == (202, f"/jobs/{job}")
+    record = (await http.get(f"/jobs/{job}?wait=20")).json()
+    assert (record["state"], record["result"], record["version"]) == (
+        "succeeded",
+        f"/jobs/{job}/result",
+        "1.0",
+    )
+    result = await http.get(f"/jobs/{job}/result")
+    assert (result.status_code, result.content) == (200, b"cba")
+    again = await http.delete(f"/jobs/{job}")
+    assert (again.status_code, "has finished" in again.json()["message"]) == (409, True)
+
+
+async def test_the_result_has_the_handlers_status(http, replica):
+    job = (await submit(http, body=b"?")).json()["job_id"]
+    assert (await http.get(f"/jobs/{job}/result?wait=20")).status_code == 418
+
+
+async def test_a_queued_job_is_cancelled(http):
+    job = (await submit(http, "/jobs/m/1.0")).json()["job_id"]
+    assert (await http.get(f"/jobs/{job}/result")).status_code == 409
+    cancelled = await http.delete(f"/jobs/{job}")
+    assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
+    assert "result" not in cancelled.json()
+    assert (await http.get(f"/jobs/{job}/result")).status_code == 409
+
+
+async def test_an_entry_of_a_job_says_so_and_has_the_requests_deadline(http, redis_url):
+    await submit(http, **{"content-type": "text/plain", "x-request-timeout": "60"})
+    with clients.client(redis_url) as client:
+        [(_, fields)] = client.xrange(keys.lane("m", "1.0"))
+    assert (fields[b"job"], fields[b"type"], fields[b"path"], fields[b"body"]) == (
+        b"1", b"text/plain", b"", b"abc",
+    )  # fmt: skip
+    assert len(fields[b"deadline"]) == 13
+
+
+async def test_a_key_gives_the_same_job_and_refuses_another_request(http):
+    first, second = [await submit(http, **{"idempotency-key": "mine"}) for _ in range(2)]
+    assert first.json() == second.json()
+    assert (await submit(http, body=b"other", **{"idempotency-key": "mine"})).status_code == 422
+    assert (await submit(http, "/jobs/m/1.0", **{"idempotency-key": "mine"})).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status"),
+    [
+        ("/jobs/other", b"x", {}, 404),
+        ("/jobs/m/9", b"x", {}, 404),
+        ("/jobs/m", b"x" * 1001, {}, 413),
+        ("/jobs/m", b"x", {"x-request-timeout": "soon"}, 400),
+        ("/jobs/m", b"x", {"idempotency-key": ""}, 422),
+    ],
+)
+async def test_a_job_that_cannot_be_queued_is_refused(http, path, body, headers, status):
+    assert (await submit(http, path, body, **headers)).status_code == status
+
+
+async def test_an_unknown_job_is_not_found(http):
+    for job in ("m:nope", "nonsense"):
+        assert (await http.get(f"/jobs/{job}")).status_code == 404
