@@ -55,7 +55,7 @@ class Scaling:
     def _resize(self, spec: ModelSpec, fewest: int, most: int) -> ModelSpec:
         """Replicas that have been failing are started again."""
         failing = any(report.failures for report in self._registry.live_reports(spec).values())
-        scaled = self._registry.scale(spec, fewest, most, anew=failing)
+        scaled = self._registry.scale(spec, fewest, most, restart=failing)
         self._refresh()
         return scaled
 

@@ -1,6 +1,6 @@
-"""Sends commands to Redis from a thread of its own, in their order, until Redis has taken them.
+"""Sends commands to Redis from a thread of its own, in order, and again until Redis has taken them.
 
-What streams from inside a handler must neither wait for Redis nor fail when Redis is away for a moment.
+A handler that streams must neither wait for Redis nor fail while Redis cannot be reached for a moment.
 """
 
 import logging
@@ -18,7 +18,7 @@ from marq.connections.urls import RECONNECT_DELAY_S, Command
 OnReply = Callable[[Reply], None]
 log = logging.getLogger(__name__)
 
-MOST_WAITING = 10_000  # commands: whoever has more to send waits, so that memory stays bounded
+MOST_WAITING = 10_000  # commands: then callers wait, so that memory stays bounded
 MOST_AT_ONCE = 256
 
 
@@ -32,18 +32,18 @@ class Sender:
         self._thread: threading.Thread | None = None
 
     def send(self, commands: list[Command]) -> None:
-        """Queues the commands; returns at once unless very many wait already."""
+        """Queues the commands; returns at once unless MOST_WAITING commands are queued."""
         self._begin()
         for command in commands:
             self._queue.put((command, None))
 
     def ask(self, command: Command, on_reply: OnReply) -> None:
-        """Queues one command; the sender's thread calls `on_reply` with what Redis says."""
+        """Queues one command; the sender's thread calls `on_reply` with the reply."""
         self._begin()
         self._queue.put((command, on_reply))
 
     def settle(self) -> None:
-        """Waits until all that was queued so far is confirmed."""
+        """Waits until all commands that are queued so far are confirmed."""
         self._queue.join()
 
     def _begin(self) -> None:

@@ -18,11 +18,11 @@ from marq.connections.scripts import Script
 from marq.connections.urls import CONNECT_TIMEOUT_S, KEEPALIVE, Command, pack
 
 log = logging.getLogger(__name__)
-PASSING_ERRORS = (  # what a restart or a full Redis answers: worth sending again
+PASSING_ERRORS = (  # replies of a Redis that restarts or is full: the command is sent again later
     redis.exceptions.NoScriptError,
     redis.exceptions.OutOfMemoryError,
 )
-# The same for what redis-py has no classes for: `min-replicas-to-write` is not met, or the disk is full.
+# Those without a class in redis-py: `min-replicas-to-write` is not met, or the disk is full.
 PASSING_CODES = ("NOREPLICAS", "MISCONF")
 
 
@@ -46,7 +46,7 @@ class Wire(Protocol):
 class Connection:
     """One blocking connection; not for use by several threads.
 
-    Raises redis.ConnectionError or redis.TimeoutError when Redis is gone; the next call connects anew.
+    Raises redis.ConnectionError or redis.TimeoutError when it is lost; the next call connects again.
     """
 
     def __init__(self, url: str) -> None:
@@ -54,7 +54,7 @@ class Connection:
         watched = sentinels.is_url(url)
         pool = (primary.pool if watched else ConnectionPool.from_url)(
             url, protocol=2, socket_connect_timeout=CONNECT_TIMEOUT_S,
-            # A Redis that is stopped for a while is waited for, unless another one may take its place.
+            # No time-out: Redis may be stopped for a while. With sentinels another server may take its place.
             socket_timeout=primary.REPLY_TIMEOUT_S if watched else None,
             **({} if url.startswith("unix:") else KEEPALIVE),
         )  # fmt: skip
@@ -80,9 +80,9 @@ class Connection:
         _checked(done)
 
     def send(self, commands: Sequence[Command]) -> list[Reply]:
-        """Sends all commands in one write, and waits until these and all that was posted are confirmed.
+        """Sends all commands in one write, and waits until these and all posted commands are confirmed.
 
-        Returns their replies. What Redis refuses is treated as in `read`.
+        Returns their replies. Refused commands are treated as in `read`.
         """
         if commands:
             self._write(commands)
@@ -95,7 +95,7 @@ class Connection:
 
         Calls on_blocked(True) before the wait, when all the others have been answered, and on_blocked(False)
         after it: in between nothing is lost if a signal handler raises. A command that Redis may accept later
-        raises its ResponseError and closes the connection; one that it never will is logged and dropped.
+        raises its ResponseError and closes the connection; any other refused command is logged and dropped.
         """
         self._write((*commands, blocking))
         self._confirm(commands)
@@ -107,7 +107,7 @@ class Connection:
     def post(self, commands: Sequence[Command]) -> None:
         """Sends commands without waiting: their replies are read by the next call, errors as in `read`.
 
-        Until then `unconfirmed` has them, for whoever must send them again after a failure.
+        Until then `unconfirmed` has them: after a failure the caller sends them again.
         """
         if commands:
             self._write(commands)
@@ -173,7 +173,7 @@ class Connection:
         try:
             return self._connection.read_response()
         except redis.exceptions.ReadOnlyError as error:
-            # A primary that was demoted. Nothing was done; whoever connects anew may find its successor.
+            # A demoted primary, which has done nothing: a new connection may reach its successor.
             self.close()
             raise redis.ConnectionError(f"Redis does not take writes: {error}") from error
         except redis.ResponseError as error:

@@ -27,7 +27,7 @@ from marq.connections.urls import (
 )
 from marq.errors import ConnectionLost, RedisUnavailable
 
-Waiter = asyncio.Future[Reply] | bytes  # bytes: a tag, cheaper than a future for each request
+Waiter = asyncio.Future[Reply] | bytes  # bytes: a tag, which is cheaper than a future
 OnTagged = Callable[[bytes, object], None]
 OnLost = Callable[["PipelinedConnection"], None]
 
@@ -122,7 +122,7 @@ class PipelinedConnection(asyncio.Protocol):
         return replies
 
     async def _pipeline(self, commands: Sequence[Command]) -> list[Reply]:
-        """(No gather, which costs more than the rest of this.)"""
+        """Sends all commands in one write. (Awaiting one future after the other is cheaper than gather.)"""
         replies: list[Reply] = []
         lost: ConnectionError | None = None
         for future in [self.execute(*command) for command in commands]:

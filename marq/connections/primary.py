@@ -1,4 +1,4 @@
-"""Connections to what sentinels name as the primary, and what makes them leave one that is it no more."""
+"""Connections to the primary that sentinels name; they leave a server that is demoted."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from marq.connections.commands import Reply
 from marq.connections.sentinels import Sentinels
 
 LOOK_EVERY_S = 1.0
-REPLY_TIMEOUT_S = 5.0  # a server that hangs or has vanished is left; nothing here blocks for longer than 1 s
+REPLY_TIMEOUT_S = 5.0  # a server that does not answer is left; commands block for at most 1 s
 
 
 class PrimaryConnection(Connection):
@@ -28,7 +28,7 @@ class PrimaryConnection(Connection):
         self._sentinels = sentinels
 
     def connect(self) -> None:
-        """Called by a pool that hands it out: one to a server that is known to be demoted is made anew."""
+        """Called by a pool that hands it out; connects again if its server is known to be demoted."""
         if (self.host, self.port) != self._sentinels.known:
             self.disconnect()  # type: ignore[no-untyped-call]
         super().connect()  # type: ignore[no-untyped-call]
@@ -54,7 +54,7 @@ class PrimaryTLSConnection(PrimaryConnection, SSLConnection):
 
 
 class AsyncPrimaryConnection(redis_asyncio.Connection):
-    """The same for redis.asyncio. For reading only: it stays with a primary until that closes it."""
+    """The same for redis.asyncio. For reading only: it stays with a primary until that server closes it."""
 
     def __init__(self, sentinels: Sentinels, **options: Any) -> None:
         super().__init__(**options)
@@ -88,7 +88,7 @@ def _options(found: Sentinels, options: dict[str, object]) -> dict[str, Any]:
 
 
 def reader(leave: Callable[[], None]) -> hiredis.Reader:
-    """Parses replies, and calls `leave` when a server says that it does not take writes (any more)."""
+    """Parses replies, and calls `leave` when the server refuses writes because it is not a primary."""
 
     def make_error(message: str) -> hiredis.ReplyError:
         if message.startswith("READONLY"):
@@ -99,9 +99,9 @@ def reader(leave: Callable[[], None]) -> hiredis.Reader:
 
 
 def abort_when_demoted(transport: asyncio.Transport, url: str, server: str) -> None:
-    """Ends a connection to `server` as soon as the sentinels name another primary; asks them every second.
+    """Closes a connection to `server` as soon as the sentinels name another primary; asks them every second.
 
-    A server that hangs, or whose host has vanished, does not end its connections itself.
+    A server that hangs, or whose host has vanished, does not close its connections.
     """
     loop = asyncio.get_running_loop()
 

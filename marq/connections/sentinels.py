@@ -1,6 +1,6 @@
 """Redis Sentinel: URLs that name the sentinels of a service instead of its Redis server.
 
-Which server is the primary is asked anew for each connection, so that marq outlives a failover.
+Each new connection asks the sentinels for the primary, so that marq outlives a failover.
 """
 
 import functools
@@ -15,9 +15,9 @@ from redis.retry import Retry
 from marq.connections.commands import Reply
 from marq.connections.urls import parse
 
-SCHEMES = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}  # -> how the data nodes are spoken to
+SCHEMES = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}  # -> scheme for the data nodes
 DEFAULT_PORT = 26379
-TIMEOUT_S = 1.0  # for each sentinel: others must have their turn while a connection is waited for
+TIMEOUT_S = 1.0  # for each sentinel: a connection must be able to try several
 LOGIN_OPTIONS = ("sentinel_username", "sentinel_password")
 TLS_OPTIONS = (
     "ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_check_hostname",
@@ -29,7 +29,7 @@ Address = tuple[str, int]
 
 
 def is_url(url: str) -> bool:
-    """Whether it is a URL of sentinels. Raises ValueError for what marq cannot use."""
+    """Whether it is a URL of sentinels. Raises ValueError for a scheme that marq does not support."""
     scheme = url.partition("://")[0]
     if "cluster" in scheme:
         raise ValueError(
@@ -52,7 +52,7 @@ class PrimaryState(TypedDict):
 
 
 class Sentinels:
-    """The sentinels of one service. Raises ValueError, without secrets, if the URL is not as it should be."""
+    """The sentinels of one service. Raises ValueError, without secrets, for a malformed URL."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -66,7 +66,7 @@ class Sentinels:
         self.service = unquote(service)
         self.database = int(database or 0)
         self._scheme = SCHEMES[parts.scheme]
-        self.login = login + at  # of the data nodes, as it was written
+        self.login = login + at  # for the data nodes, as written in the URL
         options = _options(parts.query, TLS_OPTIONS if self.uses_tls else ())
         user, password = (options.pop(name, "") for name in LOGIN_OPTIONS)
         self._query = urlencode(options)
@@ -78,7 +78,7 @@ class Sentinels:
             "socket_connect_timeout": TIMEOUT_S,
             "retry": Retry(NoBackoff(), 0),
         }
-        self.known: Address | None = None  # the primary, as it was told most recently
+        self.known: Address | None = None  # the last known primary
         self._clients = tuple(
             (netloc(address), redis.Redis(*address, protocol=2, **self.options)) for address in self.addresses
         )
@@ -89,24 +89,24 @@ class Sentinels:
         return f"{self._scheme}://{self.login}{netloc(address)}/{self.database}{query}"
 
     def connection_options(self) -> dict[str, object]:
-        """What redis-py needs to know of a connection to a data node, without its address."""
+        """redis-py's options for a connection to a data node, without its address."""
         options = parse(self.plain_url(("", 0)))
         return {name: value for name, value in options.items() if name != "connection_class"}
 
     @property
     def uses_tls(self) -> bool:
-        """Whether the data nodes are spoken to over TLS; sentinels never are."""
+        """Whether connections to the data nodes use TLS; those to sentinels never do."""
         return self._scheme == "rediss"
 
     def tls_options(self) -> dict[str, object]:
-        """Those of `connection_options` for TLS; empty without TLS."""
+        """The TLS options among `connection_options`; empty without TLS."""
         if not self.uses_tls:
             return {}
         given = {name: value for name, value in self.connection_options().items() if name in TLS_OPTIONS}
         return {"ssl_cert_reqs": "required", **given}
 
     def primary(self) -> Address:
-        """Where the primary is, as the first sentinel tells that knows. Raises redis.ConnectionError."""
+        """The address of the primary, from the first sentinel that knows it. Raises redis.ConnectionError."""
         problems = []
         clients = self._clients
         for tried, (name, client) in enumerate(clients):
@@ -116,7 +116,7 @@ class Sentinels:
             except redis.RedisError as error:
                 problems.append(f"{name}: {error}")
             else:
-                # Who knew is asked first next time: others may have vanished, which costs time.
+                # The next call starts with this sentinel: one that has vanished costs time.
                 self._clients = clients[tried:] + clients[:tried]
                 return found
         raise redis.ConnectionError(
@@ -131,13 +131,13 @@ def of(url: str) -> Sentinels:
 
 
 def primary_url(url: str) -> str:
-    """The plain URL of what is the primary now. Raises redis.ConnectionError or ValueError."""
+    """The plain URL of the current primary. Raises redis.ConnectionError or ValueError."""
     sentinels = of(url)
     return sentinels.plain_url(sentinels.primary())
 
 
 def netloc(address: Address) -> str:
-    """Host and port as URLs have them."""
+    """Host and port in the form of URLs."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -148,13 +148,13 @@ def _address(text: str) -> Address:
         host, port = parts.hostname, parts.port
     except ValueError:
         host = None
-    if not host or port == 0:  # nothing of it is shown: a password with a "/" looks like a host, too
+    if not host or port == 0:  # the text is not shown: a password with a "/" looks like a host
         raise ValueError(f"one of the sentinels has no host, or a port that is none: {FORM}")
     return host, port or DEFAULT_PORT
 
 
 def _options(query: str, more: tuple[str, ...]) -> dict[str, str]:
-    """The URL's options. Raises ValueError for one that is not known."""
+    """The URL's options. Raises ValueError for an unknown option."""
     options, known = dict(parse_qsl(query)), (*LOGIN_OPTIONS, *more)
     if unknown := options.keys() - set(known):
         hint = "" if more else "; those of TLS need rediss+sentinel://"
@@ -163,7 +163,7 @@ def _options(query: str, more: tuple[str, ...]) -> dict[str, str]:
 
 
 def _primary(state: PrimaryState) -> Address:
-    """Reads a sentinel's answer. Raises redis.ConnectionError if that tells of no usable primary."""
+    """Reads a sentinel's answer. Raises redis.ConnectionError if the primary is not usable."""
     address: Address = state["ip"], state["port"]
     if state["is_sdown"] or state["is_odown"] or not state["is_master"]:
         raise redis.ConnectionError(f"{netloc(address)} is down")

@@ -1,4 +1,4 @@
-"""Redis URLs: how they are shown, what their TLS options ask for, and what every connection has in common."""
+"""Redis URLs, their TLS options and their form for logs; constants of all connections."""
 
 import re
 import socket
@@ -11,7 +11,7 @@ import hiredis
 from redis.connection import parse_url
 
 Command = Sequence[object]
-CONNECT_TIMEOUT_S = 4.0  # a wrong URL is told to the user within 5 s
+CONNECT_TIMEOUT_S = 4.0  # a wrong URL is reported within 5 s
 RECONNECT_DELAY_S = 0.2  # between two attempts to reach a Redis that is away
 # A host that vanished is noticed after half a minute, without a time-out on each read.
 PROBES: dict[int, int] = {
@@ -20,7 +20,7 @@ PROBES: dict[int, int] = {
         ("TCP_KEEPIDLE", 15),
         ("TCP_KEEPINTVL", 5),
         ("TCP_KEEPCNT", 3),
-        ("TCP_USER_TIMEOUT", 30_000),  # ms; there are no probes while something is on its way
+        ("TCP_USER_TIMEOUT", 30_000),  # ms; there are no probes while sent data is unconfirmed
     )
     if hasattr(socket, name)
 }
@@ -29,7 +29,7 @@ CERT_REQS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": s
 
 
 class Options(TypedDict, total=False):
-    """What redis-py reads from a URL, as far as marq uses it."""
+    """The options that redis-py reads from a URL, as far as marq uses them."""
 
     host: str
     port: int
@@ -47,7 +47,7 @@ class Options(TypedDict, total=False):
 
 
 def parse(url: str) -> Options:
-    """What redis-py reads from the URL of one server. Raises ValueError."""
+    """The options in the URL of one server. Raises ValueError."""
     options: Options = parse_url(url)  # type: ignore[no-untyped-call]
     return options
 
@@ -67,7 +67,7 @@ def without_password(url: str) -> str:
 
 
 def tls_context(options: Options) -> ssl.SSLContext:
-    """What the `ssl_...` options of a rediss:// URL ask for; they mean what they mean to redis-py.
+    """The TLS context for the `ssl_...` options of a rediss:// URL, which have redis-py's meaning.
 
     Raises OSError or ValueError.
     """

@@ -26,7 +26,7 @@ from marq.queue.reply_stream import ReplyStream, WholeReply
 
 log = logging.getLogger(__name__)
 
-REPLIES_TTL_S = 60  # a reply stream whose reader is gone disappears after so long
+REPLIES_TTL_S = 60  # a reply stream without a reader expires after this time
 KEEP_EVERY_S = REPLIES_TTL_S / 3
 # XADD as `pack` packs it; that would take most of the time that a prediction costs here
 ADD = b"*%d\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$1\r\n*\r\n$2\r\nid\r\n$%d\r\n%b\r\n%b%b$4\r\nbody\r\n$%d\r\n%b\r\n"
@@ -97,7 +97,7 @@ class Broker:
         return stream
 
     def queue(self, lane: bytes, request_id: bytes, fields: EntryFields, waiting: Waiting) -> None:
-        """The same for something else than a future. Raises QueueUnavailable while Redis is gone."""
+        """The same for any object that waits. Raises QueueUnavailable while Redis cannot be reached."""
         if self._commands is None:
             raise QueueUnavailable(UNREACHABLE)
         self.pending.add(request_id, lane, waiting)
@@ -117,14 +117,14 @@ class Broker:
         self.pending.cancel(request_id, self._take_out)
 
     def _take_out(self, request_id: bytes, where: EntryRef) -> None:
-        """A replica that runs it goes on, but the request is not redelivered if that replica ends."""
+        """A replica that already runs the request continues; if it ends, the request is not redelivered."""
         if self._commands is not None:
             lanes = [where.lane, keys.front_of(where.lane)]
             taking_out = self.run(scripts.WITHDRAW, lanes, keys.GROUP, where.entry, request_id)
             self._spawn(taking_out).add_done_callback(log_failure)
 
     def _on_queued(self, request_id: bytes, reply: object) -> None:
-        """Redis has answered the XADD of a request, or never will."""
+        """Handles the reply to the XADD of a request, or the loss of the connection."""
         if isinstance(reply, bytes):
             self.pending.locate(request_id, reply)
         elif isinstance(reply, ConnectionError):
@@ -164,21 +164,21 @@ class Broker:
         self._commands = commands
 
     async def _open_stream(self, commands: PipelinedConnection) -> None:
-        """The stream must exist before the first request: replicas do not create it, lest they leave streams
-        behind that nobody reads."""
+        """Creates the reply stream before the first request: replicas do not, so that they leave no streams
+        without readers."""
         if not await commands.execute("EXISTS", self.stream):
-            # Redis restarted without its file, or our replies have expired: nothing more will come.
+            # Redis restarted without its file, or the stream has expired: the pending replies are lost.
             self.pending.fail_all(QueueUnavailable(LOST))
             await commands.execute("XGROUP", "CREATE", self.stream, keys.GROUP, "$", "MKSTREAM")
-            self._read_anew()
+            self._read_from_start()
         await commands.execute("EXPIRE", self.stream, REPLIES_TTL_S)
 
     async def _connect_replies(self) -> None:
         self._replies = await PipelinedConnection.open(self.url, self._on_lost)
         self._reader.read_on(self._replies)
 
-    def _read_anew(self) -> None:
-        """From the beginning, over a new connection: the clock of another server may be behind."""
+    def _read_from_start(self) -> None:
+        """Reads from the first entry, over a new connection: the clock of another server may be behind."""
         self._reader.last = b"0"
         if self._replies:
             self._replies.close()
@@ -205,10 +205,8 @@ class Broker:
                 return
 
     async def _keep_stream(self) -> None:
-        """Renews its time to live; a process that was stopped for longer finds it gone, and makes it anew.
-
-        Looks for lost requests, too.
-        """
+        """Renews the time to live of the reply stream, creates it again if it has expired, and looks for lost
+        requests."""
         while True:
             await asyncio.sleep(KEEP_EVERY_S)
             try:

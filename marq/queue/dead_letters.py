@@ -1,4 +1,4 @@
-"""Dead letters: requests that were given up, and entries that were none. Looked at, replayed, deleted."""
+"""Dead letters: requests that were given up, and malformed entries. They are shown, replayed and deleted."""
 
 import re
 import time
@@ -17,17 +17,17 @@ from marq.registry.models import Models, Registry
 
 PAGE = 1000  # letters that are read at once
 ID = "^[0-9]{1,19}-[0-9]{1,19}$"  # of a letter: the id of a stream entry
-NOT_REPLAYED = frozenset((b"id", b"deadline", b"reply", b"replies"))  # fields that belong to the first life
+NOT_REPLAYED = frozenset((b"id", b"deadline", b"reply", b"replies"))  # fields of the first request alone
 
 
 @dataclass(frozen=True)
 class Letter:
-    """One dead letter without its body. `request` are the entry's own fields."""
+    """One dead letter without its body. `request`: the fields of its entry."""
 
     id: str
-    about: dict[str, str]  # see burial.ABOUT
+    about: dict[str, str]  # see giving_up.ABOUT
     request: dict[bytes, bytes]
-    size: int | None  # of the body; None: there is none
+    size: int | None  # of the body; None without a body
 
     @property
     def died(self) -> float:
@@ -49,7 +49,7 @@ class Letter:
 
     @property
     def replay_of(self) -> str:
-        """The id that the request had in its first life; empty if this was the first."""
+        """The id that the request had before it was replayed; empty if it never was."""
         return self.fields.get("replay_of", "")
 
     @property
@@ -77,7 +77,7 @@ class Summary:
 
 @dataclass
 class Replayed:
-    """What became of letters that were to be replayed."""
+    """The outcome of a replay."""
 
     jobs: dict[str, str] = field(default_factory=dict)  # letter -> public id of the job
     refused: dict[str, ServiceError] = field(default_factory=dict)
@@ -93,11 +93,11 @@ class DeadLetters:
         self._redis, self._registry = client, Registry(client)
 
     def summaries(self) -> list[Summary]:
-        """Of each model that has dead letters, sorted by name."""
+        """The summaries of all models that have dead letters, sorted by name."""
         return [summary for model in sorted(self._models()) if (summary := self.summary(model))]
 
     def summary(self, model: str) -> Summary | None:
-        """None if the model has none."""
+        """The summary of one model; None if it has no dead letters."""
         key = keys.dead_letters(model)
         oldest, newest = self._read(model, "XRANGE", "-", "+", 1), self.page(model, 1)
         used = self._redis.memory_usage(key, samples=0)
@@ -106,24 +106,24 @@ class DeadLetters:
         return Summary(model, self._redis.xlen(key), used, oldest[0].died, newest[0].died)
 
     def page(self, model: str, limit: int, before: str = "") -> list[Letter]:
-        """The newest first; `before`: only those that are older than this one."""
+        """A page of letters, the newest first; `before`: only letters that are older than this one."""
         return self._read(model, "XREVRANGE", f"({before}" if before else "+", "-", limit)
 
     def ids(self, model: str) -> list[str]:
-        """Of all letters, the oldest first."""
+        """The ids of all letters, the oldest first."""
         found: list[str] = []
         while page := self.page(model, PAGE, found[-1] if found else ""):
             found += [letter.id for letter in page]
         return found[::-1]
 
     def get(self, model: str, letter_id: str) -> Letter:
-        """Raises ResourceNotFound."""
+        """One letter. Raises ResourceNotFound."""
         if re.fullmatch(ID, letter_id) and (found := self._read(model, "XRANGE", letter_id, letter_id, 1)):
             return found[0]
         raise ResourceNotFound(f"Dead letter not found: {letter_id} of model {model}")
 
     def body(self, model: str, letter_id: str) -> bytes:
-        """Raises ResourceNotFound, also for an entry without a body."""
+        """The body of a letter. Raises ResourceNotFound, also for a letter without a body."""
         self.get(model, letter_id)
         found = self._redis.xrange(keys.dead_letters(model), letter_id, letter_id)
         if not found or b"body" not in found[0][1]:
@@ -133,8 +133,8 @@ class DeadLetters:
     def replay(self, model: str, ids: Iterable[str], version: str | None = None) -> Replayed:
         """Queues requests again, each as a new job, and removes their letters: each in one atomic step.
 
-        They go to the version that they were for, or to `version`. Raises ModelNotFound or
-        ModelVersionNotFound for the latter.
+        They go to the version that they were sent to, or to `version`. Raises ModelNotFound or
+        ModelVersionNotFound for an unknown `version`.
         """
         models, done = self._registry.models(), Replayed()
         if version is not None:
@@ -149,7 +149,7 @@ class DeadLetters:
     def _replay_one(self, models: Models, model: str, letter_id: str, version: str | None) -> str:
         letter = self.get(model, letter_id)
         if reason := letter.obstacle:
-            raise Conflict(f"Dead letter {letter_id} is no request that could run: {reason}.")
+            raise Conflict(f"Dead letter {letter_id} is not a request that can run: {reason}.")
         target = models.get(model, version or letter.version).version
         request_id = new_id().decode()
         replay = scripts.REPLAY.call(
@@ -162,16 +162,16 @@ class DeadLetters:
         return str(JobId(model, request_id))
 
     def delete(self, model: str, ids: Iterable[str]) -> int:
-        """How many of them were there."""
+        """Deletes letters; returns how many of them existed."""
         known = [letter_id for letter_id in ids if re.fullmatch(ID, letter_id)]
         return int(self._redis.xdel(keys.dead_letters(model), *known)) if known else 0
 
     def delete_all(self, model: str) -> int:
-        """How many there were. The stream stays: it counts all letters that there have ever been."""
+        """Deletes all letters; returns how many there were. The stream stays, with its count of letters."""
         return int(self._redis.xtrim(keys.dead_letters(model), maxlen=0, approximate=False))
 
     def _models(self) -> Iterator[str]:
-        """Those with a stream of dead letters, registered or not."""
+        """The models with a stream of dead letters, registered or not."""
         before, after = keys.dead_letters("*").split("*")
         for key in self._redis.scan_iter(match=keys.dead_letters("*"), count=PAGE, _type="stream"):
             model = key.decode().removeprefix(before).removesuffix(after)

@@ -15,7 +15,7 @@ from marq.registry.spec import ModelSpec
 class LaneDepth:
     """The entries of one lane. An entry stays there until it is answered."""
 
-    waiting: int  # no replica has taken them yet
+    waiting: int  # entries that no replica has taken yet
     waiting_s: float | None  # the age of the oldest of them
     oldest_s: float | None  # the age of the oldest entry
 
@@ -50,7 +50,7 @@ class Total:
 def read(client: RedisClient, specs: Iterable[ModelSpec]) -> dict[str, Depth]:
     """The depths of these versions by the version's key, in one pipeline.
 
-    A version whose lanes cannot be read counts as empty. Raises redis.RedisError if Redis does not answer.
+    A version whose lanes cannot be read counts as empty. Raises redis.RedisError.
     """
     asked = list(specs)
     replies = _run(client, scripts.DEPTH, [keys.lanes(spec.name, spec.version) for spec in asked], keys.GROUP)
@@ -60,7 +60,7 @@ def read(client: RedisClient, specs: Iterable[ModelSpec]) -> dict[str, Depth]:
 def totals(client: RedisClient, streams: Sequence[str]) -> list[Total]:
     """The totals of these streams, in one pipeline; of one that cannot be read, zeros.
 
-    Raises redis.RedisError if Redis does not answer.
+    Raises redis.RedisError.
     """
     replies = _run(client, scripts.TOTAL, [(stream,) for stream in streams])
     return [

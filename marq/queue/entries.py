@@ -1,4 +1,4 @@
-"""The queue contract, version 1: what an entry of a request lane and an entry of a reply stream carry.
+"""The queue contract, version 1: the fields of a request entry and of a reply entry.
 
 A request entry is flat fields, so that a producer in any language needs only `XADD`. Only `body` is
 required. A reply entry holds the fields of one reply, or of several in a row, each starting with `id`.
@@ -13,15 +13,15 @@ from marq.errors import MalformedEntry
 
 VERSION = 1
 DEFAULT_TTL_MS = 3_600_000  # how long a finished job's record is kept
-MOST_DIGITS = 19  # of a number: longer ones are no times, and Python would not even read them
+MOST_DIGITS = 19  # of a number: a longer one is not a time, and Python refuses to read it
 MOST_REPLIES = 10_000  # of a stream that a producer named and may never read
-JSON_HEADERS = b'{"content-type": "application/json"}'  # of replies, as those of errors
+JSON_HEADERS = b'{"content-type": "application/json"}'  # of error replies
 OWN, REPLIES = keys.PREFIX.encode(), keys.replies("").encode()
 
 
 @dataclass(frozen=True)
 class EntryHead:
-    """What a request entry says of its body. Requests that say the same may share a head: it is packed once.
+    """The fields of a request entry that describe its body. Requests may share a head, which is packed once.
 
     The fields mean what they mean in a Request; empty ones are left out.
     """
@@ -83,7 +83,7 @@ class EntryRef(NamedTuple):
 class Request:
     """One row for the handler.
 
-    `entry` and `lane` say where it came from; everything else is a field of the entry, with the default that
+    `entry` and `lane` locate it in Redis; everything else is a field of the entry, with the default that
     a producer gets by leaving it out.
     """
 
@@ -93,13 +93,13 @@ class Request:
     id: bytes = b""  # default: the entry's id
     type: bytes = b""  # content type
     headers: bytes = b""  # JSON object of the client's headers
-    path: bytes | None = None  # what the client's path had after the version
+    path: bytes | None = None  # the part of the client's path after the version
     params: bytes = b""  # urlencoded: more keys of the row, before those of the body
     reply: bytes = b""  # stream to answer on, one entry for each reply
     replies: bytes = b""  # the same for readers that take several replies in one entry
     job: bytes = b""  # "1": keep the result to be polled
-    deadline: bytes = b""  # unix ms; never started later than that
-    attempts: bytes = b"0"  # how often it was being run when its replica was lost
+    deadline: bytes = b""  # unix ms; the request is not started later
+    attempts: bytes = b"0"  # how many replicas were lost while they ran it
     trace: bytes = b""  # W3C traceparent
 
     @property
@@ -147,7 +147,7 @@ def decode(lane: str, entry: bytes, fields: list[bytes]) -> Request:
 
 
 def may_take_replies(stream: bytes) -> bool:
-    """Whether a producer may name this key as the place for replies: not what marq keeps elsewhere."""
+    """Whether a producer may name this key as its reply stream: marq's other keys are refused."""
     return stream.startswith(REPLIES) or not stream.startswith(OWN)
 
 
@@ -183,7 +183,7 @@ class Reply:
         return flat
 
     def commands(self, reply: bytes, replies: bytes) -> list[tuple[object, ...]]:
-        """What sends it, alone, to the streams that these fields of its request name; either may be empty."""
+        """The commands that send this reply to the streams `reply` and `replies` of its request, if given."""
         sent: list[tuple[object, ...]] = []
         if replies:
             sent.append(("XADD", replies, "NOMKSTREAM", "*", *self.fields()))

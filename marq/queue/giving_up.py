@@ -1,4 +1,4 @@
-"""How an entry that is given up becomes a dead letter, and the bounds that dead letters are kept in."""
+"""Entries that are given up: taken from their lanes, answered with an error, kept as dead letters."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -13,22 +13,22 @@ from marq.queue.publishing import Publisher
 from marq.registry.spec import ModelSpec
 from marq.settings.retention import Retention
 
-# With these fields a letter begins, in this order; the others are the entry's own.
+# The leading fields of a dead letter, in this order; the fields of the entry follow.
 ABOUT = ("reason", "version", "lane", "entry", "attempts", "device", "ending", "log")
 Entry = tuple[bytes, list[bytes]]  # (id, fields)
 MOST_TAKEN = 100  # entries at a time: their bodies may be large
 FIRST = b"0-0"
-LONGEST_LOG = 20_000  # characters of what a replica printed last
+LONGEST_LOG = 20_000  # characters of the output of a replica
 
 
 @dataclass(frozen=True)
 class Death:
-    """What is known of a request's end; what is not is empty."""
+    """Why a request was given up; unknown fields are empty."""
 
     reason: str
     attempts: int = 0
     device: str = ""
-    ending: str = ""  # what ended the replica: "signal 9", "exit code 3", "response time-out"
+    ending: str = ""  # the cause of the replica's end: "signal 9", "exit code 3", "response time-out"
     log: str = ""  # the last lines that the replica printed
 
 
@@ -38,8 +38,8 @@ UNTRIED = Death("")
 def bury(spec: ModelSpec, lane: str, entry: bytes, death: Death, acknowledge: bool = True) -> list[Command]:
     """The commands that move an entry to its model's dead letters, in one atomic step.
 
-    A job that waits in it has failed then, with 400 and the reason. Without `acknowledge` entry and job stay
-    as they are: for a transaction that answers, too.
+    A job of this entry fails with 400 and the reason. Without `acknowledge` entry and job stay as they are:
+    for a transaction that also answers the request.
     """
     limits, failure = Retention.from_environment(), BadRequest(death.reason)
     values = (
@@ -60,9 +60,9 @@ def bury(spec: ModelSpec, lane: str, entry: bytes, death: Death, acknowledge: bo
 def refuse(
     spec: ModelSpec, lane: str, entry: bytes, error: MalformedEntry, death: Death = UNTRIED
 ) -> list[Command]:
-    """The commands that answer an entry which is no request with 400, as far as it tells where, and bury it.
+    """The commands that answer a malformed entry with 400, if it names a reply stream, and bury it.
 
-    The answer first: whoever dies in between leaves it to be given once more.
+    The answer comes first: after a crash in between, the entry is answered again.
     """
     fields = dict(zip(error.fields[::2], error.fields[1::2], strict=True))
     failure = BadRequest(error.reason)
@@ -97,8 +97,8 @@ def refusals(
 ) -> list[Command]:
     """The commands that answer entries of a lane with `error`, and remove them.
 
-    The entries must be pending, see `take`: the result of a job is published for those alone. A job that has
-    finished already keeps its result. Malformed entries become dead letters. `ttl_ms`: of the job records.
+    The entries must be pending, see `take`: the result of a job is published only while its entry is pending.
+    A finished job keeps its result. Malformed entries become dead letters. `ttl_ms`: of the job records.
     """
     publisher = Publisher(spec, "", ttl_ms)
     commands: list[Command] = []

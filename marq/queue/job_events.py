@@ -1,4 +1,4 @@
-"""Hears which jobs have finished, so that nobody polls."""
+"""Notifications of finished jobs, which replace polling."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,9 @@ log = logging.getLogger(__name__)
 
 
 class Finished:
-    """Hears which jobs have finished, over one connection that subscribes to the models waited for.
+    """Receives the notifications over one connection that subscribes to the models of the jobs waited for.
 
-    A lost connection is opened again for the next wait; until then those who wait look again by themselves.
+    A lost connection is opened again for the next wait; until then callers read the record now and then.
     """
 
     def __init__(self, url: str) -> None:
@@ -28,7 +28,7 @@ class Finished:
 
     @contextlib.contextmanager
     def watch(self, model: str, request_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set when the job finishes (or may have: look again)."""
+        """An event that is set when the job has finished, or may have: the caller reads its record again."""
         event, key = asyncio.Event(), (model, request_id)
         self._events.setdefault(key, []).append(event)
         if model not in self._subscribed:
@@ -49,7 +49,7 @@ class Finished:
             self._connection.close()
 
     async def _subscribe(self, model: str) -> None:
-        """Wakes those who wait once more afterwards: their jobs may have finished before."""
+        """Subscribes, then wakes all callers that wait for the model: their jobs may have finished before."""
         async with self._lock:
             try:
                 if self._connection is None:
@@ -57,7 +57,7 @@ class Finished:
                     self._connection.on_message = self._on_message
                 await self._connection.execute("SUBSCRIBE", keys.finished(model))
             except (RedisUnavailable, ConnectionError) as error:
-                log.debug("no subscription for %s: %s", model, error)
+                log.debug("cannot subscribe to the jobs of model %s, polling instead: %s", model, error)
                 return
             self._subscribed.add(model)
         for (name, _), events in self._events.items():

@@ -17,7 +17,7 @@ FINISHED = frozenset((SUCCEEDED, FAILED, EXPIRED, CANCELLED))
 
 @dataclass(frozen=True)
 class JobRecord:
-    """A job at one moment. Times are unix seconds, None where the job has not come that far."""
+    """A job at one moment. Times are unix seconds, None for a state that the job has not reached."""
 
     id: str
     model: str
@@ -31,15 +31,15 @@ class JobRecord:
     status: int | None = None  # the handler's HTTP status
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
-    replay_of: str | None = None  # the id that a replayed dead letter's request had in its first life
-    parts: tuple[bytes, ...] = ()  # what was streamed so far, if the job is not finished
+    replay_of: str | None = None  # the id of the request whose dead letter was replayed
+    parts: tuple[bytes, ...] = ()  # the parts streamed so far, unless the job has finished
 
     @property
     def is_finished(self) -> bool:
         return self.state in FINISHED
 
     def to_dict(self) -> dict[str, object]:
-        """What `GET /jobs/{job_id}` tells: all but the result itself."""
+        """The answer of `GET /jobs/{job_id}`: everything except the result itself."""
         data = {
             "job_id": self.id, "state": self.state, "model": self.model, "version": self.version,
             "attempts": self.attempts, "device": self.device, "queued": self.queued,
@@ -86,7 +86,7 @@ def parse_record(
 
 
 def _with_parts(record: JobRecord, begin: bytes, parts: Sequence[bytes]) -> JobRecord:
-    """A failure that came after the first part is the whole result: its status could not have been told."""
+    """A failure after the first part is the whole result: the parts were sent with another status."""
     head = json.loads(begin)
     if not record.is_finished:
         return replace(record, status=head["status"], headers=head["headers"], parts=tuple(parts))
@@ -97,12 +97,12 @@ def _with_parts(record: JobRecord, begin: bytes, parts: Sequence[bytes]) -> JobR
 
 
 def completes(begin: bytes, status: int) -> bool:
-    """Whether an answer that began so (the first element of `keys.parts`) can end with this status."""
+    """Whether an answer can end with this status; `begin` is the first element of `keys.parts`."""
     return status < 400 or (begin != b"" and status == json.loads(begin)["status"])
 
 
 def pending_query(stored: dict[bytes, bytes]) -> tuple[str, str, str, str, int] | None:
-    """The XPENDING arguments that tell whether a queued job is being run; None once it is finished."""
+    """The XPENDING arguments that show whether a queued job is being run; None for a finished job."""
     if stored.get(b"state") != QUEUED.encode():
         return None
     entry = stored[b"entry"].decode()

@@ -1,4 +1,4 @@
-"""Jobs: submitted once, kept until their result is old, waited for without polling."""
+"""Jobs: submitted once, kept until their result expires, awaited without polling."""
 
 import asyncio
 import contextlib
@@ -34,11 +34,11 @@ CHUNK = 1000  # jobs that are queued before their replies are awaited
 
 @dataclass(frozen=True)
 class KeyedRequest:
-    """A job with an idempotency key: while the record of the job exists that was submitted with this key for
-    this model, no other is queued."""
+    """A job with an idempotency key: no second job is queued while the record of the first job with this key
+    and model exists."""
 
     model: str
-    version: str | None  # that was asked for; which one is the default may have changed since the first time
+    version: str | None  # as requested; None: the default version, which may have changed since
     key: str
     fields: EntryFields
 
@@ -52,7 +52,7 @@ class KeyedRequest:
 
     @property
     def digest(self) -> bytes:
-        """Of what the handler gets to see; a new deadline makes no new request."""
+        """The digest of the handler's input; the deadline is not part of it."""
         head = self.fields.head
         parts = (self.version or "").encode(), head.type, head.path or b"", self.fields.body
         return hashlib.sha256(b"\0".join(parts)).hexdigest().encode()
@@ -62,7 +62,7 @@ class KeyedRequest:
 
 
 class Jobs:
-    """Submits jobs and reads their records. Raises ServiceUnavailable while Redis is gone."""
+    """Submits jobs and reads their records. Raises ServiceUnavailable while Redis cannot be reached."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -77,9 +77,9 @@ class Jobs:
         return str(JobId(model, request_id.decode()))
 
     async def submit_once(self, version: str, request: KeyedRequest) -> tuple[str, bool]:
-        """Queues a job for a version, unless it was submitted before: (its public id, whether it is new).
+        """Queues a job for a version unless it exists; returns its public id and whether it is new.
 
-        Raises IdempotencyConflict where the key was used for something else.
+        Raises IdempotencyConflict if the key was used for another request.
         """
         queued = await self._queue(request.model, version, request.id, request.fields, request.digest)
         if queued == OTHER_DIGEST:
@@ -89,7 +89,7 @@ class Jobs:
     async def find(self, request: KeyedRequest) -> str | None:
         """The public id of the job that was submitted with the key, while its record is kept.
 
-        Raises IdempotencyConflict where that was for something else.
+        Raises IdempotencyConflict if that was another request.
         """
         record = keys.job(request.model, request.id.decode())
         state, digest = await self._broker.execute("HMGET", record, "state", "digest")
@@ -103,7 +103,7 @@ class Jobs:
         script_keys, arguments = submit_command(model, version, request_id, fields, keys.NORMAL, digest)
         try:
             queued: int = await self._broker.run(scripts.SUBMIT, script_keys, *arguments)
-        except hiredis.ReplyError as error:  # it is full, or cannot write for another reason
+        except hiredis.ReplyError as error:  # Redis is full, or cannot write for another reason
             raise QueueUnavailable(f"Redis refused the request: {error}") from None
         return queued
 
@@ -149,7 +149,7 @@ class Jobs:
     async def wait(self, public_id: str, timeout_s: float, or_streams: bool = False) -> JobRecord:
         """The job when it has finished, or as it is when the time-out has passed. Raises JobNotFound.
 
-        With `or_streams` it comes as soon as there is a part of its answer.
+        With `or_streams` it returns as soon as the first part of the answer exists.
         """
         job, deadline = JobId.parse(public_id), time.monotonic() + timeout_s
         record = await self._read(job)
@@ -166,9 +166,9 @@ class Jobs:
         return record
 
     async def cancel(self, public_id: str, ttl_ms: int = DEFAULT_TTL_MS) -> bool:
-        """Ends a job that has not finished: queued, it is never run; running, its result is dropped.
+        """Cancels an unfinished job: a queued job is never run, the result of a running job is dropped.
 
-        Returns False for one that has finished. Raises JobNotFound.
+        Returns False for a finished job. Raises JobNotFound.
         """
         job = JobId.parse(public_id)
         record, channel = keys.job(job.model, job.request_id), keys.finished(job.model)
@@ -184,7 +184,7 @@ class Jobs:
                 return bool(cancelled)
 
     async def stream(self, public_id: str) -> AsyncIterator[bytes]:
-        """What a job streams, part by part, from the first to its end.
+        """The parts that a job streams, from the first to the last.
 
         Raises StreamBroken when another replica starts the job again, and when the job fails.
         """
@@ -196,7 +196,7 @@ class Jobs:
                 finished = (await self._read(job)).is_finished
                 head, parts = await self._parts(keys.parts(job.model, job.request_id), sent + 1)
                 if begin not in (b"", head):
-                    raise StreamBroken(f"Job {job} has begun anew.")
+                    raise StreamBroken(f"Job {job} was started again.")
                 begin, sent = head, sent + len(parts)
                 for part in parts:
                     yield part
@@ -221,7 +221,7 @@ class Jobs:
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:
-    """Waits for the next event, which it then has used up."""
+    """Waits until the event is set, and clears it."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), timeout_s)
     event.clear()

@@ -36,7 +36,7 @@ class Queue(Protocol):
 
 
 class LostRequests:
-    """Checks the requests that were pending at the last check already: younger ones cost nothing."""
+    """Checks the requests that were also pending at the last check: younger requests cost nothing."""
 
     def __init__(self, grace_s: float = GRACE_S) -> None:
         self._grace_s = grace_s
@@ -50,7 +50,7 @@ class LostRequests:
         missing = await _missing(broker, old)
         if not missing:
             return
-        # What is no entry any more was answered before: the reply is in the stream, or lost as well.
+        # A request without an entry has been answered: its reply is in the stream, or lost as well.
         newest = await _newest(broker)
         await asyncio.sleep(self._grace_s)
         if _as_numbers(broker.last_reply) >= _as_numbers(newest):
@@ -59,7 +59,7 @@ class LostRequests:
 
 
 async def _missing(broker: Queue, requests: dict[bytes, EntryRef]) -> set[bytes]:
-    """Those that are no entry where they were queued, nor at the front, where redelivery moves them."""
+    """The requests without an entry in their lane or at the front, where redelivery moves them."""
     by_lane: defaultdict[bytes, list[bytes]] = defaultdict(list)
     for request_id, where in requests.items():
         by_lane[where.lane] += (where.entry, request_id)

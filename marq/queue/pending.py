@@ -13,7 +13,7 @@ TakeOut = Callable[[bytes, EntryRef], None]  # request id, its entry
 
 
 class Waiting(Protocol):
-    """Receives the reply to one request: an asyncio.Future that also takes parts, or something cheaper.
+    """Receives the reply to one request: an asyncio.Future that also takes parts, or a cheaper object.
 
     `lane` and `entry` locate the request in Redis; `entry` is empty until Redis has answered the XADD.
     """
@@ -36,7 +36,7 @@ class PendingRequests:
     def __init__(self) -> None:
         self._waiting: dict[bytes, Waiting] = {}
         self._streams: dict[bytes, StreamState] = {}  # of the requests that have received a part
-        self._cancelled: dict[bytes, tuple[bytes, TakeOut]] = {}  # before Redis answered: lane, what to call
+        self._cancelled: dict[bytes, tuple[bytes, TakeOut]] = {}  # until Redis answers: lane, callback
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._cancelled)

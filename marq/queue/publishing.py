@@ -13,7 +13,7 @@ from marq.queue.entries import DEFAULT_TTL_MS, JSON_HEADERS, Reply, Request
 from marq.registry.spec import ModelSpec
 
 Answer = tuple[Request, Reply]
-NEVER = 0  # in the place of the time when a request started
+NEVER = 0  # instead of the time at which a request started
 
 
 class Publisher:
@@ -26,7 +26,7 @@ class Publisher:
         self._channel = keys.finished(spec.name)
 
     def commands(self, answers: Sequence[Answer], started_ms: int) -> list[Command]:
-        """Replies first, acknowledgement last: a crash in between repeats an answer, and loses none."""
+        """Replies first, acknowledgement last: a crash in between may repeat an answer, but loses none."""
         jobs = [answer for answer in answers if answer[0].job]
         others = [answer for answer in answers if not answer[0].job]
         commands = [*_packed(answers), *_single(answers)]
@@ -36,12 +36,12 @@ class Publisher:
         return commands
 
     def parts(self, answers: Sequence[Answer]) -> list[Command]:
-        """What is streamed before the answers themselves."""
+        """The commands that send parts of answers."""
         jobs = [self._keep_part(request, part) for request, part in answers if request.job]
         return [*_packed(answers), *_single(answers), *jobs]
 
     def _keep_part(self, request: Request, part: Reply) -> Command:
-        """With the first part is kept how the answer begins."""
+        """The command that keeps a part of a job's answer; the first part also keeps status and headers."""
         headers = json.loads(part.headers or b"{}")
         head = {"attempt": int(request.attempts) + 1, "status": part.status, "headers": headers}
         model, request_id = self._spec.name, request.id.decode()
@@ -101,7 +101,7 @@ def _acknowledge(requests: Iterable[Request]) -> list[Command]:
         entries[request.lane].append(request.entry)
     commands: list[Command] = []
     for lane, ids in entries.items():
-        # In this order: an entry that is neither pending nor deleted would stay for ever, should we end here.
+        # In this order: after a crash in between, an entry that is not pending would never be deleted.
         commands.append(("XDEL", lane, *ids))
         commands.append(("XACK", lane, keys.GROUP, *ids))
     return commands

@@ -13,7 +13,7 @@ from marq.registry.spec import ModelSpec
 
 
 class Spent(NamedTuple):
-    """An entry that has had its last attempt. It stays pending, for the caller to answer."""
+    """An entry after its last attempt. It stays pending until the caller answers it."""
 
     lane: str
     entry: bytes
@@ -54,6 +54,6 @@ def put_back(connection: Connection, spec: ModelSpec, consumer: str, rows: Seque
 
 
 def still_wanted(connection: Connection, consumer: str, rows: Sequence[Request]) -> list[Request]:
-    """Those of the rows that nobody has withdrawn or cancelled since they were fetched."""
+    """The rows that were not cancelled since they were fetched."""
     asked = [("XPENDING", row.lane, keys.GROUP, row.entry, row.entry, 1, consumer) for row in rows]
     return [row for row, pending in zip(rows, connection.pipeline(asked), strict=True) if pending]

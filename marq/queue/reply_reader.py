@@ -1,4 +1,4 @@
-"""Reads a gateway's reply stream: the way back of every prediction."""
+"""Reads the reply stream of a gateway or client."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ from marq.queue.pending import PendingRequests
 log = logging.getLogger(__name__)
 
 TRIM_EVERY = 64  # reply entries that are left in the stream at most, plus those of one read
-READ_AGAIN_AFTER_S = 0.2  # where Redis refused to let us read
+READ_AGAIN_AFTER_S = 0.2  # after Redis refused to read the stream
 
 
 class ReplyReader:
@@ -40,7 +40,7 @@ class ReplyReader:
             log.error("replies cannot be read: %s", error)
             done.get_loop().call_later(READ_AGAIN_AFTER_S, self.read_on, connection)
             return
-        for _, entries in done.result() or ():  # nothing, if an administrator unblocks us
+        for _, entries in done.result() or ():  # None if an administrator unblocks the connection
             self._untrimmed += len(entries)
             for entry, fields in entries:
                 self.last = entry

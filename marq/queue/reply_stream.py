@@ -11,14 +11,14 @@ MOST_UNREAD = 16 << 20  # bytes: a client that reads so much slower than the han
 
 @dataclass(slots=True)
 class StreamState:
-    """How far an answer has come."""
+    """The parts of one answer that have arrived."""
 
-    status: int  # of the first part: the one that the client has seen
+    status: int  # of the first part, which the client has received
     parts: int = 0
 
     def is_repeated(self, reply: Reply) -> bool:
-        """Whether this part was passed on before. The first one never counts as such: with it a second
-        replica may begin anew."""
+        """Whether this part was passed on before. The first part never counts as repeated: with it a second
+        replica may start again."""
         return 1 < reply.more <= self.parts
 
     def follows(self, reply: Reply) -> bool:

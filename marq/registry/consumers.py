@@ -13,7 +13,7 @@ def consumer_name(pool: str, slot: int, pid: int) -> str:
 
 
 def aside_name(consumer: str) -> str:
-    """Another consumer of the same slot: what a replica gives back is this one's for a moment."""
+    """The consumer of the same slot that holds the entries which a replica gives back, until the requeue."""
     return f"{consumer.rpartition('/')[0]}/0"
 
 

@@ -1,20 +1,20 @@
-"""When a host may think that another one is lost: not while it could not have heard of it."""
+"""When a host may take over from others: not before they had time to report after its own outage."""
 
 import time
 
 from marq.registry.models import HEARTBEAT_LIMIT_S
 
-SILENCE_S = HEARTBEAT_LIMIT_S / 2  # after so long without a look, Redis or this host was away
+SILENCE_S = HEARTBEAT_LIMIT_S / 2  # without a check for this time, Redis or this host was away
 
 
 class Patience:
-    """After a silence the others get the time to report that a heartbeat may take."""
+    """After an outage of Redis or of this host, other hosts get one heartbeat limit to report again."""
 
     def __init__(self) -> None:
         self._looked, self._judging_from = time.monotonic(), 0.0
 
     def look(self) -> bool:
-        """To be called at each look; whether others that are not heard of are lost."""
+        """Call this at each check. Returns whether hosts without a recent report are lost."""
         now = time.monotonic()
         if now - self._looked > SILENCE_S:
             self._judging_from = now + HEARTBEAT_LIMIT_S

@@ -1,4 +1,4 @@
-"""What should run: models, versions, sizes, default versions; and what pools say does run. Kept in Redis."""
+"""The registry in Redis: models, their versions, sizes and default versions, and the reports of pools."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from marq.registry.reports import PoolReport, ReplicaReport
 from marq.registry.spec import ModelSpec
 
 HEARTBEAT_S = 1.0
-HEARTBEAT_LIMIT_S = 10.0  # a pool or node that has not reported for so long is lost
+HEARTBEAT_LIMIT_S = 10.0  # a pool or node without a report for this time is lost
 AUDIT_LENGTH = 1000
 REPORTS = read("marq.registry", "reports")
 PARSED = 10_000  # specs that are kept parsed: most reads find the texts of the read before
@@ -95,7 +95,7 @@ class Registry:
         return Snapshot(_models(stored, defaults), reports)
 
     def current(self, spec: ModelSpec) -> ModelSpec:
-        """The version as it is now; as it is given where it is not registered any more."""
+        """The version as it is now; `spec` itself if it is not registered any more."""
         stored = self.redis.hget(keys.REGISTRY, spec.key)
         return ModelSpec.from_json(stored) if stored else spec
 
@@ -114,14 +114,14 @@ class Registry:
         self.redis.hsetnx(keys.DEFAULT_VERSIONS, spec.name, spec.version)
         self.announce("put", spec)
 
-    def scale(self, spec: ModelSpec, min_workers: int, max_workers: int, anew: bool = False) -> ModelSpec:
-        """Changes the size of a registered version, and nothing else of it. Raises ModelVersionNotFound.
+    def scale(self, spec: ModelSpec, min_workers: int, max_workers: int, restart: bool = False) -> ModelSpec:
+        """Changes only the size of a registered version. Raises ModelVersionNotFound.
 
-        `anew` starts all its replicas again, without regard to earlier failures.
+        `restart` replaces all its replicas, without regard to earlier failures.
         """
 
         def scaled(stored: ModelSpec) -> ModelSpec:
-            generation = stored.generation + anew
+            generation = stored.generation + restart
             return replace(stored, min_workers=min_workers, max_workers=max_workers, generation=generation)
 
         return self._change("scale", spec, scaled)
@@ -135,7 +135,7 @@ class Registry:
         return self._change("scale", spec, adjusted)
 
     def reload(self, spec: ModelSpec) -> ModelSpec:
-        """Has all replicas of a version replaced, each when its successor is ready.
+        """Replaces all replicas of a version, each when its successor is ready.
 
         Raises ModelVersionNotFound.
         """
@@ -157,7 +157,7 @@ class Registry:
         return changed
 
     def set_default(self, name: str, version: str) -> None:
-        """Raises ModelNotFound or ModelVersionNotFound."""
+        """Changes the default version. Raises ModelNotFound or ModelVersionNotFound."""
         if version not in self.models().versions(name):
             raise ModelVersionNotFound(f"Model version {version} does not exist for model {name}")
         self.redis.hset(keys.DEFAULT_VERSIONS, name, version)
@@ -180,7 +180,7 @@ class Registry:
         self.redis.xadd(keys.MANAGEMENT, entry, maxlen=AUDIT_LENGTH, approximate=True)
 
     def _create_lanes(self, spec: ModelSpec) -> None:
-        """The group starts at the beginning, so that what was queued before it is served too."""
+        """The group starts at the first entry, so that requests that are already queued are served, too."""
         for lane in keys.lanes(spec.name, spec.version):
             try:
                 self.redis.xgroup_create(lane, keys.GROUP, "0", mkstream=True)
@@ -194,12 +194,12 @@ class Registry:
     # what runs, as reported by pools
 
     def report(self, spec: ModelSpec, pool: str, report: PoolReport) -> None:
-        """Stores a pool's report, with the time of now as its heartbeat."""
+        """Stores a pool's report, with the current time as its heartbeat."""
         stored = replace(report, reported=self.now()).to_json()
         self.redis.hset(keys.pools(spec.name, spec.version), pool, stored)
 
     def withdraw(self, spec: ModelSpec, pool: str) -> None:
-        """Forgets the report of a pool that has ended."""
+        """Deletes the report of a pool that has ended."""
         self.redis.hdel(keys.pools(spec.name, spec.version), pool)
 
     def reports(self, spec: ModelSpec) -> dict[str, PoolReport]:

@@ -1,4 +1,4 @@
-"""The settings of a model version that say where its replicas run, with what, and how they take sequences."""
+"""The settings of a model version that concern its processes: devices, packages, sequences."""
 
 from dataclasses import dataclass, field
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Reports of pools and their replicas, as they lie in Redis. Every key has its name here and nowhere else."""
+"""Reports of pools and their replicas, as they are stored in Redis. Their keys are named only here."""
 
 import json
 from collections.abc import Mapping

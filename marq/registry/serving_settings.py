@@ -1,4 +1,4 @@
-"""The settings of a model version that say what is served, by how many replicas, and within which limits."""
+"""The settings of a model version that concern its requests: handler, number of replicas, batches, limits."""
 
 from dataclasses import dataclass
 from typing import Annotated

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setting:
-    """The facts about a setting besides its value; an empty name means that it is not offered there.
+    """The facts about a setting besides its value; an empty name means that the setting is not offered there.
 
     The first two facts must be given, so that no field can be forgotten when replicas are compared.
     """

@@ -48,6 +48,6 @@ SETTINGS = settings_of(ModelSpec)
 
 
 def cannot_load(spec: ModelSpec, reason: str) -> str:
-    """The message for clients of a model whose replicas crash before, or soon after, they are ready."""
+    """The error message of a model whose replicas crash before, or soon after, they are ready."""
     lines = [line for line in reason.splitlines() if line.strip()]
     return f'Model "{spec.name}" Version {spec.version} cannot be loaded: {lines[-1] if lines else "unknown"}'

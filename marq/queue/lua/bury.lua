@@ -3,10 +3,10 @@
 -- ARGV  1 group   2 entry   3 1: acknowledge it; 0: the caller's transaction does so, with the answer
 --       4 how long letters are kept (ms)   5 most bytes   6 key prefix of the model's job records
 --       7 how long a finished job is kept (ms)   8 channel of finished jobs   9 status   10 headers   11 body
---       12.. what is known of its end: name, value, ...
--- With the acknowledgement a job that waits in the entry fails, with this status, headers and body.
--- A letter is that, then the entry's fields but `attempts`, which is known better. The newest letter stays,
--- however large it is. Returns the letter's id; nil if the entry is gone: somebody else has settled it.
+--       12.. the leading fields of the letter: name, value, ...
+-- With the acknowledgement a job of this entry fails, with this status, headers and body.
+-- A letter has the leading fields, then the entry's fields except `attempts`, which is among the leading ones.
+-- The newest letter stays, however large it is. Returns the letter's id; nil if the entry is already settled.
 local FIRST = 12
 local MOST_VALUES = 7000 -- of one entry: Lua passes no more than about 8000 to a command
 local SHARE = 256 -- measuring costs time with the number of letters: it is done for each such part of the limit

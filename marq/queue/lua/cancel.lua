@@ -1,4 +1,4 @@
--- Cancels a job: it is not run any more, or what it returns is dropped, as its entry is gone (see publish).
+-- Cancels a job: it is not run, or its result is dropped because its entry is gone (see publish).
 -- KEYS  1 job record (hash)   2 lane (stream) that the record names
 -- ARGV  1 group   2 id   3 now (unix ms)   4 time to live (ms)   5 channel of finished jobs
 -- Returns 1 if it was cancelled, 0 if it had finished, nil if it has moved to another lane or is unknown.

@@ -1,7 +1,7 @@
 -- Reads dead letters without their bodies, which may be large. Changes nothing.
 -- KEYS  1 dead letters (stream)
 -- ARGV  1 XRANGE or XREVRANGE   2 from   3 to   4 how many at most
--- Returns a list of {id, size of the body (-1: it has none), the other fields}.
+-- Returns a list of {id, size of the body (-1: no body), the other fields}.
 local function without_body(fields)
   local others, size = {}, -1
   for i = 1, #fields, 2 do

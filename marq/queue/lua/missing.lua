@@ -1,4 +1,4 @@
--- Tells which requests are neither where they were queued nor at the front. Changes nothing.
+-- Finds the requests without an entry in their lane or at the front. Changes nothing.
 -- KEYS  1 lane (stream)   2 front (stream)
 -- ARGV  entry, id of the request, for each request
 -- Returns the ids of those that are missing.

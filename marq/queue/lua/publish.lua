@@ -1,5 +1,5 @@
--- Publishes the results of jobs, each only if its entry is still pending: whoever was presumed lost and
--- replaced has no entry any more, and what it brings is dropped. A job that has finished keeps its result: a
+-- Publishes the results of jobs, each only if its entry is still pending: the entries of a replica that
+-- was presumed lost belong to another one, and its results are dropped. A finished job keeps its result: a
 -- producer may have queued the same id twice.
 -- KEYS  lane (stream), job record (hash), for each job
 -- ARGV  1 group   2 time to live (ms)   3 channel of finished jobs   4 version   5 device   6 finished (unix ms)

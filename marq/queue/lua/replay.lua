@@ -1,8 +1,8 @@
 -- Queues a dead letter's request again, as a job with a new id; the letter is removed.
 -- KEYS  1 dead letters (stream)   2 lane (stream)   3 job record (hash)
 -- ARGV  1 letter   2 how many of its values are about its end   3 id of the job   4 version   5 now (unix ms)
---       6 id that the request had in its first life
--- Nobody waits for a reply any more, and the deadline was the first life's. Returns 1; 0 if the letter is gone.
+--       6 id of the request before it was replayed
+-- Reply stream and deadline belonged to the first request: they are left out. Returns 1; 0 if the letter is gone.
 local DROPPED = {}
 for name in string.gmatch("id attempts deadline reply replies job replay_of", "%S+") do
   DROPPED[name] = true

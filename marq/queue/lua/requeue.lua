@@ -1,11 +1,11 @@
--- Moves what a lost consumer held to the front of the queue.
+-- Moves the entries of a lost consumer to the front of the queue.
 -- KEYS  1 front (stream)   2.. lanes to look through (streams, front included)
 -- ARGV  1 group   2 consumer   3 most attempts   4 key prefix of the model's job records
---       5.. "LANE ENTRY" of what was being run when it was lost
--- An entry that was being run has one more attempt behind it; one that has now had them all, or has too many
--- fields to be moved, stays pending and is returned, for the caller to answer. Returns a list of
--- {lane, entry, attempts, fields}. What was not being run is moved whatever its attempts: fewer may have been
--- allowed since it was put back.
+--       5.. "LANE ENTRY" of each entry that it was running
+-- An entry that was being run counts one more attempt. After its last attempt, or with too many fields to be
+-- moved, it stays pending and is returned, for the caller to answer. Returns a list of
+-- {lane, entry, attempts, fields}. Entries that were not being run are moved whatever their attempts: the
+-- maximum may have been lowered since.
 local MOST = 10000
 local MOST_VALUES = 7000 -- of one entry: Lua passes no more than about 8000 to a command
 local running, spent = {}, {}

@@ -1,4 +1,4 @@
--- Takes a request out of its lane, or of the front, where it was put back. What runs is not run again.
+-- Removes a request from its lane, or from the front after a redelivery. A running request is not run again.
 -- KEYS  1 lane (stream)   2 front (stream)
 -- ARGV  1 group   2 entry   3 id of the request
 -- Returns 1 if it was found.
