@@ -1,11 +1,12 @@
 """Which replica slots of a model version run on this host: leases in Redis, renewed while the node lives."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 from marq import keys
 from marq.connections.commands import RedisClient
-from marq.registry.liveness import Patience
+from marq.registry.liveness import TakeoverGuard
 from marq.registry.models import HEARTBEAT_LIMIT_S
 from marq.registry.spec import ModelSpec
 
@@ -18,16 +19,16 @@ class Leases:
     While Redis is away all leases run out: afterwards each node first takes what it had before.
     """
 
-    def __init__(self, client: RedisClient, node: str) -> None:
+    def __init__(self, client: RedisClient, node: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis, self._node = client, node
-        self._patience, self._may_judge = Patience(), True
+        self._guard, self._may_take_over = TakeoverGuard(clock), True
         self._held: dict[str, set[int]] = {}  # by model version
 
     def heartbeat(self) -> int:
         """Reports that this node lives; returns how many nodes do."""
         seconds, _ = self._redis.time()
         now = float(seconds)
-        self._may_judge = self._patience.look()
+        self._may_take_over = self._guard.may_take_over()
         self._redis.zadd(keys.NODES, {self._node: now})
         self._redis.zremrangebyscore(keys.NODES, 0, now - HEARTBEAT_LIMIT_S)
         return int(self._redis.zcard(keys.NODES))
@@ -43,7 +44,7 @@ class Leases:
         for spec, found in owners:
             before, held = self._held.get(spec.key, set()), renewed[spec.key]
             for number, owner in enumerate(found[: spec.min_workers]):
-                free = owner is None and (self._may_judge or number in before)
+                free = owner is None and (self._may_take_over or number in before)
                 if free and len(held) < _share(spec, nodes) and self._take(spec, number):
                     held.add(number)
             self._held[spec.key] = held

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import time
+from collections.abc import Callable
 
 from marq import keys
 from marq.connections.blocking import Connection
@@ -12,7 +14,7 @@ from marq.queue.giving_up import Death, bury, refusals, refuse, take
 from marq.queue.publishing import Publisher
 from marq.queue.redelivery import Spent, requeue
 from marq.registry.consumers import consumer_name, pool_of
-from marq.registry.liveness import Patience
+from marq.registry.liveness import TakeoverGuard
 from marq.registry.models import Registry
 from workers.handler import replies as responses
 from workers.launch import PoolSpec, scoreboard_path
@@ -28,13 +30,15 @@ LOST = Ending("its host or pool was lost")
 class Recovery:
     """Redelivery for one model version."""
 
-    def __init__(self, pool: PoolSpec, registry: Registry) -> None:
+    def __init__(
+        self, pool: PoolSpec, registry: Registry, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._model, self._pool_name, self._registry = pool.model, pool.name, registry
         self._connection = Connection(pool.redis_url)
         self._lanes = keys.lanes(self._model.name, self._model.version)
         self._ttl_ms = pool.job_result_ttl_ms
         self._run_dir = pool.run_dir
-        self._patience = Patience()
+        self._guard = TakeoverGuard(clock)
         self._own = consumer_name(pool.name, 0, os.getpid())  # takes what is refused
 
     def requeue(self, consumer: str, running: list[EntryRef], device: str, ending: Ending) -> None:
@@ -48,14 +52,14 @@ class Recovery:
             self._give_up(spent, device, ending)
 
     def requeue_lost(self, alive: set[str]) -> None:
-        """Does the same for consumers whose pool is not heard of any more, and for this pool's old ones."""
+        """Does the same for the consumers of lost pools, and for the former replicas of this pool."""
         lost = self._consumers() - alive
         heard = self._registry.live_reports(self._model) if lost else {}
-        may_judge = self._patience.look()
+        may_take_over = self._guard.may_take_over()
         for consumer in lost:
             pool = pool_of(consumer)
-            if pool == self._pool_name or (may_judge and pool not in heard):
-                if consumer != self._own:  # that has something only if Redis was lost in between
+            if pool == self._pool_name or (may_take_over and pool not in heard):
+                if consumer != self._own:  # it holds entries only if Redis was lost in between
                     log.warning("putting back what the lost replica %s held", consumer)
                 self.requeue(consumer, self._running(consumer), "unknown", LOST)
 

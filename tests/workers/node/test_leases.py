@@ -1,11 +1,10 @@
-import time
-
 import pytest
+from clock import FakeClock
+from support import wait_for
 
 from marq import keys
-from marq.registry import liveness as patience_module
+from marq.registry.liveness import SILENCE_S
 from marq.registry.models import HEARTBEAT_LIMIT_S
-from workers.node import leases as leases_module
 from workers.node.leases import Leases
 
 
@@ -17,8 +16,13 @@ class OneModel(Leases):
 
 
 @pytest.fixture
-def node(client):
-    return lambda name: OneModel(client, name)
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def node(client, clock):
+    return lambda name: OneModel(client, name, clock)
 
 
 def owners(client, count: int) -> list[str | None]:
@@ -58,20 +62,17 @@ def test_a_node_that_joins_gets_its_share_at_once(node, spec, client):
     assert sorted(owners(client, 4)) == ["a", "a", "b", "b"]
 
 
-def test_a_lost_nodes_slots_are_taken_when_their_leases_have_run_out(node, spec, client, monkeypatch):
-    # Given two nodes whose leases are short
-    monkeypatch.setattr(leases_module, "LEASE_MS", 60)
+def test_a_lost_nodes_slots_are_taken_when_their_leases_have_run_out(node, spec, client):
+    # Given two nodes
     first, second = node("a"), node("b")
     assert (first.hold_one(spec(4), 2), second.hold_one(spec(4), 2)) == (2, 2)
     # When one of them is lost
-    held = []
-    for _ in range(40):
-        held.append(second.hold_one(spec(4), 1))
-        if held[-1] == 4:
-            break
-        time.sleep(0.005)
-    # Then the other has only its own slots at first, and all of them afterwards
-    assert held[0] == 2
+    assert second.hold_one(spec(4), 1) == 2
+    for number, owner in enumerate(owners(client, 4)):
+        if owner == "a":
+            client.pexpire(keys.slot("m", "1.0", number), 1)
+    # Then the other takes its slots as soon as their leases have run out
+    wait_for(lambda: second.hold_one(spec(4), 1) == 4, 10, "all slots")
     assert owners(client, 4) == ["b"] * 4
 
 
@@ -129,15 +130,13 @@ def test_hosts_whose_clocks_differ_hear_of_each_other(node, client, monkeypatch)
     assert client.zscore(keys.NODES, "slow") == pytest.approx(client.time()[0], abs=2)
 
 
-def test_after_a_silence_each_node_first_takes_what_it_had(node, spec, client, monkeypatch):
+def test_after_a_silence_each_node_first_takes_what_it_had(node, spec, client, clock):
     # Given two nodes that share the slots, and a Redis that is away until all leases have run out
-    monkeypatch.setattr(patience_module, "SILENCE_S", 0.05)
-    monkeypatch.setattr(patience_module, "HEARTBEAT_LIMIT_S", 0.3)
     first, second = node("a"), node("b")
     assert (first.hold_one(spec(4), 2), second.hold_one(spec(4), 2)) == (2, 2)
     before = owners(client, 4)
     client.delete(keys.NODES, *(keys.slot("m", "1.0", number) for number in range(4)))
-    time.sleep(0.1)
+    clock.now += SILENCE_S + 0.1
     # When one node comes before the other, it takes nothing of that one's
     assert first.hold_one(spec(4), first.heartbeat()) == 2
     assert second.hold_one(spec(4), second.heartbeat()) == 2
@@ -145,7 +144,8 @@ def test_after_a_silence_each_node_first_takes_what_it_had(node, spec, client, m
     # And if the other does not come it takes all, after the time that a heartbeat may take
     client.delete(keys.NODES, *(keys.slot("m", "1.0", n) for n, owner in enumerate(before) if owner == "b"))
     assert first.hold_one(spec(4), first.heartbeat()) == 2
-    for _ in range(20):
-        time.sleep(0.02)
-        held = first.hold_one(spec(4), first.heartbeat())
-    assert held == 4
+    held = []
+    for _ in range(int(HEARTBEAT_LIMIT_S) + 1):
+        clock.now += 1.0
+        held.append(first.hold_one(spec(4), first.heartbeat()))
+    assert (held[0], held[-1]) == (2, 4)
