@@ -18,7 +18,7 @@ from marq.registry.liveness import TakeoverGuard
 from marq.registry.models import Registry
 from workers.handler import replies as responses
 from workers.launch import PoolSpec, scoreboard_path
-from workers.pool.replica_process import Ending
+from workers.pool.replica_process import RESPONSE_TIMEOUT, Ending
 from workers.scoreboard import Scoreboard
 
 log = logging.getLogger(__name__)
@@ -45,9 +45,11 @@ class Recovery:
         """Moves all that the consumer held to the front. Raises redis.RedisError.
 
         Each entry of `running` has used one more attempt. After the last that the registry allows now, it is
-        answered with 500 `Worker died.` and becomes a dead letter that says how the replica ended.
+        answered with 500 `Worker died.` and becomes a dead letter that says how the replica ended. One that
+        ran alone and exceeded the response time-out has no other attempt: it would be as late again.
         """
-        most_attempts = self._registry.current(self._model).max_attempts
+        was_late_alone = ending.cause == RESPONSE_TIMEOUT and len(running) == 1
+        most_attempts = 1 if was_late_alone else self._registry.current(self._model).max_attempts
         for spent in requeue(self._connection, self._model, consumer, most_attempts, running):
             self._give_up(spent, device, ending)
 
@@ -91,22 +93,30 @@ class Recovery:
         ]
 
     def _give_up(self, spent: Spent, device: str, ending: Ending) -> None:
-        reason = f"given up after {spent.attempts} attempts: {ending.overdue or ending.line}"
+        attempts = "1 attempt" if spent.attempts == 1 else f"{spent.attempts} attempts"
+        reason = f"given up after {attempts}: {ending.overdue or ending.line}"
         death = Death(reason, spent.attempts, device, ending.cause, "\n".join(ending.printed))
         try:
-            commands = self._answer_and_bury(decode(spent.lane, spent.entry, spent.fields), death)
+            request = decode(spent.lane, spent.entry, spent.fields)
+            commands = self._answer_and_bury(request, death, _message(ending))
         except MalformedEntry as error:
             commands = refuse(self._model, spent.lane, spent.entry, error, death)
         # A transaction: whoever dies meanwhile leaves neither a letter without an answer, nor the reverse.
         self._connection.transaction(commands)
 
-    def _answer_and_bury(self, request: Request, death: Death) -> list[Command]:
+    def _answer_and_bury(self, request: Request, death: Death, message: str) -> list[Command]:
         request.attempts = b"%d" % (death.attempts - 1)
         status = 507 if death.ending == KILLED_FOR_MEMORY else 500
-        reply: Reply = responses.failures([request], status, "Worker died.")[0]
+        reply: Reply = responses.failures([request], status, message)[0]
         log.error("request %s %s\n%s", request.id.decode(), death.reason, death.log)
         publisher = Publisher(self._model, death.device, self._ttl_ms)
         return [
             *bury(self._model, request.lane, request.entry, death, acknowledge=False),
             *publisher.commands([(request, reply)], request.queued_ms),
         ]
+
+
+def _message(ending: Ending) -> str:
+    """TorchServe's text, and on the next line which time-out has passed, if one has."""
+    reason = f"\n{ending.overdue[0].upper()}{ending.overdue[1:]}." if ending.overdue else ""
+    return f"Worker died.{reason}"
