@@ -15,11 +15,11 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")
 
 
 class CommandFailed(Exception):
-    """Raised when a program did not end well; its text is the last lines of the output."""
+    """Raised when a program fails; its text is the last lines of the output."""
 
 
 class LoggedCommands:
-    """Runs programs, also several at a time, until told to stop."""
+    """Runs programs, also several at a time, until `stop`."""
 
     def __init__(self, model_log: logging.Logger) -> None:
         self._log = model_log
@@ -34,24 +34,24 @@ class LoggedCommands:
             process = subprocess.Popen(
                 command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                 text=True, errors="replace",
-                start_new_session=True,  # what it starts, compilers for example, can be ended with it
+                start_new_session=True,  # its own processes, compilers for example, can be ended with it
             )  # fmt: skip
         except OSError as error:
             raise CommandFailed(str(error)) from error
         self._running.add(process)
-        if self._stopping:  # since it was asked above
+        if self._stopping:  # `stop` came after the check above
             _kill(process)
         try:
             tail, late = self._follow(process, label, timeout_s)
         finally:
             self._running.discard(process)
         if late:
-            raise CommandFailed("\n".join((*tail, f"It was ended: it took longer than {timeout_s:g} s.")))
+            raise CommandFailed("\n".join((*tail, f"It took longer than {timeout_s:g} s and was ended.")))
         if process.returncode:
             raise CommandFailed("\n".join(tail) or f"{Path(command[0]).name} ended with {process.returncode}")
 
     def stop(self) -> None:
-        """Ends all programs; nothing more is run."""
+        """Ends all programs; `run` starts no more."""
         self._stopping = True
         for process in list(self._running):
             _kill(process)
@@ -59,7 +59,7 @@ class LoggedCommands:
     def _follow(
         self, process: subprocess.Popen[str], label: str, timeout_s: float
     ) -> tuple[deque[str], bool]:
-        """The last lines, and whether the time was up."""
+        """The last lines, and whether the time-out has passed."""
         tail: deque[str] = deque(maxlen=TAIL_LINES)
         late = threading.Event()
 

@@ -1,4 +1,4 @@
-"""The metrics of a host (processor, memory, disk, GPUs), which its node collects now and then."""
+"""The metrics of a host (processor, memory, disk, GPUs), which its node collects."""
 
 import logging
 import re
@@ -23,7 +23,7 @@ HOME = Path(ts.__file__).parent.parent  # TorchServe's own script is named relat
 
 
 class SystemMetrics:
-    """Call `collect_if_due` often: it starts no threads, and takes milliseconds when something is due."""
+    """Call `collect_if_due` often: it starts no threads and takes milliseconds when a collection is due."""
 
     def __init__(self, settings: Settings, gpus: int) -> None:
         self._gpus, self._command = gpus, shlex.split(settings.system_metrics_cmd)
@@ -38,7 +38,7 @@ class SystemMetrics:
         self._running: subprocess.Popen[str] | None = None
 
     def collect_if_due(self, client: RedisClient) -> None:
-        """Collects when it is time to, and stores through a redis-py client. Raises redis.RedisError."""
+        """Collects and stores metrics, each at its interval. Raises redis.RedisError."""
         if not self._is_off and self._collect_timer.is_due():
             self._collect()
         if self._running and self._running.poll() is not None:

@@ -1,4 +1,4 @@
-"""Packages that a model brings along: installed once for each host and set of requirements.
+"""The packages that a model requires: installed once for each host and set of requirements.
 
 A set lies in `root/<digest>/`, which appears complete or not at all: in `packages`, for `sys.path`, or in
 `venv`, if the model wants an environment of its own.
@@ -26,7 +26,7 @@ from workers.node.requirements import fingerprint
 PIP_FAILED = "Custom pip package installation failed for model"
 VENV_FAILED = "Virtual environment creation failed for model"
 MARKER = "requirements.txt"
-# For what hangs for good. Downloads may be large; servers that do not answer are given up by pip itself.
+# Ends a program that hangs. Downloads may be large; pip itself has a time-out for servers.
 INSTALL_S = 3600.0
 _STAGING = ".install-"
 _INHERITED = "inherited-site-packages.pth"
@@ -38,7 +38,7 @@ class InstallationFailed(Exception):
 
 @dataclass(frozen=True)
 class Installed:
-    """One set of dependencies on this host: what replicas need to find it."""
+    """One set of dependencies on this host, as replicas find it."""
 
     path: Path
     python: str = sys.executable
@@ -47,7 +47,7 @@ class Installed:
 
 @dataclass(frozen=True)
 class _Order:
-    """What is to be installed, and for whom."""
+    """An installation: the requirements and the model that has them."""
 
     spec: ModelSpec
     model_dir: Path
@@ -63,7 +63,7 @@ class Dependencies:
         self._commands = LoggedCommands(model_log)
 
     def install(self, spec: ModelSpec, model_dir: Path, label: str) -> Installed:
-        """Installs what the model asks for, unless it is there. Raises InstallationFailed.
+        """Installs the requirements of a model, unless they are installed. Raises InstallationFailed.
 
         The output goes to the model log, line by line, behind `label`.
         """
@@ -83,15 +83,15 @@ class Dependencies:
         return Installed(final, directory=str(final / "packages"))
 
     def stop(self) -> None:
-        """Ends what is being installed; it fails, like all that comes later."""
+        """Ends the installations that run; they fail, and so do later ones."""
         self._commands.stop()
 
     def _install_once(self, order: _Order) -> Path:
         final = self._root / _digest(order)
         with _locked(self._root / "locks" / final.name):
             if final.is_dir():
-                os.utime(final)  # it was used now
-                self._log.info("[%s] dependencies are there already: %s", order.label, final)
+                os.utime(final)  # the time of its last use
+                self._log.info("[%s] dependencies are already installed: %s", order.label, final)
             else:
                 self._install_to(final, order)
         return final
@@ -117,7 +117,7 @@ class Dependencies:
             command += ["--target", str(target)]
         else:
             command = _pip(sys.executable, "-U", "-t", str(target))
-        target.mkdir()  # requirements may come down to nothing
+        target.mkdir()  # pip makes none if it installs no package
         self._run(PIP_FAILED, [*command, "-r", str(order.requirements)], order)
 
     def _make_venv(self, staging: Path, order: _Order) -> None:
@@ -131,7 +131,7 @@ class Dependencies:
             self._run(PIP_FAILED, _pip(str(_python(staging)), *options), order)
 
     def _run(self, title: str, command: list[str], order: _Order) -> None:
-        """In the model directory: from there relative paths in requirements are meant."""
+        """Runs in the model directory: relative paths in requirements start there."""
         try:
             self._commands.run(command, order.model_dir, order.label, INSTALL_S)
         except CommandFailed as error:
@@ -147,7 +147,7 @@ def _digest(order: _Order) -> str:
 
 
 def _pip(python: str, *options: str) -> list[str]:
-    # -P: nothing in the model directory shadows what pip itself imports
+    # -P: no module of the model directory shadows one that pip imports
     command = [python, "-P", "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
     return [*command, "--progress-bar", "off", *options]
 
@@ -178,7 +178,7 @@ def _relocate(staging: Path, final: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One installation of a set at a time; whoever waited finds it done."""
+    """One installation of a set at a time; the next caller finds the set installed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

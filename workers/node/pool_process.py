@@ -1,4 +1,4 @@
-"""One pool as its node sees it: a Celery worker process, started, resized through Celery, stopped."""
+"""The process of a pool: a Celery worker that its node starts, resizes through Celery and stops."""
 
 import logging
 import signal
@@ -19,17 +19,17 @@ log = logging.getLogger(__name__)
 # Celery warns of pickle, which marq's app does not accept; containers run their workers as root.
 ROOT_WARNING = "ignore:You're running the worker with superuser privileges"
 POOL_CLASS = "workers.pool.celery_pool:ReplicaPool"
-TELL_EVERY_S = 2 * HEARTBEAT_S  # a command is not repeated before its effect can have been reported
+COMMAND_EVERY_S = 2 * HEARTBEAT_S  # a command is not repeated before the pool can have reported its effect
 
 
 class PoolProcess:
     """The Celery worker of one model version on this host."""
 
     def __init__(self, spec: PoolSpec, size: int, on_end: Callable[[], None]) -> None:
-        """`on_end` is called, in a thread, when it has ended."""
+        """`on_end` is called, in a thread, when the worker has ended."""
         self.spec, self._on_end = spec, on_end
-        self.started = self._told = time.monotonic()
-        self._told_ready = 0
+        self.started = self._commanded = time.monotonic()
+        self._logged_ready = 0
         self._process = subprocess.Popen(
             [
                 sys.executable, "-P", "-W", ROOT_WARNING,
@@ -49,7 +49,7 @@ class PoolProcess:
 
     def resize(self, size: int, report: PoolReport | None) -> None:
         """Grows or shrinks the pool, if its last report says that it has another size."""
-        if report is None or report.wanted == size or self._was_told_lately():
+        if report is None or report.wanted == size or self._was_commanded_lately():
             return
         change = size - report.wanted
         log.info("%s: %+d replicas", self.spec.name, change)
@@ -57,28 +57,28 @@ class PoolProcess:
 
         command = app.control.pool_grow if change > 0 else app.control.pool_shrink
         command(abs(change), destination=[self.spec.name])
-        self._told = time.monotonic()
+        self._commanded = time.monotonic()
 
     def reload(self, generation: int, report: PoolReport | None) -> None:
         """Has all replicas of an earlier generation replaced, each when its successor is ready."""
-        if report is None or report.generation in (None, generation) or self._was_told_lately():
+        if report is None or report.generation in (None, generation) or self._was_commanded_lately():
             return
         log.info("%s: replacing all replicas", self.spec.name)
         from workers.app import app
 
         arguments = {"generation": generation}
         app.control.broadcast("replace_replicas", arguments=arguments, destination=[self.spec.name])
-        self._told = time.monotonic()
+        self._commanded = time.monotonic()
 
-    def _was_told_lately(self) -> bool:
-        return time.monotonic() - self._told < TELL_EVERY_S
+    def _was_commanded_lately(self) -> bool:
+        return time.monotonic() - self._commanded < COMMAND_EVERY_S
 
-    def tell_ready(self, size: int, report: PoolReport | None) -> None:
+    def log_ready(self, size: int, report: PoolReport | None) -> None:
         """Logs when all replicas are ready, once for each size."""
         ready = sum(replica.is_ready for replica in report.replicas) if report else 0
-        if ready == size != self._told_ready:
+        if ready == size != self._logged_ready:
             log.info("%s: %d of %d replicas ready", self.spec.name, ready, size)
-            self._told_ready = size
+            self._logged_ready = size
 
     def drain(self) -> None:
         """Celery's warm shutdown: replicas finish what they run."""

@@ -1,4 +1,4 @@
-"""Making models ready on this host: archives unpacked, dependencies installed, what nobody needs deleted."""
+"""Prepares models on this host: unpacks archives, installs dependencies, deletes unused ones."""
 
 import contextlib
 import logging
@@ -20,8 +20,8 @@ from workers.pool.backoff import Failures
 log = logging.getLogger(__name__)
 
 AT_A_TIME = 4  # a long installation must not hold up other models
-RETRY_S = (1, 2, 5, 10, 30, 60)  # pauses between attempts that failed
-UNUSED_S = 24 * 3600.0  # what nobody has needed for so long is deleted
+RETRY_S = (1, 2, 5, 10, 30, 60)  # after the first failed attempt, the second, ...
+UNUSED_S = 24 * 3600.0  # files without a user for this time are deleted
 
 
 class UnpackingFailed(Exception):
@@ -30,7 +30,7 @@ class UnpackingFailed(Exception):
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the replicas of a model need of this host."""
+    """The files of a model on this host."""
 
     unpacked: Path  # the archive's files as they are, for the model directory to be completed from
     model_dir: Path  # this model version's own
@@ -42,7 +42,7 @@ class Prepared:
 
     @property
     def paths(self) -> list[Path]:
-        """All that they use of this host's disk."""
+        """The paths that replicas use."""
         return [self.unpacked, self.model_dir, Path(self.dependency_dir), Path(self.python)]
 
     @property
@@ -51,7 +51,7 @@ class Prepared:
 
 
 class Preparation:
-    """One model version that is made ready; after a failure it is tried again."""
+    """The preparation of one model version; a failed attempt is repeated."""
 
     def __init__(self, spec: ModelSpec, submit: Callable[[], Future[Prepared]]) -> None:
         self.spec, self._submit = spec, submit
@@ -100,7 +100,7 @@ class Preparation:
 
 
 class Preparations:
-    """Makes models ready in threads. `on_done` is called, in a thread, whenever one has ended."""
+    """Prepares models in threads. `on_done` is called, in a thread, whenever an attempt has ended."""
 
     def __init__(self, config: Settings, on_done: Callable[[], None]) -> None:
         self._config, self._on_done = config, on_done
@@ -121,11 +121,14 @@ class Preparations:
         return Preparation(spec, submit)
 
     def tidy(self, specs: Collection[ModelSpec], used: Collection[Path]) -> None:
-        """Deletes, in a thread, what these models do not need, nor `used` names, and did not for a day."""
+        """Deletes, in a thread, unpacked archives and dependencies that had no user for a day.
+
+        Those of `specs` and the paths in `used` have one.
+        """
         self._threads.submit(self._tidy, list(specs), list(used)).add_done_callback(_log_failure)
 
     def stop(self) -> None:
-        """Ends what is being installed."""
+        """Ends the installations that run."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._dependencies.stop()
 
@@ -142,11 +145,11 @@ class Preparations:
         archives, dependencies = self._config.unpacked_dir, self._config.dependencies_dir
         kept = list(used)
         for spec in specs:
-            with contextlib.suppress(ArchiveError, OSError):  # what is not on this host is not kept
+            with contextlib.suppress(ArchiveError, OSError):  # its archive is not on this host
                 kept.append(unpacked_path(Path(spec.archive), archives))
         copies = prune(self._config.model_dirs, used, UNUSED_S)
         for path in (*prune(archives, kept, UNUSED_S), *copies, *prune(dependencies, used, UNUSED_S)):
-            log.info("deleted %s: nobody has needed it for a day", path)
+            log.info("deleted %s, which had no user for a day", path)
 
 
 def _log_failure(future: Future[None]) -> None:

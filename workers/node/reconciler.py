@@ -1,7 +1,7 @@
-"""The node: makes the registry come true on this host.
+"""The node: runs on this host what the registry asks for.
 
 It keeps no state of its own: it compares the registry with what runs here, leases replica slots, and starts,
-grows, shrinks and stops pools. The management stream wakes it; it looks every second anyway.
+grows, shrinks and stops pools. The management stream wakes it; it compares every second in any case.
 """
 
 import contextlib
@@ -44,26 +44,30 @@ class Node:
         self._pools: dict[str, PoolProcess] = {}
         self._leaving: list[PoolProcess] = []
         self._preparations = Preparations(config, on_done=partial(self._wake, "unpacked"))
-        self._preparing: dict[str, Preparation] = {}  # and what is ready for a pool that does not run
+        self._preparing: dict[str, Preparation] = {}  # also finished ones, until their pool starts
         self._tidy_at = 0.0
         self._seen = b""
         self._devices_given = 0
         self._stopping = False
 
     def run(self) -> None:
-        """Reconciles until told to stop, then drains all pools."""
+        """Reconciles until `stop_soon`, then drains all pools."""
         while not self._stopping:
             try:
                 self.reconcile()
                 self._metrics.collect_if_due(self._redis)
                 self._sleep()
             except redis.RedisError as error:
-                log.warning("Redis does not answer: %s", error)
+                log.warning(
+                    "the registry cannot be compared with this host, next attempt in %g s: %s",
+                    HEARTBEAT_S,
+                    error,
+                )
                 time.sleep(HEARTBEAT_S)
         self._stop()
 
     def reconcile(self) -> None:
-        """One comparison of the registry with what runs here. Raises redis.RedisError."""
+        """Compares the registry with the pools of this host once. Raises redis.RedisError."""
         self._seen = self._seen or self._last_change()
         self._leaving = [pool for pool in self._leaving if not pool.has_ended]
         models, nodes = self._registry.models(), self._leases.heartbeat()
@@ -87,7 +91,7 @@ class Node:
             report = self._registry.reports(spec).get(pool.spec.name)
             pool.resize(size, report)
             pool.reload(spec.generation, report)
-            pool.tell_ready(size, report)
+            pool.log_ready(size, report)
             return
         if pool:
             if time.monotonic() - pool.started < RESTART_EVERY_S:
@@ -98,14 +102,14 @@ class Node:
             self._start(spec, size, replicas)
 
     def _start(self, spec: ModelSpec, size: int, replicas: int) -> None:
-        """Starts a pool if replicas are wanted here, and once all is there that they need."""
+        """Starts a pool if this host has replicas of the version, once the version is prepared."""
         if (size or spec.has_dependencies) and (prepared := self._prepare(spec, size)) and size:
             del self._preparing[spec.key]
             pool_spec = self._pool_spec(spec, prepared, replicas)
             self._pools[spec.key] = PoolProcess(pool_spec, size, on_end=partial(self._wake, "ended"))
 
     def _prepare(self, spec: ModelSpec, size: int) -> Prepared | None:
-        """What the model's replicas need, once it is there. Until then the registry hears how it goes.
+        """The prepared version, or None for now: then the registry has a report on the preparation.
 
         Dependencies are installed also where no replica is to run: a registration waits for the outcome.
         """
@@ -124,7 +128,7 @@ class Node:
         self._registry.withdraw(spec, pool_name(spec, self._name))
 
     def _tidy(self, wanted: dict[str, ModelSpec]) -> None:
-        """Now and then; not before it is known what the models that are to run here need."""
+        """Deletes unused files once an hour, when each preparation has succeeded or failed at least once."""
         preparations = self._preparing.values()
         if time.monotonic() < self._tidy_at or not all(each.settled for each in preparations):
             return
@@ -170,12 +174,12 @@ class Node:
         self._leases.release(pool.spec.model)
 
     def _last_change(self) -> bytes:
-        """What comes after it is noticed even if it comes while nobody waits for it."""
+        """The id of the newest entry: `_sleep` then sees all later ones, however early they come."""
         found = self._redis.xrevrange(keys.MANAGEMENT, count=1)
         return found[0][0] if found else b"0-0"
 
     def _sleep(self) -> None:
-        """Until something changes in the registry, at most a heartbeat."""
+        """Waits for a change of the registry, at most as long as a heartbeat."""
         found = self._redis.xread({keys.MANAGEMENT: self._seen}, block=int(HEARTBEAT_S * 1000))
         if not found:
             return
@@ -183,17 +187,17 @@ class Node:
         self._seen = entries[-1][0]
         for _, change in entries:
             if change.get(b"action") in (b"register", b"put"):
-                self._prepare_anew(b"%b/%b" % (change[b"model"], change[b"version"]))
+                self._prepare_again(b"%b/%b" % (change[b"model"], change[b"version"]))
 
-    def _prepare_anew(self, key: bytes) -> None:
-        """What failed may be well now: nobody who registers a model again waits for the next attempt."""
+    def _prepare_again(self, key: bytes) -> None:
+        """Prepares a model that is registered again at once: the cause of a failure may be gone."""
         preparation = self._preparing.get(key.decode())
         if preparation and preparation.settled:
             self._forget(preparation.spec.key)
 
     def _wake(self, what: str) -> None:
-        """Has a comparison made now; for other threads."""
-        with contextlib.suppress(redis.RedisError):  # then it is made when Redis answers again
+        """Makes the node compare now; for other threads."""
+        with contextlib.suppress(redis.RedisError):  # the node compares when Redis answers again
             self._redis.xadd(keys.MANAGEMENT, {"action": what, "node": self._name}, maxlen=AUDIT_LENGTH)
 
     def stop_soon(self, *_: object) -> None:
@@ -208,11 +212,15 @@ class Node:
         deadline = time.monotonic() + STOP_TIMEOUT_S
         for pool in pools:
             if not pool.wait(max(0.1, deadline - time.monotonic())):
-                log.error("pool %s does not end; killing it", pool.spec.name)
+                log.error("pool %s has not ended within %g s and is killed", pool.spec.name, STOP_TIMEOUT_S)
                 pool.kill()
         try:
             for spec in self._registry.models():
                 self._leases.release(spec)
             self._leases.leave()
         except redis.RedisError as error:
-            log.warning("the leases are left to run out: %s", error)
+            log.warning(
+                "the leases of node %s cannot be given back; others get them when they run out: %s",
+                self._name,
+                error,
+            )

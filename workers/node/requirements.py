@@ -1,4 +1,4 @@
-"""What a requirements file stands for: its text and the local files that it names, as one digest."""
+"""A digest of a requirements file: of its text and of the local files that it names."""
 
 import contextlib
 import hashlib
@@ -25,7 +25,7 @@ def fingerprint(requirements: Path, model_dir: Path) -> str:
 
 
 def _contents(requirements: Path, model_dir: Path) -> Iterator[tuple[str, Path]]:
-    """The name by which each file is called, and the file."""
+    """(name in the requirements, path) of each file."""
     waiting, seen = [("", requirements)], {requirements.resolve()}
     while waiting:
         name, listing = waiting.pop()

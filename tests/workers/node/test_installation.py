@@ -122,7 +122,7 @@ def test_equal_requirements_are_installed_once(cache, make_model, installer, out
     ran = output.text.count(installer)
     second = cache.install(make_spec("b"), make_model("b"), "b")
     assert (second, ran, output.text.count(installer)) == (first, 1, 1)
-    assert "[b] dependencies are there already" in output.text
+    assert "[b] dependencies are already installed" in output.text
 
 
 @pytest.mark.usefixtures("without_uv")
@@ -154,7 +154,7 @@ def test_two_that_install_the_same_at_the_same_time_do_it_once(cache, make_model
     for thread in threads:
         thread.join()
     assert output.text.count("Successfully installed") == 1
-    assert output.text.count("are there already") == 2
+    assert output.text.count("are already installed") == 2
 
 
 def test_what_cannot_be_installed_says_why_and_leaves_nothing(cache, make_model, installer, tmp_path):
