@@ -15,11 +15,11 @@ from marq.queue.entries import EntryRef, Request
 LOADING, READY, DRAINING = range(3)
 STATE_NAMES = ("loading", "ready", "draining")
 
-_HEADER = struct.Struct("=IIdQQI")  # state, running, batch began (monotonic s), requests, batches, fitting
+_HEADER = struct.Struct("=IIdQQI")  # state, running, batch began (monotonic s), requests, batches, row limit
 _STATE, _STATE_AT = struct.Struct("=I"), 0
 _RUNNING, _RUNNING_AT = struct.Struct("=Id"), 4
 _COUNTS, _COUNTS_AT = struct.Struct("=QQ"), 16
-_FITTING, _FITTING_AT = struct.Struct("=I"), 32
+_ROW_LIMIT, _ROW_LIMIT_AT = struct.Struct("=I"), 32
 ENTRY_BYTES = 256  # the longest lane and entry id: names and versions are limited at registration
 
 
@@ -62,9 +62,9 @@ class Scoreboard:
         requests, batches = self.counts
         _COUNTS.pack_into(self._map, _COUNTS_AT, requests + rows, batches + 1)
 
-    def fit(self, rows: int) -> None:
+    def limit_rows(self, rows: int) -> None:
         """Notes the maximum number of rows that fit into the device's memory; 0: no limit is known."""
-        _FITTING.pack_into(self._map, _FITTING_AT, rows)
+        _ROW_LIMIT.pack_into(self._map, _ROW_LIMIT_AT, rows)
 
     @property
     def state(self) -> int:
@@ -89,7 +89,7 @@ class Scoreboard:
         return self._clock() - began if length and began else 0.0
 
     @property
-    def fitting(self) -> int:
+    def row_limit(self) -> int:
         """The maximum number of rows that fit into the device's memory; 0: no limit is known."""
         return self._header()[5]
 

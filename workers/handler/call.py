@@ -14,8 +14,8 @@ from ts.context import Context, RequestProcessor
 from ts.utils.util import PredictionException
 from workers.handler import replies as responses
 from workers.handler import rows
-from workers.handler.memory import FittingSize, is_out_of_memory
-from workers.handler.parts import NobodyWaits, Outlet, PartStream
+from workers.handler.memory import RowLimit, is_out_of_memory
+from workers.handler.parts import NobodyWaits, PartSink, PartStream
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ Handle = Callable[[list[rows.Row], Context], Any]  # Any: of a coroutine functio
 class HandlerCall:
     """Runs a loaded handler on batches of requests; never raises for what the handler does.
 
-    `outlet` takes what the handler streams; it is set before the first run.
+    `part_sink` takes the parts of streamed answers; it is set before the first run.
     """
 
     def __init__(self, handle: Handle, context: Context, decode_input: bool, max_response_size: int) -> None:
@@ -33,9 +33,9 @@ class HandlerCall:
         self._context = context
         self._decode_input = decode_input
         self._max_response_size = max_response_size
-        self.outlet: Outlet | None = None
+        self.part_sink: PartSink | None = None
         self._pid = os.getpid()
-        self.fitting = FittingSize()
+        self.row_limit = RowLimit()
 
     def run(self, requests: Sequence[Request]) -> list[Reply]:
         """One reply for each request, in their order.
@@ -44,7 +44,7 @@ class HandlerCall:
         """
         replies: list[Reply] = []
         while rest := requests[len(replies) :]:
-            replies += self._run(rest[: self.fitting.of(len(rest))])
+            replies += self._run(rest[: self.row_limit.of(len(rest))])
         return replies
 
     def _run(self, requests: Sequence[Request]) -> list[Reply]:
@@ -76,7 +76,7 @@ class HandlerCall:
         """
         replies: list[Reply] = []
         while rest := requests[len(replies) :]:
-            replies += await self._run_async(rest[: self.fitting.of(len(rest))], timeout_s)
+            replies += await self._run_async(rest[: self.row_limit.of(len(rest))], timeout_s)
         return replies
 
     async def _run_async(self, requests: Sequence[Request], timeout_s: float) -> list[Reply]:
@@ -99,7 +99,7 @@ class HandlerCall:
         """Whether to run them again: not if parts of the answers have been sent."""
         if not is_out_of_memory(error) or len(requests) == 1 or stream.used:
             return False
-        self.fitting.shrink(len(requests))
+        self.row_limit.shrink(len(requests))
         return True
 
     async def _finish(self, running: asyncio.Future[object], stream: PartStream, timeout_s: float) -> None:
@@ -133,7 +133,7 @@ class HandlerCall:
         context.request_ids = ids
         context.request_processor = processors
         context.metrics.request_ids = ids
-        context.cl_socket = stream = PartStream(requests, processors, self.outlet)
+        context.cl_socket = stream = PartStream(requests, processors, self.part_sink)
         return data, processors, stream
 
     def _failed(self, requests: Sequence[Request], error: BaseException) -> list[Reply]:

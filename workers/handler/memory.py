@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 REMEMBERED_S = 60.0  # then twice as many are tried
 
 
-class FittingSize:
+class RowLimit:
     """The most rows to run at once. `on_change` is told of it; 0: as many as come."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ASK_EVERY_S = 0.2
 
 
-class Outlet(Protocol):
+class PartSink(Protocol):
     """Where parts go."""
 
     def send(self, answers: list[tuple[Request, Reply]], /) -> None: ...
@@ -32,9 +32,9 @@ class PartStream:
     """`context.cl_socket` during one call of the handler. May be used from the handler's own threads."""
 
     def __init__(
-        self, requests: Sequence[Request], processors: "Sequence[RequestProcessor]", outlet: Outlet | None
+        self, requests: Sequence[Request], processors: "Sequence[RequestProcessor]", sink: PartSink | None
     ) -> None:
-        self._requests, self._processors, self._outlet = requests, processors, outlet
+        self._requests, self._processors, self._sink = requests, processors, sink
         self._sent: Counter[str] = Counter()
         self._positions: dict[str, int] = {}
         self._gone: set[bytes] = set()
@@ -52,10 +52,10 @@ class PartStream:
             self._positions = {request.id.decode(): at for at, request in enumerate(self._requests)}
         parts = [self._part(value, request_ids[index], status) for index, value in enumerate(values)]
         self.last_part = time.monotonic()
-        if self._outlet is None:
+        if self._sink is None:
             raise RuntimeError("this call of the handler has nowhere to stream to")
-        self._look_for_gone(self._outlet)
-        self._outlet.send([part for part in parts if part[0].id not in self._gone])
+        self._look_for_gone(self._sink)
+        self._sink.send([part for part in parts if part[0].id not in self._gone])
 
     def _part(self, value: object, request_id: str, status: int) -> tuple[Request, Reply]:
         at = self._positions[request_id]
@@ -66,12 +66,12 @@ class PartStream:
             part.status = replies.check_status(status)
         return self._requests[at], part
 
-    def _look_for_gone(self, outlet: Outlet) -> None:
+    def _look_for_gone(self, sink: PartSink) -> None:
         if len(self._gone) == len(self._requests):
             raise NobodyWaits("The request was cancelled.")
         if self.last_part - self._asked > ASK_EVERY_S:
             self._asked = self.last_part
-            outlet.find_gone(self._requests, self._gone)
+            sink.find_gone(self._requests, self._gone)
 
     @property
     def used(self) -> bool:

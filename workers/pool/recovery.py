@@ -1,4 +1,4 @@
-"""Puts back what a lost replica held, and answers what has been tried too often."""
+"""Puts the entries of a lost replica back, and answers those that have had their last attempt."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ from workers.scoreboard import Scoreboard
 
 log = logging.getLogger(__name__)
 
-KILLED_FOR_MEMORY = "exit code 137"  # as containers tell it
+KILLED_FOR_MEMORY = "exit code 137"  # as a container reports SIGKILL
 LOST = Ending("its host or pool was lost")
 
 
@@ -39,10 +39,10 @@ class Recovery:
         self._ttl_ms = pool.job_result_ttl_ms
         self._run_dir = pool.run_dir
         self._guard = TakeoverGuard(clock)
-        self._own = consumer_name(pool.name, 0, os.getpid())  # takes what is refused
+        self._own = consumer_name(pool.name, 0, os.getpid())  # the consumer of refused entries
 
     def requeue(self, consumer: str, running: list[EntryRef], device: str, ending: Ending) -> None:
-        """Moves all that the consumer held to the front. Raises redis.RedisError.
+        """Moves all entries that the consumer held to the front. Raises redis.RedisError.
 
         Each entry of `running` has used one more attempt. After the last that the registry allows now, it is
         answered with 500 `Worker died.` and becomes a dead letter that says how the replica ended. One that
@@ -62,11 +62,11 @@ class Recovery:
             pool = pool_of(consumer)
             if pool == self._pool_name or (may_take_over and pool not in heard):
                 if consumer != self._own:  # it holds entries only if Redis was lost in between
-                    log.warning("putting back what the lost replica %s held", consumer)
+                    log.warning("the replica %s is lost: its entries go back to the queue", consumer)
                 self.requeue(consumer, self._running(consumer), "unknown", LOST)
 
     def refuse_waiting(self, reason: str) -> None:
-        """Answers what waits with 503, for a model that cannot be loaded. Raises redis.RedisError."""
+        """Answers queued requests with 503, for a model that cannot be loaded. Raises redis.RedisError."""
         error = ServiceUnavailable(reason)
         for lane in self._lanes:
             if entries := take(self._registry.redis, lane, self._own):
@@ -80,7 +80,7 @@ class Recovery:
         return found
 
     def _running(self, consumer: str) -> list[EntryRef]:
-        """What a consumer was running: by its scoreboard if it was this host's, else all that it held."""
+        """The entries that a consumer was running: by its scoreboard on this host, else all that it held."""
         pool, _, slot = consumer.rpartition("/")[0].rpartition("/")
         if pool == self._pool_name and slot.isdigit():
             board = scoreboard_path(self._run_dir, pool, int(slot))
@@ -101,14 +101,14 @@ class Recovery:
             commands = self._answer_and_bury(request, death, _message(ending))
         except MalformedEntry as error:
             commands = refuse(self._model, spent.lane, spent.entry, error, death)
-        # A transaction: whoever dies meanwhile leaves neither a letter without an answer, nor the reverse.
+        # One transaction: if this process dies, there is neither a letter without an answer, nor the reverse.
         self._connection.transaction(commands)
 
     def _answer_and_bury(self, request: Request, death: Death, message: str) -> list[Command]:
         request.attempts = b"%d" % (death.attempts - 1)
         status = 507 if death.ending == KILLED_FOR_MEMORY else 500
         reply: Reply = responses.failures([request], status, message)[0]
-        log.error("request %s %s\n%s", request.id.decode(), death.reason, death.log)
+        log.error("request %s: %s\n%s", request.id.decode(), death.reason, death.log)
         publisher = Publisher(self._model, death.device, self._ttl_ms)
         return [
             *bury(self._model, request.lane, request.entry, death, acknowledge=False),

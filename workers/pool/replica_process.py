@@ -199,7 +199,7 @@ class ReplicaProcess:
         return ReplicaReport(
             self.slot, self.pid, self.spec.device, self.state, self.started,
             memory=self.memory, requests=requests, batches=batches,
-            fitting=self.board.fitting, generation=self.generation,
+            fitting=self.board.row_limit, generation=self.generation,
         )  # fmt: skip
 
     @property

@@ -1,7 +1,7 @@
 """The main loop of a replica whose handler is a coroutine function (`asyncCommunication: true`).
 
-A thread takes batches and hands them to the event loop, where many run at a time; what they answer and stream
-leaves through one sender, in order.
+A thread takes batches and hands them to the event loop, where many run at a time. Their answers and parts
+leave through one sender, in order.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from workers.replica import children
 from workers.replica.batcher import Batcher
 from workers.replica.late_rows import split_late
 from workers.replica.source import BatchSource
-from workers.replica.streaming import Outlet
+from workers.replica.streaming import PartSender
 
 log = logging.getLogger(__name__)
 
@@ -70,13 +70,13 @@ class AsyncReplica:
         self._ended = asyncio.Event()
         self._failed = False
         self._taken: list[Request] = []  # by the feeder, most recently
-        call.outlet = Outlet(self._sender, self._publisher, self._renew)
-        call.fitting.on_change = board.fit
+        call.part_sink = PartSender(self._sender, self._publisher, self._renew)
+        call.row_limit.on_change = board.limit_rows
 
     def run(self) -> None:
-        """Returns when drained: what ran is published; what was only fetched, the pool puts back.
+        """Returns when drained: all results are published. The pool puts the fetched rows back.
 
-        Exits with code 1 if the feeder failed; to blame is what it took last.
+        Exits with code 1 if the feeder failed: the batch that it took last counts as the cause.
         """
         self._loop.add_signal_handler(signal.SIGTERM, self._draining.set)
         children.note_sigterm()
@@ -91,26 +91,25 @@ class AsyncReplica:
             sys.exit(1)
 
     async def _watch(self) -> None:
-        """Until drained, keeps the scoreboard true: a loop that is stuck does not come here."""
+        """Keeps the scoreboard up to date until drained. The pool notices when a blocked loop does not."""
         while not self._ended.is_set() or self._running:
             self._note_running()
             if commands := self._collector.due(time.time()):
                 self._sender.send(list(commands))
             await asyncio.sleep(LOOK_UP_S if not self._draining.is_set() else LOOK_UP_S / 10)
 
-    # the feeder's thread
-
     def _feed(self) -> None:
+        """The feeder's thread."""
         while not self._draining.is_set():
             try:
                 if self._room.acquire(timeout=LOOK_UP_S):
                     self._start_batch()
             except redis.RedisError as error:
-                log.warning("Redis does not answer as it should: %s", error)
+                log.warning("Redis failed, reconnecting until it answers: %s", error)
                 self._room.release()
                 self._reconnect()
-            except Exception:  # nobody would take requests any more: another process may
-                log.exception("the replica ends when what runs has been answered")
+            except Exception:  # this process takes no more requests: a new one can
+                log.exception("taking requests failed: the replica ends after the running batches")
                 self._failed = True
                 self._draining.set()
         self._loop.call_soon_threadsafe(self._ended.set)
@@ -137,16 +136,15 @@ class AsyncReplica:
             time.sleep(RECONNECT_DELAY_S)
             try:
                 self._connection.execute("PING")
-                self._sender.settle()  # what has been answered is not pending any more
+                self._sender.settle()  # answered entries are no longer pending then
                 self._source.adopt(list(self._running))
             except redis.RedisError as error:
-                log.debug("not yet: %s", error)
+                log.debug("no connection to Redis yet, trying again: %s", error)
             else:
                 return
 
-    # the event loop's thread
-
     async def _answer(self, batch: list[Request], started_ms: int, waited_s: float) -> None:
+        """Runs in the event loop."""
         self._note_running()
         try:
             replies = await self._call.run_async(batch, self._model.response_timeout_s)
@@ -165,6 +163,7 @@ class AsyncReplica:
         self._sign([request for request in requests if request.ref in self._running])
 
     def _sign(self, batch: list[Request]) -> None:
+        """Notes a sign of life of these rows."""
         now = time.monotonic()
         for request in batch:
             self._running[request.ref] = Running(request, now)

@@ -34,7 +34,7 @@ def order_of(batch: int) -> list[str]:
 
 
 class LaneReader:
-    """Knows the streams, the consumer and the fetched rows; does not know what a batch is.
+    """Knows the streams, the consumer and the fetched rows; the batcher decides when and how many to read.
 
     Its methods raise redis.RedisError.
     """
@@ -56,8 +56,6 @@ class LaneReader:
         self.held = 0  # rows that were fetched and not yet taken
         self._fetched = 0.0  # when the oldest of them was
         self.measure_clock()
-
-    # reading
 
     def read(
         self,
@@ -124,8 +122,6 @@ class LaneReader:
         )
         self._connection.pipeline(refuse(self._spec, stream, entry, error))
 
-    # the held rows
-
     def take_suspect(self) -> Request | None:
         """A held row that was running when its replica was lost, if there is one."""
         front = self._rows[keys.FRONT]
@@ -168,8 +164,6 @@ class LaneReader:
             "the handler of %s takes much longer than usual: %d fetched rows went back to the queue",
             self._spec.key, len(rows),
         )  # fmt: skip
-
-    # the clock of the Redis server
 
     def age_s(self) -> float:
         """Seconds since the oldest held row was queued."""

@@ -1,4 +1,4 @@
-"""The replica process: one loaded handler, pinned to one device, reading its lanes until it is told to stop.
+"""The replica process: one loaded handler, pinned to one device, serving its lanes until SIGTERM.
 
 Started as `python -m workers.replica` by its pool, with a ReplicaSpec in the environment.
 """
@@ -27,11 +27,13 @@ from workers.replica import children
 from workers.replica.batcher import Batcher
 from workers.replica.late_rows import split_late
 from workers.replica.source import BatchSource
-from workers.replica.streaming import Outlet
+from workers.replica.streaming import PartSender
 
 log = logging.getLogger(__name__)
 
-PUBLISH_WITHIN_S = 0.001  # results wait no longer for those of the batches that were fetched with theirs
+PUBLISH_WITHIN_S = (
+    0.001  # the longest wait of a result for those of the batches that were fetched with its own
+)
 
 
 class Drain(BaseException):
@@ -53,13 +55,13 @@ class Replica:
         self._outgoing: list[Command] = []
         self._draining = self._blocked = False
         self._sender = Sender(spec.pool.redis_url)
-        call.outlet = Outlet(self._sender, self._publisher, lambda _: board.touch())
-        call.fitting.on_change = board.fit
-        self._finished = 0.0  # when the oldest unpublished result was there
+        call.part_sink = PartSender(self._sender, self._publisher, lambda _: board.touch())
+        call.row_limit.on_change = board.limit_rows
+        self._finished = 0.0  # when the oldest unpublished result was ready
         self._source: BatchSource = Batcher(self._connection, self._model, self._consumer, self._note_blocked)
 
     def run(self) -> None:
-        """Returns when drained: what ran is published; what was only fetched, the pool puts back."""
+        """Returns when drained: all results are published. The pool puts the fetched rows back."""
         signal.signal(signal.SIGTERM, self._on_sigterm)
         children.note_sigterm()
         self._board.enter(scoreboard.READY)
@@ -68,13 +70,13 @@ class Replica:
                 with contextlib.suppress(Drain):
                     self._step()
             except redis.RedisError as error:
-                log.warning("Redis does not answer as it should: %s", error)
+                log.warning("Redis failed, reconnecting until it answers: %s", error)
                 self._reconnect()
         self._board.enter(scoreboard.DRAINING)
         self._connection.send([*self._outgoing, *self._collector.flush()])
 
     def _step(self) -> None:
-        """One batch. Its results leave with the next fetch, or by themselves if that is not soon."""
+        """Runs one batch. Its results leave with the next fetch, or alone if that is not due soon."""
         self._outgoing += self._collector.due(time.time())
         if not self._source.held:
             self._source.fetch(self._outgoing)
@@ -112,7 +114,7 @@ class Replica:
     def _note_blocked(self, blocked: bool) -> None:
         self._blocked = blocked
         if blocked:
-            self._outgoing = []  # all of it has been answered
+            self._outgoing = []  # all of it has been confirmed
             if self._draining:
                 raise Drain
 
@@ -122,7 +124,7 @@ class Replica:
             raise Drain
 
     def _reconnect(self) -> None:
-        """Waits for Redis; then sends again what may not have arrived, and gives back what was fetched.
+        """Waits for Redis; sends the unconfirmed commands again and moves the fetched rows back.
 
         Sending twice is harmless: a job's result is fenced by its entry, a prediction's reply is taken once.
         """
@@ -139,4 +141,4 @@ class Replica:
                 self._source.reset()
                 return
             except redis.RedisError as error:
-                log.debug("not yet: %s", error)
+                log.debug("no connection to Redis yet, trying again: %s", error)

@@ -12,8 +12,8 @@ T = TypeVar("T")
 class BatchSource(Protocol):
     """Fetches requests and forms batches of them. Its calls come from one thread.
 
-    All but `run_handler` may raise redis.RedisError. Then the connection is made anew, and one of `reset` and
-    `adopt` is called before anything else.
+    All but `run_handler` may raise redis.RedisError. Then the caller reconnects, and calls `reset` or `adopt`
+    before anything else.
     """
 
     @property

@@ -1,8 +1,7 @@
-"""Where a running handler's parts go, and where it learns that nobody wants them any more."""
+"""Sends the parts of streamed answers while the handler runs, and finds out which requests were cancelled."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from marq import keys
 from marq.connections.background import Sender
@@ -10,8 +9,8 @@ from marq.queue.entries import Request
 from marq.queue.publishing import Answer, Publisher
 
 
-class Outlet:
-    """Sends parts through the sender; `sign` is told of each as a sign of life."""
+class PartSender:
+    """Sends parts through the sender; calls `sign` with their requests, as each part is a sign of life."""
 
     def __init__(
         self, sender: Sender, publisher: Publisher, sign: Callable[[Sequence[Request]], None]
@@ -23,13 +22,12 @@ class Outlet:
         self._sender.send(self._publisher.parts(answers))
 
     def find_gone(self, requests: Sequence[Request], gone: set[bytes]) -> None:
-        """Adds the ids of requests that were cancelled to `gone`, a little later: their entries are no longer
-        pending."""
+        """Adds the ids of cancelled requests to `gone` when Redis answers: their entries are not pending."""
         for request in requests:
             command = ("XPENDING", request.lane, keys.GROUP, request.entry, request.entry, 1)
             self._sender.ask(command, partial(_note, request, gone))
 
 
-def _note(request: Request, gone: set[bytes], pending: Any) -> None:
+def _note(request: Request, gone: set[bytes], pending: object) -> None:
     if pending == []:
         gone.add(request.id)

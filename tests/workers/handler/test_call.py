@@ -172,7 +172,7 @@ class Device:
 def test_a_batch_that_does_not_fit_into_memory_is_run_in_halves(context):
     device, noted = Device(3), []
     call = HandlerCall(device.handle, context, True, 1000)
-    call.fitting.on_change = noted.append
+    call.row_limit.on_change = noted.append
     replies = call.run(requests(*(b"%d " % n for n in range(8))))
     assert [reply.body for reply in replies] == [b"%d id%d" % (n, n) for n in range(8)]
     assert device.batches == [8, 4, 2, 2, 2, 2]
@@ -239,8 +239,8 @@ def test_what_has_streamed_already_is_not_run_again(context):
         context.cl_socket.stream(["part"] * len(data), context.request_ids, 200)
         raise RuntimeError("CUDA out of memory")
 
-    call, outlet = HandlerCall(handle, context, True, 1000), Sent()
-    call.outlet = outlet
+    call, sink = HandlerCall(handle, context, True, 1000), Sent()
+    call.part_sink = sink
     replies = call.run(requests(b"a", b"b"))
-    assert [part.body for _, part in outlet.parts] == [b"part", b"part"]
+    assert [part.body for _, part in sink.parts] == [b"part", b"part"]
     assert ([reply.status for reply in replies], calls) == ([507, 507], [2])
