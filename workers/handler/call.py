@@ -1,4 +1,4 @@
-"""One call of the handler: rows in, replies out, every outcome mapped to a status."""
+"""One call of the handler: rows go in, replies come out, each outcome has a status."""
 
 import asyncio
 import copy
@@ -23,7 +23,7 @@ Handle = Callable[[list[rows.Row], Context], Any]  # Any: of a coroutine functio
 
 
 class HandlerCall:
-    """Runs a loaded handler on batches of requests; never raises for what the handler does.
+    """Runs a loaded handler on batches of requests; never raises an exception of the handler.
 
     `part_sink` takes the parts of streamed answers; it is set before the first run.
     """
@@ -72,7 +72,7 @@ class HandlerCall:
     async def run_async(self, requests: Sequence[Request], timeout_s: float) -> list[Reply]:
         """The same for a coroutine handler, which gets a context of its own for each batch.
 
-        It is cancelled when nothing has come from it, neither parts nor the result, for `timeout_s`.
+        It is cancelled when it has sent neither a part nor its result for `timeout_s`.
         """
         replies: list[Reply] = []
         while rest := requests[len(replies) :]:
@@ -96,14 +96,14 @@ class HandlerCall:
     def _may_fit_in_halves(
         self, error: BaseException, requests: Sequence[Request], stream: PartStream
     ) -> bool:
-        """Whether to run them again: not if parts of the answers have been sent."""
+        """Whether to run the requests again: not if parts of the answers have been sent."""
         if not is_out_of_memory(error) or len(requests) == 1 or stream.used:
             return False
         self.row_limit.shrink(len(requests))
         return True
 
     async def _finish(self, running: asyncio.Future[object], stream: PartStream, timeout_s: float) -> None:
-        """Waits for as long as there are signs of life. Raises DeadlineExceeded."""
+        """Waits for the result, as long as parts come in time. Raises DeadlineExceeded."""
         began = time.monotonic()
         while not running.done():
             left = max(began, stream.last_part) + timeout_s - time.monotonic()
@@ -146,7 +146,7 @@ class HandlerCall:
 
 
 def _outcome(error: BaseException) -> tuple[int, str]:
-    """(status, message) of a batch whose call raised this."""
+    """(status, message) for a batch whose call raised this error."""
     if isinstance(error, ServiceError):
         return error.status, error.message
     if isinstance(error, PredictionException):
@@ -157,7 +157,7 @@ def _outcome(error: BaseException) -> tuple[int, str]:
 
 
 def _status(given: Any) -> int:
-    """The status that a handler asks for; 500 for what is none."""
+    """The status that a handler asks for; 500 if it is not a status."""
     try:
         status = responses.check_status(given)
     except (TypeError, ValueError):
@@ -166,7 +166,7 @@ def _status(given: Any) -> int:
 
 
 def _text(value: object) -> str:
-    """`str(value)`, also of a handler's own class that fails there."""
+    """`str(value)`, or the name of its class if that fails."""
     try:
         return str(value)
     except Exception:

@@ -1,4 +1,4 @@
-"""From the handler string of an archive to the callable that answers its batches."""
+"""Loads the handler that an archive names."""
 
 import os
 import sys
@@ -37,7 +37,7 @@ class InitializationFailed(LoadError):
 
 
 def load(handler: str, model_dir: Path, context: Context, envelope: str | None = None) -> Handle:
-    """Imports the handler, initialises it with `context` and returns what to call with each batch.
+    """Imports the handler, initialises it with `context` and returns its function for batches.
 
     The model directory must be the working directory and on `sys.path`. MemoryError and RuntimeError
     (CUDA among them) pass unchanged; everything else becomes a LoadError.
@@ -56,7 +56,7 @@ def load(handler: str, model_dir: Path, context: Context, envelope: str | None =
 
 
 def _label_metrics(context: Context) -> None:
-    """Metrics of the load belong to no request: they carry one id of their own."""
+    """Metrics during the load belong to no request and have an id of their own."""
     metrics = context.metrics
     if metrics is not None:
         metrics.model_name = context.model_name
@@ -64,7 +64,7 @@ def _label_metrics(context: Context) -> None:
 
 
 def _check_origin(module: ModuleType, model_dir: Path) -> None:
-    """A handler file may bear the name of a module that this process had loaded before."""
+    """Refuses a handler file with the name of a module that this process had loaded before."""
     own = model_dir / f"{module.__name__}.py"
     origin = getattr(module, "__file__", None)
     if own.is_file() and not (origin and Path(origin).exists() and own.samefile(origin)):

@@ -1,4 +1,4 @@
-"""What a replica measures: gathered in memory, and told at most once a second.
+"""The measurements of a replica: gathered in memory, sent at most once a second.
 
 What handlers emit through `context.metrics` is printed as `[METRICS]` lines, which the pool reads; printing
 for each batch would cost a fast handler more than its work. marq's own numbers go to Redis, as commands that
@@ -27,7 +27,7 @@ from workers.handler.call import Handle
 from workers.handler.rows import Row
 from workers.launch import PoolSpec
 
-MOST_OBSERVATIONS = 100_000  # of histograms that are kept until they are told: the newest
+MOST_OBSERVATIONS = 100_000  # of histograms, kept until they are printed: the newest
 PREDICTION, JOB = "prediction", "job"
 
 
@@ -45,7 +45,7 @@ def handler_cache(pool: PoolSpec) -> MetricsCacheYamlImpl:
 
 
 class Tally:
-    """A histogram that is filled on the hot path: plain numbers, merged into measurements when it is told."""
+    """A histogram that is filled on the hot path: plain numbers, merged into measurements once a second."""
 
     __slots__ = ("_metric", "counts", "total")
 
@@ -66,7 +66,7 @@ class Tally:
 
 
 class Collector:
-    """All that one replica measures. `batch`, `due` and `flush` are for one thread only."""
+    """The measurements of one replica. `batch`, `due` and `flush` are for one thread only."""
 
     def __init__(self, model: ModelSpec, output: TextIO | None = None) -> None:
         self._labels = model.name, model.version
@@ -81,13 +81,12 @@ class Collector:
         self._ids: list[bytes] = []  # of the last batch's requests
         self._batches = Tally(catalog.BATCH_SIZE)
         self._batch_waits, self._handler = Tally(catalog.BATCH_WAIT), Tally(catalog.HANDLER)
-        self._waits_ms: list[
-            tuple[bytes, int]
-        ] = []  # of each row: not empty for a job, and how long it waited
+        # For each row: a text that is empty for a prediction, and the wait
+        self._waits_ms: list[tuple[bytes, int]] = []
         self._measurements = Measurements()
 
     def install(self) -> None:
-        """Gathers from now on what handlers of this process emit."""
+        """Gathers the metrics that handlers of this process emit from now on."""
         caching_metric.gather = self._gather  # type: ignore[assignment]
 
     def timed(self, handle: Handle, is_coroutine: bool = False) -> Handle:
@@ -109,15 +108,13 @@ class Collector:
 
         return await_call if is_coroutine else call
 
-    # the hot path
-
     def predicted(self, seconds: float) -> None:
         """Notes how long the handler took for a batch."""
         self._handler_s = seconds
         self._handler.add(seconds)
 
     def batch(self, rows: Sequence[Request], started_ms: int, waited_s: float, now: float) -> None:
-        """Notes a batch that has run: when it began (unix ms), how long it had waited for company."""
+        """Notes a batch that has run: its start (unix ms) and its batching delay."""
         self._batches.add(len(rows))
         self._batch_waits.add(waited_s)
         self._waits_ms += [(row.job, started_ms - row.queued_ms) for row in rows]
@@ -126,13 +123,11 @@ class Collector:
         self._thread_ms = max(0, int(now * 1000 - started_ms - (self._handler_s or 0.0) * 1000))
 
     def due(self, now: float) -> Sequence[Command]:
-        """Once a second: prints what handlers emitted, and returns the commands that store the rest."""
+        """Once a second: prints the metrics of handlers, and returns the commands that store marq's own."""
         return () if now < self._next else self.flush(now)
 
-    # once a second
-
     def flush(self, now: float | None = None) -> list[Command]:
-        """The same at once."""
+        """Does the same at once."""
         now = now or time.time()
         self._next = now + FLUSH_EVERY_S
         lines = self._own_lines(now) + self._gathered_lines(now)
@@ -155,7 +150,7 @@ class Collector:
 
     def _gather(self, metric: CachingMetric, value: Any, dimensions: str, request_id: str) -> None:
         """Called by `ts.metrics`: counters add up, of gauges the last value counts, all others are kept."""
-        # Here, because what is no number, or cannot be printed, must fail the handler and not the replica.
+        # Converted here: a value that cannot be converted must fail the handler, not the replica.
         if metric.metric_type is not MetricTypes.COUNTER:
             value = str(value)
         elif type(value) is not int:

@@ -11,7 +11,7 @@ REMEMBERED_S = 60.0  # then twice as many are tried
 
 
 class RowLimit:
-    """The most rows to run at once. `on_change` is told of it; 0: as many as come."""
+    """The maximum number of rows to run at once. `on_change` gets it; 0: no limit."""
 
     def __init__(self) -> None:
         self._rows = 0
@@ -19,7 +19,7 @@ class RowLimit:
         self.on_change: Callable[[int], None] = lambda _: None
 
     def of(self, rows: int) -> int:
-        """How many of so many rows to run at once."""
+        """How many of `rows` to run at once."""
         if not self._rows:
             return rows
         if time.monotonic() >= self._until:
@@ -27,10 +27,12 @@ class RowLimit:
         return min(rows, self._rows or rows)
 
     def shrink(self, rows: int) -> int:
-        """Notes that so many rows did not fit; half of them may."""
+        """Notes that `rows` did not fit; half of them may."""
         free_memory()
         self._set(max(1, rows // 2))
-        log.warning("%d rows do not fit into the device's memory; trying %d at a time", rows, self._rows)
+        log.warning(
+            "a batch of %d rows does not fit into GPU memory; trying %d rows at a time", rows, self._rows
+        )
         return self._rows
 
     def _set(self, rows: int) -> None:
@@ -44,7 +46,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory() -> None:
-    """Gives what torch keeps for later back to the device."""
+    """Returns torch's cached memory to the device."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

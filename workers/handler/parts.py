@@ -1,4 +1,4 @@
-"""Streamed answers: what a handler sends before it returns."""
+"""Streamed answers: the parts that a handler sends before it returns."""
 
 import time
 from collections import Counter
@@ -16,12 +16,12 @@ ASK_EVERY_S = 0.2
 
 
 class PartSink(Protocol):
-    """Where parts go."""
+    """Sends parts to clients."""
 
     def send(self, answers: list[tuple[Request, Reply]], /) -> None: ...
 
     def find_gone(self, requests: Sequence[Request], gone: set[bytes], /) -> None:
-        """Adds the ids of requests that nobody waits for any more to `gone`, now or later."""
+        """Adds the ids of cancelled requests to `gone`, now or later."""
 
 
 class NobodyWaits(ServiceUnavailable):
@@ -53,7 +53,7 @@ class PartStream:
         parts = [self._part(value, request_ids[index], status) for index, value in enumerate(values)]
         self.last_part = time.monotonic()
         if self._sink is None:
-            raise RuntimeError("this call of the handler has nowhere to stream to")
+            raise RuntimeError("this call of the handler cannot stream")
         self._look_for_gone(self._sink)
         self._sink.send([part for part in parts if part[0].id not in self._gone])
 
@@ -75,9 +75,9 @@ class PartStream:
 
     @property
     def used(self) -> bool:
-        """Whether anything was sent."""
+        """Whether a part was sent."""
         return bool(self._sent)
 
     def __deepcopy__(self, _memo: object) -> "PartStream":
-        """Handlers may copy their context; there is one stream nevertheless."""
+        """A copy of the context has the same stream."""
         return self

@@ -1,4 +1,4 @@
-"""Responses out: from what the handler returned to one reply for each request (TorchServe's rules)."""
+"""Makes one reply for each request from the handler's result (TorchServe's rules)."""
 
 import inspect
 import io
@@ -66,7 +66,7 @@ def failures(
 
 
 def encode_reply(request: Request, value: object, processor: "RequestProcessor") -> Reply:
-    """The reply with one element of the handler's list. Raises what the encoding of its classes raises."""
+    """The reply with one element of the handler's list. Raises the exceptions of its classes' encoding."""
     body = encode(value)
     headers = _encode_headers(processor.get_response_headers())
     return Reply(request.id, check_status(processor.get_response_status_code()), body, headers)
@@ -75,8 +75,8 @@ def encode_reply(request: Request, value: object, processor: "RequestProcessor")
 def _reply(request: Request, value: object, processor: "RequestProcessor", max_size: int) -> Reply:
     try:
         reply = encode_reply(request, value, processor)
-    except Exception:  # whatever the handler's own classes do when they are encoded
-        log.exception("the answer to request %s cannot be sent", request.id.decode())
+    except Exception:  # classes of the handler may raise anything when they are encoded
+        log.exception("request %s fails with 503: its answer cannot be encoded", request.id.decode())
         return failures([request], 503, "Unsupported model output data type.")[0]
     if len(reply.body) > max_size:
         text = f"The response has {len(reply.body)} bytes; max_response_size allows {max_size}."
@@ -85,7 +85,7 @@ def _reply(request: Request, value: object, processor: "RequestProcessor", max_s
 
 
 def check_status(given: Any) -> int:
-    """The status that a handler asks for. Raises TypeError or ValueError for what ends no HTTP request."""
+    """The status that a handler asks for. Raises TypeError or ValueError if a response cannot have it."""
     status = int(given)
     if not 200 <= status <= 999:
         raise ValueError(f"a status is a number from 200 to 999, not {status}")

@@ -1,4 +1,4 @@
-"""Rows in: what the handler gets for a request (TorchServe's decoding rules)."""
+"""Makes the handler's row from a request (TorchServe's decoding rules)."""
 
 import json
 import logging
@@ -57,12 +57,12 @@ def _decode(body: bytes, mime: str, decode_input: bool) -> object:
             if mime.startswith("text"):
                 return body.decode()
         except (ValueError, RecursionError) as error:
-            log.warning("a %s body is passed as bytes: %s", mime, error)
+            log.warning("the handler gets a %s body as bytes, because it cannot be decoded: %s", mime, error)
     return bytearray(body)
 
 
 def _multipart_row(request: Request, decode_input: bool) -> tuple[Row, dict[str, str]]:
-    """One key for each part, bytes if it has no file name. A broken body gives what could be read."""
+    """One key for each part, bytes if it has no file name. Of a broken body, the readable parts."""
     row: Row = {}
     kinds: dict[str, str] = {}
     boundary = forms.boundary(request.type)
@@ -70,7 +70,9 @@ def _multipart_row(request: Request, decode_input: bool) -> tuple[Row, dict[str,
         return {"body": bytearray(request.body)}, {"body": forms.MULTIPART}
     parts, broken = forms.parts(request.body, boundary)
     if broken:
-        log.warning("request %s: its multipart body is broken: %s", request.id.decode(), broken)
+        log.warning(
+            "request %s: the handler gets only part of its multipart body: %s", request.id.decode(), broken
+        )
     for headers, content in parts:
         if (name := forms.part_name(headers)) is None:
             continue
@@ -87,6 +89,6 @@ def _parse_headers(request: Request) -> Headers:
     except (ValueError, RecursionError):
         headers = None
     if not isinstance(headers, dict):
-        log.warning("request %s: its headers are not a JSON object", request.id.decode())
+        log.warning("request %s: its headers are ignored, they are not a JSON object", request.id.decode())
         return {}
     return headers

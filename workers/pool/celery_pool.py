@@ -1,7 +1,7 @@
 """The pool: a Celery worker whose slots are replica processes of one model version.
 
-Celery starts it, answers `inspect` and `control` for it, and shuts it down. The pool keeps as many replicas
-as it was told to, replaces those that end, puts back what they held, and reports what it sees.
+Celery starts it, answers `inspect` and `control` for it, and shuts it down. The pool runs the number of
+replicas that its node sets, replaces those that end, requeues their entries, and reports their state.
 """
 
 import logging
@@ -52,7 +52,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._replicas: list[ReplicaProcess] = []
         self._generation = self._spec.model.generation
         self._failures = Failures()
-        self._oversize = ""  # why replicas are replaced again and again, if they are
+        self._oversize = ""  # why each replica is replaced after its first batch, if it is too large
         self._reported = self._recovered = 0.0
         self._last_report: list[object] = []
         self._stopping = threading.Event()
@@ -60,7 +60,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._watcher.start()
 
     def on_stop(self) -> None:
-        """Drains all replicas and waits for them: what runs finishes, what waits stays queued."""
+        """Drains all replicas and waits for them: they finish their batches; waiting requests stay queued."""
         self._stopping.set()
         self._watcher.join()
 
@@ -79,7 +79,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self.limit = max(0, self.limit - n)
 
     def replace(self, generation: int) -> None:
-        """Called by `celery control replace_replicas`: a new replica for each, ready before that drains."""
+        """Called by `celery control replace_replicas`: each replica drains when its successor is ready."""
         self._generation = generation
         self._failures.forget()
         self._failures.end_pause()
@@ -88,7 +88,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         raise NotImplementedError("pools run no Celery tasks: submit requests through marq.Client or HTTP")
 
     def _get_info(self) -> dict[str, object]:
-        """What `celery inspect stats` shows."""
+        """The pool's part of `celery inspect stats`."""
         spec = self._spec
         return {
             "implementation": f"{type(self).__module__}:{type(self).__name__}",
@@ -98,8 +98,6 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
             "processes": [replica.pid for replica in self._replicas],
             "replicas": [asdict(replica.report()) for replica in self._replicas],
         }
-
-    # the watcher's thread
 
     def _watch(self) -> None:
         while not self._stopping.wait(TICK_S):
@@ -114,11 +112,11 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._guarded(lambda: self._registry.withdraw(self._spec.model, self._spec.name))
 
     def _guarded(self, step: Callable[[], object]) -> None:
-        """A pool outlives Redis: what could not be done now is tried again at the next tick."""
+        """A pool outlives Redis: a step that fails runs again at the next tick."""
         try:
             step()
-        except (redis.RedisError, OSError) as error:  # OSError: no process can be started at the moment
-            log.warning("Redis or the host does not do what is needed: %s", error)
+        except (redis.RedisError, OSError) as error:  # OSError: the host cannot start a process now
+            log.warning("pool %s cannot do its work now and tries again: %s", self._spec.name, error)
             time.sleep(TICK_S * 10)
 
     def _tick(self) -> None:
@@ -136,7 +134,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
             self._recovered = time.monotonic()
 
     def _bury_ended(self) -> None:
-        """Puts back what those held that have ended, however many, within a second."""
+        """Requeues the entries of all replicas that have ended; within a second, however many there are."""
         ended = [replica for replica in self._replicas if replica.exit_code is not None]
         deadline = time.monotonic() + LAST_WORDS_S
         for replica in ended:
@@ -148,17 +146,17 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
                 self._note_end(replica, ending)
 
     def _note_end(self, replica: ReplicaProcess, ending: Ending) -> None:
-        """One that a request may have ended is replaced at once; one that the model has, after a pause."""
+        """Replaces a replica: at once if a request may have crashed it, after a pause if the model has."""
         self._metrics.restarted()
         if not replica.failed:
             log.error("%s; starting another", ending.line)
             return
-        told, reason = "\n".join(ending.details), ending.report
+        shown, reason = "\n".join(ending.details), ending.report
         line = f"{ending.line} before it was ready"
-        if replica.came_up:  # clients are told the last line, which otherwise is an error's
+        if replica.came_up:  # clients get the last line; otherwise it is that of an error
             line = f"{ending.line} soon after it was ready"
             reason = "\n".join((*ending.details, line))
-        log.error("%s; starting another in %d s:\n%s", line, self._failures.add(reason), told)
+        log.error("%s; starting another in %d s:\n%s", line, self._failures.add(reason), shown)
 
     def _look_after_replicas(self) -> None:
         for replica in self._replicas:
@@ -188,8 +186,10 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
             log.error("%s: %s", self._spec.name, self._oversize)
 
     def _resize(self) -> None:
-        """As many replicas as wanted; while some are to be replaced, one more. Those drain when as many new
-        ones are ready."""
+        """Starts and drains replicas until `limit` run; one more while outdated ones are replaced.
+
+        An outdated replica drains when a new one is ready.
+        """
         running = [replica for replica in self._replicas if not replica.stopping]
         old = [replica for replica in running if self._is_outdated(replica)]
         new = [replica for replica in running if replica not in old]
@@ -202,7 +202,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
                 self._replicas.append(self._start_replica(slot))
 
     def _refuse_if_hopeless(self) -> None:
-        """A model that has been failing for longer than it may keeps nobody waiting for it."""
+        """Refuses waiting requests when the model has been failing for longer than it may."""
         model = self._spec.model
         if not self._failures.last_for(model.max_retry_timeout_s):
             return
@@ -226,7 +226,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         return (slot for slot in range(self.limit + len(taken)) if slot not in taken)
 
     def _report(self) -> None:
-        """Tells the registry at once when something changed, and as a heartbeat."""
+        """Reports to the registry: at once when the state has changed, else once a heartbeat."""
         now = time.monotonic()
         failures, reason = self._failures, self._failures.reason or self._oversize
         states: list[object] = [self.limit, self._generation, failures.count, reason]

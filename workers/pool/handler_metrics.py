@@ -40,7 +40,7 @@ class Line(NamedTuple):
 
 
 def parse(line: str) -> Line | None:
-    """What a line says; None if it is no metric. A number may have commas, as TorchServe allows."""
+    """The metric of a line; None if it has none. A number may have commas, as TorchServe allows."""
     found = LINE.fullmatch(line)
     if not found:
         return None
@@ -78,7 +78,7 @@ class HandlerMetrics:
         self._timer = Timer(FLUSH_EVERY_S)
 
     def accept(self, line: str) -> bool:
-        """Keeps a metric, or drops one that is not configured; False if the line is none."""
+        """Keeps a metric, or drops one that is not configured; False for a line without one."""
         found = parse(line)
         if found is None:
             self._tell("format", f"a [METRICS] line is not written as {FORMAT}: {line[:200]}")
@@ -100,17 +100,17 @@ class HandlerMetrics:
         self._server.add("WorkerLoadTime", round(1000 * seconds), worker, "Host")
 
     def flush_if_due(self, client: RedisClient) -> None:
-        """Stores what is new, about once a second. Raises redis.RedisError."""
+        """Stores new measurements, about once a second. Raises redis.RedisError."""
         if self._timer.is_due():
             self.flush(client)
 
     def flush(self, client: RedisClient) -> None:
-        """Stores and writes what is new. Raises redis.RedisError."""
+        """Stores new measurements and writes the metrics log. Raises redis.RedisError."""
         self._server.write()
         self._measurements.flush(client)
 
     def _metric(self, line: Line) -> Metric | None:
-        """The metric that a line means. Those of handlers are known by their name alone, as in TorchServe."""
+        """The metric of a line. The name alone identifies a handler's metric, as in TorchServe."""
         metric = self._known.get(line.name) or self._found.get(line.name)
         if metric or not self._auto:
             return metric
@@ -158,7 +158,7 @@ class HandlerMetrics:
         return True
 
     def _tell(self, about: str, message: str) -> None:
-        """Warns once of each thing: replicas may print thousands of lines a second."""
+        """Logs each warning once: replicas may print thousands of lines a second."""
         if about not in self._told:
             self._told.add(about)
-            log.warning("%s (told once)", message)
+            log.warning("%s (logged once)", message)

@@ -1,4 +1,4 @@
-"""Processes that a handler has left behind: found by a mark in their environment, and ended.
+"""Ends processes that a handler has left running: a mark in their environment identifies them.
 
 A mark, unlike a process group or the parent, is kept by daemons that have left both.
 """
@@ -41,7 +41,9 @@ def _end(prefix: str) -> None:
     left = [process for process in psutil.process_iter() if _mark(process).startswith(prefix)]
     if not left:
         return
-    log.warning("ending what a handler has left behind: %s", ", ".join(str(each.pid) for each in left))
+    log.warning(
+        "ending processes that a handler has left running: pids %s", ", ".join(str(each.pid) for each in left)
+    )
     for process in left:
         with contextlib.suppress(psutil.Error):
             process.terminate()

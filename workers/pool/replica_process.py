@@ -1,4 +1,4 @@
-"""One replica as its pool sees it: started, watched, stopped; its output goes to the model log."""
+"""The process of a replica: its pool starts, watches and stops it; its output goes to the model log."""
 
 import logging
 import os
@@ -27,19 +27,19 @@ log = logging.getLogger(__name__)
 
 TAIL_LINES = 20
 LONGEST_LINE = 65_536  # characters: a longer one is logged in pieces
-ASYNC_GRACE_S = 5.0  # a replica of coroutines ends those that take too long itself, unless its loop is stuck
-LASTING_S = 10.0  # a replica that has been ready for so long shows that its model works
-LAST_WORDS_S = 0.3  # what a replica printed before its end is waited for; its children may keep the pipe
+ASYNC_GRACE_S = 5.0  # an asynchronous replica cancels late batches itself, unless its event loop is blocked
+LASTING_S = 10.0  # a replica that has been ready for this time shows that its model works
+LAST_WORDS_S = 0.3  # limit for reading the last output of a replica; its children may keep the pipe open
 METRIC_LINE = "[METRICS]"
 RESPONSE_TIMEOUT = "response time-out"
-AcceptMetric = Callable[[str], bool]  # takes such a line; False: it is none, and is logged
+AcceptMetric = Callable[[str], bool]  # takes a line; False: it has no metric and is logged
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a replica ended; what is not known is empty."""
+    """How a replica ended; unknown fields are empty."""
 
-    line: str  # for people: which replica, and how
+    line: str  # a sentence for logs and clients
     cause: str = ""  # "signal 9", "exit code 3", RESPONSE_TIMEOUT
     printed: tuple[str, ...] = ()  # its last lines
     overdue: str = ""  # the time-out that it was killed for
@@ -50,7 +50,7 @@ class Ending:
 
     @property
     def report(self) -> str:
-        """All of it, as `describe` and `status` show it."""
+        """All lines, as `describe` and `status` show them."""
         return "\n".join((self.line, *self.details))
 
 
@@ -131,7 +131,7 @@ class ReplicaProcess:
 
     @property
     def failed(self) -> bool:
-        """Whether its end tells against the model, and against no request that it ran."""
+        """Whether the model, not a request, caused its end."""
         return not self.board.running and not self.has_lasted
 
     def overdue(self) -> str | None:
@@ -149,11 +149,11 @@ class ReplicaProcess:
         return model.response_timeout_s + (ASYNC_GRACE_S if model.async_communication else 0)
 
     def lingering(self) -> str | None:
-        """Why the replica must be killed, if it was to end and should have done so by now."""
+        """Why the replica must be killed, if its shutdown deadline has passed."""
         return self._shutdown.overdue()
 
     def drain(self) -> None:
-        """Asks it, once, to finish what it runs and end. While it loads there is nothing to finish."""
+        """Asks it, once, to finish its batches and end; kills it while it loads."""
         if self.stopping:
             return
         self.stopping = True
@@ -166,7 +166,7 @@ class ReplicaProcess:
         self._process.kill()
 
     def ending(self, deadline: float | None = None) -> Ending:
-        """How it ended, with the last lines that it printed; for a process that has."""
+        """How the process ended, with the last lines of its output; call it after the end."""
         self.wait_for_output(deadline)
         code = self.exit_code or 0
         cause = f"signal {-code}" if code < 0 else f"exit code {code}"
@@ -176,17 +176,17 @@ class ReplicaProcess:
         return Ending(line, cause, tuple(self.tail), self._overdue)
 
     def wait_for_output(self, deadline: float | None = None) -> None:
-        """Waits, until a deadline (monotonic s), for the last lines of a process that has ended."""
+        """Reads the last lines of a process that has ended, until a deadline (monotonic s)."""
         deadline = time.monotonic() + LAST_WORDS_S if deadline is None else deadline
         for reader in self._readers:
             reader.join(max(0.0, deadline - time.monotonic()))
 
     @property
     def is_worn(self) -> bool:
-        """Whether it has had all the requests, or taken all the memory, that one replica may have."""
+        """Whether it has reached the maximum of requests or of memory for one replica."""
         most_requests = self.spec.pool.model.max_requests_per_replica
         requests, batches = self.board.counts
-        # Where a fresh one is too large, replacing it before it has done anything would never end.
+        # A fresh replica that is too large serves one batch before it is replaced: else none would serve any.
         return bool((most_requests and requests >= most_requests) or (batches and self.is_oversize))
 
     @property
@@ -211,7 +211,7 @@ class ReplicaProcess:
             return 0
 
     def _threads(self) -> dict[str, str]:
-        """OMP_NUM_THREADS is left alone where the operator has set it."""
+        """An operator's OMP_NUM_THREADS stays."""
         return {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(self.spec.pool.threads)}
 
     def _read_output(self, output: IO[str], level: int, model_log: logging.Logger) -> None:

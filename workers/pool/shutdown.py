@@ -8,8 +8,8 @@ from workers import scoreboard
 from workers.scoreboard import Scoreboard
 
 GRACE_S = 5.0  # beyond what a batch may take
-EXIT_S = 5.0  # for one that has finished all that it ran
-TAKE_UP_S = 2.0  # when it is asked it may be about to begin one more batch
+EXIT_S = 5.0  # from the end of its last batch to the end of its process
+TAKE_UP_S = 2.0  # it may begin one more batch for this time after it was asked to end
 
 
 class ShutdownDeadline:
@@ -23,7 +23,7 @@ class ShutdownDeadline:
         self._clock = clock
         self._asked: float | None = None
         self._finished: float | None = None
-        self._last_rows: set[EntryRef] = set()  # what it may finish
+        self._last_rows: set[EntryRef] = set()  # rows that it may finish
 
     def ask(self) -> None:
         """The replica has been asked to end."""
@@ -33,8 +33,8 @@ class ShutdownDeadline:
     def overdue(self) -> str | None:
         """Why the replica must be killed, if it should have ended by now.
 
-        What it ran when it was asked to end may go on while it gives signs of life, as an answer in parts
-        does: that is for the response time-out to end.
+        Batches that ran when it was asked to end may go on while they send parts of answers: the response
+        time-out ends those that do not.
         """
         now = self._clock()
         if self._board.state == scoreboard.DRAINING:
