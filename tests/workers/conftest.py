@@ -89,6 +89,7 @@ def add(client: Any) -> AddRows:
 
 HANDLER = """
 import os, sys, time
+from pathlib import Path
 
 class Handler:
     def initialize(self, context):  # noqa: ARG002
@@ -101,6 +102,9 @@ class Handler:
         command, _, argument = body.decode().partition(" ")
         if command == "sleep":
             time.sleep(float(argument))
+        elif command == "hold":  # until release() is called for it
+            while not Path(argument).exists():
+                time.sleep(0.01)
         elif command == "exit":
             sys.exit(3)
         elif command == "die":
@@ -189,6 +193,12 @@ def start(make_pool: Any, registry: Registry, tmp_path: Path) -> Iterator[StartR
         if replica.process.exit_code is None:
             replica.process.kill()
             replica.wait_for_exit()
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Callable[[str], None]:
+    """Lets the handler go on with the row `hold NAME`: release("NAME")."""
+    return lambda name: (tmp_path / "model" / name).touch()
 
 
 # a pool, in this process

@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from clock import FakeClock
 
 from marq.metrics.measurements import Series
 from marq.queue.entries import Request, decode
@@ -148,13 +149,17 @@ def test_batches_are_told_as_commands_for_redis(collector, printed):
     assert collector.flush() == []
 
 
-def test_calls_of_a_handler_are_measured_also_those_that_fail_and_coroutines(collector, printed):
+def test_calls_of_a_handler_are_measured_also_those_that_fail_and_coroutines(collector, printed, monkeypatch):
+    clock = FakeClock()
+    monkeypatch.setattr("time.perf_counter", clock)
+
     def sleep(data, context):
-        time.sleep(0.03)
+        clock.sleep(0.03)
         raise ValueError(data)
 
     async def nap(data, context):
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0)
+        clock.sleep(0.3)
         return data
 
     with pytest.raises(ValueError, match="x"):

@@ -52,10 +52,10 @@ def test_the_host_is_measured_again_when_the_interval_has_passed(make, stored, c
     metrics = make(metric_time_interval=3600)
     metrics.collect_if_due(client)
     client.flushall()
-    began = time.monotonic()
+    began = time.process_time()
     for _ in range(100):
         metrics.collect_if_due(client)
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
     assert stored() == {}
 
 

@@ -1,6 +1,5 @@
 import logging
 import signal
-import time
 
 from support import wait_for
 
@@ -33,8 +32,9 @@ def test_output_goes_to_the_model_log_and_its_last_lines_are_kept(start, registe
 
 
 def test_a_replica_that_loads_is_not_waited_for(start, register):
-    replica = start(register(), wait=False, handler="import time\ntime.sleep(60)\n")
-    time.sleep(0.1)
+    handler = "import time\nprint('loading', flush=True)\ntime.sleep(60)\n"
+    replica = start(register(), wait=False, handler=handler)
+    wait_for(lambda: "loading" in list(replica.process.tail), 20, "the handler's module")
     replica.process.drain()
     assert replica.wait_for_exit() == -signal.SIGKILL
 
