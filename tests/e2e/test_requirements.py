@@ -115,7 +115,7 @@ def test_two_models_use_two_versions_of_a_package_at_the_same_time(server: Runni
 def test_packages_come_right_behind_the_model_s_own_directory(server: RunningServer, pack: Pack) -> None:
     assert register(server, pack("ordered").name).status_code == 200
     own, packages = answer(server, "ordered")["path"]
-    assert Path(own).parent == server.state_dir / "models"
+    assert Path(own).parent == server.state_dir / "model-dirs"
     assert Path(packages).parent.parent == server.state_dir / "dependencies"
 
 
