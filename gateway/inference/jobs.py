@@ -1,6 +1,7 @@
 """`/jobs`: submit, watch, fetch. marq's own routes: standard HTTP throughout."""
 
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -44,7 +45,7 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
         body = await read_body(request.scope, request.receive, predictor.max_request_size)
         head = predictor.entry_head(headers, b"", timeout_s=deadlines.timeout_s(headers))
         job_id = await predictor.submit(route, EntryFields(body, head), key or "")
-        return JSONResponse({"job_id": job_id}, 202, {"Location": f"/jobs/{job_id}"})
+        return JSONResponse({"job_id": job_id}, 202, {"Location": f"/jobs/{quote(job_id, safe=':')}"})
 
     @api.get("/jobs/{job_id}")
     async def status(job_id: JobIdPath, wait: Wait = 0.0) -> Document:
@@ -87,5 +88,5 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
 def describe(record: JobRecord) -> Document:
     data = record.to_dict()
     if record.is_finished and record.state != job_records.CANCELLED:
-        data["result"] = f"/jobs/{record.id}/result"
+        data["result"] = f"/jobs/{quote(str(record.id), safe=':')}/result"
     return data

@@ -156,4 +156,5 @@ async def _newest_change(client: AsyncRedisClient) -> bytes | str:
 def _urls(by_name: dict[str, dict[str | None, Route]]) -> Iterator[tuple[bytes, Route]]:
     for name, versions in by_name.items():
         for version, route in versions.items():
-            yield (f"/predictions/{name}" + (f"/{quote(version)}" if version else "")).encode(), route
+            path = f"/predictions/{quote(name)}" + (f"/{quote(version)}" if version else "")
+            yield path.encode(), route

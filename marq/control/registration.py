@@ -6,7 +6,6 @@ Order for each setting, first wins: the request, model-config.yaml, the `models`
 import contextlib
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,15 +17,13 @@ from archive.model_config import ModelConfig
 from archive.reader import Description, describe
 from archive.store.model_store import ModelStore, default_name, file_name
 from marq import errors, gpus
+from marq.registry import names
 from marq.registry.spec import SETTINGS, ModelSpec
 from marq.settings import addresses
 from marq.settings.fields import Settings
 
 log = logging.getLogger(__name__)
 
-# Both become parts of Redis keys, paths and process names.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-_VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,49}")
 _ERRORS = ((ArchiveNotFound, errors.ModelNotFound), (DownloadFailed, errors.DownloadFailed),
            (ArchiveExists, errors.ServiceError), (ArchiveError, errors.InvalidModel))  # fmt: skip
 
@@ -79,12 +76,19 @@ def _check_request(registration: Registration) -> None:
     if registration.runtime is not None:
         _check_runtime(registration.runtime)
     if registration.model_name:
-        _check("model name", registration.model_name, NAME)
+        _check_name(registration.model_name)
 
 
-def _check(subject: str, text: str, allowed: re.Pattern[str]) -> None:
-    if not allowed.fullmatch(text):
-        raise errors.BadRequest(f"Invalid {subject}: {text[:200]!r}. It must match ^{allowed.pattern}$")
+def _check_name(name: str) -> None:
+    if not names.is_model_name(name):
+        raise errors.BadRequest(f"Invalid model name: {name[:200]!r}. {names.MODEL_RULE}")
+
+
+def _check_version(version: str) -> None:
+    if not names.is_version(version):
+        raise errors.BadRequest(
+            f"Invalid model version in the manifest: {version[:200]!r}. {names.VERSION_RULE}"
+        )
 
 
 def _check_runtime(runtime: object) -> None:
@@ -126,7 +130,7 @@ def _spec(
 ) -> ModelSpec:
     manifest, config = description.manifest, description.config or ModelConfig()
     name, version = _name(registration, description, at_startup), manifest.model_version
-    _check("model version in the manifest", version, _VERSION)
+    _check_version(version)
     for warning in config.warnings:
         log.warning("%s: %s", name, warning)
     defaults = settings.model_defaults(name, version)
@@ -179,7 +183,7 @@ def _name(registration: Registration, description: Description, at_startup: bool
         name = description.manifest.registered_name(
             registration.model_name or description.manifest.model_name or usual
         )
-    _check("model name", name, NAME)
+    _check_name(name)
     return name
 
 

@@ -4,9 +4,10 @@ import logging
 from collections.abc import Iterable
 
 from marq import errors, keys
-from marq.control.registration import NAME, Registration, model_store, resolve
+from marq.control.registration import Registration, model_store, resolve
 from marq.control.removal import retire
 from marq.registry.models import Registry
+from marq.registry.names import is_model_name
 from marq.registry.spec import ModelSpec
 from marq.settings.fields import Settings
 
@@ -23,7 +24,7 @@ def startup_registrations(settings: Settings) -> list[Registration]:
 def _startup_item(item: str) -> Registration:
     """A URL may have a `=` of its own."""
     name, _, url = (part.strip() for part in item.partition("="))
-    return Registration(url, model_name=name) if url and NAME.fullmatch(name) else Registration(item)
+    return Registration(url, model_name=name) if url and is_model_name(name) else Registration(item)
 
 
 def load_startup_models(settings: Settings, registry: Registry) -> list[tuple[str, str | None]]:

@@ -18,6 +18,7 @@ from gateway.auth import Tokens
 from gateway.routing.routes import Routes
 from marq import keys
 from marq.queue.entries import decode_replies
+from marq.registry.names import MODEL_RULE
 from marq.settings.fields import Settings
 
 ECHO = """
@@ -278,8 +279,8 @@ def test_parameters_may_come_as_json_and_then_the_query_does_not_count(api, regi
             "Parameter max_attempts: must be an integer from 1 to 2147483647, got '0'",
         ),
         (
-            {"url": "plain.mar", "model_name": "a b"},
-            "Invalid model name: 'a b'. It must match ^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$",
+            {"url": "plain.mar", "model_name": "a:b"},
+            f"Invalid model name: 'a:b'. {MODEL_RULE}",
         ),
     ],
 )
