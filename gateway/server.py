@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 
 import hiredis
 import uvicorn
@@ -23,7 +24,7 @@ from gateway.metrics.counting import Metering, RequestMeter
 from gateway.metrics.endpoint import MetricsEndpoint, WithMetrics
 from gateway.metrics.storing import Measuring
 from gateway.routing.routes import Routes
-from marq.errors import ServiceError
+from marq.errors import ServiceError, ServiceUnavailable
 from marq.host import certificates
 from marq.host.server_file import LOCAL_TOKEN_VARIABLE
 from marq.queue.broker import Broker
@@ -111,7 +112,7 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
     tasks: dict[str, Callable[[], Awaitable[None]]] = {
-        "registry": lambda: routes.follow(follow_tokens),
+        "registry": lambda: routes.follow(partial(_refreshed, routes, broker, follow_tokens)),
         "measurements": measuring.follow,
         "queue lengths": lambda: routes.backlogs.follow(broker),
         **front.tasks(),
@@ -131,3 +132,10 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     await broker.stop()
     for failure in filter(None, failures):
         raise failure
+
+
+async def _refreshed(routes: Routes, broker: Broker, follow_tokens: TokenFollower) -> None:
+    """Called when the routes may have changed: nobody waits any longer for a model that cannot be loaded."""
+    for route in routes.failing():
+        broker.refuse(route.lane, ServiceUnavailable(route.unavailable))
+    await follow_tokens()

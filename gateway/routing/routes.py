@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from urllib.parse import quote
 
 import hiredis
@@ -28,27 +29,36 @@ NO_WORKER = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why a model version cannot be loaded. Predictions are refused; attempts go on."""
+
+    reason: str
+    is_final: bool  # jobs are refused, too: it has been failing for longer than `maxRetryTimeoutInSec`
+
+
 class Route:
     """The lane of one model version, and the reasons to refuse requests for it."""
 
-    __slots__ = ("backlog", "client_timeout_ms", "hopeless", "lane", "spec", "unavailable", "versioned")
+    __slots__ = ("backlog", "client_timeout_ms", "failure", "lane", "spec", "unavailable", "versioned")
 
-    def __init__(self, spec: ModelSpec, versioned: bool, backlog: Backlog, hopeless: str) -> None:
-        self.spec, self.backlog = spec, backlog
-        self.hopeless = hopeless  # why it cannot be loaded, if so
+    def __init__(self, spec: ModelSpec, versioned: bool, backlog: Backlog, failure: Failure | None) -> None:
+        self.spec, self.backlog, self.failure = spec, backlog, failure
         self.versioned = versioned  # whether the URL names the version
         self.lane = keys.lane(spec.name, spec.version).encode()
         self.client_timeout_ms = spec.client_timeout_ms
         subject = f'Model "{spec.name}" Version {spec.version}"' if versioned else f'Model "{spec.name}"'
-        self.unavailable = hopeless if spec.min_workers else NO_WORKER.format(subject=subject)
+        reason = failure.reason if failure else ""
+        self.unavailable = reason if spec.min_workers else NO_WORKER.format(subject=subject)
 
     def admit_job(self, size: int) -> None:
         """Counts a job. Raises ServiceUnavailable where it cannot be taken.
 
-        A model without replicas takes jobs, which wait for one; a model that cannot be loaded takes none.
+        A model without replicas takes jobs, which wait for one. A model that has been failing for longer than
+        `maxRetryTimeoutInSec` takes none.
         """
-        if self.hopeless:
-            raise ServiceUnavailable(self.hopeless)
+        if self.failure and self.failure.is_final:
+            raise ServiceUnavailable(self.failure.reason)
         self.backlog.admit_job(size)
 
     def check(self) -> None:
@@ -65,7 +75,7 @@ class Routes:
         self.backlogs = Backlogs(config.max_queued_jobs, config.max_queued_bytes)
         self._registry = Registry(clients.client(url))
         self._by_name: dict[str, dict[str | None, Route]] = {}
-        self._used: tuple[Models, dict[str, str]] | None = None  # the models and failures behind the routes
+        self._used: tuple[Models, dict[str, Failure]] | None = None  # behind the routes
         self.urls: dict[bytes, Route] = {}  # "/predictions/model[/version]" -> route
         self.startup_models: list[str] = []
         self.healthy = True  # whether no default version has been failing for longer than it may
@@ -73,12 +83,13 @@ class Routes:
     async def refresh(self) -> None:
         """Reads the registry. Raises redis.RedisError."""
         snapshot = await asyncio.to_thread(self._registry.snapshot)
-        models, hopeless = snapshot.models, _find_hopeless(snapshot)
-        if (models, hopeless) == self._used:  # quick: a spec that has not changed is the same object
+        models, failures = snapshot.models, _find_failures(snapshot)
+        if (models, failures) == self._used:  # quick: a spec that has not changed is the same object
             return
-        self._use(models, hopeless)
-        self.healthy = not any(models.get(name).key in hopeless for name in models.defaults)
-        self._used = models, hopeless
+        self._use(models, failures)
+        final = {key for key, failure in failures.items() if failure.is_final}
+        self.healthy = not any(models.get(name).key in final for name in models.defaults)
+        self._used = models, failures
 
     async def follow(self, refreshed: Callable[[], Awaitable[None]]) -> None:
         """Refreshes whenever the registry changes, and every second in any case; never returns.
@@ -108,6 +119,11 @@ class Routes:
             raise ModelVersionNotFound(f"Model version: {version} does not exist for model: {model}")
         return versions[version]
 
+    def failing(self) -> list[Route]:
+        """The routes of all versions that cannot be loaded at the moment."""
+        versions = (route for routes in self._by_name.values() for name, route in routes.items() if name)
+        return [route for route in versions if route.failure]
+
     def models(self) -> Models:
         """The registry as it is now. Raises redis.RedisError."""
         return self._registry.models()
@@ -116,36 +132,35 @@ class Routes:
         """Whether a replica of the version can answer now. Raises redis.RedisError."""
         return any(replica.is_ready for replica in self._registry.replicas(spec))
 
-    def _use(self, models: Models, hopeless: dict[str, str]) -> None:
+    def _use(self, models: Models, failures: dict[str, Failure]) -> None:
         by_name: dict[str, dict[str | None, Route]] = {}
         for spec in models:
             by_name.setdefault(spec.name, {})[spec.version] = Route(
-                spec, True, self.backlogs.of(spec), hopeless.get(spec.key, "")
+                spec, True, self.backlogs.of(spec), failures.get(spec.key)
             )
         for name, version in models.defaults.items():
             if name in by_name and version in by_name[name]:
                 named = by_name[name][version]
-                by_name[name][None] = Route(
-                    named.spec, False, named.backlog, hopeless.get(named.spec.key, "")
-                )
+                by_name[name][None] = Route(named.spec, False, named.backlog, named.failure)
         self.backlogs.keep({spec.key for spec in models})
         self._by_name = by_name
         self.startup_models = sorted({spec.name for spec in models if spec.loaded_at_startup})
         self.urls = dict(_urls(by_name))
 
 
-def _find_hopeless(snapshot: Snapshot) -> dict[str, str]:
-    """Versions that have been failing to load for longer than they may -> why."""
-    now, hopeless = time.time(), {}
+def _find_failures(snapshot: Snapshot) -> dict[str, Failure]:
+    """The versions that cannot be loaded at the moment, by their keys."""
+    now, failures = time.time(), {}
     for spec in snapshot.models:
         reports = snapshot.of(spec)
         failing = [(report.failing_since, report.reason) for report in reports if report.failing_since]
         if not failing or any(replica.is_ready for replica in snapshot.replicas(spec)):
             continue
         since, reason = min(failing)
-        if now - since > spec.max_retry_timeout_s:
-            hopeless[spec.key] = cannot_load(spec, reason)
-    return hopeless
+        is_final = now - since > spec.max_retry_timeout_s
+        if is_final or all(report.cannot_load for report in reports):
+            failures[spec.key] = Failure(cannot_load(spec, reason), is_final)
+    return failures
 
 
 async def _newest_change(client: AsyncRedisClient) -> bytes | str:

@@ -16,7 +16,7 @@ from marq.connections.commands import Reply as RedisReply
 from marq.connections.pipelined import PipelinedConnection
 from marq.connections.scripts import Script
 from marq.connections.urls import RECONNECT_DELAY_S, Command
-from marq.errors import QueueUnavailable, RedisUnavailable
+from marq.errors import QueueUnavailable, RedisUnavailable, ServiceUnavailable
 from marq.queue import scripts
 from marq.queue.entries import EntryFields, EntryRef, Reply
 from marq.queue.lost_requests import LOST, LostRequests
@@ -115,6 +115,12 @@ class Broker:
     def withdraw(self, request_id: bytes) -> None:
         """Cancels a request: it leaves its lane, its answer is ignored, and a streamed answer stops."""
         self.pending.cancel(request_id, self._take_out)
+
+    def refuse(self, lane: bytes, error: ServiceUnavailable) -> None:
+        """Ends all pending requests of a lane with the error, and takes their entries out of the queue."""
+        for request_id, waiting in self.pending.of(lane).items():
+            self.withdraw(request_id)
+            waiting.set_exception(error)
 
     def _take_out(self, request_id: bytes, where: EntryRef) -> None:
         """A replica that already runs the request continues; if it ends, the request is not redelivered."""

@@ -61,6 +61,10 @@ class PendingRequests:
             if waiting.entry
         }
 
+    def of(self, lane: bytes) -> dict[bytes, Waiting]:
+        """The requests of one lane, by id."""
+        return {request_id: each for request_id, each in self._waiting.items() if each.lane == lane}
+
     def reply(self, reply: Reply) -> None:
         """Passes a reply on: a whole answer, or one part of it."""
         if reply.more or reply.id in self._streams:

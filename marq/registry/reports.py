@@ -38,6 +38,7 @@ class PoolReport:
     failures: int = 0  # consecutive: crashes of replicas, or failed preparations
     failing_since: float | None = None  # unix s
     reason: str = ""  # of the last failure, or why replicas are replaced again and again
+    cannot_load: bool = False  # the last two failures were alike, and no replica has ever been ready
     preparing: bool | None = None  # None in the report of a pool; False: the preparation has ended
     replicas: tuple[ReplicaReport, ...] = ()
     reported: float = 0.0  # the heartbeat: unix s of the Redis server's clock

@@ -86,6 +86,7 @@ class Preparation:
             failures=self._failures.count,
             failing_since=self._failures.since,
             reason=self._failures.reason,
+            cannot_load=self._failures.is_repeated,
             preparing=not self.settled,
         )
 

@@ -1,5 +1,6 @@
 """Consecutive failures of a model, and the pause before the next attempt."""
 
+import re
 import time
 from collections.abc import Callable, Sequence
 
@@ -18,12 +19,16 @@ class Failures:
         self._clock, self._wall_clock, self._pauses_s = clock, wall_clock, pauses_s
         self.count, self.reason = 0, ""
         self.since: float | None = None  # the first one (unix s)
+        self.is_repeated = False  # whether the last failure was like the one before
+        self._pattern = ""
         self._not_before = 0.0
 
     def add(self, reason: str) -> float:
         """Counts a failure; returns the seconds until the next attempt."""
         pause = self._pauses_s[min(self.count, len(self._pauses_s) - 1)]
         self.count, self.reason = self.count + 1, reason
+        before, self._pattern = self._pattern, _pattern(reason)
+        self.is_repeated = before == self._pattern
         self.since = self.since or self._wall_clock()
         self._not_before = self._clock() + pause
         return pause
@@ -31,6 +36,7 @@ class Failures:
     def forget(self) -> None:
         """The model works, or all its replicas are being restarted."""
         self.count, self.reason, self.since = 0, "", None
+        self.is_repeated, self._pattern = False, ""
 
     def end_pause(self) -> None:
         """The next attempt may start at once."""
@@ -43,3 +49,9 @@ class Failures:
     def last_for(self, seconds: float) -> bool:
         """Whether the model has been failing for at least `seconds`."""
         return self.since is not None and self._wall_clock() - self.since >= seconds
+
+
+def _pattern(reason: str) -> str:
+    """The last line, which names the error, without addresses, pids and other numbers."""
+    lines = reason.strip().splitlines()
+    return re.sub(r"0x[0-9a-f]+|\d+", "#", lines[-1]) if lines else ""

@@ -52,6 +52,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._replicas: list[ReplicaProcess] = []
         self._generation = self._spec.model.generation
         self._failures = Failures()
+        self._has_loaded = False  # whether a replica has ever been ready
         self._oversize = ""  # why each replica is replaced after its first batch, if it is too large
         self._reported = self._recovered = 0.0
         self._last_report: list[object] = []
@@ -174,6 +175,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
 
     def _note_ready(self, replica: ReplicaProcess) -> None:
         replica.note_ready()
+        self._has_loaded = True
         self._metrics.loaded(replica.slot, time.time() - replica.started)
         if not replica.is_oversize:
             self._oversize = ""
@@ -240,6 +242,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
             failures=failures.count,
             failing_since=failures.since,
             reason=reason,
+            cannot_load=failures.is_repeated and not self._has_loaded,
             replicas=tuple(replica.report() for replica in self._replicas),
         )
         self._registry.report(self._spec.model, self._spec.name, report)

@@ -10,11 +10,11 @@ REPLICA = {
 }  # fmt: skip
 POOL = {
     "node": "host", "wanted": 2, "generation": 2, "failures": 1, "failing_since": 1700000001.0,
-    "reason": "ended", "replicas": [REPLICA], "reported": 1700000002.25,
+    "reason": "ended", "cannot_load": False, "replicas": [REPLICA], "reported": 1700000002.25,
 }  # fmt: skip
 PREPARATION = {
-    "node": "host", "wanted": 2, "failures": 0, "failing_since": None, "reason": "", "preparing": True,
-    "replicas": [], "reported": 1700000002.25,
+    "node": "host", "wanted": 2, "failures": 0, "failing_since": None, "reason": "", "cannot_load": False,
+    "preparing": True, "replicas": [], "reported": 1700000002.25,
 }  # fmt: skip
 
 
