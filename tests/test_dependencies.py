@@ -43,7 +43,7 @@ def imported_modules() -> set[str]:
                 found |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
                 found.add(node.module)
-    own = {*sys.stdlib_module_names, *PACKAGES}
+    own = {*sys.stdlib_module_names, *PACKAGES, "_typeshed"}  # the last exists for type checkers only
     return {module for module in found if module.partition(".")[0] not in own}
 
 

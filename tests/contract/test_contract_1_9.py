@@ -57,7 +57,7 @@ def test_a_request_that_nothing_would_take(inference, idle, route, path, code, k
 )  # fmt: skip
 def test_a_handler_that_fails(inference, order, code, message):
     answer = inference.post("/predictions/tell", content=order, headers=TEXT)
-    assert error(answer, code, INTERNAL) == message
+    assert error(answer, code, INTERNAL).splitlines()[0] == message
 
 
 def test_an_error_status_that_the_handler_sets_keeps_its_body(inference):
