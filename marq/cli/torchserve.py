@@ -67,6 +67,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--enable-model-api", action="store_true", help="Allow registering and unregistering models over HTTP"
     )
+    made.add_argument(
+        "--strict", action="store_true", help="Do not start if a line of the config.properties has no effect"
+    )
     return made
 
 
@@ -107,13 +110,14 @@ def _resolve(options: argparse.Namespace) -> loading.Resolved:
         "forget_models": options.no_config_snapshots or None,
         "disable_token_auth": options.disable_token_auth or None,
         "enable_model_api": options.enable_model_api or None,
+        "strict_config": options.strict or None,
     }
     resolved = loading.resolve(file, given, {LOG_VARIABLE: str(LOGS.resolve()), **os.environ})
     if resolved.settings.model_store is None:
         _fail("Missing mandatory parameter --model-store")
     _check("model_store", "directory", str(resolved.settings.model_store), Path.is_dir)
     flags = [f"--{flag.replace('_', '-')}" for flag in WITHOUT_EFFECT if getattr(options, flag)]
-    resolved.ignored.extend(flags)
+    resolved.without_effect.extend(f"{flag} has no effect." for flag in flags)
     return resolved
 
 

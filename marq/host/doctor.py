@@ -60,7 +60,7 @@ def examine(resolved: Resolved) -> Iterator[Finding]:
 
 
 def _settings(resolved: Resolved) -> Finding:
-    odd = [f"without effect: {key}" for key in resolved.ignored] + resolved.notices
+    odd = [*resolved.without_effect, *resolved.notices]
     if odd:
         return Finding("settings", WARNING, "; ".join(odd), "Remove these keys; see `marq config`.")
     return Finding("settings", OK, f"{len(resolved.sources)} given, all understood")

@@ -31,7 +31,6 @@ from marq.settings import addresses, snapshot
 from marq.settings.fields import Settings
 from marq.settings.loading import Resolved
 from marq.settings.properties import SettingsError
-from marq.settings.sources import GUIDE
 
 log = logging.getLogger(__name__)
 
@@ -192,9 +191,7 @@ def start(resolved: Resolved, announce: Announce, joins: bool = False) -> NoRetu
     settings = resolved.settings
     os.environ[logs.FORMAT_VARIABLE] = settings.log_format
     logs.configure("supervisor", settings.log_dir)
-    if resolved.ignored:
-        log.warning("these keys have no effect here: %s (see %s)", ", ".join(resolved.ignored), GUIDE)
-    for notice in resolved.notices:
+    for notice in (*resolved.without_effect, *resolved.notices):
         log.warning("%s", notice)
     Supervisor(settings, announce, joins).run()
 

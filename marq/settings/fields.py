@@ -104,6 +104,7 @@ class Settings(BaseModel):
     metrics_location: Path | None = None  # None: where the other logs are
     log_format: Annotated[str, Field(pattern="^(text|json)$")] = "text"
     access_log: bool = True
+    strict_config: bool = False  # lines of config.properties without an effect are errors
     access_log_on_console: bool = True  # as well as in the file
     model_log_on_console: bool = True  # the same for the output of handlers
 

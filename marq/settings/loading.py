@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from marq.settings import snapshot
+from marq.settings import snapshot, torchserve_values
 from marq.settings.fields import Settings
 from marq.settings.properties import SettingsError
 from marq.settings.sources import Collected, Given, collect
@@ -21,7 +21,7 @@ class Resolved:
 
     settings: Settings
     sources: dict[str, str]  # of those that are not left at their defaults
-    ignored: list[str]  # keys of config.properties that mean nothing here
+    without_effect: list[str]  # a line for each key of config.properties that marq does not use
     notices: list[str]
 
 
@@ -39,6 +39,9 @@ def resolve(
     """The same, with where the values come from. Raises SettingsError, which names all that is wrong."""
     found = collect(config, given, environ, Settings.model_fields)
     _use_snapshot(found)
+    torchserve_values.use(found, Settings.model_fields)
+    if torchserve_values.is_true(found.values.get("strict_config")):
+        found.problems += found.without_effect
     try:
         settings = Settings(**{name: value.value for name, value in found.values.items()})
     except ValidationError as error:
@@ -46,7 +49,7 @@ def resolve(
     if found.problems:
         raise SettingsError("\n".join(found.problems))
     sources = {name: value.source for name, value in found.values.items()}
-    return Resolved(settings, sources, found.ignored, found.notices)
+    return Resolved(settings, sources, found.without_effect, found.notices)
 
 
 def _use_snapshot(found: Collected) -> None:

@@ -10,6 +10,7 @@ import javaproperties
 from marq.errors import MarqError
 
 FILE_VARIABLE = "TS_CONFIG_FILE"
+TRIPLE_QUOTES = ("'''", '"""')
 DEFAULT_FILE = Path("config.properties")
 
 
@@ -19,10 +20,11 @@ class SettingsError(MarqError):
 
 @dataclass(frozen=True)
 class Line:
-    """One key of a file. `where` is file:line."""
+    """One key of a file. `where` is file:line; `is_quoted`: it stands between triple quotes."""
 
     value: str
     where: str
+    is_quoted: bool = False
 
 
 def discover(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -37,18 +39,36 @@ def discover(given: Path | None, environ: Mapping[str, str] = os.environ) -> Pat
 
 
 def read(path: Path, environ: Mapping[str, str] = os.environ) -> dict[str, Line]:
-    """The keys of a file as they are named there; a key's last line counts. Raises SettingsError."""
+    """The keys of a file as they are named there; a key's last line counts. Raises SettingsError.
+
+    The file is UTF-8, with or without a byte-order mark, or Latin-1 as Java reads it. People put comments
+    between triple quotes: to TorchServe these are keys like others, most of them unknown.
+    """
     lines: dict[str, Line] = {}
-    number = 1
+    number, is_quoted = 1, False
     try:
-        for element in javaproperties.parse(path.read_text(encoding="utf-8")):
+        for element in javaproperties.parse(_text(path)):
             if isinstance(element, javaproperties.KeyValue):
+                quotes = sum(element.source.count(mark) for mark in TRIPLE_QUOTES)
                 where = f"{path}:{number}"
-                lines[element.key] = Line(_expand(element.value.strip(), where, environ), where)
+                value = _expand(element.value.strip(), where, environ)
+                lines[element.key] = Line(value, where, is_quoted or quotes > 0)
+                is_quoted ^= quotes % 2 == 1
             number += element.source.count("\n")
     except (OSError, ValueError) as error:
         raise SettingsError(f"--ts-config file cannot be read: {path}: {error}") from error
     return lines
+
+
+def _text(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        if b"\0" in data:  # UTF-16, most probably
+            raise
+        text = data.decode("latin-1")
+    return text.replace("\r\n", "\n")
 
 
 def _expand(value: str, where: str, environ: Mapping[str, str]) -> str:

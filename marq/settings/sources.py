@@ -34,7 +34,7 @@ class Collected:
     """The winning value of each setting that has one, and the messages for the user."""
 
     values: dict[str, Given] = field(default_factory=dict)
-    ignored: list[str] = field(default_factory=list)  # keys without a meaning here
+    without_effect: list[str] = field(default_factory=list)  # a line for each key that marq does not use
     notices: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -59,14 +59,13 @@ def _add_file(found: Collected, lines: Mapping[str, properties.Line], names: fro
     spelled = (names - set(renamed.values())) | set(renamed)
     for key, line in lines.items():
         if key in MEANINGLESS:
-            found.ignored.append(key)
+            found.without_effect.append(f"{line.where}: {key} has no effect: {MEANINGLESS[key]}.")
         elif key in spelled or (key in names and key not in renamed):
             label = f"{line.where}: {key}"
             found.values[torchserve_keys.setting_name(key)] = Given(line.value, line.where, label)
-        else:
-            like = meant(key, spelled | set(MEANINGLESS))
-            hint = f'Did you mean "{like}"?' if like else f"{GUIDE} lists the keys."
-            found.problems.append(f'{line.where}: unknown key "{key}". {hint}')
+        elif not line.is_quoted:
+            hint = torchserve_keys.advice(key, spelled | set(MEANINGLESS)) or f"{GUIDE} lists the keys."
+            found.without_effect.append(f'{line.where}: unknown key "{key}" has no effect. {hint}')
 
 
 def _add_environment(found: Collected, environ: Mapping[str, str], names: frozenset[str]) -> None:

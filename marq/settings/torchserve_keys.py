@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+from marq.settings.properties import FILE_VARIABLE
+
 # keys whose settings have another name
 RENAMED = {
     "disable_token_authorization": "disable_token_auth",
@@ -54,6 +56,42 @@ MEANINGLESS = {
     "ipex_enable": "Intel's extension is part of PyTorch now; a handler can import it itself",
     "ipex_gpu_enable": "Intel's extension is part of PyTorch now; a handler can import it itself",
 }
+
+
+# Keys that people write here although they belong elsewhere, in lower case.
+_OF_A_MODEL = "It belongs to a model: {} in model-config.yaml, or the parameter {} of POST /models."
+ELSEWHERE = {
+    **{
+        parameter: _OF_A_MODEL.format(yaml, parameter)
+        for parameter, yaml in (
+            ("batch_size", "batchSize"),
+            ("max_batch_delay", "maxBatchDelay"),
+            ("response_timeout", "responseTimeout"),
+            ("startup_timeout", "startupTimeout"),
+            ("min_worker", "minWorkers"),
+            ("max_worker", "maxWorkers"),
+            ("initial_workers", "minWorkers"),
+        )
+    },
+    "min_workers": _OF_A_MODEL.format("minWorkers", "initial_workers"),
+    "max_workers": _OF_A_MODEL.format("maxWorkers", "initial_workers"),
+    "gpu_id": "It belongs to a model: deviceIds in model-config.yaml. For all models: CUDA_VISIBLE_DEVICES.",
+    "num_workers": 'Did you mean "default_workers_per_model"?',
+    "metrics_format": 'Did you mean "metrics_mode"? The metrics API answers in the format of Prometheus.',
+    "config_path": f"The variable {FILE_VARIABLE} or --ts-config names the file.",
+    "tsconfigfile": "TorchServe writes it into its snapshots.",
+    "version": "TorchServe writes it into its snapshots.",
+    "enable_token_auth": 'Did you mean "disable_token_authorization"?',
+}
+
+
+def advice(key: str, known: Iterable[str]) -> str:
+    """What an unknown key may be meant for; empty if nothing is like it."""
+    plain = key.strip().lower().replace("-", "_").replace(".", "_")
+    if plain in ELSEWHERE:
+        return ELSEWHERE[plain]
+    like = meant(plain, known)
+    return f'Did you mean "{like}"?' if like else ""
 
 
 def setting_name(key: str) -> str:

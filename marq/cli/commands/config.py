@@ -43,7 +43,7 @@ def config(
         if not changed or name in resolved.sources
     }
     if as_json:
-        notes = {"ignored": resolved.ignored, "notices": resolved.notices}
+        notes = {"without_effect": resolved.without_effect, "notices": resolved.notices}
         typer.echo(json.dumps({"settings": values, **notes}, indent=2))
         return
     table = Table("Setting", "Value", "Source", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -52,9 +52,7 @@ def config(
         style = "dim" if row["source"] == DEFAULT else ""
         table.add_row(name, escape(value), escape(str(row["source"])), style=style)
     out().print(table)
-    if resolved.ignored:
-        complain(f"these keys have no effect here: {', '.join(resolved.ignored)}", "Note", "yellow")
-    for notice in resolved.notices:
+    for notice in (*resolved.without_effect, *resolved.notices):
         complain(notice, "Note", "yellow")
 
 

@@ -98,6 +98,9 @@ def start(
     enable_model_api: Annotated[
         bool, typer.Option("--enable-model-api", help="Allow registering and unregistering models over HTTP.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Do not start if a line of config.properties has no effect.")
+    ] = False,
 ) -> None:
     """Run a server in the foreground until Ctrl-C or `marq stop`.
 
@@ -112,6 +115,7 @@ def start(
         "state_dir": state_dir,
         "disable_token_auth": disable_token_auth or None,
         "enable_model_api": enable_model_api or None,
+        "strict_config": strict or None,
     }
     run(given, ts_config)
 

@@ -157,7 +157,7 @@ def test_flags_become_settings(command, resolved, pid_file, temporary):
     assert settings.disable_token_auth
     assert settings.enable_model_api
     assert settings.log_dir == temporary / "logs"
-    assert found.ignored == ["--plugins-path"]
+    assert found.without_effect == ["--plugins-path has no effect."]
     assert pid_file.read_text() == str(os.getpid())
 
 

@@ -40,6 +40,21 @@ def test_a_variable_that_is_not_set_is_named_with_its_line(path):
         properties.read(path, {})
 
 
+@pytest.mark.parametrize(
+    "content", ["\ufeffa=1\r\nb=ü\r\n".encode(), "a=1\nb=ü\n".encode("latin-1")], ids=["windows", "java"]
+)
+def test_windows_files_and_those_of_java_are_read(path, content):
+    path.write_bytes(content)
+    assert properties.read(path) == {"a": Line("1", f"{path}:1"), "b": Line("ü", f"{path}:2")}
+
+
+@pytest.mark.parametrize("mark", ["'''", '"""'])
+def test_text_in_triple_quotes_is_known_as_such(path, mark):
+    path.write_text(f"a=1\n{mark}\nSome text here\nb=2\n{mark}\n{mark} on one line {mark}\nc=3\n")
+    quoted = {key: line.is_quoted for key, line in properties.read(path).items()}
+    assert quoted == {"a": False, mark: True, "Some": True, "b": True, "c": False}
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a=\\u00"])
 def test_a_file_that_cannot_be_read_is_named(path, content):
     path.write_bytes(content)

@@ -80,14 +80,24 @@ def test_a_server_s_processes_do_not_read_torchserves_variables_again(file):
     assert child.settings.job_queue_size == 4
 
 
-def test_a_key_that_there_is_not_is_refused_with_the_one_that_was_meant(file):
+def test_an_unknown_key_is_a_warning_with_the_one_that_was_meant(file):
     path = file("job_queue_size=1", "modle_store=/m", "colour=red")
-    with pytest.raises(SettingsError) as caught:
-        resolve(path, {}, {})
-    assert str(caught.value).splitlines() == [
-        f'{path}:2: unknown key "modle_store". Did you mean "model_store"?',
-        f'{path}:3: unknown key "colour". docs/compatibility-configuration.md lists the keys.',
+    resolved = resolve(path, {}, {})
+    assert resolved.settings.job_queue_size == 1
+    assert resolved.without_effect == [
+        f'{path}:2: unknown key "modle_store" has no effect. Did you mean "model_store"?',
+        f'{path}:3: unknown key "colour" has no effect. docs/compatibility-configuration.md lists the keys.',
     ]
+
+
+@pytest.mark.parametrize("strict", ["file", "command line", "variable"])
+def test_lines_without_an_effect_are_errors_where_that_is_asked_for(file, strict):
+    path = file("vmargs=-Xmx1g", "colour=red", *(["strict_config=true"] if strict == "file" else []))
+    given = {"strict_config": True} if strict == "command line" else {}
+    environ = {"MARQ_STRICT_CONFIG": "true"} if strict == "variable" else {}
+    with pytest.raises(SettingsError) as caught:
+        resolve(path, given, environ)
+    assert [line.split(": ")[0] for line in str(caught.value).splitlines()] == [f"{path}:1", f"{path}:2"]
 
 
 def test_marqs_own_settings_may_stand_in_the_file(file):

@@ -117,7 +117,8 @@ def test_the_key_has_no_variable(key):
 def test_the_key_is_accepted_and_told_to_have_no_effect(file, key):
     file.write_text(f"{key}=anything\n")
     resolved = resolve(file, {}, {})
-    assert resolved.ignored == [key]
+    reason = torchserve_keys.MEANINGLESS[key]
+    assert resolved.without_effect == [f"{file}:1: {key} has no effect: {reason}."]
     assert resolved.settings == Settings()
 
 

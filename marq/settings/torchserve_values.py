@@ -1,0 +1,67 @@
+"""Values of config.properties as TorchServe reads them, where marq's own rules are stricter."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import get_args
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from marq.settings.retention import SETTINGS_PREFIX
+from marq.settings.sources import COMMAND_LINE, Collected, Given
+
+_COMMENT = re.compile(r"\s+#.*", re.DOTALL)
+_ADDRESS = "_address"
+_BOOLEAN = TypeAdapter(bool)
+
+
+def use(found: Collected, fields: Mapping[str, FieldInfo]) -> None:
+    """Changes values that TorchServe's users have, and adds a notice for each.
+
+    A text that is not a boolean counts as false, so does one with a comment behind it. A comment behind a
+    number or an address is not part of it. marq's own sources, command line and MARQ_ variables, stay strict.
+    """
+    for name, given in list(found.values.items()):
+        if given.source == COMMAND_LINE or given.source.startswith(SETTINGS_PREFIX):
+            continue
+        if not isinstance(given.value, str):
+            continue
+        kinds = set(_kinds(fields[name].annotation))
+        if bool in kinds:
+            _read_boolean(found, name, given)
+        elif kinds & {int, float} or name.endswith(_ADDRESS):
+            _drop_comment(found, name, given)
+
+
+def is_true(given: Given | None) -> bool:
+    """Whether a setting is switched on, before all settings have been read."""
+    return given is not None and str(given.value).lower() in ("true", "1", "yes", "on")
+
+
+def _read_boolean(found: Collected, name: str, given: Given) -> None:
+    if given.value == "oip":  # of ts_open_inference_protocol
+        return
+    try:
+        _BOOLEAN.validate_python(given.value)
+    except ValidationError:
+        found.values[name] = replace(given, value=False)
+        found.notices.append(f"{given.label}: {given.value!r} is not true or false and counts as false.")
+
+
+def _drop_comment(found: Collected, name: str, given: Given) -> None:
+    value = _COMMENT.sub("", given.value)
+    if value != given.value:
+        found.values[name] = replace(given, value=value)
+        found.notices.append(
+            f"{given.label}: {given.value[len(value) :].strip()!r} is not part of the value."
+        )
+
+
+def _kinds(annotation: object) -> Iterator[object]:
+    """The types of an annotation, without `Annotated` and unions."""
+    arguments = get_args(annotation)
+    if not arguments:
+        yield annotation
+    for argument in arguments:
+        yield from _kinds(argument)
