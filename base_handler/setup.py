@@ -1,14 +1,12 @@
 """Steps before a model is created: a limit on GPU memory, extra files, the user's own preparations."""
 
-import contextlib
-import fcntl
 import importlib
 import logging
-import os
-import tarfile
 from pathlib import Path
 
 import torch
+
+from ts.handler_utils.extra_files import alone_in, unpack_extra_files
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +21,7 @@ def prepare(context, install_packages=None, unpack_dependencies=None):
     model_dir = Path(context.system_properties["model_dir"])
     system = (getattr(context, "model_yaml_config", None) or {}).get("system") or {}
     limit_gpu_memory(system.get("maxGPUMemory"), context.system_properties.get("gpu_id"))
-    with _alone_in(model_dir):
+    with alone_in(model_dir):
         if install_packages:
             install_packages()
         if name := system.get("extraFiles"):
@@ -46,30 +44,3 @@ def limit_gpu_memory(limit_mib, gpu_id):
     fraction = min(1.0, limit_mib * MIB / total)
     torch.cuda.set_per_process_memory_fraction(fraction, gpu_id)
     logger.info("GPU %s: at most %s MB of %d", gpu_id, limit_mib, total // MIB)
-
-
-def unpack_extra_files(model_dir, name):
-    """Unpacks a tar file of the archive into the model directory, unless that was done already."""
-    source = model_dir / name
-    if not source.is_file():
-        raise FileNotFoundError(f"system.extraFiles names {name}, which is not in the model archive")
-    facts = source.stat()
-    stamp = f"{facts.st_size} {facts.st_mtime_ns}"
-    mark = model_dir / f".{source.name}.unpacked"
-    if mark.is_file() and mark.read_text() == stamp:
-        return
-    logger.info("unpacking %s", name)
-    with tarfile.open(source) as tar:
-        tar.extractall(model_dir, filter="data")
-    mark.write_text(stamp)
-
-
-@contextlib.contextmanager
-def _alone_in(directory):
-    """Other processes of this host that prepare the same directory wait."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -47,6 +47,11 @@ class Context:
         return self._system_properties
 
     @property
+    def model_dir(self):
+        """The directory of the archive's files."""
+        return self._system_properties["model_dir"]
+
+    @property
     def request_processor(self):
         """The requests of this batch, one `RequestProcessor` each."""
         return self._request_processor

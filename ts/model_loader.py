@@ -77,6 +77,8 @@ def find_entry_point(module: ModuleType, function: str) -> EntryPoint:
     if entry is not None:
         return EntryPoint(entry, lambda context: entry(None, context))
     classes = list_classes_from_module(module)
+    if len(classes) > 1:  # a network beside its handler
+        classes = [kind for kind in classes if hasattr(kind, "handle")] or classes
     if len(classes) != 1:
         raise ValueError(
             f"Expected only one class in custom service code or a function entry point {classes}: "

@@ -6,10 +6,12 @@ from pathlib import Path
 from archive.errors import PackagingError, SourceMissing
 
 DEFAULT_HANDLER = "base_handler"
+HANDLERS = ("Handler", "ImageClassifier", "TextClassifier", "ObjectDetector", "ImageSegmenter")
+FACTORY = "handler_factory"  # of the package base_handler
 
 
 def handler_of(model_file: str) -> str:
-    """The model file itself if it defines `handle` or a handler class, else the default handler.
+    """The model file itself if it defines `handle` or a handler, else the default handler.
 
     The file is parsed, not run. Raises SourceMissing, PackagingError.
     """
@@ -26,6 +28,10 @@ def handler_of(model_file: str) -> str:
 
 def _handles(statement: ast.stmt) -> bool:
     match statement:
+        case ast.Assign(value=ast.Call(func=maker)) | ast.AnnAssign(value=ast.Call(func=maker)) if (
+            _name(maker) == FACTORY
+        ):
+            return True  # under whatever name
         case ast.FunctionDef(name="handle") | ast.AnnAssign(target=ast.Name("handle"), value=ast.expr()):
             return True
         case ast.Assign(targets=targets):
@@ -41,8 +47,9 @@ def _is_handler(kind: ast.ClassDef) -> bool:
     """Whether the class has a method `handle`, or a base class with the name of a handler."""
     if any(isinstance(part, ast.FunctionDef) and part.name == "handle" for part in kind.body):
         return True
-    names = [base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "") for base in kind.bases]
-    return any(
-        name.endswith(("Handler", "ImageClassifier", "TextClassifier", "ObjectDetector", "ImageSegmenter"))
-        for name in names
-    )
+    return any(_name(base).endswith(HANDLERS) for base in kind.bases)
+
+
+def _name(expression: ast.expr) -> str:
+    """The last part of a dotted name; empty for other expressions."""
+    return expression.attr if isinstance(expression, ast.Attribute) else getattr(expression, "id", "")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from archive.errors import PackagingError
 from archive.packing.collect import Files
+from archive.packing.extra_files import extra_files, unpack
 
 TIMEOUT_S = 60.0
 
@@ -28,16 +29,19 @@ class Finding:
     missing_module: str = ""
 
 
-def probe(handler: str, files: Files, timeout_s: float = TIMEOUT_S) -> Finding | None:
+def probe(handler: str, files: Files, config_file: str = "", timeout_s: float = TIMEOUT_S) -> Finding | None:
     """Imports the handler in a process of its own, which finds the archive's files first; None if it can.
 
-    `handler` is the manifest's, `files` are the planned members. Raises PackagingError if the files cannot be
-    laid out for it.
+    `handler` is the manifest's, `files` are the planned members, `config_file` is the model-config.yaml.
+    Raises PackagingError if the files cannot be laid out for it.
     """
+    extra = extra_files(Path(config_file)) if config_file else ""
     with tempfile.TemporaryDirectory(prefix="marq-archive-", ignore_cleanup_errors=True) as folder:
         model, report = Path(folder, "model"), Path(folder, "report.json")
         try:
             _lay_out(files, model)
+            if extra in files:
+                unpack(files[extra], model)
         except OSError as error:
             raise PackagingError(f"The handler cannot be checked: {error}") from error
         return _run(handler, model, report, timeout_s)

@@ -79,7 +79,7 @@ def _entry_point(module: ModuleType, function: str) -> dict[str, str]:
     classes = [
         kind for _, kind in inspect.getmembers(module, inspect.isclass) if kind.__module__ == module.__name__
     ]
-    if len(classes) == 1 and hasattr(classes[0], "handle"):
+    if sum(hasattr(kind, "handle") for kind in classes) == 1:
         return {}
     names = ", ".join(sorted(kind.__name__ for kind in classes)) or "no class"
     return {

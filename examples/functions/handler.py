@@ -5,6 +5,7 @@ import io
 import numpy as np
 import torch
 from PIL import Image
+from resnet import ResNet  # one of the extra files
 
 from base_handler import handler_factory
 
@@ -15,8 +16,6 @@ WIDTHS = (8, 16, 32)
 
 def init_function(widths):
     """The model, without its weights."""
-    from resnet import ResNet  # one of the extra files: they are there when this function is called
-
     return ResNet(len(NAMES), widths)
 
 

@@ -1,8 +1,16 @@
 """The `marq` command. Commands import their modules when they run, so `marq --help` answers at once."""
 
+import sys
+
 
 def main() -> None:
     """The console script; ends the process with 0 (done), 1 (failed), 2 (wrong usage) or 130 (Ctrl-C)."""
     from marq.cli.app import app
 
     app(prog_name="marq")
+
+
+def build() -> None:
+    """The console script `build.sh`: `marq build`."""
+    sys.argv.insert(1, "build")
+    main()

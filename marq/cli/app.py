@@ -7,6 +7,7 @@ import typer
 from marq import __version__
 from marq.cli.commands import (
     archive,
+    build,
     config,
     dead_letters,
     doctor,
@@ -90,6 +91,11 @@ app.command(
     epilog="Example: marq archive --model-name digits -v 1.0 --handler image_classifier "
     "--serialized-file digits.pt --export-path models",
 )(archive.archive)
+app.command(
+    rich_help_panel=MODELS,
+    epilog="Example: marq build --model_name shapes --model_file handler.py --checkpoint_file shapes.pth "
+    "--version 1.0",
+)(build.build)
 app.command(rich_help_panel=REQUESTS, epilog="Example: marq predict digits three.png")(predict.predict)
 app.command(rich_help_panel=REQUESTS, epilog="Example: marq submit digits scans/*.png --wait")(jobs.submit)
 app.command(

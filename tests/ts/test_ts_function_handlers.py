@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from base_handler import BaseHandler, handler_factory, setup
+from ts.handler_utils import extra_files
 from ts.torch_handler.base_handler import BaseHandler as BuiltIn
 from ts.utils.util import PredictionException
 from workers.handler import loader
@@ -217,19 +218,19 @@ def test_extra_files_are_unpacked_once_and_before_the_model_is_made(make_context
 def test_extra_files_that_changed_are_unpacked_again(make_context, model_dir):
     for content in (b"5", b"66"):
         tar_of("extra.tar.gz", factor=content)
-        setup.unpack_extra_files(model_dir, "extra.tar.gz")
+        extra_files.unpack_extra_files(model_dir, "extra.tar.gz")
         assert (model_dir / "factor").read_bytes() == content
 
 
 def test_extra_files_stay_in_the_model_directory(model_dir):
     tar_of("extra.tar.gz", **{"../out": b"1"})
     with pytest.raises(tarfile.OutsideDestinationError):
-        setup.unpack_extra_files(model_dir, "extra.tar.gz")
+        extra_files.unpack_extra_files(model_dir, "extra.tar.gz")
 
 
 def test_extra_files_that_are_missing_are_named(model_dir):
     with pytest.raises(FileNotFoundError, match=r"system.extraFiles names gone.tar.gz"):
-        setup.unpack_extra_files(model_dir, "gone.tar.gz")
+        extra_files.unpack_extra_files(model_dir, "gone.tar.gz")
 
 
 def test_preparations_happen_once_in_order_and_before_the_model_is_made(make_context):

@@ -10,6 +10,7 @@ from types import ModuleType
 
 from ts import model_loader
 from ts.context import Context
+from ts.handler_utils.extra_files import alone_in, unpack_extra_files
 from workers.handler.call import Handle, HandlerCall
 from workers.handler.measurements import Collector, handler_cache
 from workers.handler.precedence import give_way
@@ -91,15 +92,26 @@ def load_replica(spec: ReplicaSpec, collector: Collector) -> HandlerCall:
         import torch
 
         torch.cuda.set_device(spec.gpu)
+    config = _model_config(model_dir)
     context = Context(
         model.name, str(model_dir), _manifest(model_dir), model.batch_size, spec.gpu, "0.12.0",
-        limit_max_image_pixels=pool.limit_max_image_pixels, model_yaml_config=_model_config(model_dir),
+        limit_max_image_pixels=pool.limit_max_image_pixels, model_yaml_config=config,
     )  # fmt: skip
     context.metrics = handler_cache(pool)
+    _unpack_extra_files(model_dir, config)
     give_way(model_dir)
     handle = load(model.handler, model_dir, context, model.envelope or None)
     handle = collector.timed(handle, model.async_communication)
     return HandlerCall(handle, context, pool.decode_input, pool.max_response_size)
+
+
+def _unpack_extra_files(model_dir: Path, config: dict[str, object]) -> None:
+    """Before the import: the handler may import what is in the tar file."""
+    system = config.get("system")
+    name = system.get("extraFiles") if isinstance(system, dict) else None
+    if isinstance(name, str) and name:
+        with alone_in(model_dir), _reported_as(HandlerImportFailed, f"Cannot unpack {name}"):
+            unpack_extra_files(model_dir, name)
 
 
 def _manifest(model_dir: Path) -> dict[str, object] | None:

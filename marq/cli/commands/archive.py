@@ -160,7 +160,7 @@ def _check_handler(spec: "ArchiveSpec") -> None:
 
     if spec.runtime == "LSP":
         return
-    finding = probe(Path(spec.handler).name, writer.plan(spec))
+    finding = probe(Path(spec.handler).name, writer.plan(spec), spec.config_file or "")
     if finding is None:
         return
     if finding.missing_module and spec.requirements_file:

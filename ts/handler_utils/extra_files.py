@@ -1,0 +1,39 @@
+"""The tar file of source files that `system.extraFiles` of a model-config.yaml names."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import tarfile
+
+logger = logging.getLogger(__name__)
+
+
+def unpack_extra_files(model_dir, name):
+    """Unpacks a tar file of the archive into the model directory, unless that was done already.
+
+    Directories are kept. Nothing is written outside of the model directory.
+    """
+    source = model_dir / name
+    if not source.is_file():
+        raise FileNotFoundError(f"system.extraFiles names {name}, which is not in the model archive")
+    facts = source.stat()
+    stamp = f"{facts.st_size} {facts.st_mtime_ns}"
+    mark = model_dir / f".{source.name}.unpacked"
+    if mark.is_file() and mark.read_text() == stamp:
+        return
+    logger.info("unpacking %s", name)
+    with tarfile.open(source) as tar:
+        tar.extractall(model_dir, filter="data")
+    mark.write_text(stamp)
+
+
+@contextlib.contextmanager
+def alone_in(directory):
+    """Other processes of this host that prepare the same directory wait."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
