@@ -3,6 +3,28 @@
 # command to run.
 set -e
 
+# TorchServe's image evaluates its words: variables in an exec-form CMD are filled in, and a command that is one
+# string is split. Words without variables, quotes and blanks stay as they are (`&` in URLs).
+case "$1" in
+torchserve | "torchserve "*)
+    case "$*" in
+    *" && "* | *" || "* | *"; "* | *" | "* | *" &")
+        set -- sh -c "$*" # more than one command: what the last one does keeps the container alive
+        ;;
+    *)
+        for word in "$@"; do
+            case "$word" in
+            *[\$\`\"\'\ ]*)
+                eval "set -- $*"
+                break
+                ;;
+            esac
+        done
+        ;;
+    esac
+    ;;
+esac
+
 case "$1" in
 serve)
     shift

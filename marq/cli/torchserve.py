@@ -14,6 +14,7 @@ import psutil
 
 from marq.errors import MarqError
 from marq.host import processes
+from marq.host.watcher import MODEL_SERVER
 from marq.settings import loading, properties
 from marq.settings.sources import LOG_VARIABLE
 from ts.version import __version__
@@ -23,7 +24,7 @@ KEY_FILE = "key_file.json"
 STOP_TIMEOUT_S = 60
 LOGS = Path("logs")  # as in TorchServe, unless LOG_LOCATION says otherwise
 # Words in the command line of a server; the last one is of TorchServe's own.
-MARKS = frozenset(("marq.host.watcher", "marq.cli.torchserve", "torchserve", "org.pytorch.serve.ModelServer"))
+MARKS = frozenset(("marq.host.watcher", "marq.cli.torchserve", "torchserve", MODEL_SERVER))
 WITHOUT_EFFECT = ("log_config", "cpp_log_config", "plugins_path", "workflow_store")
 
 
@@ -83,13 +84,23 @@ def start(options: argparse.Namespace, given: Sequence[str]) -> NoReturn:
         resolved = _resolve(options)
         if not options.foreground:
             child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "marq.cli.torchserve", *given, "--foreground"],
+                [
+                    sys.executable,
+                    "-P",
+                    "-X",
+                    MODEL_SERVER,
+                    "-m",
+                    "marq.cli.torchserve",
+                    *given,
+                    "--foreground",
+                ],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
             _pid_file().write_text(str(child.pid))
             sys.exit(0)
         _pid_file().write_text(str(os.getpid()))
+        sys._xoptions[MODEL_SERVER] = True  # as if given, so that the watcher carries it
         supervisor.start(resolved, _say)
     except MarqError as error:
         _fail(str(error))

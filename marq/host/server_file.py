@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from marq.errors import MarqError
-from marq.settings.fields import default_state_dir
 from marq.settings.retention import SETTINGS_PREFIX
+from marq.settings.state_dir import default_state_dir
 
 FILE_NAME = "server.json"
 LOCAL_TOKEN_VARIABLE = f"{SETTINGS_PREFIX}LOCAL_TOKEN"  # gives gateways the token of this host's commands

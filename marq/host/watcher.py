@@ -23,6 +23,9 @@ from marq.host.processes import end_with_parent
 log = logging.getLogger(__name__)
 
 PLAN_VARIABLE = "MARQ_PLAN"
+# SageMaker's toolkit looks for a process with this word, the class of TorchServe's server. Python carries
+# it as an option of its own (-X) without a meaning.
+MODEL_SERVER = "org.pytorch.serve.ModelServer"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TICK_S = 0.1
 RESTART_DELAY_S = 1.0
@@ -59,7 +62,8 @@ class Plan:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         sys.stdout.flush()
         environment = {**os.environ, PLAN_VARIABLE: json.dumps(asdict(self))}
-        command = [sys.executable, "-P", "-m", "marq.host.watcher"]
+        mark = ["-X", MODEL_SERVER] if MODEL_SERVER in sys._xoptions else []
+        command = [sys.executable, "-P", *mark, "-m", "marq.host.watcher"]
         os.execve(sys.executable, command, environment)  # noqa: S606 - no shell
 
 

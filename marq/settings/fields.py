@@ -10,17 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from marq.settings import addresses
 from marq.settings.retention import SETTINGS_PREFIX, Retention
+from marq.settings.state_dir import default_state_dir
 from marq.settings.torchserve_keys import ENVIRONMENT_SWITCH, URLS_SWITCH
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
 Port = Annotated[int, Field(gt=0, lt=65536)]
-
-
-def default_state_dir() -> Path:
-    """`$XDG_STATE_HOME/marq`, or `~/.local/state/marq`."""
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
-    return Path(base) / "marq"
 
 
 class Settings(BaseModel):

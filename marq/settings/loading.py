@@ -12,6 +12,7 @@ from marq.settings import snapshot, torchserve_values
 from marq.settings.fields import Settings
 from marq.settings.properties import SettingsError
 from marq.settings.sources import Collected, Given, collect
+from marq.settings.state_dir import usual_state_dir
 from marq.settings.torchserve_keys import SNAPSHOT
 
 
@@ -48,6 +49,11 @@ def resolve(
         found.problems += [_problem(found, details) for details in error.errors()]
     if found.problems:
         raise SettingsError("\n".join(found.problems))
+    if "state_dir" not in found.values and settings.state_dir != usual_state_dir():
+        found.notices.append(
+            f"The home directory cannot be written: state goes to {settings.state_dir}. "
+            "--state-dir or MARQ_STATE_DIR names another directory."
+        )
     sources = {name: value.source for name, value in found.values.items()}
     return Resolved(settings, sources, found.without_effect, found.notices)
 

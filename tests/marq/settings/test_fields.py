@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from marq.settings import fields
 from marq.settings.loading import load
 from marq.settings.properties import SettingsError
+from marq.settings.state_dir import default_state_dir
 
 
 @pytest.fixture(autouse=True)
@@ -151,6 +151,6 @@ def test_the_processes_of_a_server_read_the_same_settings(config):
 
 def test_the_state_directory_follows_the_xdg_variable(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert fields.default_state_dir() == tmp_path / "marq"
+    assert default_state_dir() == tmp_path / "marq"
     monkeypatch.delenv("XDG_STATE_HOME")
-    assert fields.default_state_dir() == Path.home() / ".local/state/marq"
+    assert default_state_dir() == Path.home() / ".local/state/marq"
