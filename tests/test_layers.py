@@ -23,7 +23,7 @@ LAYERS = (
     ("marq.connections",),
     ("marq.registry", "marq.metrics"),
     ("marq.settings",),
-    ("marq.queue",),
+    ("marq.queue", "marq.migration"),
     ("marq.control",),
     ("marq.host",),
     ("marq.client",),

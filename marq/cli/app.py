@@ -14,6 +14,7 @@ from marq.cli.commands import (
     gateway,
     jobs,
     logs,
+    migrate,
     models,
     node,
     predict,
@@ -66,6 +67,7 @@ app.command(rich_help_panel=SERVER, epilog="Example: marq config --ts-config con
     config.config
 )
 app.command(rich_help_panel=SERVER, epilog="Example: marq doctor --model-store models")(doctor.doctor)
+app.command(rich_help_panel=SERVER, epilog="Example: marq migrate my-torchserve")(migrate.migrate)
 app.command(
     cls=server.StartCommand,
     rich_help_panel=SERVER,

@@ -173,5 +173,5 @@ def test_in_the_background_a_process_of_its_own_becomes_the_server(command, pid_
     monkeypatch.setattr(torchserve.subprocess, "Popen", Child)
     assert command("--start", "--model-store", "store") == (0, "")
     [arguments] = started
-    assert arguments[3:] == ["marq.cli.torchserve", "--start", "--model-store", "store", "--foreground"]
+    assert arguments[5:] == ["marq.cli.torchserve", "--start", "--model-store", "store", "--foreground"]
     assert pid_file.read_text() == "42"
