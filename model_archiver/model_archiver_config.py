@@ -29,6 +29,20 @@ class ModelArchiverConfig:
         """The options as `ArgParser.export_model_args_parser` reads them."""
         return cls(**{option.name: getattr(args, option.name) for option in fields(cls)})
 
+    @classmethod
+    def of(cls, options: object) -> "ModelArchiverConfig":
+        """The options of any object that has them as attributes, as other tools' namespaces do.
+
+        Attributes that are missing have their defaults. Raises AttributeError for the three that have none.
+        """
+        if isinstance(options, cls):
+            return options
+        names = (each.name for each in fields(cls))
+        given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+        for name in ("model_name", "handler", "version"):
+            given.setdefault(name, getattr(options, name))
+        return cls(**given)
+
     def spec(self) -> ArchiveSpec:
         """The same for `archive.packing.writer`."""
         return ArchiveSpec(

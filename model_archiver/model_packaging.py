@@ -21,7 +21,10 @@ def generate_model_archive(config: ModelArchiverConfig | None = None) -> None:
     package_model(config, ModelExportUtils.generate_manifest_json(config))
 
 
-def package_model(config: ModelArchiverConfig, manifest: str) -> None:
-    """Writes the archive with the manifest given. Raises as `generate_model_archive` does."""
+def package_model(config: object, manifest: str) -> None:
+    """Writes the archive with the manifest given. Raises as `generate_model_archive` does.
+
+    `config` has the options as attributes: a ModelArchiverConfig, or another tool's namespace.
+    """
     with errors_told():
-        write(config.spec(), manifest.encode())
+        write(ModelArchiverConfig.of(config).spec(), manifest.encode())

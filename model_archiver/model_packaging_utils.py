@@ -60,10 +60,10 @@ class ModelExportUtils:
             check_folder(Path(export_path))
 
     @staticmethod
-    def generate_manifest_json(config: ModelArchiverConfig) -> str:
-        """The text of the manifest."""
+    def generate_manifest_json(config: object) -> str:
+        """The text of the manifest; `config` as for `package_model`."""
         with errors_told():
-            return writer.manifest_json(config.spec()).decode()
+            return writer.manifest_json(ModelArchiverConfig.of(config).spec()).decode()
 
     @staticmethod
     def archive(

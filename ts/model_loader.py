@@ -35,6 +35,16 @@ def split_handler(handler: str) -> tuple[str, str]:
     return module.removesuffix(".py").rpartition("/")[2], function or "handle"
 
 
+def handler_folder(handler: str, model_dir: Path) -> Path | None:
+    """The folder that a handler string names: `code/h.py:handle` of the model directory, or an absolute one.
+
+    None if it names none, or one that does not exist.
+    """
+    file = handler.partition(":")[0]
+    folder = model_dir / Path(file).parent
+    return folder if "/" in file and folder.is_dir() else None
+
+
 def import_handler(handler: str) -> ModuleType:
     """The module of a handler string: the archive's own, else the built-in handler of that name.
 

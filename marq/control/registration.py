@@ -77,6 +77,12 @@ def _check_request(registration: Registration) -> None:
         _check_runtime(registration.runtime)
     if registration.model_name:
         _check_name(registration.model_name)
+    handler = registration.handler or ""
+    if handler.startswith("/") or ".." in handler.split("/"):
+        raise errors.BadRequest(
+            f"Invalid handler: {handler[:200]!r}. Name a file of the archive, like code/handler.py:handle. "
+            "A file elsewhere is the operator's to name, with default_service_handler in config.properties."
+        )
 
 
 def _check_name(name: str) -> None:

@@ -44,9 +44,12 @@ def load(handler: str, model_dir: Path, context: Context, envelope: str | None =
     (CUDA among them) pass unchanged; everything else becomes a LoadError.
     """
     _label_metrics(context)
+    folder = model_loader.handler_folder(handler, model_dir)
+    if folder:
+        sys.path.insert(0, str(folder))
     with _reported_as(HandlerImportFailed, f"Cannot import handler {handler}"):
         module = model_loader.import_handler(handler)
-        _check_origin(module, model_dir)
+        _check_origin(module, folder or model_dir)
     with _reported_as(EntryPointNotFound, f"Cannot find the entry point of handler {handler}"):
         entry = model_loader.find_entry_point(module, model_loader.split_handler(handler)[1])
     with _reported_as(EnvelopeNotFound, f"Cannot use service envelope {envelope}"):
@@ -64,9 +67,9 @@ def _label_metrics(context: Context) -> None:
         metrics.request_ids = str(uuid.uuid4())
 
 
-def _check_origin(module: ModuleType, model_dir: Path) -> None:
+def _check_origin(module: ModuleType, folder: Path) -> None:
     """Refuses a handler file with the name of a module that this process had loaded before."""
-    own = model_dir / f"{module.__name__}.py"
+    own = folder / f"{module.__name__}.py"
     origin = getattr(module, "__file__", None)
     if own.is_file() and not (origin and Path(origin).exists() and own.samefile(origin)):
         raise ImportError(f"{own.name} has the name of a module that is loaded already ({origin}); rename it")
