@@ -7,6 +7,7 @@ import typer
 from marq import __version__
 from marq.cli.commands import (
     archive,
+    bench,
     build,
     config,
     dead_letters,
@@ -99,6 +100,7 @@ app.command(
     "--version 1.0",
 )(build.build)
 app.command(rich_help_panel=REQUESTS, epilog="Example: marq predict digits three.png")(predict.predict)
+app.command(rich_help_panel=REQUESTS, epilog="Example: marq bench digits three.png -c 64 -d 30")(bench.bench)
 app.command(rich_help_panel=REQUESTS, epilog="Example: marq submit digits scans/*.png --wait")(jobs.submit)
 app.command(
     rich_help_panel=REQUESTS, epilog="Example: marq job digits:3f9c0a12b4 --wait 30 --result > answer.json"

@@ -11,7 +11,7 @@ MARQ = Path(sys.executable).with_name("marq")
 COMMANDS = [
     *("start", "stop", "status", "top", "logs", "config", "doctor", "migrate", "gateway", "node"),
     *("models", "describe", "register", "scale", "reload", "set-default", "unregister", "archive"),
-    *("predict", "submit", "job"),
+    *("predict", "bench", "submit", "job"),
 ]
 HEAVY = {"torch", "celery", "fastapi", "redis", "httpx", "pydantic", "psutil"}
 
