@@ -48,7 +48,7 @@ RULES = (
     _rule(r"\b(?:openjdk|default-jre|default-jdk|JAVA_HOME)\b", Verdict.IGNORED, "marq does not need Java."),
     _rule(r"(?<!\d)707[01](?!\d)", Verdict.IGNORED, "the ports of gRPC stay closed."),
     _rule(
-        rf"\b{TORCHSERVE_PREFIX}(?!CONFIG_FILE)[A-Z_]+\b",
+        rf"(?-i:\b{TORCHSERVE_PREFIX}(?!CONFIG_FILE)[A-Z_]+\b)",
         Verdict.RUNS,
         "variables of TorchServe count where config.properties has enable_envvars_config=true, as there.",
     ),

@@ -96,6 +96,7 @@ def test_the_lines_of_container_files_that_name_torchserve_are_judged(folder):
     (folder / "Dockerfile").write_text(
         "# FROM pytorch/torchserve\nFROM pytorch/torchserve:0.12.0-gpu\nRUN apt-get install openjdk-17-jdk\n"
         'RUN pip install torchserve\nEXPOSE 8080 7070\nCMD ["torchserve", "--start"]\n'
+        "ENV TS_JOB_QUEUE_SIZE=5\nRUN touch logs/ts_log.log\n"
     )
     (folder / "docker-compose.yml").write_text(
         "services:\n  ts:\n    image: pytorch/torchserve:latest\n"
@@ -111,6 +112,7 @@ def test_the_lines_of_container_files_that_name_torchserve_are_judged(folder):
         "Dockerfile:4": "change",
         "Dockerfile:5": "ignored",
         "Dockerfile:6": "runs",
+        "Dockerfile:7": "runs",
         "docker-compose.yml:3": "change",
         "docker-compose.yml:4": "ignored",
         "kserve.yaml:4": "change",
