@@ -10,8 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway import openapi
-from gateway.asgi import NO_CACHE, Responses
+from gateway import common_headers, openapi
+from gateway.asgi import Responses
 from gateway.auth import Tokens
 from gateway.inference import jobs, kserve, urls
 from gateway.inference.answer import Inference
@@ -163,7 +163,7 @@ def _is_open(request: Request) -> bool:
 
 
 def _finished(response: Response) -> Response:
-    response.raw_headers += [(b"x-request-id", new_id()), *NO_CACHE]
+    response.raw_headers += common_headers.of_answer(new_id())
     return response
 
 

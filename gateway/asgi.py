@@ -6,17 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway import common_headers
 from marq.errors import ClientGone, RequestTooLarge, ServiceError
 
 Headers = list[tuple[bytes, bytes]]
 Document = dict[str, object]  # a JSON object
 Responses = dict[int | str, Document]  # of an OpenAPI document, by status
 
-NO_CACHE: Headers = [
-    (b"pragma", b"no-cache"),
-    (b"cache-control", b"no-cache; no-store, must-revalidate, private"),
-    (b"expires", b"Thu, 01 Jan 1970 00:00:00 UTC"),
-]
 CLIENT_HEADERS = "marq.headers"  # of a scope; `headers` has the names in lower case
 FRAMING = frozenset(("content-length", "transfer-encoding", "connection"))
 Report = Callable[[int, float], None]  # status, or 0 if there was no answer; seconds
@@ -111,7 +107,7 @@ async def respond(
     send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]], request_id: bytes
 ) -> None:
     """A whole response with the headers that every answer carries."""
-    own = [(b"x-request-id", request_id), *NO_CACHE, (b"content-length", b"%d" % len(body)), *headers]
+    own = [*common_headers.of_answer(request_id), (b"content-length", b"%d" % len(body)), *headers]
     await send({"type": "http.response.start", "status": status, "headers": own})
     await send({"type": "http.response.body", "body": body})
 

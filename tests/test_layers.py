@@ -41,6 +41,7 @@ ROOMS = {
         ("store", "packing"),
     ),
     "gateway": (
+        ("common_headers",),
         ("asgi", "auth"),
         ("routing",),
         ("inference",),

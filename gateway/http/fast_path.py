@@ -17,7 +17,8 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from gateway.asgi import NO_CACHE, Headers, error_headers, reply_headers
+from gateway import common_headers
+from gateway.asgi import Headers, error_headers, reply_headers
 from gateway.http.http_1_0 import asks_to_keep_alive
 from gateway.inference import deadlines
 from gateway.inference.predictor import CLIENT_GONE, Predictor
@@ -44,7 +45,7 @@ def encoded(headers: bytes) -> bytes:
     return _lines(reply_headers(orjson.loads(headers)))
 
 
-COMMON = _lines(NO_CACHE)
+COMMON = _lines(common_headers.COMMON)
 
 
 class Exchange:

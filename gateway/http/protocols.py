@@ -6,7 +6,8 @@ from typing import cast
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from gateway.asgi import CLIENT_HEADERS, NO_CACHE, Headers, error_headers
+from gateway import common_headers
+from gateway.asgi import CLIENT_HEADERS, Headers, error_headers
 from gateway.http import connection_limit
 from gateway.http.fast_path import PredictionProtocol
 from marq.errors import BadRequest, ServiceError, ServiceUnavailable
@@ -49,7 +50,7 @@ def refuse(transport: asyncio.Transport, error: ServiceError) -> None:
     """Answers bytes that did not become a request, and closes the connection."""
     body = error.body()
     headers = [
-        (b"x-request-id", new_id()), *NO_CACHE, *error_headers(error),
+        *common_headers.of_answer(new_id()), *error_headers(error),
         (b"connection", b"close"), (b"content-length", b"%d" % len(body)),
     ]  # fmt: skip
     lines = b"".join(b"%s: %s\r\n" % header for header in headers)

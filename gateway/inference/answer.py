@@ -10,8 +10,8 @@ from urllib.parse import parse_qs
 import orjson
 from starlette.types import Receive, Scope, Send
 
+from gateway import common_headers
 from gateway.asgi import (
-    NO_CACHE,
     Headers,
     client_headers,
     content_type,
@@ -119,7 +119,7 @@ async def _stream(
 
     An answer that is cut off has no last chunk: the server then ends the connection, and the client notices.
     """
-    own = [(b"x-request-id", request_id), *NO_CACHE, *headers]
+    own = [*common_headers.of_answer(request_id), *headers]
     await send({"type": "http.response.start", "status": part.status, "headers": own})
     while part.more:
         await send({"type": "http.response.body", "body": part.body, "more_body": True})

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from gateway.asgi import Document, Responses
 from marq.control.registration import Registration
 from marq.errors import BadRequest
-from marq.registry.serving_settings import MOST_WORKERS
+from marq.registry.model_serving_settings import MOST_WORKERS
 from marq.registry.setting import Setting
 from marq.registry.spec import SETTINGS
 

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 
-from marq.registry.replica_settings import ReplicaSettings
+from marq.registry.model_replica_settings import ReplicaSettings
 from marq.registry.setting import settings_of
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from marq.registry.serving_settings import ServingSettings
+from marq.registry.model_serving_settings import ServingSettings
 from marq.registry.setting import Setting
 
 
