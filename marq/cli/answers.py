@@ -22,6 +22,7 @@ class Version(TypedDict):
     modelVersion: str
     modelUrl: str
     minWorkers: int
+    maxWorkers: int
     batchSize: int
     maxBatchDelay: int
     loadedAtStartup: bool

@@ -13,12 +13,12 @@ from marq.cli.commands import (
     dead_letters,
     doctor,
     gateway,
-    jobs,
     logs,
     migrate,
     models,
     node,
-    predict,
+    registry,
+    requests,
     server,
     status,
     top,
@@ -89,6 +89,8 @@ app.command("set-default", rich_help_panel=MODELS, epilog="Example: marq set-def
     models.set_default
 )
 app.command(rich_help_panel=MODELS, epilog="Example: marq unregister digits --version 1.0")(models.unregister)
+app.command(rich_help_panel=MODELS, epilog="Example: marq export models.json")(registry.export)
+app.command("import", rich_help_panel=MODELS, epilog="Example: marq import models.json")(registry.import_)
 app.command(
     rich_help_panel=MODELS,
     epilog="Example: marq archive --model-name digits -v 1.0 --handler image_classifier "
@@ -99,12 +101,14 @@ app.command(
     epilog="Example: marq build --model_name shapes --model_file handler.py --checkpoint_file shapes.pth "
     "--version 1.0",
 )(build.build)
-app.command(rich_help_panel=REQUESTS, epilog="Example: marq predict digits three.png")(predict.predict)
+app.command(rich_help_panel=REQUESTS, epilog="Example: marq predict digits three.png")(requests.predict)
 app.command(rich_help_panel=REQUESTS, epilog="Example: marq bench digits three.png -c 64 -d 30")(bench.bench)
-app.command(rich_help_panel=REQUESTS, epilog="Example: marq submit digits scans/*.png --wait")(jobs.submit)
+app.command(rich_help_panel=REQUESTS, epilog="Example: marq submit digits scans/*.png --wait")(
+    requests.submit
+)
 app.command(
     rich_help_panel=REQUESTS, epilog="Example: marq job digits:3f9c0a12b4 --wait 30 --result > answer.json"
-)(jobs.job)
+)(requests.job)
 app.add_typer(
     dead_letters.dead,
     name="dead",

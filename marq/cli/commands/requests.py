@@ -1,4 +1,4 @@
-"""`marq submit` and `marq job`."""
+"""`marq predict`, `marq submit` and `marq job`."""
 
 import json
 import time
@@ -17,6 +17,22 @@ from marq.cli.output import complain, err, fail, out, print_body
 from marq.queue.job_records import FINISHED
 
 LONGEST_WAIT_S = 60.0  # maximum wait of one request
+
+
+def predict(
+    model: options.ModelName,
+    file: options.Body,
+    version: options.ModelVersion = None,
+    content_type: options.ContentType = None,
+    url: options.Url = None,
+    token: options.Token = None,
+    state_dir: options.StateDir = None,
+) -> None:
+    """Send one request and print the answer."""
+    path = http.path("predictions", model, version)
+    server = http.connect(url, token, state_dir)
+    with server.send("POST", path, **http.upload(file, content_type)) as response:
+        print_body(response.iter_bytes())
 
 
 def submit(
