@@ -36,9 +36,10 @@ def _messages(file: Path, environ: dict[str, str]) -> Iterator[Finding]:
     except properties.SettingsError as error:
         for problem in str(error).split("\n"):
             yield _placed(file, Verdict.CHANGE, problem)
-        # Without the wrong lines the rest has its own messages; a start shows them once these are mended.
-        return
-    for message in (*resolved.without_effect, *resolved.notices):
+        warnings = error.warnings
+    else:
+        warnings = (*resolved.without_effect, *resolved.notices)
+    for message in warnings:
         yield _placed(file, Verdict.IGNORED, message)
 
 

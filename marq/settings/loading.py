@@ -48,7 +48,8 @@ def resolve(
     except ValidationError as error:
         found.problems += [_problem(found, details) for details in error.errors()]
     if found.problems:
-        raise SettingsError("\n".join(found.problems))
+        warnings = [each for each in (*found.without_effect, *found.notices) if each not in found.problems]
+        raise SettingsError("\n".join(found.problems), warnings)
     if "state_dir" not in found.values and settings.state_dir != usual_state_dir():
         found.notices.append(
             f"The home directory cannot be written: state goes to {settings.state_dir}. "

@@ -1,7 +1,7 @@
 """Reads config.properties: Java's syntax, `$$NAME$$`, and where each key stands."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,14 @@ DEFAULT_FILE = Path("config.properties")
 
 
 class SettingsError(MarqError):
-    """Raised for a setting that cannot be read; names it, its source and the allowed values."""
+    """Raised for a setting that cannot be read; names it, its source and the allowed values.
+
+    `warnings` are about other lines: they stop nothing.
+    """
+
+    def __init__(self, message: str, warnings: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.warnings = tuple(warnings)
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,13 @@ def test_lines_that_keep_the_server_from_starting_have_the_text_of_its_error(fol
     assert migrate(folder).returncode == 1
 
 
+def test_lines_without_effect_are_known_beside_one_that_stops_the_server(folder):
+    (folder / "config.properties").write_text("vmargs=-Xmx4g\njob_queue_size=many\nload_models=all\n")
+    found = findings(folder)
+    verdicts = [found[f"config.properties:{line}"][0] for line in (1, 2, 3)]
+    assert verdicts == ["ignored", "change", "runs"]
+
+
 def test_an_archive_that_the_server_refuses_has_to_change(folder):
     (folder / "model-store" / "broken.mar").write_bytes(b"not a zip file")
     archive(folder / "model-store" / "cpp.mar", runtime="LSP")
