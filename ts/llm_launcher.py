@@ -17,8 +17,29 @@ PACKAGES = {
 }  # module, what pip calls it
 
 
+ENGINE_OPTIONS = ("vllm_engine.", "trt_llm_engine.")
+
+
+def read_options(arguments=None):
+    """TorchServe's options; others that begin like those of an engine are passed on to it."""
+    options, others = parser().parse_known_args(arguments)
+    rest, engine = [], {}
+    while others:
+        name, equals, value = others.pop(0).removeprefix("--").partition("=")
+        if not name.startswith(ENGINE_OPTIONS):
+            rest.append(name)
+            continue
+        if not equals:
+            value = others.pop(0) if others and not others[0].startswith("--") else "true"
+        engine[name] = yaml.safe_load(value)
+    if rest:
+        parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    options.engine_options = engine
+    return options
+
+
 def parser():
-    """TorchServe's options."""
+    """The options that upstream has, too."""
     made = argparse.ArgumentParser(prog="ts.llm_launcher", description=__doc__.partition(": ")[2])
     made.add_argument("--model_name", default="model", help="name under which it is served")
     made.add_argument("--model_store", default="model_store", help="folder for its archive")
@@ -71,13 +92,21 @@ def _vllm(options, model):
         "tensor_parallel_size": _gpus(),
     }
     engine = {name: value for name, value in engine.items() if value is not None}
+    engine |= _passed_on(options, "vllm_engine.")
     return {"parallelLevel": _gpus(), "handler": {"model_path": model, "vllm_engine_config": engine}}
 
 
 def _tensorrt(options, model):
     fraction = options["trt_llm_engine.kv_cache_free_gpu_memory_fraction"]
     section = {"engine_dir": model, "kv_cache_config": {"free_gpu_memory_fraction": fraction}}
+    if passed_on := _passed_on(options, "trt_llm_engine."):
+        section["trt_llm_engine_config"] = passed_on
     return {"handler": section}
+
+
+def _passed_on(options, prefix):
+    given = options.get("engine_options") or {}
+    return {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
 
 
 def _gpus():
@@ -122,6 +151,6 @@ def main(args):
 
 if __name__ == "__main__":
     try:
-        main(parser().parse_args())
+        main(read_options())
     except (ImportError, FileExistsError) as error:
         sys.exit(f"ts.llm_launcher: {error}")

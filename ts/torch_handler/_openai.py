@@ -20,6 +20,7 @@ OPTIONS = (
     "presence_penalty",
     "frequency_penalty",
 )
+PLAIN_TOKENS = 50  # of an answer to a plain request that names no limit
 
 
 class Step(NamedTuple):
@@ -34,7 +35,8 @@ class Step(NamedTuple):
 class OpenAIHandler(BaseHandler, ABC):
     """Answers one request per call, as a coroutine; the header `url_path` names the route.
 
-    Routes: `v1/models`, `v1/completions`, `v1/chat/completions`; the last two also as a stream.
+    Routes: `v1/models`, `v1/completions`, `v1/chat/completions`; the last two also as a stream. Without a
+    route a request is `{"prompt", "max_tokens", "streaming"}`, its answer plain text or parts `{"text"}`.
     """
 
     @abstractmethod
@@ -58,6 +60,8 @@ class OpenAIHandler(BaseHandler, ABC):
         return [answer]
 
     async def _route(self, path, body, context):
+        if not path:
+            return await self._plain(body, context)
         if path == "v1/models":
             return {
                 "object": "list",
@@ -70,13 +74,27 @@ class OpenAIHandler(BaseHandler, ABC):
             return await self._complete(_Format("chat.completion"), prompt, body, context)
         raise PredictionException(f"there is no route {path}", 404)
 
+    async def _plain(self, body, context):
+        if "prompt" not in body:
+            raise PredictionException('the request has no "prompt"', 400)
+        limit = body.get("max_tokens", body.get("max_new_tokens", PLAIN_TOKENS))
+        options = {**_options(body), "max_tokens": limit}
+        text = ""
+        async for step in self.generate(
+            body["prompt"], options, context.get_request_id(0), self.model_names()[0]
+        ):
+            if body.get("streaming"):
+                part = json.dumps({"text": step.text[len(text) :]})
+                send_intermediate_predict_response([part], context.request_ids, "Result", 200, context)
+            text = step.text
+        return "" if body.get("streaming") else text
+
     async def _complete(self, form, prompt, body, context):
         form.id = context.get_request_id(0)
         form.model = body.get("model") or self.model_names()[0]
         if form.model not in self.model_names():
             raise PredictionException(f"there is no model {form.model}", 404)
-        options = {name: body[name] for name in OPTIONS if body.get(name) is not None}
-        steps = self.generate(prompt, options, form.id, form.model)
+        steps = self.generate(prompt, _options(body), form.id, form.model)
         if body.get("stream"):
             return await _stream(form, steps, context)
         return form.whole([step async for step in steps][-1])
@@ -90,6 +108,10 @@ async def _stream(form, steps, context):
         sent = len(step.text)
         send_intermediate_predict_response([chunk], context.request_ids, "Prediction success", 200, context)
     return "data: [DONE]\n\n"
+
+
+def _options(body):
+    return {name: body[name] for name in OPTIONS if body.get(name) is not None}
 
 
 def _body(row):

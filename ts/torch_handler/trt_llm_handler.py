@@ -7,20 +7,25 @@ from ._require import require
 
 
 class TRTLLMHandler(OpenAIHandler):
-    """`handler.engine_dir`, `handler.tokenizer_dir` and `handler.kv_cache_config` describe the engine."""
+    """`handler.engine_dir`, `handler.tokenizer_dir` and `handler.kv_cache_config` describe the engine.
+
+    `handler.trt_llm_engine_config` holds further arguments of it.
+    """
 
     def initialize(self, ctx):
         tensorrt_llm = require("tensorrt_llm", "tensorrt-llm")
         section = ctx.model_yaml_config["handler"]
         model_dir = Path(ctx.system_properties["model_dir"])
-        arguments = {"model": _local(model_dir, section["engine_dir"])}
+        given = dict(section.get("trt_llm_engine_config") or {})
+        model = section.get("engine_dir") or given.pop("engine_dir")
+        arguments = {**given, "model": _local(model_dir, model)}
         tokenizer = section.get("tokenizer_dir")
         if tokenizer:
             arguments["tokenizer"] = _local(model_dir, tokenizer)
         if section.get("kv_cache_config"):
             cache_config = require("tensorrt_llm.llmapi", "tensorrt-llm").KvCacheConfig
             arguments["kv_cache_config"] = cache_config(**section["kv_cache_config"])
-        self.names = [ctx.model_name]
+        self.names = [model, ctx.model_name]
         self.sampling = tensorrt_llm.SamplingParams
         self.engine = tensorrt_llm.LLM(**arguments)
         self.initialized = True

@@ -14,10 +14,11 @@ class VLLMHandler(OpenAIHandler):
         section = ctx.model_yaml_config.get("handler") or {}
         self.model_dir = Path(ctx.system_properties["model_dir"])
         config = dict(section.get("vllm_engine_config") or {})
-        config["model"] = self._local(section.get("model_path") or config.get("model"))
+        self.model_id = section.get("model_path") or config.get("model")
+        config["model"] = self._local(self.model_id)
         self.adapters = section.get("adapters") or {}
         self.chat_template = section.get("chat_template")
-        self.names = [*_served_names(config, ctx.model_name), *self.adapters]
+        self.names = [*self._served_names(config, ctx.model_name), *self.adapters]
         self.sampling = vllm.SamplingParams
         self.engine = vllm.AsyncLLMEngine.from_engine_args(vllm.AsyncEngineArgs(**config))
         self.initialized = True
@@ -47,12 +48,12 @@ class VLLMHandler(OpenAIHandler):
             model, number, self._local(self.adapters[model])
         )
 
+    def _served_names(self, config, registered):
+        """Those of the engine's option, else the model's id, and the name under which it is registered."""
+        names = config.pop("served_model_name", None) or [self.model_id, registered]
+        return names if isinstance(names, list) else [names]
+
     def _local(self, path):
         """A path inside the model directory if it is there, else a path or a name of the hub."""
         inside = self.model_dir / str(path)
         return str(inside) if inside.exists() else path
-
-
-def _served_names(config, default):
-    names = config.get("served_model_name") or default
-    return names if isinstance(names, list) else [names]
