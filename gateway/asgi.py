@@ -7,14 +7,14 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import common_headers
-from marq.errors import ClientGone, RequestTooLarge, ServiceError
+from marq.errors import BadReply, ClientGone, RequestTooLarge, ServiceError
+from marq.http_rules import WITHOUT_BODY, WITHOUT_LENGTH, header_fault, is_framing
 
 Headers = list[tuple[bytes, bytes]]
 Document = dict[str, object]  # a JSON object
 Responses = dict[int | str, Document]  # of an OpenAPI document, by status
 
 CLIENT_HEADERS = "marq.headers"  # of a scope; `headers` has the names in lower case
-FRAMING = frozenset(("content-length", "transfer-encoding", "connection"))
 Report = Callable[[int, float], None]  # status, or 0 if there was no answer; seconds
 JSON_TYPE = (b"content-type", b"application/json")
 
@@ -107,7 +107,10 @@ async def respond(
     send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]], request_id: bytes
 ) -> None:
     """A whole response with the headers that every answer carries."""
-    own = [*common_headers.of_answer(request_id), (b"content-length", b"%d" % len(body)), *headers]
+    if status in WITHOUT_BODY:
+        body = b""
+    length = [] if status in WITHOUT_LENGTH else [(b"content-length", b"%d" % len(body))]
+    own = [*common_headers.of_answer(request_id), *length, *headers]
     await send({"type": "http.response.start", "status": status, "headers": own})
     await send({"type": "http.response.body", "body": body})
 
@@ -121,10 +124,23 @@ def error_headers(error: ServiceError) -> Headers:
     return [JSON_TYPE, *own]
 
 
-def reply_headers(headers: Mapping[str, str]) -> Headers:
-    """A reply's headers as ASGI wants them; framing is the server's own."""
-    return [
-        (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
-        for name, value in headers.items()
-        if name.lower() not in FRAMING
-    ]
+def reply_headers(encoded: bytes) -> Headers:
+    """The header lines of a reply. Replicas check theirs; a foreign writer may not: raises BadReply."""
+    try:
+        headers = orjson.loads(encoded) if encoded else {}
+    except ValueError:
+        headers = None
+    if not isinstance(headers, dict):
+        raise BadReply("The reply's headers are not a JSON object.")
+    return header_lines(headers)
+
+
+def header_lines(headers: Mapping[str, object]) -> Headers:
+    """A reply's headers as ASGI wants them; framing is the server's own. Raises BadReply."""
+    lines: Headers = []
+    for name, value in headers.items():
+        if fault := header_fault(name, value):
+            raise BadReply(f"The reply cannot be sent: {fault}.")
+        if not is_framing(name):
+            lines.append((name.lower().encode("latin-1"), str(value).encode("latin-1", "replace")))
+    return lines

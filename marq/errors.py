@@ -182,6 +182,12 @@ class WorkerFailed(ServiceError):
     """Raised when the replica that ran a request ended, or the handler failed."""
 
 
+class BadReply(ServiceError):
+    """Raised when the reply to a request cannot be sent as an HTTP answer."""
+
+    status = HTTPStatus.BAD_GATEWAY
+
+
 class MalformedEntry(MarqError):
     """Raised when a stream entry is not a request; carries its raw fields for the dead letters."""
 

@@ -61,6 +61,17 @@ def parts(body: bytes, boundary: bytes) -> tuple[list[tuple[Message, bytes]], st
 
 
 def part_name(headers: Message) -> str | None:
-    """The name of a multipart body's part."""
-    name = headers.get_param("name", header="content-disposition")
+    """The name of a multipart body's part; None also if the header cannot be read."""
+    try:
+        name = headers.get_param("name", header="content-disposition")
+    except Exception:  # email.message raises TypeError and others for parameters that contradict each other
+        return None
     return name if isinstance(name, str) else None
+
+
+def file_type(headers: Message) -> str:
+    """The media type of a part with a file name; "" for other parts, and if the headers cannot be read."""
+    try:
+        return headers.get_content_type() if headers.get_filename() is not None else ""
+    except Exception:  # as above
+        return ""

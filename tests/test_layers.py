@@ -18,6 +18,7 @@ LAYERS = (
         "marq.console",
         "marq.forms",
         "marq.gpus",
+        "marq.http_rules",
     ),
     ("marq.logs",),
     ("marq.connections",),

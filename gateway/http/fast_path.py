@@ -7,11 +7,11 @@ pipelined requests, `Expect`, time-outs, large bodies) take uvicorn's own way to
 """
 
 import asyncio
+import logging
 import time
 from functools import lru_cache
 from typing import cast
 
-import orjson
 import uvicorn
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -24,10 +24,13 @@ from gateway.inference import deadlines
 from gateway.inference.predictor import CLIENT_GONE, Predictor
 from gateway.metrics.counting import RequestMeter
 from gateway.routing.routes import Route
-from marq.errors import ServiceError, StreamBroken
+from marq.errors import BadReply, ServiceError, StreamBroken
+from marq.http_rules import WITHOUT_BODY, WITHOUT_LENGTH
 from marq.queue.entries import EntryFields, EntryHead, Reply
 from marq.queue.ids import new_id
 from marq.queue.reply_stream import MOST_UNREAD
+
+log = logging.getLogger(__name__)
 
 UNUSUAL = (b"transfer-encoding", b"expect", deadlines.HEADER)
 APART = (b"HEAD", b"OPTIONS")  # HEAD has no body; OPTIONS asks for a model's document
@@ -42,7 +45,7 @@ def _lines(headers: Headers) -> bytes:
 @lru_cache(maxsize=256)
 def encoded(headers: bytes) -> bytes:
     """The header lines of a reply; those of a model hardly ever differ."""
-    return _lines(reply_headers(orjson.loads(headers)))
+    return _lines(reply_headers(headers))
 
 
 COMMON = _lines(common_headers.COMMON)
@@ -57,7 +60,7 @@ class Exchange:
 
     # Defaults of the class: few predictions change them, and an instance without them is made faster
     body = lane = entry = b""
-    streaming = chunked = disconnected = False
+    streaming = chunked = bodiless = disconnected = False
     more_body = keep_alive = True
     status = 0
 
@@ -91,7 +94,13 @@ class Exchange:
             self._end_stream(reply.body)
             return
         self.route.backlog.waiting -= 1
-        self._respond(reply.status, reply.body, encoded(reply.headers) if reply.headers else b"")
+        try:
+            headers = encoded(reply.headers) if reply.headers else b""
+        except BadReply as error:
+            log.error("request %s: %s", self.request_id.decode(), error.message)
+            self.set_exception(error)
+            return
+        self._respond(reply.status, reply.body, headers)
 
     def set_exception(self, error: Exception) -> None:
         if self.streaming:
@@ -201,7 +210,10 @@ class PredictionProtocol(HttpToolsProtocol):
         """Writes the whole response and makes the connection ready for the next request."""
         if not self.transport.is_closing():
             head = self._head(exchange, status, headers)
-            self.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+            if status in WITHOUT_BODY:
+                self.transport.write(head + _no_body(status))
+            else:
+                self.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
         self._finish(exchange)
 
     def respond_part(self, exchange: Exchange, part: Reply) -> None:
@@ -210,6 +222,8 @@ class PredictionProtocol(HttpToolsProtocol):
             return
         if not exchange.streaming:
             self._begin_stream(exchange, part)
+        if exchange.bodiless:
+            return
         self.transport.write(_chunk(part.body) if exchange.chunked else part.body)
         if self.transport.get_write_buffer_size() > MOST_UNREAD:
             error = StreamBroken("The client does not read.")
@@ -217,19 +231,22 @@ class PredictionProtocol(HttpToolsProtocol):
             exchange.set_exception(error)
 
     def _begin_stream(self, exchange: Exchange, part: Reply) -> None:
-        """HTTP/1.0 has no chunks: there the end of the connection is the end of the answer."""
-        exchange.streaming, exchange.chunked = True, self.parser.get_http_version() != "1.0"
-        exchange.keep_alive = exchange.keep_alive and exchange.chunked
+        """HTTP/1.0 has no chunks: there the end of the connection is the answer's end. Raises BadReply."""
         exchange.route.backlog.waiting -= 1
         headers = encoded(part.headers) if part.headers else b""
+        exchange.bodiless = part.status in WITHOUT_BODY
+        exchange.streaming, exchange.chunked = True, self.parser.get_http_version() != "1.0"
+        exchange.keep_alive = exchange.keep_alive and (exchange.chunked or exchange.bodiless)
         framing = b"transfer-encoding: chunked\r\n\r\n" if exchange.chunked else b"\r\n"
+        if exchange.bodiless:
+            framing = _no_body(part.status)
         self.transport.write(self._head(exchange, part.status, headers) + framing)
 
     def end_stream(self, exchange: Exchange, body: bytes | None) -> None:
         """Writes the last part; None: the answer is cut off, and the connection ends without a last chunk."""
         if body is None:
             exchange.keep_alive = False
-        elif not self.transport.is_closing():
+        elif not exchange.bodiless and not self.transport.is_closing():
             self.transport.write(_chunk(body) + LAST_CHUNK if exchange.chunked else body)
         self._finish(exchange)
 
@@ -263,6 +280,11 @@ class PredictionProtocol(HttpToolsProtocol):
             self._exchange.protocol = None
             self._exchange = None
         super().connection_lost(exc)
+
+
+def _no_body(status: int) -> bytes:
+    """The end of the head of an answer whose status allows no body."""
+    return b"\r\n" if status in WITHOUT_LENGTH else b"content-length: 0\r\n\r\n"
 
 
 def _chunk(body: bytes) -> bytes:

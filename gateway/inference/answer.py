@@ -7,7 +7,6 @@ import asyncio
 import logging
 from urllib.parse import parse_qs
 
-import orjson
 from starlette.types import Receive, Scope, Send
 
 from gateway import common_headers
@@ -25,7 +24,8 @@ from gateway.inference.predictor import Predictor
 from gateway.inference.urls import Target
 from gateway.routing.routes import Route, Routes
 from marq import forms
-from marq.errors import BadRequest, DeadlineExceeded, ServiceError, ServiceUnavailable
+from marq.errors import BadReply, BadRequest, DeadlineExceeded, ServiceError, ServiceUnavailable
+from marq.http_rules import WITHOUT_BODY
 from marq.queue.entries import EntryFields, Reply
 from marq.queue.ids import new_id
 from marq.queue.reply_stream import ReplyStream
@@ -52,6 +52,8 @@ class Inference:
             head = self._predictor.entry_head(target.headers(headers), path, params, timeout_s)
             await self._answer(receive, send, route, request_id, EntryFields(body, head), timeout_s)
         except ServiceError as error:
+            if isinstance(error, BadReply):
+                log.error("request %s: %s", request_id.decode(), error.message)
             await respond_error(send, error, request_id)
 
     async def _read(self, scope: Scope, receive: Receive, target: Target) -> tuple[Route, bytes]:
@@ -82,7 +84,7 @@ class Inference:
             watching = asyncio.create_task(_watch(receive, stream))
             first = await _first_part(stream, timeout_s)
             route.backlog.waiting -= 1
-            headers = reply_headers(orjson.loads(first.headers)) if first.headers else []
+            headers = reply_headers(first.headers)
             if first.more:
                 await _stream(send, first, headers, stream, request_id)
             else:
@@ -120,15 +122,16 @@ async def _stream(
     An answer that is cut off has no last chunk: the server then ends the connection, and the client notices.
     """
     own = [*common_headers.of_answer(request_id), *headers]
+    bodiless = part.status in WITHOUT_BODY
     await send({"type": "http.response.start", "status": part.status, "headers": own})
     while part.more:
-        await send({"type": "http.response.body", "body": part.body, "more_body": True})
+        await send({"type": "http.response.body", "body": b"" if bodiless else part.body, "more_body": True})
         try:
             part = await stream.next()
         except ServiceError as error:
             log.warning("request %s: %s", request_id.decode(), error.message)
             return
-    await send({"type": "http.response.body", "body": part.body})
+    await send({"type": "http.response.body", "body": b"" if bodiless else part.body})
 
 
 def _named_in_form(headers: Headers, body: bytes) -> str:

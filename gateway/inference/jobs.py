@@ -6,10 +6,11 @@ from urllib.parse import quote
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from gateway.asgi import Document, client_headers, read_body
+from gateway.asgi import Document, client_headers, header_lines, read_body
 from gateway.inference import deadlines
 from gateway.inference.predictor import Predictor
-from marq.errors import Conflict
+from marq.errors import BadReply, Conflict
+from marq.http_rules import WITHOUT_BODY, is_final_status
 from marq.queue import job_records
 from marq.queue.entries import EntryFields
 from marq.queue.job_records import JobRecord
@@ -64,14 +65,14 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
         if not record.is_finished and not record.parts:
             raise Conflict(f"Job {job_id} is {record.state}; wait for it with ?wait=SECONDS.")
         status = record.status or 200
+        if not is_final_status(status):
+            raise BadReply(f"The status of the job's result is {status}, which HTTP does not allow.")
+        headers = header_lines(record.headers)
         response = (
-            Response(record.body or b"", status)
-            if record.is_finished
+            Response(b"" if status in WITHOUT_BODY else record.body or b"", status)
+            if record.is_finished or status in WITHOUT_BODY
             else StreamingResponse(jobs.stream(job_id), status)
         )
-        headers = [
-            (name.encode(), value.encode("latin-1", "replace")) for name, value in record.headers.items()
-        ]
         response.raw_headers += headers
         return response
 

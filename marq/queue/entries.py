@@ -4,12 +4,16 @@ A request entry is flat fields, so that a producer in any language needs only `X
 required. A reply entry holds the fields of one reply, or of several in a row, each starting with `id`.
 """
 
+import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
 from marq import keys
-from marq.errors import MalformedEntry
+from marq.errors import BadReply, MalformedEntry
+from marq.http_rules import is_final_status
+
+log = logging.getLogger(__name__)
 
 VERSION = 1
 DEFAULT_TTL_MS = 3_600_000  # how long a finished job's record is kept
@@ -194,7 +198,11 @@ class Reply:
 
 
 def decode_replies(fields: list[bytes]) -> list[Reply]:
-    """All replies of one entry of a reply stream. Raises MalformedEntry."""
+    """All replies of one entry of a reply stream. Raises MalformedEntry if the entry has no request's id.
+
+    A reply with a status that no answer can have, or with a `more` that is not a number, becomes an error:
+    the other replies of its entry are good.
+    """
     if fields and fields[0] != b"id":
         raise MalformedEntry("the first field of a reply must be `id`", fields)
     replies: list[Reply] = []
@@ -205,15 +213,24 @@ def decode_replies(fields: list[bytes]) -> list[Reply]:
         elif name == b"body":
             reply.body = value
         elif name == b"status":
-            reply.status = _number(name, value, fields)
+            reply.status = _number(value)
         elif name == b"more":
-            reply.more = _number(name, value, fields)
+            reply.more = _number(value)
         elif name == b"headers":
             reply.headers = value
-    return replies
+    return [
+        reply if is_final_status(reply.status) and reply.more >= 0 else bad_reply(reply.id)
+        for reply in replies
+    ]
 
 
-def _number(name: bytes, value: bytes, fields: list[bytes]) -> int:
-    if not value.isdigit():
-        raise MalformedEntry(f"the field `{name.decode()}` must be a whole number, not {value!r:.40}", fields)
-    return int(value)
+def bad_reply(request_id: bytes, reason: str = "its status or number is not one") -> Reply:
+    """The answer to a request whose reply cannot be sent."""
+    error = BadReply(f"The reply to the request cannot be sent: {reason}.")
+    log.error("request %s: %s", request_id.decode(errors="replace"), error.message)
+    return Reply(request_id, error.status, error.body(), JSON_HEADERS)
+
+
+def _number(value: bytes) -> int:
+    """-1 if the value is not a whole number."""
+    return int(value) if value.isdigit() and len(value) <= MOST_DIGITS else -1

@@ -66,13 +66,17 @@ class PendingRequests:
         return {request_id: each for request_id, each in self._waiting.items() if each.lane == lane}
 
     def reply(self, reply: Reply) -> None:
-        """Passes a reply on: a whole answer, or one part of it."""
+        """Passes a reply on: a whole answer, or one part of it. Raises the exceptions of its receiver."""
         if reply.more or reply.id in self._streams:
             self._part(reply)
             return
         waiting = self._waiting.pop(reply.id, None)
         if waiting and not waiting.done():
-            waiting.set_result(reply)
+            try:
+                waiting.set_result(reply)
+            except Exception:
+                self._waiting[reply.id] = waiting  # the caller can still fail it
+                raise
 
     def forget(self, request_id: bytes) -> None:
         """Ignores all replies to this request from now on."""
@@ -119,5 +123,5 @@ class PendingRequests:
         elif reply.more:
             waiting.set_part(reply)
         else:
-            self.forget(reply.id)
             waiting.set_result(reply)
+            self.forget(reply.id)

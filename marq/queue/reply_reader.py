@@ -5,7 +5,7 @@ import logging
 
 from marq.connections.commands import Reply
 from marq.connections.pipelined import PipelinedConnection
-from marq.errors import MalformedEntry
+from marq.errors import BadReply, MalformedEntry
 from marq.queue.entries import decode_replies
 from marq.queue.pending import PendingRequests
 
@@ -44,17 +44,26 @@ class ReplyReader:
             self._untrimmed += len(entries)
             for entry, fields in entries:
                 self.last = entry
-                self._resolve(entry, fields)
+                try:
+                    self.resolve(entry, fields)
+                except Exception:  # the reader goes on, whatever an entry does to those that wait for it
+                    log.exception("entry %s of %s failed", entry.decode(), self._stream)
         self.read_on(connection)
 
-    def _resolve(self, entry: bytes, fields: list[bytes]) -> None:
+    def resolve(self, entry: bytes, fields: list[bytes]) -> None:
+        """Passes the replies of one entry on; one that cannot be sent fails its own request."""
         try:
             replies = decode_replies(fields)
         except MalformedEntry as error:
             log.error("entry %s of %s is not a reply: %s", entry.decode(), self._stream, error.reason)
             return
         for reply in replies:
-            self._pending.reply(reply)
+            try:
+                self._pending.reply(reply)
+            except Exception as error:
+                log.exception("request %s: its reply cannot be sent", reply.id.decode(errors="replace"))
+                known = isinstance(error, BadReply)
+                self._pending.fail(reply.id, error if known else BadReply("The reply cannot be sent."))
 
 
 def _after(entry: bytes) -> bytes:

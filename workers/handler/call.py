@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from marq.errors import DeadlineExceeded, ServiceError
+from marq.errors import BadRequest, DeadlineExceeded, ServiceError
 from marq.queue.entries import Reply, Request
 from ts.context import Context, RequestProcessor
 from ts.utils.util import PredictionException
@@ -48,10 +48,15 @@ class HandlerCall:
         return replies
 
     def _run(self, requests: Sequence[Request]) -> list[Reply]:
-        data, processors, stream = self._prepare(requests, self._context)
+        try:
+            data, processors, stream = self._prepare(requests, self._context)
+        except Exception as error:
+            if len(requests) > 1:
+                return [reply for request in requests for reply in self._run([request])]
+            return self._unreadable(requests, error)
         try:
             returned = responses.check(self._run_handler(data), len(requests))
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # GeneratorExit, KeyboardInterrupt: whatever the handler raises
             if self._may_fit_in_halves(error, requests, stream):
                 return self.run(requests)
             return self._failed(requests, error)
@@ -82,12 +87,18 @@ class HandlerCall:
     async def _run_async(self, requests: Sequence[Request], timeout_s: float) -> list[Reply]:
         context = copy.copy(self._context)
         context.metrics = copy.copy(context.metrics)
-        data, processors, stream = self._prepare(requests, context)
+        try:
+            data, processors, stream = self._prepare(requests, context)
+        except Exception as error:
+            if len(requests) > 1:
+                alone = [await self._run_async([request], timeout_s) for request in requests]
+                return [reply for [reply] in alone]
+            return self._unreadable(requests, error)
         try:
             running = asyncio.ensure_future(self._await(data, context))
             await self._finish(running, stream, timeout_s)
             returned = responses.check(running.result(), len(requests))
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError) as error:
             if self._may_fit_in_halves(error, requests, stream):
                 return await self.run_async(requests, timeout_s)
             return self._failed(requests, error)
@@ -115,8 +126,10 @@ class HandlerCall:
     async def _await(self, data: list[rows.Row], context: Context) -> object:
         try:
             return await self._handle(data, context)
-        except SystemExit as error:  # it would end the event loop, and with it all other batches
-            raise RuntimeError(f"the handler raised SystemExit({error.code})") from error
+        except (Exception, asyncio.CancelledError):
+            raise
+        except BaseException as error:  # it would end the event loop, and with it all other batches
+            raise RuntimeError(f"the handler raised {error!r}") from error
         finally:
             self._end_fork()
 
@@ -135,6 +148,10 @@ class HandlerCall:
         context.metrics.request_ids = ids
         context.cl_socket = stream = PartStream(requests, processors, self.part_sink)
         return data, processors, stream
+
+    def _unreadable(self, requests: Sequence[Request], error: Exception) -> list[Reply]:
+        log.error("400: request %s cannot be read", requests[0].id.decode(), exc_info=error)
+        return responses.failures(requests, 400, "The request cannot be read.", BadRequest.type)
 
     def _failed(self, requests: Sequence[Request], error: BaseException) -> list[Reply]:
         status, message = _outcome(error)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from marq.errors import ServiceUnavailable
+from marq.http_rules import WITHOUT_BODY
 from marq.queue.entries import Reply, Request
 from workers.handler import replies
 
@@ -64,6 +65,8 @@ class PartStream:
         part.more = self._sent[request_id]
         if status != 200:
             part.status = replies.check_status(status)
+            if part.status in WITHOUT_BODY:
+                part.body = b""
         return self._requests[at], part
 
     def _look_for_gone(self, sink: PartSink) -> None:

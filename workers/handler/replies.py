@@ -6,8 +6,10 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from marq import http_rules
 from marq.errors import WorkerFailed, error_body
 from marq.queue.entries import JSON_HEADERS, Reply, Request
 
@@ -61,21 +63,26 @@ def failures(
     requests: Sequence[Request], status: int, message: str, kind: str = WorkerFailed.type
 ) -> list[Reply]:
     """The same error for each request."""
-    body = error_body(status, kind, message)
+    body = b"" if status in http_rules.WITHOUT_BODY else error_body(status, kind, message)
     return [Reply(request.id, status, body, JSON_HEADERS) for request in requests]
 
 
 def encode_reply(request: Request, value: object, processor: "RequestProcessor") -> Reply:
-    """The reply with one element of the handler's list. Raises the exceptions of its classes' encoding."""
+    """The reply with one element of the handler's list: what any HTTP server can send.
+
+    Raises TypeError or ValueError for a status or header that HTTP does not allow, and the exceptions of
+    the encoding of the element's class.
+    """
     body = encode(value)
     headers = _encode_headers(processor.get_response_headers())
-    return Reply(request.id, check_status(processor.get_response_status_code()), body, headers)
+    status = check_status(processor.get_response_status_code())
+    return Reply(request.id, status, b"" if status in http_rules.WITHOUT_BODY else body, headers)
 
 
 def _reply(request: Request, value: object, processor: "RequestProcessor", max_size: int) -> Reply:
     try:
         reply = encode_reply(request, value, processor)
-    except Exception:  # classes of the handler may raise anything when they are encoded
+    except BaseException:  # classes of the handler may raise anything when they are encoded
         log.exception("request %s fails with 503: its answer cannot be encoded", request.id.decode())
         return failures([request], 503, "Unsupported model output data type.")[0]
     if len(reply.body) > max_size:
@@ -86,16 +93,28 @@ def _reply(request: Request, value: object, processor: "RequestProcessor", max_s
 
 def check_status(given: Any) -> int:
     """The status that a handler asks for. Raises TypeError or ValueError if a response cannot have it."""
-    status = int(given)
-    if not 200 <= status <= 999:
-        raise ValueError(f"a status is a number from 200 to 999, not {status}")
+    try:
+        status = int(given)
+    except OverflowError as error:
+        raise ValueError(str(error)) from error
+    if not http_rules.is_final_status(status):
+        raise ValueError(f"the status of an answer is a number from 200 to 599, not {status}")
     return status
 
 
 def _encode_headers(headers: Mapping[str, object]) -> bytes:
-    if not headers:
-        return b""
-    for name, value in headers.items():
-        if not isinstance(value, str):
-            raise TypeError(f"the response header {name} must be a str, not {type(value).__name__}")
-    return json.dumps(headers).encode()
+    return _encode_items(tuple(headers.items())) if headers else b""
+
+
+@lru_cache(maxsize=64)  # most handlers set the same headers on each answer
+def _encode_items(items: tuple[tuple[str, object], ...]) -> bytes:
+    sent: dict[str, str] = {}
+    for name, value in items:
+        if fault := http_rules.header_fault(name, value):
+            raise ValueError(fault)
+        if http_rules.is_framing(name):
+            log.warning("the response header %s is dropped: only the server can set it", name)
+        else:
+            text = str(value)
+            sent[name] = text if text.isascii() else text.encode("latin-1", "replace").decode("latin-1")
+    return json.dumps(sent).encode() if sent else b""

@@ -76,7 +76,7 @@ def _multipart_row(request: Request, decode_input: bool) -> tuple[Row, dict[str,
     for headers, content in parts:
         if (name := forms.part_name(headers)) is None:
             continue
-        kinds[name] = headers.get_content_type() if headers.get_filename() is not None else ""
+        kinds[name] = forms.file_type(headers)
         row[name] = _decode(content, kinds[name], decode_input)
     return row, kinds
 

@@ -19,10 +19,12 @@ import redis
 from marq.connections.background import Sender
 from marq.connections.blocking import Connection
 from marq.connections.urls import RECONNECT_DELAY_S
-from marq.queue.entries import EntryRef, Request
+from marq.errors import ServiceError
+from marq.queue.entries import EntryRef, Reply, Request
 from marq.queue.publishing import Publisher
 from marq.registry.consumers import consumer_name
 from workers import scoreboard
+from workers.handler import replies as responses
 from workers.handler.call import HandlerCall
 from workers.handler.measurements import Collector
 from workers.launch import BATCHES_IN_FLIGHT, ReplicaSpec
@@ -147,7 +149,7 @@ class AsyncReplica:
         """Runs in the event loop."""
         self._note_running()
         try:
-            replies = await self._call.run_async(batch, self._model.response_timeout_s)
+            replies = await self._replies(batch)
             self._collector.batch(batch, started_ms, waited_s, time.time())
             answers = list(zip(batch, replies, strict=True))
             self._sender.send(self._publisher.commands(answers, started_ms))
@@ -157,6 +159,14 @@ class AsyncReplica:
             self._board.count(len(batch))
             self._note_running()
             self._room.release()
+
+    async def _replies(self, batch: list[Request]) -> list[Reply]:
+        """Never raises: a request without a reply would be pending for ever, as its replica lives."""
+        try:
+            return await self._call.run_async(batch, self._model.response_timeout_s)
+        except Exception:
+            log.exception("a batch of %d fails with 503", len(batch))
+            return responses.failures(batch, 503, "Prediction failed", ServiceError.type)
 
     def _renew(self, requests: Sequence[Request]) -> None:
         """Parts may come from a handler's own thread after its batch has ended."""

@@ -73,6 +73,23 @@ async def test_a_request_becomes_an_entry_and_its_reply_the_response(gateway, cl
     assert gateway.counted() == {201: 1}
 
 
+@pytest.mark.parametrize("more", [0, 1], ids=["whole", "first part"])
+@pytest.mark.parametrize(
+    "headers", [b"{", b"[]", b'{"x": 1}', b'{"x": "a\\r\\nb: c"}', b'{"\\u0142": "x"}', b'{"x": "\\ud800"}']
+)
+async def test_headers_of_a_foreign_writer_that_cannot_be_sent_become_an_error(
+    gateway, client, headers, more
+):
+    protocol, transport = client
+    protocol.data_received(request())
+    [request_id] = await gateway.queued()
+    gateway.deliver(request_id, b"answer", headers=headers, more=more)
+    lines, _ = head_and_body(transport.written)
+    assert lines[0] == b"HTTP/1.1 502 Bad Gateway"
+    assert transport.written.count(b"HTTP/1.1") == 1
+    assert not transport.closed
+
+
 async def test_requests_of_a_connection_have_their_own_headers_and_bodies(gateway, client):
     protocol, transport = client
     for number, kind in enumerate(("text/plain", "text/plain", "image/png")):

@@ -7,7 +7,7 @@ from ports import free_port
 from thread_replica import echo
 
 from marq import keys
-from marq.errors import RedisUnavailable, ServiceUnavailable
+from marq.errors import BadReply, RedisUnavailable, ServiceUnavailable
 from marq.host.embedded_redis import EmbeddedServer
 from marq.queue import broker as broker_module
 from marq.queue import reply_reader as replies_module
@@ -136,7 +136,28 @@ async def test_a_second_reply_is_ignored(broker, client):
     await answered(other)
 
 
-@pytest.mark.parametrize("fields", [["body", "x"], ["id", "1", "status", "fine"]])
+async def test_a_bad_reply_of_a_packed_entry_fails_its_own_request_only(broker, client, caplog):
+    bad, good = predict(broker, b"1"), predict(broker, b"2")
+    reply_to(client, Reply(b"1", 600, b"one"), Reply(b"2", 200, b"two"))
+    assert (await answered(bad)).status == 502
+    assert (await answered(good)).body == b"two"
+    assert "request 1: " in caplog.text
+
+
+async def test_a_receiver_that_raises_gets_an_error_and_does_not_stop_the_reader(broker, client):
+    bad, good = predict(broker, b"1"), predict(broker, b"2")
+
+    def refuse(_reply):
+        raise KeyError(600)
+
+    bad.set_result = refuse
+    reply_to(client, Reply(b"1", 200, b"one"), Reply(b"2", 200, b"two"))
+    assert (await answered(good)).body == b"two"
+    with pytest.raises(BadReply):
+        await answered(bad)
+
+
+@pytest.mark.parametrize("fields", [["body", "x"]])
 async def test_what_is_no_reply_is_logged_and_does_not_stop_the_reader(broker, client, caplog, fields):
     future = predict(broker, b"1")
     client.execute_command("XADD", broker.stream, "*", *fields)

@@ -86,7 +86,7 @@ def test_a_long_value_is_cut_in_the_reason():
 REPLIES = st.lists(
     st.builds(
         Reply,
-        id=st.binary(max_size=8), status=st.integers(100, 999), body=st.binary(max_size=20),
+        id=st.binary(max_size=8), status=st.integers(200, 599), body=st.binary(max_size=20),
         headers=st.binary(max_size=8), more=st.booleans(),
     ),
     min_size=1,
@@ -108,13 +108,25 @@ def test_a_body_that_looks_like_a_field_is_a_body():
     assert decode_replies([*replies[0].fields(), *replies[1].fields()]) == replies
 
 
-@pytest.mark.parametrize(
-    "fields", [[b"body", b"x", b"id", b"1"], [b"id", b"1", b"status", b"fine"], [b"id", b"1", b"status", b""]]
-)
-def test_what_is_no_reply_says_so(fields):
+def test_what_is_no_reply_says_so():
+    fields = [b"body", b"x", b"id", b"1"]
     with pytest.raises(MalformedEntry) as caught:
         decode_replies(fields)
     assert caught.value.fields == fields
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (b"status", b"fine"), (b"status", b""), (b"status", b"600"), (b"status", b"999"), (b"status", b"100"),
+        (b"status", b"-1"), (b"status", b"9" * 5000), (b"more", b"x"), (b"more", b"9" * 5000),
+    ],
+)  # fmt: skip
+def test_a_bad_reply_fails_its_own_request_only(name, value, caplog):
+    bad, good = decode_replies([b"id", b"1", name, value, b"body", b"x", b"id", b"2", b"body", b"y"])
+    assert (bad.id, bad.status, bad.more) == (b"1", 502, 0)
+    assert good == Reply(b"2", 200, b"y")
+    assert "request 1: " in caplog.text
 
 
 def test_a_replica_reads_what_a_gateway_writes():

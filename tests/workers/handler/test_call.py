@@ -92,6 +92,10 @@ def test_nothing_of_a_batch_is_left_for_the_next(call):
         (KeyError("x"), 503, "Prediction failed"),
         (RecursionError(), 503, "Prediction failed"),
         (SystemExit(3), 503, "Prediction failed"),
+        (KeyboardInterrupt(), 503, "Prediction failed"),
+        (GeneratorExit(), 503, "Prediction failed"),
+        (asyncio.CancelledError(), 503, "Prediction failed"),
+        (BaseException("mine"), 503, "Prediction failed"),
     ],
 )
 def test_what_a_handler_raises_decides_the_answer(call, error, status, message):

@@ -112,10 +112,57 @@ def test_status_and_headers_are_those_of_each_request():
     assert third.status == 200
 
 
-@pytest.mark.parametrize("status", ["fine", None, [200], -1, 0, 100, 1000])
+@pytest.mark.parametrize("status", ["fine", None, [200], -1, 0, 100, 600, 999, 1000, float("inf")])
 def test_a_status_that_is_none_fails_its_own_request_only(status):
     failed, after = build("a", "b", set_up=lambda processors: processors[0].report_status(status))
     assert (failed.status, after.status) == (503, 200)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("x", "a\r\nb: c"),
+        ("x", "a\nb"),
+        ("x", "a\0"),
+        ("x\r\ny", "z"),
+        ("x y", "z"),
+        ("", "z"),
+        ("\u0142", "z"),
+        (1, "z"),
+    ],
+)
+def test_a_header_that_would_split_the_answer_fails_its_own_request_only(name, value):
+    failed, after = build(
+        "a", "b", set_up=lambda processors: processors[0].add_response_property(name, value)
+    )
+    assert (failed.status, after.status) == (503, 200)
+    assert json.loads(failed.headers) == {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize("value", ["\u20ac", "\ud800"])
+def test_characters_outside_latin_1_are_replaced_in_header_values(value):
+    reply = only("a", set_up=lambda processors: processors[0].add_response_property("x", f"\u00fc{value}"))
+    assert (reply.status, json.loads(reply.headers)) == (200, {"x": "\u00fc?"})
+
+
+@pytest.mark.parametrize(
+    "name", ["Content-Length", "transfer-encoding", "Connection", "Keep-Alive", "TE", "Trailer", "Upgrade"]
+)
+def test_a_framing_header_is_dropped_with_a_warning(name, caplog):
+    responses._encode_items.cache_clear()
+
+    def set_up(processors):
+        processors[0].add_response_property(name, "5")
+        processors[0].add_response_property("x", "kept")
+
+    assert json.loads(only("a", set_up=set_up).headers) == {"x": "kept"}
+    assert f"{name} is dropped" in caplog.text
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+def test_an_answer_whose_status_allows_no_body_has_none(status):
+    reply = only("body", set_up=lambda processors: processors[0].report_status(status))
+    assert (reply.status, reply.body) == (status, b"")
 
 
 @pytest.mark.parametrize("value", [1, None, b"x"])
