@@ -39,6 +39,6 @@ def header_fault(name: str, value: object) -> str:
         return f"{name!a:.60} is not a header name"
     if not isinstance(value, str):
         return f"the response header {name:.60} must be a str, not {type(value).__name__}"
-    if _control(value):
+    if not value.isprintable() and _control(value):  # the first is quicker, and stricter
         return f"the response header {name:.60} has a line break or another control character"
     return ""
