@@ -41,6 +41,8 @@ class ModelArchiverConfig:
         given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
         for name in ("model_name", "handler", "version"):
             given.setdefault(name, getattr(options, name))
+        if isinstance(given.get("extra_files"), list | tuple):
+            given["extra_files"] = ",".join(map(str, given["extra_files"]))
         return cls(**given)
 
     def spec(self) -> ArchiveSpec:

@@ -88,7 +88,9 @@ class Context:
         return self._request_processor[idx].get_response_header("content-type")
 
     def set_response_status(self, code=200, phrase="", idx=0):
-        self._request_processor[idx].report_status(code, phrase)
+        """Does nothing where there is no request, as in unit tests of handlers."""
+        if self._request_processor and self._request_processor[idx] is not None:
+            self._request_processor[idx].report_status(code, phrase)
 
     def set_all_response_status(self, code=200, phrase=""):
         for processor in self._request_processor:

@@ -23,6 +23,9 @@ def unpack(tar_file: Path, folder: Path) -> None:
     """Unpacks the tar file as the server will. Raises PackagingError."""
     try:
         with tarfile.open(tar_file) as tar:
-            tar.extractall(folder, filter="data")
+            members = tar.getmembers()
+            if link := next((each.name for each in members if not (each.isreg() or each.isdir())), None):
+                raise PackagingError(f"{tar_file.name} holds {link}, which is neither a file nor a directory")
+            tar.extractall(folder, members, filter="data")
     except (OSError, tarfile.TarError) as error:
         raise PackagingError(f"{tar_file.name} cannot be unpacked: {error}") from error

@@ -3,13 +3,13 @@
 import json
 import os
 import secrets
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 from marq import keys
 from marq.connections.commands import HashWriter, RedisClient, RedisTransaction
-from marq.registry import tokens
 
 INFERENCE, MANAGEMENT, API = "inference", "management", "API"
 EXPIRING = (INFERENCE, MANAGEMENT)
@@ -44,7 +44,10 @@ def _expiry(expiration_min: float) -> str:
 
 
 def write_key_file(directory: Path, client: RedisClient) -> None:
-    """Writes the tokens as TorchServe's scripts expect them, readable by the user alone, in one step."""
+    """Writes the tokens as TorchServe's scripts expect them, readable by the user alone, in one step.
+
+    Threads and processes may write it at the same time.
+    """
     stored = {name.decode(): value.decode() for name, value in client.hgetall(keys.TOKENS).items()}
     content: dict[str, dict[str, str]] = {plane: {"key": stored[plane]} for plane in (*EXPIRING, API)}
     for plane in EXPIRING:
@@ -52,11 +55,15 @@ def write_key_file(directory: Path, client: RedisClient) -> None:
             continue
         expires = datetime.fromtimestamp(int(stored[f"{plane}:expires"]) / 1000, UTC)
         content[plane]["expiration time"] = expires.isoformat().replace("+00:00", "Z")
-    path = directory / f".{KEY_FILE}.{os.getpid()}"
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    path.write_text(json.dumps(content, indent=2))
-    path.replace(directory / KEY_FILE)
+    descriptor, name = tempfile.mkstemp(prefix=f".{KEY_FILE}.", dir=directory)  # its mode is 0600
+    path = Path(name)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(content, file, indent=2)
+        path.replace(directory / KEY_FILE)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def ensure_tokens(client: RedisClient, expiration_min: float) -> None:
@@ -66,12 +73,12 @@ def ensure_tokens(client: RedisClient, expiration_min: float) -> None:
         stored = pipe.exists(keys.TOKENS)
         pipe.multi()
         if not stored:
-            tokens.create(pipe, expiration_min)
+            create(pipe, expiration_min)
 
     client.transaction(create_first, keys.TOKENS, value_from_callable=True)
-    for plane in tokens.EXPIRING:
+    for plane in EXPIRING:
         if _has_expired(client.hget(keys.TOKENS, f"{plane}:expires")):
-            tokens.renew(client, plane, expiration_min)
+            renew(client, plane, expiration_min)
 
 
 def _has_expired(expires_ms: bytes | None) -> bool:

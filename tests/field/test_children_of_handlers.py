@@ -138,7 +138,7 @@ def handle(data, context):
 '''
 
 ASYNC_HANDLER = HANDLER.replace("def handle(", "async def handle(")
-METHODS = ["fork", "spawn"]
+METHODS = ["fork", pytest.param("spawn", marks=pytest.mark.slow)]  # spawned processes import torch again
 Ask = Callable[[str, str], object]
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from support import RunningServer, wait_for
 from archive.reader import describe
 from model_archiver.model_packaging import package_model
 from model_archiver.model_packaging_utils import ModelExportUtils
+from ts.context import Context
+from ts.metrics.metrics_store import MetricsStore
 
 PROJECT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -147,3 +150,14 @@ def test_package_model_takes_the_namespaces_of_other_tools(tmp_path: Path) -> No
     found = describe(tmp_path / "detector.mar")
     assert found.manifest.model_name == "detector"
     assert {"checkpoint.pth", "handler.py"} <= set(found.names)
+
+
+def test_metrics_and_context_are_used_without_a_server_as_in_unit_tests_of_handlers() -> None:
+    for ids in (uuid.uuid4(), ["1", "2"], {0: "1"}, "1", None):
+        store = MetricsStore(ids, "m")
+        store.add_counter("Rows", 1)
+        store.add_time("Took", 2.5)
+        assert [metric.name for metric in store.store] == ["Rows", "Took"]
+    context = Context("m", "/models/m", {}, 1, None, "0.12.0")
+    context.set_response_status(500, "no request", 0)
+    assert context.model_dir == "/models/m"

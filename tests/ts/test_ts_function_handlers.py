@@ -228,6 +228,24 @@ def test_extra_files_stay_in_the_model_directory(model_dir):
         extra_files.unpack_extra_files(model_dir, "extra.tar.gz")
 
 
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_extra_files_hold_files_and_directories_only(model_dir, kind):
+    with tarfile.open("extra.tar.gz", "w:gz") as tar:
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = kind, "/etc"
+        tar.addfile(link)
+    with pytest.raises(ValueError, match="link, which is neither a file nor a directory"):
+        extra_files.unpack_extra_files(model_dir, "extra.tar.gz")
+    assert not (model_dir / "link").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["../extra.tar.gz", "/tmp/extra.tar.gz", "a/../../extra.tar.gz"])
+def test_extra_files_are_in_the_model_archive(model_dir, name):
+    tar_of(model_dir.parent / "extra.tar.gz", factor=b"5")
+    with pytest.raises(ValueError, match=r"system\.extraFiles is the name of a file in the model archive"):
+        extra_files.unpack_extra_files(model_dir, name)
+
+
 def test_extra_files_that_are_missing_are_named(model_dir):
     with pytest.raises(FileNotFoundError, match=r"system.extraFiles names gone.tar.gz"):
         extra_files.unpack_extra_files(model_dir, "gone.tar.gz")

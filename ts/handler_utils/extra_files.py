@@ -5,6 +5,7 @@ import fcntl
 import logging
 import os
 import tarfile
+from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
@@ -12,8 +13,10 @@ logger = logging.getLogger(__name__)
 def unpack_extra_files(model_dir, name):
     """Unpacks a tar file of the archive into the model directory, unless that was done already.
 
-    Directories are kept. Nothing is written outside of the model directory.
+    Directories are kept. Nothing is read or written outside of the model directory.
     """
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"system.extraFiles is the name of a file in the model archive, not {name}")
     source = model_dir / name
     if not source.is_file():
         raise FileNotFoundError(f"system.extraFiles names {name}, which is not in the model archive")
@@ -24,7 +27,11 @@ def unpack_extra_files(model_dir, name):
         return
     logger.info("unpacking %s", name)
     with tarfile.open(source) as tar:
-        tar.extractall(model_dir, filter="data")
+        members = tar.getmembers()
+        # The filter alone does not hold: in some releases of Python chains of links lead out.
+        if link := next((each.name for each in members if not (each.isreg() or each.isdir())), None):
+            raise ValueError(f"{name} holds {link}, which is neither a file nor a directory")
+        tar.extractall(model_dir, members, filter="data")
     mark.write_text(stamp)
 
 

@@ -48,6 +48,6 @@ class MetricsStore:
 
     def _request_id(self, idx):
         ids = self.request_ids
-        if not ids or isinstance(ids, str):
+        if not isinstance(ids, dict) or not ids:  # unit tests of handlers give a UUID, or a list
             return ids or None
         return ids[idx] if idx in ids else ",".join(ids.values())
