@@ -90,6 +90,10 @@ class Replica:
         began = time.monotonic()
         batch = self._source.take()
         waited_s = time.monotonic() - began
+        if batch and batch[0].attempts != b"0" and self._outgoing:
+            # The row may end this process again: what is done must not wait for it, nor run again.
+            self._connection.send(self._outgoing)
+            self._outgoing = []
         # Recorded first, so that a row that crashes this process is charged an attempt.
         self._board.begin(batch)
         now_ms = int(time.time() * 1000)
