@@ -107,7 +107,8 @@ def test_prints_logs_tracebacks_and_requests_are_on_the_console(start: Callable[
     ):
         wait_for(lambda text=text: console.shows(text), 30, text)
     assert "printed hello" in console.logged("model_log.log")
-    assert '"POST /predictions/m HTTP/1.1" 503' in console.logged("access_log.log")
+    refused = '"POST /predictions/m HTTP/1.1" 503'
+    wait_for(lambda: refused in console.logged("access_log.log"), 30, "the access log's next lines")
 
 
 def test_each_can_be_turned_off(start: Callable[..., Console]) -> None:
