@@ -22,7 +22,9 @@ def prepare() -> None:
     _replica_pid = os.getpid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    os.register_at_fork(before=_note_thread, after_in_child=_become_ordinary)
+    os.register_at_fork(
+        before=_hold_signals, after_in_parent=_release_signals, after_in_child=_become_ordinary
+    )
 
 
 def note_sigterm() -> None:
@@ -31,18 +33,27 @@ def note_sigterm() -> None:
     _own_sigterm = signal.getsignal(signal.SIGTERM)
 
 
-def _note_thread() -> None:
+def _hold_signals() -> None:
+    """Blocks signals while a fork has the replica's handlers: these would swallow a signal sent to the fork.
+
+    `Pool.terminate` sends SIGTERM to a child that has just started, and waits for its end.
+    """
+    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     _forking.is_main = threading.current_thread() is threading.main_thread()
+
+
+def _release_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
 
 
 def _become_ordinary() -> None:
     """Runs in a fork, before the handler's code does."""
-    if os.getppid() != _replica_pid:
-        return  # a grandchild: its parent has done this
-    if signal.getsignal(signal.SIGTERM) == _own_sigterm:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.set_wakeup_fd(-1)
-    blocking.close_all()
-    if _forking.is_main:
-        # The kernel's rule is about the thread that forked: others may end earlier than the replica does.
-        end_with_parent(signal.SIGKILL)
+    if os.getppid() == _replica_pid:  # else a grandchild: its parent has done this
+        if signal.getsignal(signal.SIGTERM) == _own_sigterm:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.set_wakeup_fd(-1)
+        blocking.close_all()
+        if _forking.is_main:
+            # The kernel's rule is about the thread that forked: others may end earlier than the replica does.
+            end_with_parent(signal.SIGKILL)
+    _release_signals()
