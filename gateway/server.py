@@ -24,11 +24,13 @@ from gateway.metrics.counting import Metering, RequestMeter
 from gateway.metrics.endpoint import MetricsEndpoint, WithMetrics
 from gateway.metrics.storing import Measuring
 from gateway.routing.routes import Routes
+from marq import keys
 from marq.errors import ServiceError, ServiceUnavailable
 from marq.host import certificates
 from marq.host.server_file import LOCAL_TOKEN_VARIABLE
 from marq.queue.broker import Broker
 from marq.queue.jobs import Jobs
+from marq.registry.models import HEARTBEAT_LIMIT_S
 from marq.settings import addresses
 from marq.settings.fields import Settings
 from marq.tasks import supervise
@@ -83,9 +85,10 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     broker, routes = Broker(config.redis_url), Routes(config)
     tokens = Tokens(not config.disable_token_auth, os.environ.get(LOCAL_TOKEN_VARIABLE, ""))
     await broker.start()
-    await routes.refresh()
     follow_tokens = TokenFollower(tokens, broker, config.redis_url, writes_file=number == 0)
-    await follow_tokens()
+    refreshed = partial(_refreshed, routes, broker, follow_tokens)
+    await refreshed(await routes.refresh())
+    await refreshed(await routes.refresh())  # again: only changes after the first report wait for it
     jobs = Jobs(broker)
     predictor = Predictor(routes, broker, jobs, tokens, config.max_request_size)
     made = application.Applications(config, routes, tokens, predictor, jobs)
@@ -112,7 +115,7 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
     tasks: dict[str, Callable[[], Awaitable[None]]] = {
-        "registry": lambda: routes.follow(partial(_refreshed, routes, broker, follow_tokens)),
+        "registry": lambda: routes.follow(refreshed),
         "measurements": measuring.follow,
         "queue lengths": lambda: routes.backlogs.follow(broker),
         **front.tasks(),
@@ -128,14 +131,21 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
         task.cancel()
     with contextlib.suppress(ServiceError, ConnectionError, hiredis.ReplyError):
         await measuring.flush()
+        await broker.execute("ZREM", keys.GATEWAYS, broker.stream)
     jobs.stop()
     await broker.stop()
     for failure in filter(None, failures):
         raise failure
 
 
-async def _refreshed(routes: Routes, broker: Broker, follow_tokens: TokenFollower) -> None:
-    """Called when the routes may have changed: nobody waits any longer for a model that cannot be loaded."""
+async def _refreshed(routes: Routes, broker: Broker, follow_tokens: TokenFollower, moment: float) -> None:
+    """Called when the routes may have changed, with the moment by Redis's clock of what they know.
+
+    Refuses the requests for models that cannot be loaded, reads the tokens, and reports the moment.
+    """
     for route in routes.failing():
         broker.refuse(route.lane, ServiceUnavailable(route.unavailable))
     await follow_tokens()
+    with contextlib.suppress(hiredis.ReplyError):  # Redis is full: nothing can be changed then, either
+        await broker.execute("ZADD", keys.GATEWAYS, repr(moment), broker.stream)
+    await broker.execute("ZREMRANGEBYSCORE", keys.GATEWAYS, 0, repr(moment - HEARTBEAT_LIMIT_S))

@@ -17,6 +17,7 @@ MANAGEMENT = (
     PREFIX + "management"
 )  # stream: each change of the registry and its author; wakes nodes and gateways
 NODES = PREFIX + "nodes"  # sorted set: node -> last heartbeat, unix s
+GATEWAYS = PREFIX + "gateways"  # sorted set: gateway process -> when it last read registry and tokens, unix s
 TOKENS = PREFIX + "tokens"  # hash: plane -> token, plane + ":expires" -> unix ms
 CELERY = PREFIX + "celery:"  # prefix of all that Celery and kombu write
 METRICS = PREFIX + "metrics"  # sorted set: key of a hash of metrics of no model -> last written, unix s

@@ -154,10 +154,10 @@ class Management:
 
     def _remove(self, spec: ModelSpec, timeout_s: float) -> None:
         """Raises InvalidModelVersion, or RequestTimeout if its pools do not end; then it stays."""
-        self._registry.unregister(spec)
+        unregistered = self._registry.unregister(spec)
         self.refresh()
         try:
-            wait_until_stopped(self._registry, spec, timeout_s)
+            wait_until_stopped(self._registry, spec, unregistered, timeout_s)
         except RequestTimeout:
             self._registry.put(spec)
             self.refresh()

@@ -1,7 +1,6 @@
 """`/token`: new keys for the planes whose keys expire."""
 
 import logging
-import time
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
@@ -9,8 +8,9 @@ from fastapi import APIRouter, Request, Response
 from gateway.auth import NOT_RENEWED, Tokens
 from gateway.openapi import OTHER_METHODS
 from marq.connections import clients
-from marq.control.readiness import SETTLE_S
+from marq.control.readiness import wait_for_gateways
 from marq.errors import InvalidToken
+from marq.registry.models import Registry
 from marq.registry.tokens import API, EXPIRING, renew, write_key_file
 from marq.settings.fields import Settings
 
@@ -35,9 +35,9 @@ def router(settings: Settings, tokens: Tokens) -> APIRouter:
             raise InvalidToken(NOT_RENEWED) from None
         if type not in EXPIRING:
             raise InvalidToken(NOT_RENEWED)
-        renew(client, type, settings.token_expiration_min)
+        renewed = renew(client, type, settings.token_expiration_min)
         write_key_file(Path.cwd(), client)
-        time.sleep(SETTLE_S)
+        wait_for_gateways(Registry(client), renewed)
         return Response(b"\n", media_type="application/json")
 
     return api

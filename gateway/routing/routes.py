@@ -1,6 +1,7 @@
 """Which requests go to which lane: the registry, precomputed for the request path."""
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -76,25 +77,30 @@ class Routes:
         self._registry = Registry(clients.client(url))
         self._by_name: dict[str, dict[str | None, Route]] = {}
         self._used: tuple[Models, dict[str, Failure]] | None = None  # behind the routes
+        self._moment = 0.0  # of the snapshot behind the routes
+        self._refreshes = itertools.count(1)
+        self._used_refresh = 0
         self.urls: dict[bytes, Route] = {}  # "/predictions/model[/version]" -> route
         self.startup_models: list[str] = []
         self.healthy = True  # whether no default version has been failing for longer than it may
 
-    async def refresh(self) -> None:
-        """Reads the registry. Raises redis.RedisError."""
-        snapshot = await asyncio.to_thread(self._registry.snapshot)
-        models, failures = snapshot.models, _find_failures(snapshot)
-        if (models, failures) == self._used:  # quick: a spec that has not changed is the same object
-            return
-        self._use(models, failures)
-        final = {key for key, failure in failures.items() if failure.is_final}
-        self.healthy = not any(models.get(name).key in final for name in models.defaults)
-        self._used = models, failures
+    async def refresh(self) -> float:
+        """Reads the registry. Raises redis.RedisError.
 
-    async def follow(self, refreshed: Callable[[], Awaitable[None]]) -> None:
+        Returns a moment by Redis's clock: the routes are as the registry was then.
+        """
+        number = next(self._refreshes)
+        snapshot = await asyncio.to_thread(self._registry.snapshot)
+        if number > self._used_refresh:  # else one that began later was faster, and read newer things
+            self._used_refresh, self._moment = number, snapshot.moment
+            self._use(snapshot)
+        return self._moment
+
+    async def follow(self, refreshed: Callable[[float], Awaitable[None]]) -> None:
         """Refreshes whenever the registry changes, and every second in any case; never returns.
 
-        `refreshed` is called each time, too: the management stream reports more than models.
+        `refreshed` is called each time, too, with the moment of the refresh: the management stream reports
+        more than models.
         """
         client = clients.asynchronous_client(self._url)
         seen: bytes | str = ""
@@ -104,8 +110,7 @@ class Routes:
                 seen = seen or await _newest_change(client)
                 if found := await client.xread({keys.MANAGEMENT: seen}, block=int(HEARTBEAT_S * 1000)):
                     seen = found[0][1][-1][0]
-                await self.refresh()
-                await refreshed()
+                await refreshed(await self.refresh())
             except (redis.RedisError, hiredis.ReplyError, ServiceUnavailable) as error:
                 log.warning("the registry cannot be read: %s", error)
                 await asyncio.sleep(HEARTBEAT_S)
@@ -132,7 +137,16 @@ class Routes:
         """Whether a replica of the version can answer now. Raises redis.RedisError."""
         return any(replica.is_ready for replica in self._registry.replicas(spec))
 
-    def _use(self, models: Models, failures: dict[str, Failure]) -> None:
+    def _use(self, snapshot: Snapshot) -> None:
+        models, failures = snapshot.models, _find_failures(snapshot)
+        if (models, failures) == self._used:  # quick: a spec that has not changed is the same object
+            return
+        self._make_routes(models, failures)
+        final = {key for key, failure in failures.items() if failure.is_final}
+        self.healthy = not any(models.get(name).key in final for name in models.defaults)
+        self._used = models, failures
+
+    def _make_routes(self, models: Models, failures: dict[str, Failure]) -> None:
         by_name: dict[str, dict[str | None, Route]] = {}
         for spec in models:
             by_name.setdefault(spec.name, {})[spec.version] = Route(

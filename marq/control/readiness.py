@@ -1,4 +1,4 @@
-"""Waits until pools run, have stopped, or have installed what a model needs."""
+"""Waits until pools run, have stopped, or have installed what a model needs; until gateways know a change."""
 
 import time
 
@@ -8,8 +8,8 @@ from marq.registry.models import HEARTBEAT_LIMIT_S, Registry
 from marq.registry.spec import ModelSpec
 
 POLL_S = 0.05
+GATEWAY_POLL_S = 0.01
 START_S = 10.0  # what unpacking and starting a pool may add to a start-up time-out
-SETTLE_S = 0.25  # every gateway has heard of the change by then and queues nothing more
 
 
 def wait_for_workers(registry: Registry, spec: ModelSpec, timeout_s: float | None = None) -> tuple[int, str]:
@@ -34,10 +34,26 @@ def wait_for_workers(registry: Registry, spec: ModelSpec, timeout_s: float | Non
         time.sleep(POLL_S)
 
 
-def wait_until_stopped(registry: Registry, spec: ModelSpec, timeout_s: float) -> None:
-    """Waits until no pool runs the version, and no gateway queues for it. Raises RequestTimeout."""
+def wait_for_gateways(registry: Registry, change: float, timeout_s: float = HEARTBEAT_LIMIT_S) -> None:
+    """Waits until every gateway knows a change, given its moment by Redis's clock.
+
+    A gateway that does not report within the heartbeat limit is lost: the wait ends then at the latest.
+    """
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        alive = registry.now() - HEARTBEAT_LIMIT_S
+        if not registry.redis.zcount(keys.GATEWAYS, alive, f"({change!r}"):
+            return
+        time.sleep(GATEWAY_POLL_S)
+
+
+def wait_until_stopped(registry: Registry, spec: ModelSpec, unregistered: float, timeout_s: float) -> None:
+    """Waits until no pool runs the version, and no gateway queues for it. Raises RequestTimeout.
+
+    `unregistered` is the moment of that change.
+    """
     began = time.monotonic()
-    time.sleep(SETTLE_S)
+    wait_for_gateways(registry, unregistered, min(timeout_s, HEARTBEAT_LIMIT_S))
     while any(report.wanted or report.replicas for report in registry.live_reports(spec).values()):
         if time.monotonic() - began >= timeout_s:
             raise RequestTimeout(f"Timed out while cleaning resources: {spec.name}")

@@ -11,12 +11,12 @@ from marq import keys
 from marq.connections.commands import RedisClient, RedisTransaction
 from marq.connections.scripts import loads, read
 from marq.errors import Conflict, InvalidModelVersion, ModelNotFound, ModelVersionNotFound
+from marq.registry import changes
 from marq.registry.reports import PoolReport, ReplicaReport
 from marq.registry.spec import ModelSpec
 
 HEARTBEAT_S = 1.0
 HEARTBEAT_LIMIT_S = 10.0  # a pool or node without a report for this time is lost
-AUDIT_LENGTH = 1000
 REPORTS = read("marq.registry", "reports")
 PARSED = 10_000  # specs that are kept parsed: most reads find the texts of the read before
 
@@ -53,6 +53,7 @@ class Snapshot:
 
     models: Models
     reports: dict[str, list[PoolReport]]  # by the key of the version; versions without any are missing
+    moment: float  # unix s of the Redis server's clock
 
     def of(self, spec: ModelSpec) -> list[PoolReport]:
         """The reports of a version, in the order of the pools' names."""
@@ -86,13 +87,14 @@ class Registry:
             for command in (*loads([read_reports]), read_reports):
                 pipe.execute_command(*command)
             stored, defaults, (seconds, microseconds), _, found = pipe.execute()
-        alive = seconds + microseconds / 1e6 - HEARTBEAT_LIMIT_S
+        moment = seconds + microseconds / 1e6
+        alive = moment - HEARTBEAT_LIMIT_S
         reports: dict[str, list[PoolReport]] = {}
         for key, texts in found:
             by_pool = sorted(zip(texts[::2], texts[1::2], strict=True), key=itemgetter(0))
             parsed = [PoolReport.from_json(text) for _, text in by_pool]
             reports[key.decode()] = [report for report in parsed if report.reported >= alive]
-        return Snapshot(_models(stored, defaults), reports)
+        return Snapshot(_models(stored, defaults), reports, moment)
 
     def current(self, spec: ModelSpec) -> ModelSpec:
         """The version as it is now; `spec` itself if it is not registered any more."""
@@ -161,23 +163,24 @@ class Registry:
         if version not in self.models().versions(name):
             raise ModelVersionNotFound(f"Model version {version} does not exist for model {name}")
         self.redis.hset(keys.DEFAULT_VERSIONS, name, version)
-        self.redis.xadd(
-            keys.MANAGEMENT, {"action": "set-default", "model": name, "version": version}, maxlen=AUDIT_LENGTH
-        )
+        changes.announce(self.redis, {"action": "set-default", "model": name, "version": version})
 
-    def unregister(self, spec: ModelSpec) -> None:
-        """Removes a version; its lanes stay until their entries are answered. Raises InvalidModelVersion."""
+    def unregister(self, spec: ModelSpec) -> float:
+        """Removes a version; its lanes stay until their entries are answered. Raises InvalidModelVersion.
+
+        Returns the moment of the change, as `changes.announce` does.
+        """
         models = self.models()
         if spec.version == models.defaults.get(spec.name):
             if len(models.versions(spec.name)) > 1:
                 raise InvalidModelVersion(f"Cannot remove default version for model {spec.name}")
             self.redis.hdel(keys.DEFAULT_VERSIONS, spec.name)
         self.redis.hdel(keys.REGISTRY, spec.key)
-        self.announce("unregister", spec)
+        return self.announce("unregister", spec)
 
-    def announce(self, action: str, spec: ModelSpec) -> None:
+    def announce(self, action: str, spec: ModelSpec) -> float:
         entry = {"action": action, "model": spec.name, "version": spec.version, "spec": spec.to_json()}
-        self.redis.xadd(keys.MANAGEMENT, entry, maxlen=AUDIT_LENGTH, approximate=True)
+        return changes.announce(self.redis, entry)
 
     def _create_lanes(self, spec: ModelSpec) -> None:
         """The group starts at the first entry, so that requests that are already queued are served, too."""
@@ -219,8 +222,7 @@ class Registry:
 
     def now(self) -> float:
         """Unix seconds by the Redis server's clock: the one that all hosts share."""
-        seconds, microseconds = self.redis.time()
-        return float(seconds) + float(microseconds) / 1e6
+        return changes.now(self.redis)
 
 
 def _models(stored: dict[bytes, bytes], defaults: dict[bytes, bytes]) -> Models:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from marq import keys
 from marq.connections.commands import HashWriter, RedisClient, RedisTransaction
+from marq.registry import changes
 
 INFERENCE, MANAGEMENT, API = "inference", "management", "API"
 EXPIRING = (INFERENCE, MANAGEMENT)
@@ -24,10 +25,13 @@ def create(client: HashWriter, expiration_min: float) -> None:
     client.hset(keys.TOKENS, mapping=tokens | expires)
 
 
-def renew(client: RedisClient, plane: str, expiration_min: float) -> None:
-    """Makes a new token for one of the planes that expire, and wakes all gateways."""
+def renew(client: RedisClient, plane: str, expiration_min: float) -> float:
+    """Makes a new token for one of the planes that expire, and wakes all gateways.
+
+    Returns the moment of the change, as `changes.announce` does.
+    """
     client.hset(keys.TOKENS, mapping={plane: _new(), f"{plane}:expires": _expiry(expiration_min)})
-    client.xadd(keys.MANAGEMENT, {"action": "renew-token", "plane": plane}, maxlen=1000, approximate=True)
+    return changes.announce(client, {"action": "renew-token", "plane": plane})
 
 
 def new_local_token() -> str:

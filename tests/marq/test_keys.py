@@ -14,7 +14,8 @@ KEYS = st.one_of(
     st.tuples(st.just(keys.slot), NAMES, VERSIONS, st.integers(0, 12)),
 )
 OF_ALL_MODELS = (
-    keys.REGISTRY, keys.DEFAULT_VERSIONS, keys.MANAGEMENT, keys.NODES, keys.TOKENS, keys.CELERY,
+    keys.REGISTRY, keys.DEFAULT_VERSIONS, keys.MANAGEMENT, keys.NODES, keys.GATEWAYS, keys.TOKENS,
+    keys.CELERY,
 )  # fmt: skip
 
 

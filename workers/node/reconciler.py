@@ -13,8 +13,9 @@ import redis
 
 from marq import gpus, keys, logs
 from marq.connections import clients
+from marq.registry import changes
 from marq.registry.consumers import pool_name
-from marq.registry.models import AUDIT_LENGTH, HEARTBEAT_S, Registry
+from marq.registry.models import HEARTBEAT_S, Registry
 from marq.registry.spec import ModelSpec
 from marq.settings import fields
 from workers import devices
@@ -198,7 +199,7 @@ class Node:
     def _wake(self, what: str) -> None:
         """Makes the node compare now; for other threads."""
         with contextlib.suppress(redis.RedisError):  # the node compares when Redis answers again
-            self._redis.xadd(keys.MANAGEMENT, {"action": what, "node": self._name}, maxlen=AUDIT_LENGTH)
+            changes.announce(self._redis, {"action": what, "node": self._name})
 
     def stop_soon(self, *_: object) -> None:
         """A signal handler: ends `run` after the current comparison."""

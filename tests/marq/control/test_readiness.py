@@ -1,7 +1,8 @@
-"""How a registration learns what nodes could install."""
+"""How a registration learns what nodes could install, and a change whether gateways know it."""
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from thread_replica import make_spec
 
 from marq import keys
 from marq.connections import clients
-from marq.control.readiness import wait_for_dependencies
+from marq.control.readiness import wait_for_dependencies, wait_for_gateways
 from marq.errors import ModelNotFound
 from marq.registry.models import Registry
 from marq.registry.reports import PoolReport
@@ -75,3 +76,22 @@ def test_unregistering_ends_the_wait(registry, node):
     threading.Timer(0.3, registry.unregister, (SPEC,)).start()
     with pytest.raises(ModelNotFound):
         wait_for_dependencies(registry, SPEC, 0)
+
+
+def test_a_change_waits_for_the_gateways_that_have_not_read_it(registry):
+    registry.redis.zadd(keys.GATEWAYS, {"slow": registry.now(), "lost": registry.now() - 60})
+    change = registry.announce("put", SPEC)
+    with ThreadPoolExecutor(1) as executor:
+        waiting = executor.submit(wait_for_gateways, registry, change)
+        time.sleep(0.2)
+        assert not waiting.done()
+        registry.redis.zadd(keys.GATEWAYS, {"slow": registry.now()})
+
+
+def test_without_gateways_a_change_is_known_at_once(registry):
+    wait_for_gateways(registry, registry.now(), timeout_s=float("inf"))
+
+
+def test_a_gateway_that_stays_behind_is_not_waited_for_for_ever(registry):
+    registry.redis.zadd(keys.GATEWAYS, {"stuck": registry.now()})
+    wait_for_gateways(registry, registry.now(), timeout_s=0.1)
