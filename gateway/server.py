@@ -20,6 +20,7 @@ from gateway.http.middleware import Front
 from gateway.http.protocols import ManagementProtocol
 from gateway.http.slow_clients import SlowClients
 from gateway.inference.predictor import Predictor
+from gateway.management.snapshots import SnapshotWriter
 from gateway.metrics.counting import Metering, RequestMeter
 from gateway.metrics.endpoint import MetricsEndpoint, WithMetrics
 from gateway.metrics.storing import Measuring
@@ -33,6 +34,7 @@ from marq.queue.jobs import Jobs
 from marq.registry.models import HEARTBEAT_LIMIT_S
 from marq.settings import addresses
 from marq.settings.fields import Settings
+from marq.settings.snapshot_files import Snapshots
 from marq.tasks import supervise
 
 log = logging.getLogger(__name__)
@@ -86,7 +88,8 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     tokens = Tokens(not config.disable_token_auth, os.environ.get(LOCAL_TOKEN_VARIABLE, ""))
     await broker.start()
     follow_tokens = TokenFollower(tokens, broker, config.redis_url, writes_file=number == 0)
-    refreshed = partial(_refreshed, routes, broker, follow_tokens)
+    snapshots = SnapshotWriter(Snapshots.from_environment(), routes)
+    refreshed = partial(_refreshed, routes, broker, follow_tokens, snapshots)
     await refreshed(await routes.refresh())
     await refreshed(await routes.refresh())  # again: only changes after the first report wait for it
     jobs = Jobs(broker)
@@ -132,16 +135,20 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     with contextlib.suppress(ServiceError, ConnectionError, hiredis.ReplyError):
         await measuring.flush()
         await broker.execute("ZREM", keys.GATEWAYS, broker.stream)
+    snapshots.finish()
     jobs.stop()
     await broker.stop()
     for failure in filter(None, failures):
         raise failure
 
 
-async def _refreshed(routes: Routes, broker: Broker, follow_tokens: TokenFollower, moment: float) -> None:
+async def _refreshed(
+    routes: Routes, broker: Broker, follow_tokens: TokenFollower, snapshots: SnapshotWriter, moment: float
+) -> None:
     """Called when the routes may have changed, with the moment by Redis's clock of what they know.
 
-    Refuses the requests for models that cannot be loaded, reads the tokens, and reports the moment.
+    Refuses the requests for models that cannot be loaded, reads the tokens, reports the moment, and writes a
+    snapshot if the models have changed.
     """
     for route in routes.failing():
         broker.refuse(route.lane, ServiceUnavailable(route.unavailable))
@@ -149,3 +156,4 @@ async def _refreshed(routes: Routes, broker: Broker, follow_tokens: TokenFollowe
     with contextlib.suppress(hiredis.ReplyError):  # Redis is full: nothing can be changed then, either
         await broker.execute("ZADD", keys.GATEWAYS, repr(moment), broker.stream)
     await broker.execute("ZREMRANGEBYSCORE", keys.GATEWAYS, 0, repr(moment - HEARTBEAT_LIMIT_S))
+    await snapshots.update()

@@ -129,6 +129,11 @@ class Routes:
         versions = (route for routes in self._by_name.values() for name, route in routes.items() if name)
         return [route for route in versions if route.failure]
 
+    @property
+    def registered(self) -> Models | None:
+        """The registry as the routes have it; None before the first refresh."""
+        return self._used[0] if self._used else None
+
     def models(self) -> Models:
         """The registry as it is now. Raises redis.RedisError."""
         return self._registry.models()

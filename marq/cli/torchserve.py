@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,7 +16,7 @@ import psutil
 from marq.errors import MarqError
 from marq.host import processes
 from marq.host.watcher import MODEL_SERVER
-from marq.settings import loading, properties
+from marq.settings import loading, properties, snapshot_files
 from marq.settings.sources import LOG_VARIABLE
 from ts.version import __version__
 
@@ -59,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
         "--no-config-snapshots",
         "--ncs",
         action="store_true",
-        help="Forget the models that were registered over HTTP",
+        help="Write and use no snapshots; forget the models that were registered over HTTP",
     )
     made.add_argument("--plugins-path", "--ppath", metavar="PATH", help="No effect: marq does not use Java")
     made.add_argument(
@@ -112,24 +113,47 @@ def _resolve(options: argparse.Namespace) -> loading.Resolved:
         _fail(f"Invalid temp directory: {temp}, please check TEMP environment variable.")
     for flag in ("log_config", "cpp_log_config"):
         _check(flag, "file", getattr(options, flag), Path.is_file)
-    file = properties.discover(Path(options.ts_config) if options.ts_config else None)
+    environ = {LOG_VARIABLE: str(LOGS.resolve()), **os.environ}
+    folder = Path(environ[LOG_VARIABLE]) / snapshot_files.FOLDER
+    found = None if _refuses_snapshots(options) else snapshot_files.newest(folder)
+    given_file = Path(options.ts_config) if options.ts_config else None
+    file = found.config if found else properties.discover(given_file)
     for flag in ("model_store", "workflow_store"):
         _check(flag, "directory", getattr(options, flag), Path.is_dir)
-    given = {
-        "model_store": Path(options.model_store).resolve() if options.model_store else None,
-        "models": ",".join(options.models) if options.models else None,
-        "forget_models": options.no_config_snapshots or None,
-        "disable_token_auth": options.disable_token_auth or None,
-        "enable_model_api": options.enable_model_api or None,
-        "strict_config": options.strict or None,
-    }
-    resolved = loading.resolve(file, given, {LOG_VARIABLE: str(LOGS.resolve()), **os.environ})
+    resolved = loading.resolve(file, _given(options, found), environ)
     if resolved.settings.model_store is None:
         _fail("Missing mandatory parameter --model-store")
     _check("model_store", "directory", str(resolved.settings.model_store), Path.is_dir)
     flags = [f"--{flag.replace('_', '-')}" for flag in WITHOUT_EFFECT if getattr(options, flag)]
     resolved.without_effect.extend(f"{flag} has no effect." for flag in flags)
-    return resolved
+    if found:
+        resolved.notices.append(found.notice)
+    if options.no_config_snapshots:
+        return resolved
+    store, models = str(resolved.settings.model_store), ",".join(options.models or ()) or None
+    keys = snapshot_files.written_properties(file, {"model_store": store, "load_models": models})
+    snapshots = snapshot_files.Snapshots(str(folder), keys, found.models if found else None)
+    return replace(resolved, snapshots=snapshots)
+
+
+def _refuses_snapshots(options: argparse.Namespace) -> bool:
+    """Whether the user names another file, or wants no snapshots."""
+    variable = os.environ.get(properties.FILE_VARIABLE)
+    return bool(variable or options.ts_config or options.no_config_snapshots)
+
+
+def _given(options: argparse.Namespace, found: snapshot_files.Found | None) -> dict[str, object]:
+    """The settings that the command line gives. Models of a snapshot are registered later, where missing."""
+    models = ",".join(options.models) if options.models else None
+    return {
+        "model_store": Path(options.model_store).resolve() if options.model_store else None,
+        "models": models or ("" if found and found.config == found.path else None),
+        "model_snapshot": "" if found else None,
+        "forget_models": options.no_config_snapshots or None,
+        "disable_token_auth": options.disable_token_auth or None,
+        "enable_model_api": options.enable_model_api or None,
+        "strict_config": options.strict or None,
+    }
 
 
 def _check(flag: str, what: str, given: str | None, exists: Callable[[Path], bool]) -> None:

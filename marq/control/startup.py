@@ -1,14 +1,18 @@
 """The models that a server is started with."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
+from archive.store.model_store import file_name
 from marq import errors, keys
 from marq.control.registration import Registration, model_store, resolve
 from marq.control.removal import retire
 from marq.registry.models import Registry
 from marq.registry.names import is_model_name
-from marq.registry.spec import ModelSpec
+from marq.registry.spec import SETTINGS, ModelSpec
+from marq.settings import snapshot
 from marq.settings.fields import Settings
 
 log = logging.getLogger(__name__)
@@ -27,12 +31,59 @@ def _startup_item(item: str) -> Registration:
     return Registration(url, model_name=name) if url and is_model_name(name) else Registration(item)
 
 
-def load_startup_models(settings: Settings, registry: Registry) -> list[tuple[str, str | None]]:
-    """Registers the models that the server was started with; returns each item with None or its error.
+def restore(settings: Settings, registry: Registry, text: str) -> list[tuple[str, str | None]]:
+    """Registers the models of a snapshot with the settings and sizes that it has; returns as the next one.
 
-    A model that an earlier start loaded, and that is not listed any more, is unregistered.
+    If the registry holds models, it has outlived the server and is newer: nothing is registered.
     """
     results: list[tuple[str, str | None]] = []
+    if list(registry.models()):
+        return results
+    listed = {file_name(each.url): each.url for each in startup_registrations(settings)}
+    for name, _, stored in snapshot.versions(text):
+        file = stored["marName"]
+        try:
+            spec = resolve(settings, _restored(name, listed.get(file, file), stored), loaded_at_startup=True)
+        except errors.ServiceError as error:
+            log.error("Failed to load model: %s: %s", file, error.message)
+            results.append((file, error.message))
+        else:
+            most = max(spec.min_workers, _number(stored, "maxWorkers") or 0)
+            registry.put(replace(spec, max_workers=most, loaded_at_startup=file in listed))
+            if stored.get("defaultVersion") is True:
+                registry.set_default(spec.name, spec.version)
+            results.append((file, None))
+    return results
+
+
+def _restored(name: str, url: str, stored: Mapping[str, Any]) -> Registration:
+    """The settings of a snapshot count as if a client had given them."""
+    numbers = {each.name: _number(stored, each.yaml) for each in SETTINGS if each.in_models_json}
+    return Registration(
+        url,
+        model_name=name,
+        runtime=stored.get("runtimeType"),
+        initial_workers=_number(stored, "minWorkers"),
+        settings={name: number for name, number in numbers.items() if number is not None},
+    )
+
+
+def _number(stored: Mapping[str, Any], key: str) -> int | None:
+    value = stored.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def load_startup_models(
+    settings: Settings, registry: Registry, restored: str | None = None
+) -> list[tuple[str, str | None]]:
+    """Registers the models that the server was started with; returns each item with None or its error.
+
+    A model that an earlier start loaded, and that is not listed any more, is unregistered. At a start from a
+    snapshot, `restored`, its models stay, and registered versions keep their sizes.
+    """
+    results: list[tuple[str, str | None]] = []
+    held = {spec.key: spec for spec in registry.models()} if restored is not None else {}
+    kept = {f"{name}/{version}" for name, version, _ in snapshot.versions(restored)} if restored else set()
     loaded: dict[str, ModelSpec] = {}
     failed: set[str] = set()
     for registration in startup_registrations(settings):
@@ -47,14 +98,21 @@ def load_startup_models(settings: Settings, registry: Registry) -> list[tuple[st
             failed.add(registration.url)
             results.append((registration.url, error.message))
         else:
-            registry.put(spec)
+            registry.put(_sized_like(held.get(spec.key), spec))
             loaded[spec.key] = spec
             results.append((registration.url, None))
     _set_defaults(settings, registry, loaded.values())
     for spec in registry.models():
-        if spec.loaded_at_startup and spec.key not in loaded and spec.url not in failed:
+        is_listed = spec.key in loaded or spec.url in failed
+        if spec.loaded_at_startup and not is_listed and spec.key not in kept:
             retire(registry, spec, preferred=loaded)
     return results
+
+
+def _sized_like(held: ModelSpec | None, spec: ModelSpec) -> ModelSpec:
+    if held is None:
+        return spec
+    return replace(spec, min_workers=held.min_workers, max_workers=held.max_workers)
 
 
 def _set_defaults(settings: Settings, registry: Registry, loaded: Iterable[ModelSpec]) -> None:

@@ -31,6 +31,7 @@ from marq.settings import addresses, snapshot
 from marq.settings.fields import Settings
 from marq.settings.loading import Resolved
 from marq.settings.properties import SettingsError
+from marq.settings.snapshot_files import Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +51,15 @@ class Supervisor:
     `joins`: gateways alone, next to those of other hosts, whose tokens and models they keep.
     """
 
-    def __init__(self, settings: Settings, announce: Announce, joins: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        announce: Announce,
+        joins: bool = False,
+        snapshots: Snapshots | None = None,
+    ) -> None:
         self._settings, self._announce, self._joins = settings, announce, joins
+        self._snapshots = snapshots
         self._embedded: EmbeddedServer | None = None
         self._local_token = ""  # of this host's commands; empty without token authorization
 
@@ -102,6 +110,7 @@ class Supervisor:
             self._announce(f"{plane.capitalize() + ' API':<15} {getattr(self._settings, name)}")
         if self._settings.metrics_plane:
             self._announce(f"Metrics API     {self._settings.metrics_address}")
+        self._write_snapshot(Registry(client))
         self._announce(STARTED)
 
     def _check_snapshot(self) -> None:
@@ -145,16 +154,24 @@ class Supervisor:
 
     def _load_models(self, registry: Registry) -> None:
         from marq.control.removal import retire
-        from marq.control.startup import load_startup_models
+        from marq.control.startup import load_startup_models, restore
 
         if self._settings.forget_models and not self._joins:
             for spec in registry.models():
                 if not spec.loaded_at_startup:
                     retire(registry, spec)
-        for item, error in load_startup_models(self._settings, registry):
+        found = self._snapshots.restored if self._snapshots else None
+        results = restore(self._settings, registry, found) if found else []
+        for item, error in results + load_startup_models(self._settings, registry, found):
             self._announce(
                 f"Model           {item}" if error is None else f"Failed to load model: {item}: {error}"
             )
+
+    def _write_snapshot(self, registry: Registry) -> None:
+        if self._snapshots:
+            from marq.control import snapshots
+
+            snapshots.write(self._snapshots, snapshots.STARTUP, snapshots.state(registry.models()))
 
     def _plan(self, sockets: Mapping[str, socket.socket]) -> Plan:
         python = [sys.executable, "-P", "-m"]
@@ -177,6 +194,8 @@ class Supervisor:
             )
             for n in range(self._settings.gateway_workers)
         ]
+        if self._snapshots:
+            gateways[0].environment.update(self._snapshots.environment())
         node = Program("node", [*python, "workers.node"], NODE_STOP_S, environment)
         stages = [gateways] if self._joins else [gateways, [node]]
         if self._embedded:
@@ -193,7 +212,7 @@ def start(resolved: Resolved, announce: Announce, joins: bool = False) -> NoRetu
     logs.configure("supervisor", settings.log_dir)
     for notice in (*resolved.without_effect, *resolved.notices):
         log.warning("%s", notice)
-    Supervisor(settings, announce, joins).run()
+    Supervisor(settings, announce, joins, resolved.snapshots).run()
 
 
 @contextlib.contextmanager

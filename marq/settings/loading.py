@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from marq.settings import snapshot, torchserve_values
 from marq.settings.fields import Settings
 from marq.settings.properties import SettingsError
+from marq.settings.snapshot_files import Snapshots
 from marq.settings.sources import Collected, Given, collect
 from marq.settings.state_dir import usual_state_dir
 from marq.settings.torchserve_keys import SNAPSHOT
@@ -24,6 +25,7 @@ class Resolved:
     sources: dict[str, str]  # of those that are not left at their defaults
     without_effect: list[str]  # a line for each key of config.properties that marq does not use
     notices: list[str]
+    snapshots: Snapshots | None = None  # of a server that the torchserve command starts
 
 
 def load(config: Path | None = None, **given: Any) -> Settings:

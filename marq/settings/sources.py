@@ -11,7 +11,14 @@ from typing import Any
 
 from marq.settings import properties, torchserve_keys
 from marq.settings.retention import SETTINGS_PREFIX
-from marq.settings.torchserve_keys import ENVIRONMENT_SWITCH, MEANINGLESS, URLS_SWITCH, meant
+from marq.settings.torchserve_keys import (
+    ENVIRONMENT_SWITCH,
+    MEANINGLESS,
+    OF_SNAPSHOTS,
+    SNAPSHOT,
+    URLS_SWITCH,
+    meant,
+)
 
 COMMAND_LINE = "command line"
 GUIDE = "docs/compatibility-configuration.md"
@@ -63,7 +70,7 @@ def _add_file(found: Collected, lines: Mapping[str, properties.Line], names: fro
         elif key in spelled or (key in names and key not in renamed):
             label = f"{line.where}: {key}"
             found.values[torchserve_keys.setting_name(key)] = Given(line.value, line.where, label)
-        elif not line.is_quoted:
+        elif not line.is_quoted and not (key in OF_SNAPSHOTS and SNAPSHOT in lines):
             hint = torchserve_keys.advice(key, spelled | set(MEANINGLESS)) or f"{GUIDE} lists the keys."
             found.without_effect.append(f'{line.where}: unknown key "{key}" has no effect. {hint}')
 

@@ -30,6 +30,8 @@ FILE_ONLY = frozenset(
 ENVIRONMENT_SWITCH = "enable_envvars_config"
 URLS_SWITCH = "use_env_allowed_urls"
 SNAPSHOT = "model_snapshot"
+SNAPSHOT_FILE = "tsConfigFile"  # the config file of the server that wrote the snapshot
+OF_SNAPSHOTS = frozenset((SNAPSHOT_FILE, "version"))  # keys that only say where a snapshot comes from
 
 # Keys without an effect in marq, with the reason. docs/compatibility-configuration.md lists them; a
 # start logs those that are given.
