@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 import support
+from gate import Gate, closed
 from shared_server import SharedServer
 from support import RunningServer
 
@@ -89,6 +90,13 @@ def serve_models(shared_server: SharedServer) -> Iterator[Callable[..., RunningS
     """Serves archives with the shared server until the module ends: serve_models(folder, ["noop.mar"])."""
     yield shared_server.serve
     shared_server.clear()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    """A gate for the handler of this test; it opens at the end in any case."""
+    with closed(tmp_path / "gate") as gate:
+        yield gate
 
 
 MakeArchive = Callable[..., Path]

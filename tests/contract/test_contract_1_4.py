@@ -1,7 +1,6 @@
 """Contract 1.4: every status and type of error that reaches clients."""
 
 import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -111,15 +110,16 @@ def test_500_ErrorDataDecoderException_is_not_raised(inference):  # noqa: N802 -
     assert (answer.status_code, answer.json()["row"]) == (200, {})
 
 
-def test_408_RequestTimeoutException(server, inference, management):  # noqa: N802
+def test_408_RequestTimeoutException(server, management, gate):  # noqa: N802
     """Unregister only: what runs does not end within the time-out."""
-    management.post("/models?url=tell.mar&model_name=slow").raise_for_status()
+    management.post("/models?url=tell.mar&model_name=slow&response_timeout=60").raise_for_status()
     with ThreadPoolExecutor(1) as threads:
-        running = threads.submit(server.predict, "slow", b"sleep", headers=TEXT)
-        time.sleep(0.3)
+        running = threads.submit(server.predict, "slow", f"hold {gate}".encode(), headers=TEXT)
+        gate.wait_until_reached()
         answer = management.delete("/models/slow?timeout=1")
+        gate.open()
         assert error(answer, 408, "RequestTimeoutException") == "Timed out while cleaning resources: slow"
-        assert running.result().text == "awake"
+        assert running.result().text == "let go"
 
 
 async def test_400_InvalidKeyException(redis_url):  # noqa: N802

@@ -73,12 +73,12 @@ def test_body_larger_than_max_request_size(inference):
     )
 
 
-def test_client_side_expiry_is_told(store, server, management):
+def test_client_side_expiry_is_told(store, server, management, gate):
     """TorchServe never answers."""
     pack(store, "hasty", TELL, config={"clientTimeoutInMills": 200})
     management.post("/models?url=hasty.mar").raise_for_status()
     for path in ("/predictions/hasty", "/explanations/hasty"):
-        answer = httpx.post(server.inference + path, content="sleep", headers=TEXT)
+        answer = httpx.post(server.inference + path, content=f"hold {gate}", headers=TEXT)
         message = error(answer, 504, "RequestTimeoutException")
         assert message == "No answer within 0.2 s (clientTimeoutInMills, X-Request-Timeout)."
 

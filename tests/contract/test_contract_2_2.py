@@ -1,8 +1,12 @@
 """Contract 2.2: register, with each parameter, default and outcome."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import httpx
 import pytest
 from contract import NOT_ALLOWED, TELL, error, pack, pack_with_requirements, status
+from gate import HOLD
+from support import wait_for
 
 from gateway.application import management_application
 from gateway.auth import Tokens
@@ -11,19 +15,22 @@ from marq.settings.fields import Settings
 
 BROKEN = "raise RuntimeError('this module cannot be imported')"
 HUNGRY = "raise MemoryError('too large a model')"
-ONE_OF_TWO = """
-import os, time
+ONE_OF_TWO = (
+    HOLD
+    + """
+import os
 
 def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     if data is None:
         try:
             os.close(os.open("taken", os.O_CREAT | os.O_EXCL))
         except FileExistsError:
-            time.sleep(1)
+            hold(GATE)
             raise RuntimeError("there can be only one")
         return None  # noqa: RET501
     return ["one"] * len(data)
 """
+)
 SETTINGS = {
     "allowed_urls": "file:///.*", "default_response_timeout": 77, "default_startup_timeout": 88,
     "install_py_dep_per_model": True,
@@ -37,7 +44,6 @@ def archives(store):
     pack(store, "two", TELL, config={"minWorkers": 2, "maxWorkers": 2})
     pack(store, "broken", BROKEN)
     pack(store, "hungry", HUNGRY)
-    pack(store, "one_of_two", ONE_OF_TWO)
 
 
 @pytest.fixture
@@ -201,9 +207,13 @@ def test_outcome_asynchronous(register):
     assert status(register(url="plain.mar", synchronous="false"), 202) == "Processing worker updates..."
 
 
-def test_outcome_fewer_running_than_the_minimum(register, management):
-    answer = register(url="one_of_two.mar", initial_workers=2)
-    assert status(answer, 206) == "Workers scaling in progress..."
+def test_outcome_fewer_running_than_the_minimum(register, store, management, gate):
+    pack(store, "one_of_two", ONE_OF_TWO.replace("GATE", repr(str(gate))))
+    with ThreadPoolExecutor(1) as threads:
+        registered = threads.submit(register, url="one_of_two.mar", initial_workers=2)
+        wait_for(lambda: management.get("/v1/models/new").json().get("ready"))
+        gate.open()
+        assert status(registered.result(), 206) == "Workers scaling in progress..."
     assert management.get("/v1/models/new").json()["ready"]
 
 

@@ -70,7 +70,7 @@ def test_key_stateful_is_sequence_batching(management):
     ("key", "is_right"),
     [
         ("id", lambda value: value == "0"),
-        ("startTime", lambda value: abs(_unix(value) - time.time()) < 120),
+        ("startTime", lambda value: abs(_unix(value) - time.time()) < 3600),
         ("status", lambda value: value == "READY"),
         ("memoryUsage", lambda value: value > 1_000_000),
         ("pid", lambda value: value > 1),

@@ -1,6 +1,5 @@
 """Contract 2.6: unregister."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -18,7 +17,7 @@ def register(management):
 
     yield register
     management.delete("/models/new/2.0")
-    management.delete("/models/new?timeout=20")
+    management.delete("/models/new?timeout=50")
 
 
 @pytest.mark.parametrize("path", ["/models/new", "/models/new/1.0", "/models/new/"])
@@ -47,29 +46,35 @@ def test_403_default_version_while_others_exist(management, register, path):
 
 
 def test_408_when_unregister_model_timeout_has_passed_and_the_version_is_put_back(
-    server, management, register
+    server, management, register, gate
 ):
-    register()
+    register(response_timeout=60)
     with ThreadPoolExecutor(1) as threads:
-        running = threads.submit(server.predict, "new", b"sleep", headers=TEXT)
-        time.sleep(0.2)
-        message = error(management.delete("/models/new"), 408, "RequestTimeoutException")
-        assert message == "Timed out while cleaning resources: new"
-        assert management.get("/models/new").json()[0]["modelVersion"] == "1.0"
-        assert running.result().text == "awake"
+        running = threads.submit(server.predict, "new", f"hold {gate}".encode(), headers=TEXT)
+        gate.wait_until_reached()
+        answer = management.delete("/models/new")
+        put_back = management.get("/models/new").json()
+        gate.open()
+        assert error(answer, 408, "RequestTimeoutException") == "Timed out while cleaning resources: new"
+        assert put_back[0]["modelVersion"] == "1.0"
+        assert running.result().text == "let go"
 
 
-def test_what_runs_is_finished_and_what_waits_is_answered(server, management, register):
+def test_what_runs_is_finished_and_what_waits_is_answered(server, management, register, gate):
     """TorchServe kills the worker and answers nothing."""
-    register()
+    register(response_timeout=60)
+    new = f"{server.management}/models/new"
     with ThreadPoolExecutor(3) as threads:
-        running = threads.submit(server.predict, "new", b"sleep", headers=TEXT)
-        time.sleep(0.3)
-        waiting = threads.submit(server.predict, "new", b"sleep", headers=TEXT)
-        waits = f"{server.management}/models/new"
-        wait_for(lambda: httpx.get(waits).json()[0]["jobQueueStatus"]["pendingRequests"])
-        status(management.delete("/models/new?timeout=20"), 200)
-        assert running.result().text == "awake"
+        running = threads.submit(server.predict, "new", f"hold {gate}".encode(), headers=TEXT)
+        gate.wait_until_reached()
+        waiting = threads.submit(server.predict, "new", b"waits", headers=TEXT)
+        wait_for(lambda: httpx.get(new).json()[0]["jobQueueStatus"]["pendingRequests"])
+        unregistered = threads.submit(management.delete, "/models/new?timeout=50")
+        wait_for(lambda: httpx.get(new).status_code == 404)
+        server.wait_until_draining("new")
+        gate.open()
+        status(unregistered.result(), 200)
+        assert running.result().text == "let go"
         message = error(waiting.result(), 503, "ServiceUnavailableException")
         assert message == "Model new version 1.0 was unregistered before the request ran."
 

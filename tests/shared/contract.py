@@ -4,13 +4,15 @@ import json
 from pathlib import Path
 
 import httpx
+from gate import HOLD
 
 from archive.packing.writer import ArchiveSpec, write
 
-TELL = '''
+TELL = (
+    HOLD
+    + '''
 import os
 import signal
-import time
 
 from ts.utils.util import PredictionException
 
@@ -19,6 +21,9 @@ def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     if data is None:
         return None  # noqa: RET501
     order = data[0].get("body")
+    if isinstance(order, str) and order.startswith("hold "):
+        hold(order.removeprefix("hold "))
+        return ["let go"] * len(data)
     if isinstance(order, str) and order in ACTIONS:
         return ACTIONS[order](data, context)
     return [tell(row, index, context) for index, row in enumerate(data)]
@@ -52,11 +57,6 @@ def die(data, context):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def sleep(data, context):
-    time.sleep(1.5)
-    return ["awake"] * len(data)
-
-
 def hang(data, context):
     time.sleep(30)
 
@@ -79,11 +79,11 @@ ACTIONS = {
     "no json": lambda data, context: [{1, 2}],
     "large": lambda data, context: [b"x" * 2_000_000],
     "die": die,
-    "sleep": sleep,
     "hang": hang,
     "refuse": refuse,
 }
 '''
+)
 DEFAULTS = {"enable_model_api": True, "gateway_workers": 1, "access_log": False, "enable_metrics_api": False}
 TEXT = {"content-type": "text/plain"}
 NOT_FOUND = "Requested resource is not found, please refer to API document."

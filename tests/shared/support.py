@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import redis
 from ports import free_port
 
+from marq import keys
 from marq.host import server_file
+from marq.registry.reports import PoolReport
 
 MARQ = Path(sys.executable).with_name("marq")
 START_TIMEOUT_S = 60.0
@@ -73,6 +76,16 @@ class RunningServer:
     def result(self, job: str) -> httpx.Response:
         """The result of a job that finishes within half a minute."""
         return httpx.get(f"{self.inference}/jobs/{job}/result?wait=30", timeout=40)
+
+    def wait_until_draining(self, model: str, version: str = "1.0") -> None:
+        """Returns when the replicas have been asked to end after what they run, or have ended."""
+        with redis.Redis.from_url(self.redis_url) as client:
+
+            def draining() -> bool:
+                reports = client.hgetall(keys.pools(model, version)).values()
+                return all(PoolReport.from_json(report).wanted == 0 for report in reports)
+
+            wait_for(draining, what=f"the end of the pool of {model}", log=self.log)
 
     def scale(self, model: str, replicas: int) -> None:
         url = f"{self.management}/models/{model}?min_worker={replicas}&max_worker={replicas}&synchronous=true"

@@ -106,6 +106,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         for replica in self._replicas:
             replica.drain()
         while self._replicas:
+            self._guarded(self._report)  # a pool that is silent for too long is lost: others run its requests
             self._guarded(self._bury_ended)
             self._look_after_replicas()
             time.sleep(TICK_S)
@@ -231,13 +232,14 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         """Reports to the registry: at once when the state has changed, else once a heartbeat."""
         now = time.monotonic()
         failures, reason = self._failures, self._failures.reason or self._oversize
-        states: list[object] = [self.limit, self._generation, failures.count, reason]
+        wanted = 0 if self._stopping.is_set() else self.limit
+        states: list[object] = [wanted, self._generation, failures.count, reason]
         states += [(replica.pid, replica.state) for replica in self._replicas]
         if states == self._last_report and now - self._reported < HEARTBEAT_S:
             return
         report = PoolReport(
             self._spec.node,
-            wanted=self.limit,
+            wanted=wanted,
             generation=self._generation,
             failures=failures.count,
             failing_since=failures.since,

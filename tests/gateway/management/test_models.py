@@ -11,6 +11,7 @@ import httpx
 import jsonschema_rs  # schemathesis's own
 import pytest
 import redis
+from gate import HOLD
 from support import wait_for
 
 from gateway.application import management_application
@@ -34,14 +35,15 @@ PLAIN = """
 def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     return data and ["plain"] * len(data)
 """
-SLOW = """
-import time
-
+SLOW = (
+    HOLD
+    + """
 def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     if data:
-        time.sleep(float(data[0]["body"]))
+        hold(data[0]["body"].decode())
         return ["done"] * len(data)
 """
+)
 BROKEN = "raise RuntimeError('this module cannot be imported')"
 MOODY = """
 from pathlib import Path
@@ -141,7 +143,7 @@ def test_describe_has_torchserves_keys_in_torchserves_order(api):
     assert (worker["id"], worker["status"], worker["state"]) == ("0", "READY", "ready")
     assert (worker["gpuUsage"] == "N/A") is not worker["gpu"]
     assert worker["pid"] > 1 and worker["memoryUsage"] > 10**6
-    assert abs(time.time() - _unix(worker["startTime"])) < 120
+    assert abs(time.time() - _unix(worker["startTime"])) < 3600
 
 
 def _unix(text):
@@ -318,7 +320,7 @@ def test_a_failed_asynchronous_registration_stays_and_describe_tells_why(api, re
     failure = wait_for(lambda: load_failure(api, "broken", least=2))
     # Then there is how often, since when, and the last lines of the log
     assert list(failure) == ["failures", "failingSince", "reason"]
-    assert 0 < time.time() - _unix(failure["failingSince"]) < 60
+    assert 0 < time.time() - _unix(failure["failingSince"]) < 3600
     assert "ended with exit code 1" in failure["reason"].splitlines()[0]
     assert failure["reason"].splitlines()[-1] == "RuntimeError: this module cannot be imported"
     assert "loadFailure" not in api.get("/models/echo").json()[0]
@@ -357,13 +359,20 @@ def test_scaling_waits_for_what_it_changes_if_asked_to(api, server, register):
     assert server.predict("plain").status_code == 503
 
 
-def test_attempts_are_set_without_a_change_of_the_replicas(api, server, register):
+def newest_heartbeat(database):
+    """When the node last compared what runs with the registry, in whole seconds."""
+    [(_, moment)] = database.zrange(keys.NODES, -1, -1, withscores=True)
+    return moment
+
+
+def test_attempts_are_set_without_a_change_of_the_replicas(api, server, register, database):
     # Given a model that was registered with one attempt, and two replicas
     register("plain.mar", initial_workers=2, max_attempts=1)
     (described,) = api.get("/models/plain").json()
     assert described["maxAttempts"] == 1
     pids = {worker["pid"] for worker in server.workers("plain")}
     # When more are allowed
+    set_at = newest_heartbeat(database)
     answer = api.put("/models/plain?max_attempts=5&synchronous=true")
     # Then that alone is changed
     assert status(answer, 200) == "maxAttempts set to 5 for model: plain"
@@ -371,7 +380,7 @@ def test_attempts_are_set_without_a_change_of_the_replicas(api, server, register
     assert status(answer, 200) == "maxAttempts set to 4 for model: plain, version: 1.0"
     (described,) = api.get("/models/plain").json()
     assert (described["maxAttempts"], described["minWorkers"], described["maxWorkers"]) == (4, 2, 2)
-    time.sleep(1.5)  # a node looks every second
+    wait_for(lambda: newest_heartbeat(database) > set_at + 1)  # the node has looked since
     assert {worker["pid"] for worker in server.workers("plain")} == pids
     # And with a size it comes along
     answer = api.put("/models/plain?max_attempts=2&min_worker=1&synchronous=true")
@@ -410,19 +419,22 @@ def test_sizes_that_cannot_be_are_refused(api, query, message):
     assert error(api.put(f"/models/echo?{query}"), 400, "BadRequestException") == message
 
 
-def test_unregistering_lets_run_what_runs_and_answers_what_waits(api, server, register, database):
+def test_unregistering_lets_run_what_runs_and_answers_what_waits(api, server, register, database, gate):
     register("slow.mar")
     with ThreadPoolExecutor(4) as threads:
-        running = threads.submit(server.predict, "slow", b"1.8")
-        wait_for(lambda: database.xlen(keys.lane("slow", "1.0")))
-        time.sleep(0.1)
-        waiting = [threads.submit(server.predict, "slow", b"0.7") for _ in range(2)]
-        job = httpx.post(f"{server.inference}/jobs/slow", content=b"0").json()["job_id"]
+        running = threads.submit(server.predict, "slow", str(gate).encode())
+        gate.wait_until_reached()
+        waiting = [threads.submit(server.predict, "slow", b"never") for _ in range(2)]
+        job = httpx.post(f"{server.inference}/jobs/slow", content=b"never").json()["job_id"]
         lane = keys.lane("slow", "1.0", keys.LOW)
         database.xadd(lane, {"id": "own", "reply": "own-replies", "body": b"0"})
         database.xadd(lane, {"no": "body"})
         wait_for(lambda: database.xlen(keys.lane("slow", "1.0")) >= 4)
-        assert status(api.delete("/models/slow"), 200) == 'Model "slow" unregistered'
+        unregistered = threads.submit(api.delete, "/models/slow")
+        wait_for(lambda: httpx.get(f"{server.management}/models/slow").status_code == 404)
+        server.wait_until_draining("slow")
+        gate.open()
+        assert status(unregistered.result(), 200) == 'Model "slow" unregistered'
         assert running.result().text == "done"
         for answer in (future.result() for future in waiting):
             message = error(answer, 503, "ServiceUnavailableException")

@@ -1,7 +1,9 @@
 import os
 import signal
+import threading
 
 import pytest
+from gate import HOLD
 from support import wait_for
 
 from marq import keys
@@ -11,6 +13,7 @@ WITH_CHILD = (
     "import subprocess, time\nsubprocess.Popen(['sleep', '60'])\n"
     "def handle(data, context): return data and (time.sleep(1.5) or [b'served'])\n"
 )
+HOLDING = HOLD + "def handle(data, context): return data and [hold(data[0]['body'].decode()) or b'served']\n"
 SLOW = "import time\ndef handle(data, context): return data and time.sleep(60)\n"
 
 
@@ -77,6 +80,31 @@ def test_a_stop_waits_for_the_replicas_and_withdraws_the_report(pool, ready, reg
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_a_pool_that_ends_is_reported_as_alive_while_it_finishes_a_long_request(
+    pool, ready, gateway, registry, register, gate
+):
+    # Given a replica that runs a request, and a pool that is to end
+    running, spec = pool(handler=HOLDING), register()
+    ready(1)
+    gateway.send(str(gate).encode())
+    gate.wait_until_reached()
+    ending = threading.Thread(target=running.stop)
+    ending.start()
+
+    def last_report() -> float:
+        [report] = registry.reports(spec).values()
+        return report.reported if report.wanted == 0 and report.replicas else 0.0
+
+    # Then it reports again and again that it wants no replicas, and has one
+    first = wait_for(last_report)
+    wait_for(lambda: last_report() > first)
+    # And withdraws the report when the request has been answered
+    gate.open()
+    ending.join()
+    assert gateway.replies()[0].body == b"served"
+    assert registry.reports(spec) == {}
 
 
 def test_somebody_who_reads_a_lane_by_hand_does_not_stop_a_pool(pool, ready, gateway, client, monkeypatch):

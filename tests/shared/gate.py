@@ -1,0 +1,50 @@
+"""A gate at which a handler waits, so that it runs for exactly as long as a test needs it to."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from support import wait_for
+
+# The beginning of a handler's source: it calls hold(path).
+HOLD = '''
+import time
+from pathlib import Path
+
+
+def hold(gate):
+    """Returns when the test opens the gate, or after two minutes."""
+    Path(f"{gate}.reached").touch()
+    end = time.monotonic() + 120
+    while not Path(gate).exists() and time.monotonic() < end:
+        time.sleep(0.01)
+
+'''
+
+
+class Gate:
+    """Its text is the path that a handler is told to hold at."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def wait_until_reached(self) -> None:
+        """Returns when a handler waits at the gate."""
+        wait_for(self._path.with_name(f"{self._path.name}.reached").exists, what="the handler")
+
+    def open(self) -> None:
+        """Lets the handler go on, and all that come later."""
+        self._path.touch()
+
+
+@contextmanager
+def closed(path: Path) -> Iterator[Gate]:
+    """A gate that opens at the end, also where a test fails."""
+    gate = Gate(path)
+    try:
+        yield gate
+    finally:
+        gate.open()
