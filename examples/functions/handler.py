@@ -1,6 +1,10 @@
-"""The whole handler: three functions. Batches, devices and weights are not its business."""
+"""The whole handler: functions. Batches, devices and weights are not their business."""
 
 import io
+import json
+import subprocess
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,9 +31,30 @@ def preprocess(image):
 
 def postprocess(scores):
     """One answer."""
+    from rounding import rounded  # install_packages makes it, after this file is imported
+
     probabilities = scores.softmax(dim=0)
-    best = int(probabilities.argmax())
-    return {"shape": NAMES[best], "probability": round(float(probabilities[best]), 4)}
+    name = NAMES[int(probabilities.argmax())]
+    corners = json.loads(Path("corners.json").read_text())
+    return {"shape": name, "probability": rounded(probabilities.max()), "corners": corners[name]}
 
 
-handle = handler_factory(init_function, preprocess, postprocess, widths=WIDTHS)
+def unpack_dependencies():
+    """Files that the model needs: here a zip file among the extra files, elsewhere often a download."""
+    with zipfile.ZipFile("corners.zip") as file:
+        file.extractall()
+
+
+def install_packages():
+    """Programs that pip does not install: here a project among the extra files, elsewhere often a clone."""
+    subprocess.run(["sh", "project/build.sh"], check=True)
+
+
+handler = handler_factory(
+    init_function=init_function,
+    preprocess_function=preprocess,
+    postprocess_function=postprocess,
+    install_packages=install_packages,
+    unpack_dependencies=unpack_dependencies,
+    widths=WIDTHS,
+)

@@ -174,6 +174,9 @@ def _configured(name: str, config: ModelConfig) -> dict[str, Any]:
             configured[setting.name] = value
             if value and not setting.has_effect:
                 log.warning("%s: %s has no effect in marq yet", name, setting.yaml)
+    if not (config.parallel_type and config.parallel_level):  # TorchServe uses both or none
+        configured.pop("parallel_type", None)
+        configured.pop("parallel_level", None)
     return configured
 
 

@@ -1,8 +1,10 @@
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -43,8 +45,12 @@ def images(example):
 def model(network, host, tmp_path_factory):
     folder = tmp_path_factory.mktemp("functions")
     torch.save(network.state_dict(), folder / "shapes.pth")
+    with zipfile.ZipFile(folder / "corners.zip", "w") as file:
+        file.write(FOLDER / "corners.json", "corners.json")
     with tarfile.open(folder / "extra.tar.gz", "w:gz") as tar:
-        tar.add(FOLDER / "resnet.py", "resnet.py")
+        tar.add(folder / "corners.zip", "corners.zip")
+        for name in ("resnet.py", "project"):
+            tar.add(FOLDER / name, name)
     built = build(
         "--model_name", "shapes", "--model_file", FOLDER / "handler.py", "--version", "1.0",
         "--config_file", FOLDER / "model-config.yaml", "--checkpoint_file", folder / "shapes.pth",
@@ -67,6 +73,19 @@ def test_shapes_are_told_apart(host, model, images):
     assert right >= 0.9 * len(images)
 
 
+@pytest.fixture
+def prepared(example, tmp_path, monkeypatch):
+    """A working directory like that of a replica: with what the functions unpack and build."""
+    shutil.copytree(FOLDER / "project", tmp_path / "project")
+    with zipfile.ZipFile(tmp_path / "corners.zip", "w") as file:
+        file.write(FOLDER / "corners.json", "corners.json")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    example.handler.unpack_dependencies()
+    example.handler.install_packages()
+
+
+@pytest.mark.usefixtures("prepared")
 def test_answers_of_a_batch_are_the_network_s_own(example, network, host, model, images):
     with torch.inference_mode():
         pixels = torch.stack([example.handler.preprocess(image) for _, image in images])
@@ -75,6 +94,7 @@ def test_answers_of_a_batch_are_the_network_s_own(example, network, host, model,
         jobs = client.submit_many(model, [image for _, image in images])
         answers = [job.result(timeout=30).json() for job in jobs]
     assert [answer["shape"] for answer in answers] == [answer["shape"] for answer in own]
+    assert [answer["corners"] for answer in answers] == [answer["corners"] for answer in own]
     for answer, expected in zip(answers, own, strict=True):
         assert answer["probability"] == pytest.approx(expected["probability"], abs=1e-3)
 

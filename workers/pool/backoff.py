@@ -15,8 +15,10 @@ class Failures:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         pauses_s: Sequence[float] = BACK_OFF_S,
+        repeats: bool = True,
     ) -> None:
         self._clock, self._wall_clock, self._pauses_s = clock, wall_clock, pauses_s
+        self.repeats = repeats  # False: no attempt follows a failure until it is forgotten
         self.count, self.reason = 0, ""
         self.since: float | None = None  # the first one (unix s)
         self.is_repeated = False  # whether the last failure was like the one before
@@ -39,12 +41,13 @@ class Failures:
         self.is_repeated, self._pattern = False, ""
 
     def end_pause(self) -> None:
-        """The next attempt may start at once."""
+        """The next attempt, if there is one, may start at once."""
         self._not_before = 0.0
 
     @property
     def pausing(self) -> bool:
-        return self._clock() < self._not_before
+        """Whether no attempt may start now."""
+        return self._clock() < self._not_before or (self.count > 0 and not self.repeats)
 
     def last_for(self, seconds: float) -> bool:
         """Whether the model has been failing for at least `seconds`."""

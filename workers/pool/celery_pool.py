@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 TICK_S = 0.05
 RECOVERY_EVERY_S = 2.0
 MOST_NAMED = 10  # files in a log line
+ONCE = "not started again, because maxRetryTimeoutInSec is 0"
 
 
 class ReplicaPool(BasePool):  # type: ignore[misc]
@@ -51,7 +52,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._metrics = HandlerMetrics(self._spec)
         self._replicas: list[ReplicaProcess] = []
         self._generation = self._spec.model.generation
-        self._failures = Failures()
+        self._failures = Failures(repeats=self._spec.model.max_retry_timeout_s > 0)
         self._has_loaded = False  # whether a replica has ever been ready
         self._oversize = ""  # why each replica is replaced after its first batch, if it is too large
         self._reported = self._recovered = 0.0
@@ -158,7 +159,9 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         if replica.came_up:  # clients get the last line; otherwise it is that of an error
             line = f"{ending.line} soon after it was ready"
             reason = "\n".join((*ending.details, line))
-        log.error("%s; starting another in %d s:\n%s", line, self._failures.add(reason), shown)
+        pause = self._failures.add(reason)
+        then = f"starting another in {pause} s" if self._failures.repeats else ONCE
+        log.error("%s; %s:\n%s", line, then, shown)
 
     def _look_after_replicas(self) -> None:
         for replica in self._replicas:
