@@ -73,10 +73,15 @@ def _wait_until_started(process):
     output = queue.Queue()
     started = threading.Event()
     threading.Thread(target=_follow, args=(process, output, started), daemon=True).start()
-    if started.wait(TIMEOUT_S) and process.poll() is None:
+    running = False
+    try:
+        running = started.wait(TIMEOUT_S) and process.poll() is None
+    finally:  # also after Ctrl-C
+        if not running:
+            process.terminate()
+            process.wait()
+    if running:
         return output
-    process.terminate()
-    process.wait()
     raise RuntimeError("the server did not start:\n" + "".join(_waiting(output)))
 
 

@@ -15,8 +15,7 @@ PACKAGES = {
     "vllm": ("vllm", "vllm"),
     "trt_llm": ("tensorrt_llm", "tensorrt-llm"),
 }  # module, what pip calls it
-
-
+MARK = "MAR-INF/made-by-llm-launcher"  # in a model directory that a launcher may delete
 ENGINE_OPTIONS = ("vllm_engine.", "trt_llm_engine.")
 
 
@@ -84,12 +83,18 @@ def get_model_config(args, model_snapshot_path=None):
 
 
 def _vllm(options, model):
+    names = {}
+    if Path(model).is_dir():  # replicas run elsewhere
+        names = {"served_model_name": [model, options["model_name"]]}
+        model = str(Path(model).resolve())
+    download_dir = options["vllm_engine.download_dir"]
     engine = {
         "dtype": options["dtype"],
         "max_num_seqs": options["vllm_engine.max_num_seqs"],
         "max_model_len": options["vllm_engine.max_model_len"],
-        "download_dir": options["vllm_engine.download_dir"],
+        "download_dir": str(Path(download_dir).resolve()) if download_dir else None,
         "tensor_parallel_size": _gpus(),
+        **names,
     }
     engine = {name: value for name, value in engine.items() if value is not None}
     engine |= _passed_on(options, "vllm_engine.")
@@ -98,7 +103,8 @@ def _vllm(options, model):
 
 def _tensorrt(options, model):
     fraction = options["trt_llm_engine.kv_cache_free_gpu_memory_fraction"]
-    section = {"engine_dir": model, "kv_cache_config": {"free_gpu_memory_fraction": fraction}}
+    path = str(Path(model).resolve()) if Path(model).is_dir() else model
+    section = {"engine_dir": path, "kv_cache_config": {"free_gpu_memory_fraction": fraction}}
     if passed_on := _passed_on(options, "trt_llm_engine."):
         section["trt_llm_engine_config"] = passed_on
     return {"handler": section}
@@ -117,40 +123,63 @@ def _gpus():
 
 @contextlib.contextmanager
 def create_mar_file(args, model_snapshot_path=None):
-    """A model directory in the model store while the block runs; yields its path."""
-    folder = Path(args.model_store) / args.model_name
+    """A model directory in the model store while the block runs; yields its path.
+
+    Everything that it makes is deleted afterwards, the model store too if that is empty. Raises
+    FileExistsError if there is such a directory already, unless a launcher that was killed has left it.
+    """
+    store = Path(args.model_store)
+    folder = store / args.model_name
+    made = [each for each in (store, *store.parents) if not each.exists()]
+    if (folder / MARK).exists():
+        shutil.rmtree(folder)
+    elif folder.exists():
+        raise FileExistsError(f"{folder} exists: remove it, or give another --model_name or --model_store")
+    try:
+        _write_model(folder, args, model_snapshot_path)
+        yield str(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for each in made:
+                each.rmdir()
+
+
+def _write_model(folder, args, model_snapshot_path):
     (folder / "MAR-INF").mkdir(parents=True)
+    (folder / MARK).touch()
     model = {"modelName": args.model_name, "modelVersion": "1.0", "handler": f"{args.engine}_handler"}
     manifest = {"runtime": "python", "model": {**model, "configFile": "model-config.yaml"}}
     (folder / "MAR-INF/MANIFEST.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
     config = yaml.safe_dump(get_model_config(args, model_snapshot_path))
     (folder / "model-config.yaml").write_text(config, encoding="utf-8")
-    try:
-        yield str(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main(args):
-    """Serve until Ctrl-C. Raises ImportError if the engine is missing."""
+    """Serve until Ctrl-C. Raises ImportError if the engine is missing, RuntimeError if the server ends."""
     from ts.launcher import start, stop
 
     check_engine(args.engine)
-    with create_mar_file(args), contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), create_mar_file(args):
         try:
-            start(
+            output = start(
                 args.model_store,
                 no_config_snapshots=True,
                 models=args.model_name,
                 disable_token=args.disable_token_auth,
             )
-            signal.pause()
+            for line in iter(output.get, None):
+                sys.stdout.write(line)
+                sys.stdout.flush()
+            raise RuntimeError("the server has ended")
         finally:
             stop()
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # as Ctrl-C: what it has made is deleted
     try:
         main(read_options())
-    except (ImportError, FileExistsError) as error:
+    except (ImportError, FileExistsError, RuntimeError) as error:
         sys.exit(f"ts.llm_launcher: {error}")

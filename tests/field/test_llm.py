@@ -1,95 +1,82 @@
 """Language models by the quick start: the launcher, OpenAI's routes, and the plain route of TensorRT-LLM.
 
-The engine is a stand-in with vLLM's interface: it tells the prompt's words one by one. Launcher, server,
-replica and HTTP are real.
+The engines are stand-ins with the interfaces of vLLM and TensorRT-LLM: they say the prompt's words one by
+one. Launcher, server, replica and HTTP are real.
 """
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 from ports import free_port
-from support import wait_for
+from support import RunningServer, wait_for
 
-ENGINE = """
-import asyncio
-from types import SimpleNamespace
+ENGINES = Path(__file__).parents[1] / "shared/llm_engines"
 
 
-class SamplingParams(SimpleNamespace):
-    pass
+@dataclass(frozen=True)
+class Launcher:
+    """`python -m ts.llm_launcher` in a folder, and the address of its server."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+    log: Path
+    environment: dict[str, str]
+
+    def wait_until_ready(self) -> None:
+        wait_for(self._is_ready, 90, "the model", self.log)
+
+    def _is_ready(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return httpx.get(f"{self.address}/models/model").json()[0]["workers"][0]["status"] == "READY"
+        except (httpx.TransportError, KeyError, IndexError):
+            return False
 
 
-class AsyncEngineArgs(SimpleNamespace):
-    pass
-
-
-class AsyncLLMEngine:
-    def __init__(self, args):
-        self.args = args
-
-    @classmethod
-    def from_engine_args(cls, args):
-        return cls(args)
-
-    async def get_tokenizer(self):
-        join = lambda messages, **_: " ".join(message["content"] for message in messages)
-        return SimpleNamespace(apply_chat_template=join)
-
-    async def generate(self, prompt, sampling, request_id, lora_request=None):
-        words = prompt.split()[: getattr(sampling, "max_tokens", 100)]
-        if prompt == "engine":
-            words = [f"{name}={value}" for name, value in sorted(vars(self.args).items())]
-        for count in range(1, len(words) + 1):
-            await asyncio.sleep(0)
-            best = SimpleNamespace(
-                text=" ".join(words[:count]), finish_reason="stop" if count == len(words) else None,
-                token_ids=list(range(count)),
-            )
-            yield SimpleNamespace(outputs=[best], prompt_token_ids=[1, 2])
-"""
+@contextmanager
+def launched(folder: Path, *options: str) -> Iterator[Launcher]:
+    address = f"http://127.0.0.1:{free_port()}"
+    planes = "\n".join(f"{plane}_address={address}" for plane in ("inference", "management", "metrics"))
+    ports = "\n".join(f"grpc_{plane}_port={free_port()}" for plane in ("inference", "management"))
+    (folder / "config.properties").write_text(f"{planes}\n{ports}\n")
+    command = [sys.executable, "-m", "ts.llm_launcher", "--model_id", "org/teller", "--disable_token_auth"]
+    environment = {
+        **os.environ, "PYTHONPATH": str(ENGINES), "TMPDIR": str(folder), "MARQ_STATE_DIR": f"{folder}/state",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }  # fmt: skip
+    log = folder / "out"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--model_store", "store", *options],
+            cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        yield Launcher(process, address, log, environment)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.wait(60)
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`python -m ts.llm_launcher --model_id org/teller` with an option that only the engine knows."""
     folder = tmp_path_factory.mktemp("llm")
-    (folder / "vllm.py").write_text(ENGINE)
     (folder / "store").mkdir()
-    address = f"http://127.0.0.1:{free_port()}"
-    planes = "\n".join(f"{plane}_address={address}" for plane in ("inference", "management", "metrics"))
-    (folder / "config.properties").write_text(planes + "\n")
-    launcher = [sys.executable, "-m", "ts.llm_launcher", "--model_id", "org/teller", "--disable_token_auth"]
-    environment = {
-        **os.environ, "PYTHONPATH": str(folder), "TMPDIR": str(folder), "MARQ_STATE_DIR": f"{folder}/state",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }  # fmt: skip
-    log = folder / "out"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*launcher, "--model_store", "store", "--vllm_engine.quantization=awq"],
-            cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-
-    def answers() -> bool:
-        assert process.poll() is None, log.read_text()
-        try:
-            return httpx.get(f"{address}/models/model").json()[0]["workers"][0]["status"] == "READY"
-        except (httpx.TransportError, KeyError, IndexError):
-            return False
-
-    try:
-        wait_for(answers, 90, "the model", log)
-        yield f"{address}/predictions/model"
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
+    with launched(folder, "--vllm_engine.quantization=awq") as launcher:
+        launcher.wait_until_ready()
+        yield f"{launcher.address}/predictions/model"
 
 
 def post(url: str, body: dict[str, object]) -> httpx.Response:
@@ -133,3 +120,188 @@ def test_a_plain_request_is_answered_with_text_or_with_parts(address: str) -> No
     assert post(address, {"prompt": "one two three", "max_tokens": 2}).text == "one two"
     answer = post(address, {"prompt": "one two", "max_new_tokens": 5, "streaming": True})
     assert answer.text == '{"text": "one"}{"text": " two"}'
+
+
+def test_a_streamed_chat_is_server_sent_events_that_end_with_done(address: str) -> None:
+    body = {"messages": [{"role": "user", "content": "good morning"}], "stream": True}
+    answer = post(f"{address}/1.0/v1/chat/completions", body)
+    assert answer.headers["content-type"] == "text/event-stream"
+    assert answer.text.endswith("\n\ndata: [DONE]\n\n")
+    events = [json.loads(event.removeprefix("data: ")) for event in answer.text.split("\n\n")[:-2]]
+    deltas = [event["choices"][0]["delta"] for event in events]
+    assert deltas == [{"role": "assistant", "content": "good"}, {"content": " morning"}]
+    assert [event["choices"][0]["finish_reason"] for event in events] == [None, "stop"]
+    assert {event["object"] for event in events} == {"chat.completion.chunk"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "fault"),
+    [
+        ("", b"", "the request has no JSON body"),
+        ("", b'{"prompt": ', "the body is not JSON"),
+        ("", b'["prompt"]', "the body is a list, not a JSON object"),
+        ("", b'{"text": "x"}', 'the request has no "prompt"'),
+        ("/1.0/v1/completions", b'{"messages": []}', '"messages" belongs to v1/chat/completions'),
+        ("/1.0/v1/chat/completions", b'{"prompt": "x"}', '"prompt" belongs to v1/completions'),
+        ("/1.0/v1/completions", b'{"prompt": "x", "n": 3}', '"n" cannot be 3: a request has one answer'),
+        ("/1.0/v1/completions", b'{"prompt": "x", "top_q": 1}', "top_q"),
+        ("/1.0/v1/completions", b'{"prompt": "x", "temperature": -1}', "must be non-negative"),
+    ],
+)
+def test_a_wrong_request_is_a_400_that_says_why(address: str, path: str, body: bytes, fault: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = httpx.post(f"{address}{path}", content=body, headers=headers, timeout=60)
+    assert answer.status_code == 400, answer.text
+    assert fault in answer.json()["message"]
+
+
+def test_a_body_that_is_sent_as_a_form_is_a_400_that_names_the_content_type(address: str) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}  # of `curl -d`
+    answer = httpx.post(address, content=b'{"prompt": "x"}', headers=headers, timeout=60)
+    assert answer.status_code == 400
+    assert "Content-Type: application/json" in answer.json()["message"]
+
+
+def test_sampling_options_reach_the_engine(address: str) -> None:
+    body = {"prompt": "options", "temperature": 0.5, "top_k": 3, "seed": 7, "logit_bias": {"5": -1}}
+    found = post(f"{address}/1.0/v1/completions", body).json()["choices"][0]["text"].split("=")
+    assert {"0.5", "3", "7", "{5:"} <= {word.split()[0] for word in found}
+
+
+def requests_of(address: str) -> dict[str, str]:
+    """The engine's requests, running, ended or aborted."""
+    text = post(address, {"prompt": "requests", "max_tokens": 100_000}).text
+    return dict(each.split("=") for each in text.split())
+
+
+@pytest.mark.parametrize("path", ["/1.0/v1/completions", "/1.0/v1/chat/completions", ""])
+def test_a_client_that_disconnects_from_a_stream_ends_the_generation(address: str, path: str) -> None:
+    asked = (
+        {"messages": [{"role": "user", "content": "endless"}]} if "chat" in path else {"prompt": "endless"}
+    )
+    body = {**asked, "max_tokens": 10**9, "stream" if path else "streaming": True}
+    with httpx.stream("POST", f"{address}{path}", json=body, timeout=60) as response:
+        next(response.iter_text())
+        assert requests_of(address)[response.headers["x-request-id"]] == "running"
+    wait_for(lambda: requests_of(address)[response.headers["x-request-id"]] == "aborted")
+
+
+def test_a_client_that_disconnects_before_its_whole_answer_ends_the_generation(address: str) -> None:
+    before = requests_of(address)
+    host, port = httpx.URL(address).host, httpx.URL(address).port
+    body = b'{"prompt": "endless", "max_tokens": 1000000000}'
+    with socket.create_connection((host, port)) as connection:
+        head = "POST /predictions/model HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+
+        def started() -> str | None:
+            new = [name for name, state in requests_of(address).items() if state == "running"]
+            return next((name for name in new[:-1] if name not in before), None)
+
+        request = wait_for(started)
+    wait_for(lambda: requests_of(address)[request] == "aborted")
+
+
+@pytest.mark.parametrize("moment", ["starting", "ready"])
+def test_a_launcher_that_is_terminated_deletes_what_it_has_made(tmp_path: Path, moment: str) -> None:
+    with launched(tmp_path) as launcher:
+        if moment == "ready":
+            launcher.wait_until_ready()
+        else:
+            config = tmp_path / "store/model/model-config.yaml"
+            wait_for(config.exists, 60, "the model", launcher.log)
+        launcher.process.terminate()
+        assert launcher.process.wait(60) == 0
+    assert not (tmp_path / "store").exists()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{launcher.address}/ping")
+
+
+def test_a_launcher_shows_the_output_of_its_server_and_ends_with_it(tmp_path: Path) -> None:
+    with launched(tmp_path) as launcher:
+        launcher.wait_until_ready()
+        stop = [Path(sys.executable).with_name("torchserve"), "--stop"]
+        subprocess.run(stop, env=launcher.environment, check=True)
+        assert launcher.process.wait(60) == 1
+    shown = launcher.log.read_text()
+    assert "Model server started" in shown
+    assert shown.endswith("ts.llm_launcher: the server has ended\n")
+    assert not (tmp_path / "store").exists()
+
+
+def make_model(store: Path, name: str, handler: str, section: dict[str, object], *folders: str) -> None:
+    """An archive of a language model with its engine, and with folders that the section names."""
+    sources = store.parent / name
+    shutil.copytree(ENGINES, sources)
+    for folder in folders:
+        (sources / folder).mkdir(parents=True)
+        (sources / folder / "weights").write_text("")
+    (sources / "MAR-INF").mkdir()
+    model = {"modelName": name, "modelVersion": "1.0", "handler": handler, "configFile": "model-config.yaml"}
+    (sources / "MAR-INF/MANIFEST.json").write_text(json.dumps({"runtime": "python", "model": model}))
+    config = {"minWorkers": 1, "maxWorkers": 1, "asyncCommunication": True, "handler": section}
+    (sources / "model-config.yaml").write_text(json.dumps(config))  # JSON is YAML
+    store.mkdir(exist_ok=True)
+    shutil.move(shutil.make_archive(str(sources), "zip", sources), store / f"{name}.mar")
+
+
+@pytest.fixture(scope="module")
+def server(serve_models, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
+    store = tmp_path_factory.mktemp("llm") / "store"
+    adapters = {"sql": "adapters/sql", "verse": "org/verse"}
+    make_model(
+        store, "adapted", "vllm_handler", {"model_path": "org/teller", "adapters": adapters}, "adapters/sql"
+    )
+    tensor = {"engine_dir": "engine", "tokenizer_dir": "tokenizer"}
+    make_model(store, "tensor", "trt_llm_handler", tensor, "engine", "tokenizer")
+    running: RunningServer = serve_models(store)
+    for model in ("adapted", "tensor"):
+        running.wait_until_ready(model)
+    return running
+
+
+def predict(server: RunningServer, path: str, body: dict[str, object]) -> httpx.Response:
+    return post(f"{server.inference}/predictions/{path}", body)
+
+
+@pytest.mark.parametrize("field", ["model", "lora_adapter"])
+def test_a_request_names_its_adapter(server: RunningServer, field: str) -> None:
+    body = {"prompt": "adapter", field: "sql"}
+    answer = predict(server, "adapted/1.0/v1/completions", body).json()
+    assert answer["model"] == "sql"
+    name, number, path = answer["choices"][0]["text"].split()
+    assert (name, number) == ("lora_name=sql", "lora_int_id=1")
+    assert path.startswith("lora_path=/") and path.endswith("/adapters/sql")
+    assert predict(server, "adapted", {**body, "max_tokens": 1}).text == name
+    assert predict(server, "adapted", {"prompt": "adapter"}).text == "no=adapter"
+
+
+def test_an_unknown_adapter_is_a_400_that_names_those_there_are(server: RunningServer) -> None:
+    answer = predict(server, "adapted", {"prompt": "hello", "lora_adapter": "prose"})
+    assert answer.status_code == 400
+    assert answer.json()["message"] == "there is no LoRA adapter prose; there are: sql, verse"
+
+
+def test_adapters_are_listed_as_models(server: RunningServer) -> None:
+    listed = httpx.get(f"{server.inference}/predictions/adapted/1.0/v1/models", timeout=30).json()["data"]
+    assert [each["id"] for each in listed] == ["org/teller", "adapted", "sql", "verse"]
+
+
+def test_tensorrt_answers_plain_requests(server: RunningServer) -> None:
+    assert predict(server, "tensor", {"prompt": "one two three", "max_tokens": 2}).text == "one two"
+    answer = predict(server, "tensor", {"prompt": "one two", "max_tokens": 5, "streaming": True})
+    assert answer.text == '{"text": "one"}{"text": " two"}'
+
+
+def test_tensorrt_finds_its_tokenizer_in_the_archive(server: RunningServer) -> None:
+    model, tokenizer = predict(server, "tensor", {"prompt": "engine"}).text.split()
+    assert model.startswith("model=/") and model.endswith("/engine")
+    assert tokenizer.startswith("tokenizer=/") and tokenizer.endswith("/tokenizer")
+
+
+def test_a_client_that_disconnects_ends_the_generation_of_tensorrt(server: RunningServer) -> None:
+    url = f"{server.inference}/predictions/tensor"
+    body = {"prompt": "endless", "max_tokens": 10**9, "streaming": True}
+    with httpx.stream("POST", url, json=body, timeout=60) as response:
+        next(response.iter_text())
+    wait_for(lambda: "aborted" in requests_of(url).values())

@@ -1,6 +1,7 @@
 """A model directory as an extracted archive leaves it, and contexts for it."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +61,37 @@ def make_context(model_dir):
         return context
 
     return make
+
+
+class Parts:
+    """A client that is gone after some parts, or never."""
+
+    def __init__(self, gone_after=None):
+        self.sent, self.gone_after = [], gone_after
+
+    def stream(self, values, request_ids, status):
+        self.check_wanted()
+        self.sent += values
+
+    def check_wanted(self):
+        if self.gone_after is not None:
+            self.gone_after -= 1
+            if self.gone_after < 0:
+                raise ConnectionError("the client is gone")
+
+
+@pytest.fixture
+def make_parts():
+    return Parts
+
+
+@pytest.fixture
+def engines(monkeypatch):
+    """Stand-ins for vLLM and TensorRT-LLM can be imported; they are forgotten afterwards."""
+    folder = Path(__file__).parents[1] / "shared/llm_engines"
+    monkeypatch.syspath_prepend(str(folder))
+    before = set(sys.modules)
+    yield folder
+    for name in set(sys.modules) - before:
+        if name.partition(".")[0] in ("vllm", "tensorrt_llm", "words"):
+            del sys.modules[name]

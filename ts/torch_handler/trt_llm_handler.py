@@ -1,27 +1,35 @@
 """Language models run by TensorRT-LLM, with OpenAI's routes."""
 
+import asyncio
 from pathlib import Path
 
+from . import _local_paths as local_paths
 from ._openai import OpenAIHandler, Step
+from ._openai.sampling import make_parameters
 from ._require import require
 
 
 class TRTLLMHandler(OpenAIHandler):
     """`handler.engine_dir`, `handler.tokenizer_dir` and `handler.kv_cache_config` describe the engine.
 
-    `handler.trt_llm_engine_config` holds further arguments of it.
+    `handler.trt_llm_engine_config` holds further arguments of it. Paths may be relative to
+    the model directory.
     """
+
+    fixed = {"logprobs": (None, "the handler of TensorRT-LLM does not read them")}  # noqa: RUF012 - read only
 
     def initialize(self, ctx):
         tensorrt_llm = require("tensorrt_llm", "tensorrt-llm")
-        section = ctx.model_yaml_config["handler"]
+        section = ctx.model_yaml_config.get("handler") or {}
         model_dir = Path(ctx.system_properties["model_dir"])
-        given = dict(section.get("trt_llm_engine_config") or {})
-        model = section.get("engine_dir") or given.pop("engine_dir")
-        arguments = {**given, "model": _local(model_dir, model)}
-        tokenizer = section.get("tokenizer_dir")
-        if tokenizer:
-            arguments["tokenizer"] = _local(model_dir, tokenizer)
+        arguments = dict(section.get("trt_llm_engine_config") or {})
+        model = section.get("engine_dir") or arguments.get("engine_dir")
+        if not model:
+            raise ValueError("model-config.yaml has no handler.engine_dir")
+        arguments.pop("engine_dir", None)
+        arguments["model"] = local_paths.find(model_dir, model)
+        if tokenizer := section.get("tokenizer_dir"):
+            arguments["tokenizer"] = local_paths.find(model_dir, tokenizer)
         if section.get("kv_cache_config"):
             cache_config = require("tensorrt_llm.llmapi", "tensorrt-llm").KvCacheConfig
             arguments["kv_cache_config"] = cache_config(**section["kv_cache_config"])
@@ -34,15 +42,16 @@ class TRTLLMHandler(OpenAIHandler):
         return self.names
 
     async def chat_prompt(self, messages):
-        return self.engine.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        tokenizer = self.engine.tokenizer
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return tokenizer.encode(text, add_special_tokens=False)  # the template has put them in
 
     async def generate(self, prompt, options, request_id, model):
-        outputs = self.engine.generate_async(prompt, self.sampling(**options), streaming=True)
-        async for output in outputs:
-            best = output.outputs[0]
-            yield Step(best.text, best.finish_reason, len(output.prompt_token_ids), len(best.token_ids))
-
-
-def _local(model_dir, path):
-    inside = model_dir / path
-    return str(inside) if inside.exists() else path
+        outputs = self.engine.generate_async(prompt, make_parameters(self.sampling, options), streaming=True)
+        try:
+            async for output in outputs:
+                best = output.outputs[0]
+                yield Step(best.text, best.finish_reason, len(output.prompt_token_ids), len(best.token_ids))
+        except (GeneratorExit, asyncio.CancelledError):
+            outputs.abort()
+            raise

@@ -55,7 +55,7 @@ class PartStream:
         self.last_part = time.monotonic()
         if self._sink is None:
             raise RuntimeError("this call of the handler cannot stream")
-        self._look_for_gone(self._sink)
+        self._look_for_gone(self._sink, self.last_part)
         self._sink.send([part for part in parts if part[0].id not in self._gone])
 
     def _part(self, value: object, request_id: str, status: int) -> tuple[Request, Reply]:
@@ -69,11 +69,16 @@ class PartStream:
                 part.body = b""
         return self._requests[at], part
 
-    def _look_for_gone(self, sink: PartSink) -> None:
+    def check_wanted(self) -> None:
+        """For a handler that works for long without sending parts. Raises NobodyWaits."""
+        if self._sink is not None:
+            self._look_for_gone(self._sink, time.monotonic())
+
+    def _look_for_gone(self, sink: PartSink, now: float) -> None:
         if len(self._gone) == len(self._requests):
             raise NobodyWaits("The request was cancelled.")
-        if self.last_part - self._asked > ASK_EVERY_S:
-            self._asked = self.last_part
+        if now - self._asked > ASK_EVERY_S:
+            self._asked = now
             sink.find_gone(self._requests, self._gone)
 
     @property

@@ -248,3 +248,33 @@ def test_what_has_streamed_already_is_not_run_again(context):
     replies = call.run(requests(b"a", b"b"))
     assert [part.body for _, part in sink.parts] == [b"part", b"part"]
     assert ([reply.status for reply in replies], calls) == ([507, 507], [2])
+
+
+class Gone(Sent):
+    """All clients are gone."""
+
+    def find_gone(self, requests, gone):
+        gone.update(request.id for request in requests)
+
+
+def test_a_handler_that_sends_nothing_yet_can_find_out_that_the_client_is_gone(context):
+    def handle(data, context):
+        while True:
+            context.cl_socket.check_wanted()
+
+    call = HandlerCall(handle, context, True, 1000)
+    call.part_sink = sink = Gone()
+    [reply] = call.run(requests(b"a"))
+    assert (reply.status, sink.parts) == (503, [])
+    assert b"The request was cancelled." in reply.body
+
+
+def test_a_handler_whose_client_is_there_goes_on(context):
+    def handle(data, context):
+        for _ in range(3):
+            context.cl_socket.check_wanted()
+        return ["done"]
+
+    call = HandlerCall(handle, context, True, 1000)
+    call.part_sink = Sent()
+    assert [reply.body for reply in call.run(requests(b"a"))] == [b"done"]
