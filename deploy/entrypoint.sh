@@ -25,6 +25,9 @@ torchserve | "torchserve "*)
     ;;
 esac
 
+# Another user, or a read-only root: the state directory finds a place of its own, and the logs go there.
+[ -w "${LOG_LOCATION:-/}" ] || unset LOG_LOCATION
+
 case "$1" in
 serve)
     shift

@@ -14,16 +14,17 @@ from typing import NoReturn
 import psutil
 
 from marq.errors import MarqError
-from marq.host import processes
+from marq.host import processes, server_file
 from marq.host.watcher import MODEL_SERVER
 from marq.settings import loading, properties, snapshot_files
 from marq.settings.sources import LOG_VARIABLE
+from marq.settings.state_dir import is_writable
 from ts.version import __version__
 
 PID_FILE = ".model_server.pid"
 KEY_FILE = "key_file.json"
 STOP_TIMEOUT_S = 60
-LOGS = Path("logs")  # as in TorchServe, unless LOG_LOCATION says otherwise
+LOGS = Path("logs")  # as in TorchServe, unless LOG_LOCATION names another directory
 # Words in the command line of a server; the last one is of TorchServe's own.
 MARKS = frozenset(("marq.host.watcher", "marq.cli.torchserve", "torchserve", MODEL_SERVER))
 WITHOUT_EFFECT = ("log_config", "cpp_log_config", "plugins_path", "workflow_store")
@@ -113,7 +114,8 @@ def _resolve(options: argparse.Namespace) -> loading.Resolved:
         _fail(f"Invalid temp directory: {temp}, please check TEMP environment variable.")
     for flag in ("log_config", "cpp_log_config"):
         _check(flag, "file", getattr(options, flag), Path.is_file)
-    environ = {LOG_VARIABLE: str(LOGS.resolve()), **os.environ}
+    logs = LOGS.resolve() if is_writable(LOGS.resolve()) else server_file.state_dir() / LOGS
+    environ = {LOG_VARIABLE: str(logs), **os.environ}
     folder = Path(environ[LOG_VARIABLE]) / snapshot_files.FOLDER
     found = None if _refuses_snapshots(options) else snapshot_files.newest(folder)
     given_file = Path(options.ts_config) if options.ts_config else None
@@ -126,6 +128,8 @@ def _resolve(options: argparse.Namespace) -> loading.Resolved:
     _check("model_store", "directory", str(resolved.settings.model_store), Path.is_dir)
     flags = [f"--{flag.replace('_', '-')}" for flag in WITHOUT_EFFECT if getattr(options, flag)]
     resolved.without_effect.extend(f"{flag} has no effect." for flag in flags)
+    if logs != LOGS.resolve() and LOG_VARIABLE not in os.environ:
+        resolved.notices.append(f"{LOGS.resolve()} cannot be written: logs go to {logs}.")
     if found:
         resolved.notices.append(found.notice)
     if options.no_config_snapshots:

@@ -12,10 +12,10 @@ def default_state_dir() -> Path:
     The same in each process of a user, so commands find the server.
     """
     usual = usual_state_dir()
-    if usual and _is_writable(usual):
+    if usual and is_writable(usual):
         return usual
     temporary = Path(tempfile.gettempdir()) / f"marq-{os.getuid()}"
-    return temporary if _is_own(temporary) and _is_writable(temporary) else Path.cwd() / ".marq"
+    return temporary if _is_own(temporary) and is_writable(temporary) else Path.cwd() / ".marq"
 
 
 def usual_state_dir() -> Path | None:
@@ -35,7 +35,7 @@ def _is_own(path: Path) -> bool:
         return True
 
 
-def _is_writable(path: Path) -> bool:
+def is_writable(path: Path) -> bool:
     """Whether a directory can be written, or made."""
     while not os.path.lexists(path) and path != path.parent:
         path = path.parent

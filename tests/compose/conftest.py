@@ -65,7 +65,7 @@ def project(store: Path) -> Iterator[Project]:
         docker("image", "rm", "--force", f"{name}-gateway", f"{name}-worker")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def all_in_one() -> Iterator[str]:
     """The image that `docker build` makes without a target."""
     name = f"marqtest{secrets.token_hex(4)}"

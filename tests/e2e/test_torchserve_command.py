@@ -133,6 +133,15 @@ def test_in_the_foreground_it_stays_until_it_is_stopped(user):
     assert process.wait(5) == 0
 
 
+def test_logs_go_to_the_state_directory_where_the_working_directory_cannot_be_written(user):
+    (user.home / "logs").touch()  # stops root, too
+    user.start("--models", "a.mar")
+    notice = f"{user.home}/logs cannot be written: logs go to {user.home}/state/marq/logs."
+    assert notice in user.output.read_text()
+    assert httpx.get(f"{user.inference}/ping").status_code == 200
+    assert (user.home / "state" / "marq" / "logs" / "model_log.log").exists()
+
+
 def test_tokens_are_written_where_the_server_was_started_and_go_with_it(user):
     config = user.home / "config.properties"
     config.write_text(config.read_text().replace("disable_token_authorization=true\n", ""))
