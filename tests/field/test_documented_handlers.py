@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -156,6 +157,28 @@ def test_the_walk_through_of_handler_factory_loads_and_answers(
         assert answer.json() == {"class": best, "prepared": ["installed", "unpacked"]}
 
 
+def test_a_directory_with_the_same_files_loads_and_answers(
+    start_server: Callable[..., RunningServer], sources: Path, tmp_path: Path
+) -> None:
+    """An unpacked archive, as people keep it while they work on a handler."""
+    folder = tmp_path / "directory"
+    shutil.copytree(sources, folder, ignore=shutil.ignore_patterns("*.mar", "model.py", "helpers"))
+    manifest = {
+        "modelName": "directory", "modelVersion": "1.0", "handler": "handler_model.py",
+        "serializedFile": "checkpoint.pth", "configFile": "model-config.yaml",
+    }  # fmt: skip
+    (folder / "MAR-INF").mkdir()
+    (folder / "MAR-INF/MANIFEST.json").write_text(json.dumps({"runtime": "python", "model": manifest}))
+    server = start_server(tmp_path)
+    server.wait_until_ready("directory")
+    row = [1.0, 2.0, 3.0, 4.0]
+    expected = network(sources)
+    expected.load_state_dict(torch.load(sources / "checkpoint.pth"))
+    answer = httpx.post(f"{server.inference}/predictions/directory", json=row, timeout=60)
+    best = int(expected(torch.tensor(row) * 2).argmax())
+    assert answer.json() == {"class": best, "prepared": ["installed", "unpacked"]}
+
+
 def test_marq_build_takes_the_same_options_and_writes_the_same_archive(sources: Path) -> None:
     built = [build(sources, *OPTIONS, *EXTRA, script=script) for script in ("build.sh", "marq build")]
     assert [each.returncode for each in built] == [0, 0], built[1].stderr
@@ -224,6 +247,64 @@ class SoundModelHandler(BaseHandler):
     def postprocess(self, preds):
         return [{"score": round(float(pred), 3)} for pred in preds]
 """
+# The handler of the document, with its placeholders filled in: the slash of the path, and torch.cat
+DOCUMENTED_SOUND = """
+# custom handler file
+from typing import Dict, List, Tuple
+import numpy as np
+import soundfile as sf
+from io import BytesIO
+from ts.torch_handler.base_handler import BaseHandler
+
+import torch
+from model import Model
+
+class SoundModelHandler(BaseHandler):
+    def __init__(self):
+        super(SoundModelHandler, self).__init__()
+        self.initialized = False
+
+    def preproc_one_wav(self, req: Dict[str, bytearray]) -> Tuple[np.ndarray, int]:
+        wav_byte = req.get("data")
+
+        if wav_byte is None:
+            wav_byte = req.get('body')
+
+        # create a stream from the encoded image
+        wav, sr = sf.read(BytesIO(wav_byte))
+        return wav, sr
+
+    def initialize(self, context):
+        self.manifest = context.manifest
+
+        properties = context.system_properties
+        model_dir = properties.get("model_dir")
+        self._context = context
+
+        self.model = Model()
+        self.model.load_state_dict(torch.load(model_dir + '/weights.pt'))
+
+        self.initialize = True
+        self.device = torch.device(
+            "cuda:" + str(properties.get("gpu_id"))
+            if torch.cuda.is_available() and properties.get("gpu_id") is not None
+            else "cpu"
+        )
+
+
+    def preprocess(self, requests: List[Dict[str, bytearray]]):
+        batch_crop = [self.preproc_one_wav(req) for req in requests]
+
+        batch = torch.stack([torch.tensor(wav[:2], dtype=torch.float32) for wav, sr in batch_crop])
+
+        return batch
+
+    def inference(self, model_input: torch.Tensor):
+        with torch.no_grad():
+            generated_ids = self.model.generate(model_input.to(self.device))
+
+        return generated_ids
+"""
 SOUND_MODEL = """
 import torch
 
@@ -234,7 +315,12 @@ class Model(torch.nn.Module):
 
     def forward(self, x):
         return self.lin(x)
+
+    def generate(self, x):
+        return self.lin(x).squeeze(1).round(decimals=3)
 """
+SOUND_FILES = ("--model-file", "model.py", "--serialized-file", "weights.pt")
+HAS_SOUNDFILE = importlib.util.find_spec("soundfile") is not None
 PLAIN = """
 import os
 
@@ -269,6 +355,7 @@ def server(
     (folder / "config.yaml").write_text("minWorkers: 1\n")
     for name, text in (
         ("sound.py", SOUND),
+        ("documented_sound.py", DOCUMENTED_SOUND),
         ("model.py", SOUND_MODEL),
         ("plain.py", PLAIN),
         ("fn.py", FUNCTION),
@@ -277,10 +364,13 @@ def server(
     weights = {"lin.weight": torch.tensor([[1.0, 2.0]]), "lin.bias": torch.tensor([0.5])}
     torch.save(weights, folder / "weights.pt")
     for name, options in {
-        "sound": ["--handler", "sound.py", "--model-file", "model.py", "--serialized-file", "weights.pt"],
+        "sound": ["--handler", "sound.py", *SOUND_FILES],
+        "documented_sound": ["--handler", "documented_sound.py", *SOUND_FILES],
         "plain": ["--handler", "plain.py"],
         "fn": ["--handler", "fn.py:answer"],
     }.items():
+        if name == "documented_sound" and not HAS_SOUNDFILE:
+            continue
         command = [BIN / "torch-model-archiver", "--model-name", name, "--version", "1.0", *options]
         command += ["--config-file", "config.yaml", "--export-path", store]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
@@ -289,15 +379,29 @@ def server(
 
 def test_a_handler_that_overwrites_its_method_initialize_answers(server: RunningServer) -> None:
     server.wait_until_ready("sound")
+    for _ in range(2):
+        answer = server.predict("sound", sound_file(1000, 2000))
+        assert answer.json() == {"score": 5.5}, answer.text
+
+
+@pytest.mark.skipif(not HAS_SOUNDFILE, reason="soundfile is not installed")
+def test_the_sound_handler_of_the_document_reads_with_soundfile(server: RunningServer) -> None:
+    server.wait_until_ready("documented_sound")
+    sound = sound_file(1 << 14, 1 << 13)  # half and a quarter of the loudest
+    assert server.predict("documented_sound", sound).json() == 1.5
+    url = f"{server.inference}/predictions/documented_sound"
+    assert httpx.post(url, files={"data": sound}, timeout=60).json() == 1.5
+
+
+def sound_file(*samples: int) -> bytes:
+    """A WAV file that begins with these samples of 16 bits."""
     sound = io.BytesIO()
     with wave.open(sound, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(8000)
-        file.writeframes((1000).to_bytes(2, "little") + (2000).to_bytes(2, "little") * 9)
-    for _ in range(2):
-        answer = server.predict("sound", sound.getvalue())
-        assert answer.json() == {"score": 5.5}, answer.text
+        file.writeframes(b"".join(sample.to_bytes(2, "little") for sample in samples) + bytes(16))
+    return sound.getvalue()
 
 
 def test_a_class_without_base_handler_finds_model_dir_and_manifest_on_the_context(
