@@ -51,6 +51,6 @@ def test_inspect_stats_lists_the_replicas_with_their_pids_and_devices(server: Ru
 def test_control_grows_the_pool_until_the_node_brings_it_back_to_the_registry(server: RunningServer) -> None:
     with ThreadPoolExecutor(1) as thread:  # the command itself waits a second for answers
         command = thread.submit(celery, server, "control", "pool_grow", "1")
-        wait_for(lambda: len(server.workers("echo")) == 3, 20, "a third replica")
+        wait_for(lambda: len(server.workers("echo")) == 3, what="a third replica")
         command.result()
-    wait_for(lambda: len(server.workers("echo")) == 2, 20, "the node to shrink the pool")
+    wait_for(lambda: len(server.workers("echo")) == 2, what="the node to shrink the pool")

@@ -126,7 +126,7 @@ def test_a_replica_that_is_told_to_end_finishes_what_it_runs_and_leaves_the_rest
         replica = psutil.Process(pid)
         with redis.Redis.from_url(server.redis_url) as connection:
             lane = keys.lane("slow", "1.0")
-            wait_for(lambda: connection.xpending(lane, keys.GROUP)["pending"] == 1, 5, "a running request")
+            wait_for(lambda: connection.xpending(lane, keys.GROUP)["pending"] == 1, what="a running request")
         # When the replica gets SIGTERM
         replica.terminate()
         # Then it ends by itself, and all three are answered, two of them by its successor

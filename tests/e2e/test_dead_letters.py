@@ -54,7 +54,7 @@ def letter(server) -> dict:
     """Of a prediction that has killed three replicas of version 1.0."""
     answer = server.predict("killer/1.0", b"poison", headers=TEXT)
     assert (answer.status_code, answer.json()["message"]) == (500, "Worker died.")
-    [letter] = wait_for(lambda: json.loads(dead(server, "list", "killer", "--json").stdout), 5, "a letter")
+    [letter] = wait_for(lambda: json.loads(dead(server, "list", "killer", "--json").stdout), what="a letter")
     assert letter["request_id"] == answer.headers["x-request-id"]
     return letter
 
@@ -66,7 +66,7 @@ def malformed(server) -> str:
         connection.xadd(
             keys.lane("killer", "1.0"), {"body": "x", "type": "text/plain", "deadline": "tomorrow"}
         )
-        [(letter, _)] = wait_for(lambda: connection.xrange(keys.dead_letters("killer")), 20, "a letter")
+        [(letter, _)] = wait_for(lambda: connection.xrange(keys.dead_letters("killer")), what="a letter")
     return letter.decode()
 
 
@@ -101,7 +101,7 @@ def test_a_request_that_dies_again_keeps_the_link_to_its_first_life(server, lett
     [replayed] = done["replayed"]
     # Then its job fails, and there is another letter of the same request
     assert server.result(replayed["job_id"]).json()["message"] == "Worker died."
-    [second] = wait_for(lambda: json.loads(dead(server, "list", "killer", "--json").stdout), 5, "a letter")
+    [second] = wait_for(lambda: json.loads(dead(server, "list", "killer", "--json").stdout), what="a letter")
     assert second["id"] != letter["id"]
     assert f"killer:{second['request_id']}" == replayed["job_id"]
     assert second["replay_of"] == letter["request_id"]

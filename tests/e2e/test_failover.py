@@ -130,14 +130,14 @@ def test_a_killed_primary_costs_no_accepted_job_and_no_prediction_for_long(serve
     # Given a server under load
     assert list(celery(server, "inspect", "ping").values()) == [{"ok": "pong"}]
     load = Load(server)
-    wait_for(lambda: len(load.jobs) > 50, 30, "some jobs")
+    wait_for(lambda: len(load.jobs) > 50, what="some jobs")
     # When the primary is killed
     accepted = len(load.jobs)
     lose_the_primary(watched, signal.SIGKILL, load)
     # Then predictions and jobs are accepted again
     promoted = len(load.predictions)
-    wait_for(lambda: any(status == 200 for _, status, *_ in load.predictions[promoted:]), 20, "an answer")
-    wait_for(lambda: len(load.jobs) > accepted + 50, 20, "new jobs")
+    wait_for(lambda: any(status == 200 for _, status, *_ in load.predictions[promoted:]), what="an answer")
+    wait_for(lambda: len(load.jobs) > accepted + 50, what="new jobs")
     time.sleep(LOAD_AFTER_S)
     load.stop()
     # And every one that was accepted is answered rightly
@@ -146,7 +146,7 @@ def test_a_killed_primary_costs_no_accepted_job_and_no_prediction_for_long(serve
     assert answers == {number: str(number**2) for number in load.jobs}
     assert Counter(status for _, status, *_ in load.predictions[-CLIENTS:]) == {200: CLIENTS}
     # And what steers pools works, too
-    wait_for(lambda: list(celery(server, "inspect", "ping").values()) == [{"ok": "pong"}], 30, "Celery")
+    wait_for(lambda: list(celery(server, "inspect", "ping").values()) == [{"ok": "pong"}], what="Celery")
     server.scale("square", 3)
     assert len(server.workers("square")) == 3
     assert server.marq("status").returncode == 0
@@ -158,10 +158,10 @@ def test_a_killed_primary_costs_no_accepted_job_and_no_prediction_for_long(serve
 
 def test_a_primary_that_hangs_is_left_for_the_new_one(server, watched) -> None:
     load = Load(server)
-    wait_for(lambda: len(load.jobs) > 20, 30, "some jobs")
+    wait_for(lambda: len(load.jobs) > 20, what="some jobs")
     lose_the_primary(watched, signal.SIGSTOP, load)
     promoted = len(load.predictions)
-    wait_for(lambda: any(status == 200 for _, status, *_ in load.predictions[promoted:]), 20, "an answer")
+    wait_for(lambda: any(status == 200 for _, status, *_ in load.predictions[promoted:]), what="an answer")
     # And when it comes to itself it takes nothing that would be lost
     watched.primary.process.send_signal(signal.SIGCONT)
     time.sleep(LOAD_AFTER_S)

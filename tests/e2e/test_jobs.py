@@ -64,7 +64,7 @@ def test_a_job_goes_through_queued_and_running(server: RunningServer) -> None:
         server.inference + httpx.post(f"{server.inference}/jobs/slow", content=b"x").headers["location"]
         for _ in range(3)
     ]
-    wait_for(lambda: httpx.get(urls[0]).json()["state"] == "running", 5, "the first job to run")
+    wait_for(lambda: httpx.get(urls[0]).json()["state"] == "running", what="the first job to run")
     last = httpx.get(urls[2]).json()
     assert last["state"] == "queued"
     assert "result" not in last
@@ -155,7 +155,7 @@ def test_a_malformed_entry_goes_to_the_dead_letters_and_nothing_stops(server: Ru
     with redis.Redis.from_url(server.redis_url) as connection:
         connection.xadd(lane, {"nonsense": b"\x00\xff"})
         connection.xadd(lane, {"body": b"x", "deadline": "tomorrow"})
-        wait_for(lambda: connection.xlen(keys.dead_letters("echo")) >= 2, 10, "two dead letters")
+        wait_for(lambda: connection.xlen(keys.dead_letters("echo")) >= 2, what="two dead letters")
         letters = [fields for _, fields in connection.xrange(keys.dead_letters("echo"))]
         assert server.predict("echo", b"still here").content == b"still here"
         assert connection.xlen(lane) == 0

@@ -89,7 +89,7 @@ def wait_for_value(server: RunningServer, expected: float, name: str, **labels: 
         text = scrape(server)
         return text if total(text, name, **labels) == expected else None
 
-    return str(wait_for(page, 15, f"{name} {labels} to be {expected}"))
+    return str(wait_for(page, what=f"{name} {labels} to be {expected}"))
 
 
 def test_what_a_handler_emits_is_right_across_replicas(server):
@@ -134,7 +134,9 @@ def test_batches_are_measured(server):
     assert value(text, "marq_handler_seconds_count", **version) == batches
     assert value(text, "marq_handler_seconds_sum", **version) > 0.01 * batches
     assert value(text, "marq_queue_wait_seconds_count", kind="prediction", **version) == count
-    queued = wait_for(lambda: total(scrape(server), "ts_queue_latency_microseconds"), 10, "the queue latency")
+    queued = wait_for(
+        lambda: total(scrape(server), "ts_queue_latency_microseconds"), what="the queue latency"
+    )
     waited = value(scrape(server), "marq_queue_wait_seconds_sum", kind="prediction", **version)
     assert queued == pytest.approx(waited * 1e6, rel=0.5)
 
@@ -170,7 +172,7 @@ def test_waiting_requests_restarts_and_dead_letters_are_shown(server):
     jobs = [server.submit("metered", b"x") for _ in range(3)]
     text = wait_for_value(server, 3, "marq_queue_depth", model="metered")
     assert value(text, "marq_queue_depth", model="metered", version="1.0", lane="normal") == 3
-    assert wait_for(lambda: total(scrape(server), "marq_queue_oldest_age_seconds") > 0.5, 5, "its age")
+    assert wait_for(lambda: total(scrape(server), "marq_queue_oldest_age_seconds") > 0.5, what="its age")
     server.scale("metered", 2)
     assert all(server.result(job).status_code == 200 for job in jobs)
     wait_for_value(server, 0, "marq_queue_depth", model="metered")
@@ -203,7 +205,7 @@ def test_in_log_mode_metrics_are_lines_of_the_logs(store, start_server):
         lines = (logs / file).read_text()
         return sum(float(number) for number in re.findall(rf" - {re.escape(metric)}:([0-9.]+)\|", lines))
 
-    wait_for(lambda: counted("model_metrics.log", "Rows.Count") == CLIENTS * EACH, 15, "the rows")
+    wait_for(lambda: counted("model_metrics.log", "Rows.Count") == CLIENTS * EACH, what="the rows")
     wait_for(
         lambda: counted("ts_metrics.log", "ts_inference_requests_total.Count") == CLIENTS * EACH,
         15,

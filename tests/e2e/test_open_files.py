@@ -67,7 +67,7 @@ def test_connections_up_to_the_hard_limit_are_served_and_those_beyond_it_told_wh
             assert ask(client).startswith(b"HTTP/1.1 200")
     # When clients go
     # Then new ones are served
-    wait_for(lambda: ask_once(server).startswith(b"HTTP/1.1 200"), 10, "a free connection")
+    wait_for(lambda: ask_once(server).startswith(b"HTTP/1.1 200"), what="a free connection")
     assert httpx.get(f"{server.management}/models/echo").status_code == 200
     assert server.predict("echo", b"x").content == b"x"
 

@@ -154,7 +154,7 @@ def test_others_are_served_and_registered_while_one_is_installed(
     archive = pack("slow", f"--no-index\n{slow_project(tmp_path)}\n")
     with ThreadPoolExecutor() as threads:
         waiting = threads.submit(register, server, archive.name)
-        wait_for(lambda: "/project" in model_log(server), 30, "pip")
+        wait_for(lambda: "/project" in model_log(server), what="pip")
         # Then another model can be registered and used
         assert register(server, pack("quick").name).status_code == 200
         assert answer(server, "quick")["version"] == "1.0"
@@ -212,7 +212,9 @@ def test_a_model_of_the_start_that_cannot_be_installed_is_told_and_tried_again(
         pack("start", f"--no-index\n--find-links {tmp_path}/late\ntinytool\n"), store
     )
     server: RunningServer = start_server(store, [archive.name], install_py_dep_per_model="true")
-    wait_for(lambda: FAILED.format("start").strip() in server.log.read_text(), 30, "the report", server.log)
+    wait_for(
+        lambda: FAILED.format("start").strip() in server.log.read_text(), what="the report", log=server.log
+    )
     assert "no matching distribution found for tinytool" in server.marq("status").stdout.lower()
     make_wheel(tmp_path / "late", "tinytool", "6.0", "VERSION = '6.0'\n")
     server.wait_until_ready("start")
@@ -225,7 +227,7 @@ def test_ctrl_c_ends_an_installation(start_server: Any, pack: Pack, tmp_path: Pa
     store.mkdir()
     shutil.copy(pack("slow", f"--no-index\n{slow_project(tmp_path)}\n"), store)
     server: RunningServer = start_server(store, "all", install_py_dep_per_model="true")
-    wait_for(lambda: "/project" in model_log(server), 30, "pip", server.log)
+    wait_for(lambda: "/project" in model_log(server), what="pip", log=server.log)
     family = psutil.Process(server.process.pid).children(recursive=True)
     assert any("pip" in process.cmdline() for process in family)
     # When the server is stopped

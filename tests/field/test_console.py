@@ -105,10 +105,10 @@ def test_prints_logs_tracebacks_and_requests_are_on_the_console(start: Callable[
         "ValueError: no such order",
         '"POST /predictions/m HTTP/1.1" 200',
     ):
-        wait_for(lambda text=text: console.shows(text), 30, text)
+        wait_for(lambda text=text: console.shows(text), what=text)
     assert "printed hello" in console.logged("model_log.log")
     refused = '"POST /predictions/m HTTP/1.1" 503'
-    wait_for(lambda: refused in console.logged("access_log.log"), 30, "the access log's next lines")
+    wait_for(lambda: refused in console.logged("access_log.log"), what="the access log's next lines")
 
 
 def test_each_can_be_turned_off(start: Callable[..., Console]) -> None:
@@ -131,7 +131,7 @@ def test_a_console_that_is_not_read_holds_nothing_up(start: Callable[..., Consol
     for _ in range(10):  # 3 MB, where a pipe takes 64 kB
         assert console.predict("m", "much").status_code == 200
     assert console.predict("m", "last").status_code == 200
-    wait_for(lambda: "printed last" in console.logged("model_log.log"), 30, "the last line in the log file")
+    wait_for(lambda: "printed last" in console.logged("model_log.log"), what="the last line in the log file")
 
 
 def test_a_console_that_has_been_closed_holds_nothing_up(start: Callable[..., Console]) -> None:
@@ -140,13 +140,13 @@ def test_a_console_that_has_been_closed_holds_nothing_up(start: Callable[..., Co
     console.process.stdout.close()  # type: ignore[union-attr]
     assert console.predict("m", "much").status_code == 200
     assert console.predict("m", "last").status_code == 200
-    wait_for(lambda: "printed last" in console.logged("model_log.log"), 30, "the last line in the log file")
+    wait_for(lambda: "printed last" in console.logged("model_log.log"), what="the last line in the log file")
 
 
 def test_what_comes_after_two_megabytes_without_a_line_end_is_logged(start: Callable[..., Console]) -> None:
     console = start()
     wait_for(_answers(console, "hello"), 60, "an answer")
     assert console.predict("m", "long").status_code == 200
-    wait_for(lambda: "printed long" in console.logged("model_log.log"), 30, "the line after it")
-    wait_for(lambda: "step 98 of 100" in console.logged("model_log.log"), 30, "the progress bar")
+    wait_for(lambda: "printed long" in console.logged("model_log.log"), what="the line after it")
+    wait_for(lambda: "step 98 of 100" in console.logged("model_log.log"), what="the progress bar")
     assert max(map(len, console.logged("model_log.log").splitlines())) < 70_000

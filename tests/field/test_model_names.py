@@ -100,7 +100,7 @@ def test_its_metrics_bear_its_name(server: RunningServer, name: str) -> None:
         text = httpx.get(f"{server.metrics}/metrics").text
         return any(line.startswith("Seen{") and f'"{name}"' in line for line in text.splitlines())
 
-    wait_for(shown, 30, "its metrics")
+    wait_for(shown, what="its metrics")
 
 
 def test_a_request_that_kills_its_replicas_is_given_up_and_the_others_are_answered(

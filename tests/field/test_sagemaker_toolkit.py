@@ -129,7 +129,7 @@ def test_one_model_is_invoked_and_its_prints_are_on_the_console(start: Start, tm
     address, log = start()
     answer = httpx.post(f"{address}/invocations", json=BODY, timeout=60)
     assert answer.json() == ["single", [[3.0]]]
-    wait_for(lambda: "model_fn of single" in log.read_text(), 30, "the print", log)
+    wait_for(lambda: "model_fn of single" in log.read_text(), what="the print", log=log)
 
 
 def test_many_models_are_loaded_invoked_and_unloaded(start: Start, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ async def test_a_task_that_fails_is_logged_with_its_reason_and_started_again(cap
 
     # When it is supervised
     task = asyncio.create_task(supervise("registry", run, restart_delay_s=0))
-    await asyncio.wait_for(works.wait(), 10)
+    await asyncio.wait_for(works.wait(), 60)
     # Then it runs in the end, and each failure is in the log
     task.cancel()
     failures = [record for record in caplog.records if record.levelno == logging.ERROR]
@@ -45,7 +45,7 @@ async def test_a_task_that_keeps_ending_ends_its_process():
         raise OSError
 
     with pytest.raises(TaskKeepsEnding, match=f"The task registry ended {MOST_ENDS} times"):
-        await asyncio.wait_for(supervise("registry", run, restart_delay_s=0), 10)
+        await asyncio.wait_for(supervise("registry", run, restart_delay_s=0), 60)
 
 
 async def test_a_task_that_ends_now_and_then_goes_on():

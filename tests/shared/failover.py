@@ -87,10 +87,10 @@ class WatchedRedis:
     def __init__(self, directory: Path, sentinels: int) -> None:
         self.primary, self.replica = start_node(directory), start_node(directory)
         self.sentinels: list[Valkey] = []
-        wait_for(self._replicates, 20, "the replica")
+        wait_for(self._replicates, what="the replica")
         for _ in range(sentinels):
             self.sentinels.append(start_sentinel(directory, self.primary.port, sentinels // 2 + 1))
-        wait_for(self._all_known, 20, "the sentinels to find each other and the replica")
+        wait_for(self._all_known, what="the sentinels to find each other and the replica")
 
     @property
     def url(self) -> str:
@@ -104,7 +104,7 @@ class WatchedRedis:
             with self.replica.client() as client:
                 return bool(client.info("replication")["role"] == "master")
 
-        wait_for(promoted, 30, "the promotion of the replica")
+        wait_for(promoted, what="the promotion of the replica")
 
     def wait_until_replicated(self) -> None:
         """All that was written so far is on the replica, too."""

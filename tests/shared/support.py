@@ -24,7 +24,7 @@ START_TIMEOUT_S = 60.0
 
 
 def wait_for(
-    condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "it", log: Path | None = None
+    condition: Callable[[], Any], timeout_s: float = 60.0, what: str = "it", log: Path | None = None
 ) -> Any:
     """The first true value of the condition; fails the test, showing the log, when there is none in time."""
     deadline = time.monotonic() + timeout_s

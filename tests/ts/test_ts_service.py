@@ -196,7 +196,7 @@ def test_batches_of_a_coroutine_handler_run_at_the_same_time(receive, make_servi
     batches = [receive(b"I" + request(name) + END)[1] for name in (b"first", b"second")]
     service = AsyncService(make_service(handle))
     service.service.set_cl_socket(socket.socket())  # which cannot be copied
-    answers = asyncio.run(asyncio.wait_for(both(service, batches), 10))
+    answers = asyncio.run(asyncio.wait_for(both(service, batches), 60))
     assert [Reader(frame).answer()[2][0][-1] for frame in answers] == [b"first", b"second"]
     assert meeting[0] is not meeting[1]
     service.service.context.cl_socket.close()

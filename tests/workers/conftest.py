@@ -124,13 +124,13 @@ class Started:
         self.process, self._recovery = process, recovery
 
     def wait_until(self, state: str) -> None:
-        wait_for(lambda: self.process.state == state, 20, f"{state}; output: {list(self.process.tail)}")
+        wait_for(lambda: self.process.state == state, what=f"{state}; output: {list(self.process.tail)}")
 
     def wait_until_running(self) -> None:
-        wait_for(lambda: self.process.board.running, 10, "a batch")
+        wait_for(lambda: self.process.board.running, what="a batch")
 
     def wait_for_exit(self) -> int:
-        wait_for(lambda: self.process.exit_code is not None, 10, "its end")
+        wait_for(lambda: self.process.exit_code is not None, what="its end")
         self.process.wait_for_output()
         code = self.process.exit_code
         assert code is not None
@@ -160,7 +160,7 @@ class Gateway:
 
     def wait(self, count: int) -> list[Reply]:
         """The replies, when there are so many."""
-        wait_for(lambda: len(self.replies()) >= count, 10, f"{count} replies")
+        wait_for(lambda: len(self.replies()) >= count, what=f"{count} replies")
         return self.replies()
 
 
@@ -241,7 +241,7 @@ def ready(registry: Registry, register: Register) -> Callable[..., list[int]]:
         def pids() -> list[int]:
             return [r.pid for r in registry.replicas(spec) if r.is_ready]
 
-        wait_for(lambda: len(pids()) == count and not set(pids()) & set(other_than), 20, f"{count} replicas")
+        wait_for(lambda: len(pids()) == count and not set(pids()) & set(other_than), what=f"{count} replicas")
         return pids()
 
     return wait

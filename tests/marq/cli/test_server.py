@@ -33,7 +33,7 @@ def server(start_server, make_archive, tmp_path_factory):
     make_archive(store, "echo", ECHO, config={"minWorkers": 1, "maxWorkers": 1})
     make_archive(store, "broken", BROKEN, config={"minWorkers": 1, "maxWorkers": 1})
     started = start_server(store, ["echo.mar", "broken.mar"], ["--gateway-workers", "1"])
-    wait_for(lambda: states(started) == {"echo": "ready", "broken": "failing"}, 30, "the models")
+    wait_for(lambda: states(started) == {"echo": "ready", "broken": "failing"}, what="the models")
     return started
 
 
@@ -69,7 +69,7 @@ def test_predict_finds_server_and_token_by_itself(server, bodies):
     answer = server.marq("predict", "echo", str(bodies[1]))
     assert (answer.returncode, answer.stdout) == (0, "bytearray: body 1")
     assert server.predict("echo", b"x").status_code == 400  # the token is really needed
-    wait_for(lambda: models(server)["echo"]["requests"] > before, 5, "the count of requests")
+    wait_for(lambda: models(server)["echo"]["requests"] > before, what="the count of requests")
 
 
 def test_predict_tells_what_the_server_refuses(server, bodies):

@@ -112,7 +112,7 @@ def test_data_survive_a_kill_and_are_there_for_the_next_server(server, tmp_path)
         client.set("k", "v")
     # When the server is killed and another is started on its directory
     process_of(server).kill()
-    wait_for(lambda: server.has_ended, 5)
+    wait_for(lambda: server.has_ended)
     other = EmbeddedServer(tmp_path / "redis")
     other.start()
     # Then it has them, under a password of its own

@@ -69,7 +69,7 @@ def test_a_child_ends_when_its_parent_is_killed(start):
     assert supervised == "True"
     assert runs(int(child))
     parent.kill()
-    wait_for(lambda: not runs(int(child)), 5, "the child's end")
+    wait_for(lambda: not runs(int(child)), what="the child's end")
 
 
 @linux

@@ -27,7 +27,7 @@ async def broker(redis_url, spec):
 
 
 async def soon(condition) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.005)
 

@@ -296,4 +296,4 @@ def _wait_until_finished(client, job: str):
         record = job_records.parse_record(job_id, client.hgetall(keys.job(job_id.model, job_id.request_id)))
         return record if record.is_finished else None
 
-    return wait_for(finished, 10, job)
+    return wait_for(finished, what=job)

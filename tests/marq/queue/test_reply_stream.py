@@ -47,7 +47,7 @@ def in_parts(broker):
 
 async def read(stream) -> list[bytes]:
     bodies = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while (reply := await stream.next()).more:
             bodies.append(reply.body)
     return [*bodies, reply.body]
@@ -71,7 +71,7 @@ async def test_parts_that_were_sent_twice_are_passed_on_once(broker, client):
 async def test_who_asks_for_the_whole_gets_all_parts_with_the_first_ones_headers(broker, client):
     future = broker.predict(LANE.encode(), b"1", EntryFields(b"x"))
     reply_to(client, part(1, b"a", 201), part(2, b"b", 201), Reply(b"1", 200, b"end"))
-    reply = await asyncio.wait_for(future, 5)
+    reply = await asyncio.wait_for(future, 60)
     assert (reply.status, reply.body, reply.headers) == (201, b"abend", b'{"x-a": "b"}')
 
 
@@ -87,7 +87,7 @@ async def test_what_does_not_follow_cuts_the_answer_off(broker, client, second):
     whole = broker.predict(LANE.encode(), b"1", EntryFields(b"x"))
     reply_to(client, part(1, b"a"), second)
     with pytest.raises(StreamBroken):
-        await asyncio.wait_for(whole, 5)
+        await asyncio.wait_for(whole, 60)
 
 
 async def test_an_error_that_streams_from_the_beginning_is_complete(broker, client):
@@ -147,7 +147,7 @@ async def test_a_job_streams_to_a_reader_and_is_whole_afterwards(jobs, replica):
     running = await jobs.wait(job_id, 5, or_streams=True)
     assert (running.state, running.status, running.parts) == ("running", 200, (b"a",))
     bodies = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         async for body in jobs.stream(job_id):
             bodies.append(body)
             if len(bodies) == 1:

@@ -87,7 +87,7 @@ def test_a_command_of_ones_own_takes_the_place_of_the_collector(make, stored, cl
         metrics.collect_if_due(client)
         return stored()
 
-    assert wait_for(values, 20, "the script's metrics") == {
+    assert wait_for(values, what="the script's metrics") == {
         ("CPUUtilization", "Host", "other"): 42,
         ("MemoryUsed", "Host", "other"): 7,
     }
@@ -100,7 +100,7 @@ def test_a_command_that_fails_is_told(make, client, caplog):
         metrics.collect_if_due(client)
         return "system_metrics_cmd ended with exit code 2" in caplog.text
 
-    wait_for(has_failed, 20, "the failure")
+    wait_for(has_failed, what="the failure")
 
 
 def test_torchserves_script_prints_the_same_metrics():

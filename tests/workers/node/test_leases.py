@@ -72,7 +72,7 @@ def test_a_lost_nodes_slots_are_taken_when_their_leases_have_run_out(node, spec,
         if owner == "a":
             client.pexpire(keys.slot("m", "1.0", number), 1)
     # Then the other takes its slots as soon as their leases have run out
-    wait_for(lambda: second.hold_one(spec(4), 1) == 4, 10, "all slots")
+    wait_for(lambda: second.hold_one(spec(4), 1) == 4, what="all slots")
     assert owners(client, 4) == ["b"] * 4
 
 

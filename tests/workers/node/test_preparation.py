@@ -99,7 +99,7 @@ def succeed(each):
 
 def test_a_model_without_dependencies_is_only_unpacked(preparations, pack, config):
     begun = preparations.begin(pack("m"), "m")
-    prepared = wait_for(lambda: succeed(begun), 10)
+    prepared = wait_for(lambda: succeed(begun))
     assert (prepared.model_dir / "handler.py").is_file()
     assert (prepared.python, prepared.dependency_dir) == (sys.executable, "")
     assert not config.dependencies_dir.exists()
@@ -112,13 +112,13 @@ def test_what_fails_is_told_and_tried_again(preparations, pack, monkeypatch):
     Path(spec.archive).write_bytes(b"no archive")
     begun = preparations.begin(spec, "m")
     assert begun.report("host", 1).preparing
-    wait_for(lambda: begun.advance() or begun.failing, 10)
+    wait_for(lambda: begun.advance() or begun.failing)
     report = begun.report("host", 1)
     assert report.reason.startswith("the archive cannot be unpacked: ")
     assert (report.failures, report.wanted, report.preparing) == (1, 0, False)
     assert time.time() - report.failing_since < 10
     Path(spec.archive).write_bytes(archive)
-    assert wait_for(lambda: succeed(begun), 10).model_dir.is_dir()
+    assert wait_for(lambda: succeed(begun)).model_dir.is_dir()
     assert begun.report("host", 1).failures == 0
 
 
@@ -142,7 +142,7 @@ def test_a_node_prepares_models_that_it_need_not_run(make_node, registry, pack):
         reports = registry.reports(spec).values()
         return [report for report in reports if not report.preparing]
 
-    (report,) = wait_for(prepared, 30)
+    (report,) = wait_for(prepared)
     assert (report.node, report.failures, report.wanted) == ("host", 0, 0)
 
 
@@ -155,7 +155,7 @@ def test_a_node_that_cannot_install_says_so_as_long_as_the_model_is_registered(m
         node.reconcile()
         return [report for report in registry.live_reports(spec).values() if report.failures]
 
-    (report,) = wait_for(failed, 30)
+    (report,) = wait_for(failed)
     assert "there-is-no-such-package" in report.reason
     registry.unregister(spec)
     node.reconcile()
@@ -168,7 +168,7 @@ def test_what_no_model_needs_is_deleted_after_a_day(make_node, registry, pack, c
     made = {}
     for spec in (kept, new, old):
         begun = preparations.begin(spec, spec.name)
-        made[spec.name] = wait_for(lambda begun=begun: succeed(begun), 30)
+        made[spec.name] = wait_for(lambda begun=begun: succeed(begun))
     registry.register(kept)
     for name in ("kept", "old"):
         aged(made[name].unpacked, 2 * DAY_S)
@@ -181,7 +181,7 @@ def test_what_no_model_needs_is_deleted_after_a_day(make_node, registry, pack, c
         node.reconcile()
         return not any(path.exists() for path in (old.unpacked, old.model_dir, old.dependencies.path))
 
-    wait_for(tidied, 30, "the clean-up")
+    wait_for(tidied, what="the clean-up")
     # Then only what is old and unused is gone, and what is used counts as new
     for name in ("kept", "new"):
         assert made[name].unpacked.is_dir()
@@ -212,6 +212,6 @@ def test_what_a_running_pool_uses_stays_also_when_its_archive_changed(make_node,
         node.reconcile()
         return not unused.exists()
 
-    wait_for(tidied, 30, "the clean-up")
+    wait_for(tidied, what="the clean-up")
     assert len(used) >= 2
     assert all(path.exists() for path in used)

@@ -85,7 +85,7 @@ def test_a_replica_that_ends_soon_after_it_was_ready_is_a_failure_with_its_reaso
         report = report_of(registry, spec)
         return report if report.failures >= 3 and not report.replicas else None
 
-    report = wait_for(pausing, 20, "three ends")
+    report = wait_for(pausing, what="three ends")
     # Then each is followed by a longer pause, and the reason is told
     assert [f"starting another in {s} s" in caplog.text for s in (1, 2, 3)] == [True, True, False]
     assert "the driver is lost" in report.reason
@@ -104,23 +104,23 @@ def test_failures_count_until_a_replica_has_lasted(pool, ready, registry, regist
     monkeypatch.setattr("workers.pool.replica_process.LASTING_S", 2.5)
     spec = register()
     pool(handler=ILL.format(times=2))
-    wait_for(lambda: report_of(registry, spec).failures == 2, 20, "two failures")
+    wait_for(lambda: report_of(registry, spec).failures == 2, what="two failures")
     # Being ready alone proves nothing
     ready(1)
     time.sleep(0.3)
     assert report_of(registry, spec).failures == 2
-    wait_for(lambda: report_of(registry, spec).failures == 0, 10, "an end of failures")
+    wait_for(lambda: report_of(registry, spec).failures == 0, what="an end of failures")
     assert report_of(registry, spec).failing_since is None
 
 
 def test_failures_are_forgotten_when_a_replica_has_run_a_batch(pool, gateway, ready, registry, register):
     spec = register()
     pool(handler=ILL.format(times=1))
-    wait_for(lambda: report_of(registry, spec).failures == 1, 20, "a failure")
+    wait_for(lambda: report_of(registry, spec).failures == 1, what="a failure")
     ready(1)
     gateway.send(b"x")
     assert gateway.wait(1)[0].body == b"served"
-    wait_for(lambda: report_of(registry, spec).failures == 0, 5, "an end of failures")
+    wait_for(lambda: report_of(registry, spec).failures == 0, what="an end of failures")
 
 
 def test_a_replica_that_has_served_is_replaced_at_once(pool, gateway, ready, registry, register, caplog):

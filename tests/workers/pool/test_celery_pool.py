@@ -184,13 +184,13 @@ def test_what_replicas_held_is_put_back_at_once_even_if_their_children_live_on(p
     pids = ready(3)
     gateway.send(b"x", b"x", b"x")
     lane = keys.lane("m", "1.0")
-    wait_for(lambda: client.xpending(lane, keys.GROUP)["pending"] == 3, 10, "three running requests")
-    wait_for(lambda: all(replica.board.running for replica in running._replicas), 10, "notes of them")
+    wait_for(lambda: client.xpending(lane, keys.GROUP)["pending"] == 3, what="three running requests")
+    wait_for(lambda: all(replica.board.running for replica in running._replicas), what="notes of them")
     # When all are killed
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     # Then their requests are moved long before the programs end
-    wait_for(lambda: client.xlen(lane) == 0, 20, "redelivery")
+    wait_for(lambda: client.xlen(lane) == 0, what="redelivery")
     assert {reply.body for reply in gateway.wait(3)} == {b"served"}
 
 
@@ -200,7 +200,7 @@ def test_a_memory_limit_below_what_a_fresh_replica_takes_is_told_and_does_not_re
     pool(max_replica_memory_mb=5)
     [first] = ready(1)
     spec = register()
-    wait_for(lambda: any(r.reason for r in registry.reports(spec).values()), 20, "the reason")
+    wait_for(lambda: any(r.reason for r in registry.reports(spec).values()), what="the reason")
     # It stays, and the reason is there
     assert ready(1) == [first]
     [report] = registry.reports(spec).values()

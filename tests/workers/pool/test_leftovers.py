@@ -46,5 +46,5 @@ def test_the_end_of_a_pool_ends_what_it_left_behind_and_nothing_of_another_pool(
 ) -> None:
     (ended, process), (_, other) = left_behind
     leftovers.end_of_pool(ended)
-    wait_for(lambda: not runs(process), 10, "the end of the process")
+    wait_for(lambda: not runs(process), what="the end of the process")
     assert runs(other)

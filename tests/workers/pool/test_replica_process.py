@@ -26,7 +26,7 @@ def test_output_goes_to_the_model_log_and_its_last_lines_are_kept(start, registe
     replica = start(register())
     gateway.send(b"print from the handler", b"print [METRICS]x.Count:1|#a:b")
     gateway.wait(2)
-    wait_for(lambda: "from the handler" in caplog.text, 5)
+    wait_for(lambda: "from the handler" in caplog.text)
     assert list(replica.process.tail) == ["device None", "Torch worker started.", "from the handler"]
     assert f"pid {replica.process.pid}] from the handler" in caplog.text
 
@@ -34,7 +34,7 @@ def test_output_goes_to_the_model_log_and_its_last_lines_are_kept(start, registe
 def test_a_replica_that_loads_is_not_waited_for(start, register):
     handler = "import time\nprint('loading', flush=True)\ntime.sleep(60)\n"
     replica = start(register(), wait=False, handler=handler)
-    wait_for(lambda: "loading" in list(replica.process.tail), 20, "the handler's module")
+    wait_for(lambda: "loading" in list(replica.process.tail), what="the handler's module")
     replica.process.drain()
     assert replica.wait_for_exit() == -signal.SIGKILL
 

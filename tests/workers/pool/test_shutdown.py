@@ -103,7 +103,7 @@ def test_a_replica_that_ignores_sigterm_is_killed_and_what_it_holds_is_answered(
     # When it is to be replaced
     running.replace(7)
     # Then it is killed, in the end
-    wait_for(lambda: not psutil.pid_exists(deaf), 15, "the end of the deaf replica")
+    wait_for(lambda: not psutil.pid_exists(deaf), what="the end of the deaf replica")
     assert f"killing replica 0 (pid {deaf}): it was asked to end 1.5 s ago" in caplog.text
     # And its successor serves
     gateway.send(b"y", b"z")
@@ -117,9 +117,9 @@ def test_a_replica_that_has_finished_but_is_kept_alive_by_a_thread_is_killed(
     running = pool(handler=KEPT_ALIVE)
     [pid] = ready(1)
     running.shrink(1)
-    wait_for(lambda: not psutil.pid_exists(pid), 10, "its end")
+    wait_for(lambda: not psutil.pid_exists(pid), what="its end")
     assert f"(pid {pid}): it has finished, but not ended for 0.5 s" in caplog.text
-    wait_for(lambda: not registry.replicas(register()), 5, "an empty report")
+    wait_for(lambda: not registry.replicas(register()), what="an empty report")
 
 
 def test_a_replica_that_somebody_else_asked_to_end_is_replaced_even_if_it_hangs(pool, ready, monkeypatch):

@@ -55,7 +55,7 @@ def test_what_ends_a_replica_before_it_runs_is_given_up_alone(start_pool, gatewa
     gateway.send(b"good", b"better")
     gateway.send(b"evil", deadline=1)
     start_pool(UPSET + source, async_communication=coroutine, batch_size=4)
-    wait_for(lambda: len(gateway.replies()) >= 3, 30, "all answers")
+    wait_for(lambda: len(gateway.replies()) >= 3, what="all answers")
     assert sorted(reply.status for reply in gateway.replies()) == [200, 200, 500]
     [(_, letter)] = client.xrange(keys.dead_letters("m"))
     assert (letter[b"body"], letter[b"attempts"], letter[b"ending"]) == (b"evil", b"3", b"exit code 1")

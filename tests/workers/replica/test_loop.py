@@ -99,7 +99,7 @@ def test_a_job_whose_entry_is_malformed_has_failed_and_says_why(start, register,
     spec = register()
     plain.run(scripts.SUBMIT, list(script_keys), *arguments)
     start(spec)
-    wait_for(lambda: client.hget(keys.job("m", "7"), "state") == b"failed", 10, "its failure")
+    wait_for(lambda: client.hget(keys.job("m", "7"), "state") == b"failed", what="its failure")
     record = job_records.parse_record(JobId("m", "7"), client.hgetall(keys.job("m", "7")))
     assert (record.status, json.loads(record.body)["type"]) == (400, "BadRequestException")
     assert "the field `deadline` must be a whole number" in json.loads(record.body)["message"]
@@ -130,7 +130,7 @@ def test_a_result_is_not_lost_while_rows_that_are_held_wait_for_company(start, r
     start(register(batch_size=8, max_batch_delay_ms=500, batching="fixed"))
     # Then both are answered
     assert sorted(reply.body for reply in gateway.wait(2)) == [b"held", b"suspect"]
-    wait_for(lambda: client.xlen(LANE) + client.xlen(FRONT) == 0, 5)
+    wait_for(lambda: client.xlen(LANE) + client.xlen(FRONT) == 0)
 
 
 # stopping
@@ -139,7 +139,7 @@ def test_a_result_is_not_lost_while_rows_that_are_held_wait_for_company(start, r
 def test_a_replica_that_waits_stops_at_once(start, register, client):
     # Given a replica that would wait for ten minutes
     replica = start(register(), handler=WAITING_FOR_LONG)
-    wait_for(lambda: client.info("clients")["blocked_clients"], 10, "the wait")
+    wait_for(lambda: client.info("clients")["blocked_clients"], what="the wait")
     # Then it does not come to the end of its wait
     replica.process.drain()
     assert replica.wait_for_exit() == 0
@@ -201,7 +201,7 @@ def test_a_request_that_kills_takes_nobody_with_it(start, register, gateway):
     gateway.send(b"a", b"die", b"b")
     for _ in range(3):
         process = (replica := start(spec, wait=False)).process
-        wait_for(lambda process=process: process.exit_code is not None or len(gateway.replies()) == 3, 10)
+        wait_for(lambda process=process: process.exit_code is not None or len(gateway.replies()) == 3)
         if process.exit_code is None:
             break
         # When it is put back each time it has ended one
@@ -220,10 +220,10 @@ def test_no_request_is_lost_with_the_connections(start, register, client):
     replica = start(register(batch_size=4, max_batch_delay_ms=0))
     # When its connections are cut several times
     for count in (20, 60, 100):
-        wait_for(lambda count=count: replica.process.report().requests >= count, 10)
+        wait_for(lambda count=count: replica.process.report().requests >= count)
         client.client_kill_filter(_type="normal")
     # Then every job is done
-    wait_for(lambda: states(client, 200) == {b"succeeded"}, 20, "all jobs")
+    wait_for(lambda: states(client, 200) == {b"succeeded"}, what="all jobs")
     assert client.xlen(LANE) == client.xlen(FRONT) == 0
     assert replica.process.exit_code is None
 
@@ -239,14 +239,14 @@ def test_no_request_is_lost_with_a_restart_of_redis(start, tmp_path, release):
         add_jobs(client, 1, "hold the-others", first=50)
         add_jobs(client, 49, "sleep 0.005", first=51)
         replica = start(spec, redis_url=server.url)
-        wait_for(lambda: replica.process.report().requests >= 20, 10)
+        wait_for(lambda: replica.process.report().requests >= 20)
         # When Redis is restarted
         server.stop()
         assert replica.process.report().requests < 100
         release("the-others")
         server.start()
         # Then every job is done
-        wait_for(lambda: states(client, 100) == {b"succeeded"}, 20, "all jobs")
+        wait_for(lambda: states(client, 100) == {b"succeeded"}, what="all jobs")
         assert replica.process.exit_code is None
         replica.process.kill()
     server.stop()
@@ -261,7 +261,7 @@ def test_an_answer_that_redis_has_no_room_for_is_sent_again(start, register, gat
     client.config_set("maxmemory", 1)
     try:
         release("it")
-        wait_for(lambda: reconnects(replica), 10, "the refusal of the answer")
+        wait_for(lambda: reconnects(replica), what="the refusal of the answer")
         assert gateway.replies() == []
     finally:
         client.config_set("maxmemory", 0)
@@ -273,7 +273,7 @@ def test_a_replica_works_on_after_its_model_was_removed_and_came_back(start, reg
     replica = start(register())
     client.delete(*keys.lanes("m", "1.0"))
     gateway.send(b"too early")
-    wait_for(lambda: reconnects(replica), 10, "a failed read")
+    wait_for(lambda: reconnects(replica), what="a failed read")
     register()
     assert gateway.wait(1)[0].body == b"too early"
     assert replica.process.exit_code is None
@@ -283,7 +283,7 @@ def test_scripts_that_redis_forgot_lose_no_result(start, register, client):
     start(register())
     client.script_flush()
     add_jobs(client, 3)
-    wait_for(lambda: states(client, 3) == {b"succeeded"}, 10)
+    wait_for(lambda: states(client, 3) == {b"succeeded"})
 
 
 def test_connections_of_replicas_are_their_own(redis_url):

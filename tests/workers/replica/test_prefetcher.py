@@ -37,7 +37,7 @@ def test_the_next_batch_is_there_when_a_slow_handler_ends(make_batcher, add, clo
     def slow() -> str:
         add(b"1", b"2", b"3", b"4", b"5")
         clock.now += SLOW_S * 0.99
-        wait_for(lambda: batcher.held, 20, "the next batch")
+        wait_for(lambda: batcher.held, what="the next batch")
         return "done"
 
     # When it has been run

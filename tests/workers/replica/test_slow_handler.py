@@ -112,9 +112,9 @@ def test_rows_go_back_to_the_front_for_idle_replicas(batcher, add, client, clock
 
     def run() -> None:
         clock.now += USUAL_S * 0.95
-        wait_for(lambda: batcher.held, 20, "the next row")
+        wait_for(lambda: batcher.held, what="the next row")
         clock.now += 0.5
-        wait_for(lambda: not batcher.held, 20, "its return")
+        wait_for(lambda: not batcher.held, what="its return")
 
     batcher.run_handler(run)
     # Then it belongs to no replica, is first in the queue, and unchanged
@@ -135,7 +135,7 @@ def test_a_usual_run_keeps_the_fetched_rows(batcher, add, client, clock):
 
     def run() -> None:
         clock.now += USUAL_S * 0.95
-        wait_for(lambda: batcher.held, 20, "the next row")
+        wait_for(lambda: batcher.held, what="the next row")
         clock.now += USUAL_S * 0.05
 
     batcher.run_handler(run)
@@ -163,10 +163,10 @@ def test_a_failure_to_give_back_is_raised_after_the_run(batcher, add, client, cl
 
     def run() -> str:
         clock.now += USUAL_S * 0.95
-        wait_for(lambda: batcher.held, 20, "the next row")
+        wait_for(lambda: batcher.held, what="the next row")
         client.client_kill_filter(_type="normal", skipme=True)
         clock.now += 0.5
-        wait_for(lambda: not batcher.held, 20, "its return")
+        wait_for(lambda: not batcher.held, what="its return")
         return "done"
 
     assert batcher.run_handler(run) == "done"
@@ -201,7 +201,7 @@ def test_a_steady_slow_handler_gives_no_rows_back(make_batcher, add, client, clo
         def run(more: bool = number < 5) -> None:
             clock.now += 0.199
             if more:
-                wait_for(lambda: batcher.held, 20, "the next row")
+                wait_for(lambda: batcher.held, what="the next row")
             clock.now += 0.001
 
         batcher.run_handler(run)
