@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
 import support
@@ -19,6 +20,11 @@ from marq.host.embedded_redis import EmbeddedServer
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background jobs ignore Ctrl-C, and so would everything that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# The five seconds that httpx allows are too few for a machine that has much else to do.
+for _limit in ("connect", "read", "write", "pool"):
+    setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _limit, 60.0)
 
 
 @pytest.fixture(scope="session")

@@ -70,13 +70,15 @@ class Backlogs:
             if self._is_busy(backlog) or number % every == 0
         ]
         self._looks += 1
-        found = await _read(broker, [backlog.spec for backlog in read])
+        left = self._room.left
+        found = await _read(broker, read)
+        taken_since = left - self._room.left
         now = time.monotonic()
         for backlog, (waiting, taken, size) in zip(read, found, strict=True):
             backlog.note(waiting, taken if taken >= 0 else None, now)
             if self._known.get(backlog.spec.key) is backlog:  # it may have been unregistered meanwhile
                 self._sizes[backlog.spec.key] = size
-        self._room.note(sum(self._sizes.values()))
+        self._room.note(sum(self._sizes.values()) + taken_since)
         self._judge_memory(await self._read_memory(broker))
 
     def _is_busy(self, backlog: Backlog) -> bool:
@@ -108,20 +110,22 @@ class Backlogs:
         self._reason = reason
 
 
-async def _read(broker: Broker, specs: list[ModelSpec]) -> list[list[int]]:
-    """The answer of `backlog.lua` for each version, several at a time.
+async def _read(broker: Broker, backlogs: list[Backlog]) -> list[list[int]]:
+    """The answer of `backlog.lua` for each version, several at a time; requests since then are added.
 
     Zeros stand for lanes that cannot be read: those of the other models still can.
     """
-    parts = [specs[first : first + AT_A_TIME] for first in range(0, len(specs), AT_A_TIME)]
+    parts = [backlogs[first : first + AT_A_TIME] for first in range(0, len(backlogs), AT_A_TIME)]
     found: list[list[int]] = []
     for answers in await asyncio.gather(*(_read_part(broker, part) for part in parts)):
         found += answers
     return found
 
 
-async def _read_part(broker: Broker, specs: list[ModelSpec]) -> list[list[int]]:
+async def _read_part(broker: Broker, backlogs: list[Backlog]) -> list[list[int]]:
+    specs = [backlog.spec for backlog in backlogs]
     lanes = [lane for spec in specs for lane in keys.lanes(spec.name, spec.version)]
+    before = [backlog.waiting for backlog in backlogs]
     try:
         found: list[list[int]] = await broker.run(
             scripts.BACKLOG, lanes, keys.GROUP, MEASURED, len(lanes) // len(specs)
@@ -130,5 +134,8 @@ async def _read_part(broker: Broker, specs: list[ModelSpec]) -> list[list[int]]:
         if len(specs) == 1:
             log.warning("the lanes of %s cannot be read: %s", specs[0].key, error)
             return [[0, -1, 0]]
-        return [answer for spec in specs for answer in await _read_part(broker, [spec])]
-    return found
+        return [answer for backlog in backlogs for answer in await _read_part(broker, [backlog])]
+    return [
+        [max(0, waiting + backlog.waiting - known), taken, size]
+        for backlog, known, (waiting, taken, size) in zip(backlogs, before, found, strict=True)
+    ]

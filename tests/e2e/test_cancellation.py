@@ -7,22 +7,27 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
+from gate import HOLD, Gate
 from support import RunningServer, wait_for
 
-HANDLER = """
-import time
-
-
+HANDLER = (
+    HOLD
+    + """
 def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     if data is None:
         return None  # noqa: RET501
     for row in data:
-        body = bytes(row["body"]).decode()
-        print(f"ran {body}.", flush=True)
-        time.sleep(float(body.partition(" ")[2] or 0))
+        name, _, gate = bytes(row["body"]).decode().partition(" ")
+        print(f"ran {name}.", flush=True)
+        if gate == "0.1":
+            time.sleep(0.1)
+        elif gate:
+            hold(gate)
     return ["done"] * len(data)
 """
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +37,17 @@ def server(serve_models, make_archive, tmp_path_factory) -> RunningServer:
     running: RunningServer = serve_models(store)
     running.wait_until_ready("slow")
     return running
+
+
+def waiting(server: RunningServer) -> int:
+    """How many requests wait for a replica."""
+    (described,) = httpx.get(f"{server.management}/models/slow").json()
+    return int(described["jobQueueStatus"]["pendingRequests"])
+
+
+def has_run(server: RunningServer, name: str) -> bool:
+    """Whether the request has been run; all that ran before it is in the log as well by then."""
+    return f"ran {name}." in server.model_log
 
 
 def connect(server: RunningServer, body: bytes, version: str = "1.1", path: str = "slow") -> socket.socket:
@@ -44,32 +60,50 @@ def connect(server: RunningServer, body: bytes, version: str = "1.1", path: str 
 
 
 @pytest.mark.parametrize("version", ["1.1", "1.0"], ids=["the short way", "the ASGI way"])
-def test_a_client_that_disconnects_takes_back_what_is_queued(server: RunningServer, version: str) -> None:
+def test_a_client_that_disconnects_takes_back_what_is_queued(
+    server: RunningServer, version: str, gate: Gate
+) -> None:
     name = version.replace(".", "-")
     with ThreadPoolExecutor(1) as executor:
-        running = executor.submit(server.predict, "slow", f"first{name} 1".encode())
-        wait_for(lambda: f"ran first{name} 1." in server.model_log)
+        running = executor.submit(server.predict, "slow", f"first{name} {gate}".encode())
+        gate.wait_until_reached()
         unwanted = connect(server, f"unwanted{name}".encode(), version)
-        time.sleep(0.2)
+        wait_for(lambda: waiting(server) == 1)
         unwanted.close()
+        wait_for(lambda: waiting(server) == 0)
+        gate.open()
         assert running.result().text == "done"
     assert server.predict("slow", f"last{name}".encode()).text == "done"
-    wait_for(lambda: f"ran last{name}." in server.model_log)
+    wait_for(lambda: has_run(server, f"last{name}"))
     assert f"unwanted{name}" not in server.model_log
 
 
-def test_a_client_that_disconnects_at_once_takes_back_what_it_sent(server: RunningServer) -> None:
+def test_a_client_that_disconnects_at_once_takes_back_what_it_sent(server: RunningServer, gate: Gate) -> None:
     with ThreadPoolExecutor(1) as executor:
-        running = executor.submit(server.predict, "slow", b"occupied 1")
-        wait_for(lambda: "ran occupied 1." in server.model_log)
+        running = executor.submit(server.predict, "slow", f"occupied {gate}".encode())
+        gate.wait_until_reached()
+        ports = []
         for number in range(20):
             unwanted = connect(server, b"hasty%d" % number, ("1.1", "1.0")[number % 2])
+            ports.append(unwanted.getsockname()[1])
             if number % 4 > 1:  # with a reset
                 unwanted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             unwanted.close()
+        wait_for(lambda: not open_connections(server, ports) and waiting(server) == 0)
+        gate.open()
         assert running.result().text == "done"
     assert server.predict("slow", b"afterwards").text == "done"
+    wait_for(lambda: has_run(server, "afterwards"))
     assert "hasty" not in server.model_log
+
+
+def open_connections(server: RunningServer, ports: list[int]) -> list[int]:
+    """Those of the clients' ports whose connection the server has not closed yet."""
+    own = int(server.inference.rpartition(":")[2])
+    connections = [each for each in psutil.net_connections("tcp") if each.laddr.port == own and each.raddr]
+    return [
+        each.raddr.port for each in connections if each.raddr.port in ports and each.status != "TIME_WAIT"
+    ]
 
 
 @pytest.mark.parametrize("path", ["/predictions/slow", "/jobs/slow", "/v2/models/slow/infer"])
@@ -86,36 +120,41 @@ def test_a_request_that_is_cut_off_is_not_run(server: RunningServer, path: str, 
     if path == "/jobs/slow":
         whole = server.submit("slow", b"whole", headers={"Idempotency-Key": name.decode()})
         assert server.result(whole).text == "done"
-    assert server.predict("slow", b"next").text == "done"
-    assert name.decode() not in server.model_log
+    last = f"next-{name.decode()}"
+    assert server.predict("slow", last.encode()).text == "done"
+    wait_for(lambda: has_run(server, last))
+    assert f"ran {name.decode()}" not in server.model_log
 
 
-def test_what_was_fetched_ahead_and_cancelled_is_not_run(server: RunningServer) -> None:
+def test_what_was_fetched_ahead_and_cancelled_is_not_run(server: RunningServer, gate: Gate) -> None:
     # Given a job that is fetched a moment before a row ends that takes longer than usual
     for number in range(12):
         server.predict("slow", f"usual{number} 0.1".encode())
-    with ThreadPoolExecutor(2) as executor:
-        running = [executor.submit(server.predict, "slow", b"unusual 1.5")]
-        wait_for(lambda: "ran unusual 1.5." in server.model_log)
-        time.sleep(0.05)
+    with ThreadPoolExecutor(1) as executor:
+        running = executor.submit(server.predict, "slow", f"unusual {gate}".encode())
+        gate.wait_until_reached()
         job = server.submit("slow", b"fetched")
         time.sleep(0.7)
         # When it is cancelled meanwhile
         assert httpx.get(f"{server.inference}/jobs/{job}").json()["state"] == "queued"
         assert httpx.delete(f"{server.inference}/jobs/{job}").json()["state"] == "cancelled"
-        assert running[0].result().text == "done"
+        gate.open()
+        assert running.result().text == "done"
     # Then it never runs
     assert server.predict("slow", b"end").text == "done"
+    wait_for(lambda: has_run(server, "end"))
     assert "ran fetched" not in server.model_log
 
 
-def test_a_queued_job_that_is_cancelled_never_runs(server: RunningServer) -> None:
-    first = server.submit("slow", b"before 1")
+def test_a_queued_job_that_is_cancelled_never_runs(server: RunningServer, gate: Gate) -> None:
+    first = server.submit("slow", f"before {gate}".encode())
     job = server.submit("slow", b"cancelled")
     cancelled = httpx.delete(f"{server.inference}/jobs/{job}")
+    gate.open()
     assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
     assert server.result(first).text == "done"
     assert server.result(server.submit("slow", b"after")).text == "done"
+    wait_for(lambda: has_run(server, "after"))
     assert "ran cancelled" not in server.model_log
     answer = server.result(job)
     assert (answer.status_code, answer.json()["message"]) == (
@@ -123,20 +162,22 @@ def test_a_queued_job_that_is_cancelled_never_runs(server: RunningServer) -> Non
     )  # fmt: skip
 
 
-def test_the_result_of_a_running_job_that_is_cancelled_is_dropped(server: RunningServer) -> None:
-    job = server.submit("slow", b"running 1")
-    wait_for(lambda: "ran running 1." in server.model_log)
+def test_the_result_of_a_running_job_that_is_cancelled_is_dropped(server: RunningServer, gate: Gate) -> None:
+    job = server.submit("slow", f"running {gate}".encode())
+    gate.wait_until_reached()
     assert httpx.delete(f"{server.inference}/jobs/{job}").json()["state"] == "cancelled"
+    gate.open()
     assert server.result(server.submit("slow", b"next")).text == "done"
     assert httpx.get(f"{server.inference}/jobs/{job}").json()["state"] == "cancelled"
 
 
-def test_whoever_waits_for_a_job_hears_that_it_was_cancelled(server: RunningServer) -> None:
-    long = server.submit("slow", b"long 2")
-    job = server.submit("slow", b"waited for")
+def test_whoever_waits_for_a_job_hears_that_it_was_cancelled(server: RunningServer, gate: Gate) -> None:
+    long = server.submit("slow", f"long {gate}".encode())
+    gate.wait_until_reached()
+    job = server.submit("slow", b"awaited")
     with ThreadPoolExecutor(1) as executor:
-        waiting = executor.submit(httpx.get, f"{server.inference}/jobs/{job}?wait=20", timeout=30)
-        time.sleep(0.2)
+        waiting = executor.submit(httpx.get, f"{server.inference}/jobs/{job}?wait=50")
+        time.sleep(0.2)  # it waits by then, or hears it at once
         httpx.delete(f"{server.inference}/jobs/{job}")
         assert waiting.result().json()["state"] == "cancelled"
     assert httpx.get(f"{server.inference}/jobs/{long}").json()["state"] == "running"
@@ -153,21 +194,24 @@ def test_an_unknown_job_cannot_be_cancelled(server: RunningServer) -> None:
     assert httpx.delete(f"{server.inference}/jobs/slow:unknown").status_code == 404
 
 
-def test_a_request_that_is_late_is_answered_with_504_and_never_runs(server: RunningServer) -> None:
+def test_a_request_that_is_late_is_answered_with_504_and_never_runs(
+    server: RunningServer, gate: Gate
+) -> None:
     with ThreadPoolExecutor(1) as executor:
-        running = executor.submit(server.predict, "slow", b"busy 4")
-        wait_for(lambda: "ran busy 4." in server.model_log)
+        running = executor.submit(server.predict, "slow", f"busy {gate}".encode())
+        gate.wait_until_reached()
         late = server.predict("slow", b"late", headers={"X-Request-Timeout": "0.2"})
-        job = server.submit("slow", b"late job", headers={"X-Request-Timeout": "0.2"})
+        job = server.submit("slow", b"late-job", headers={"X-Request-Timeout": "0.2"})
+        time.sleep(0.3)
+        gate.open()
         assert running.result().text == "done"
     assert (late.status_code, late.json()["type"]) == (504, "RequestTimeoutException")
     assert server.result(job).status_code == 504
     assert httpx.get(f"{server.inference}/jobs/{job}").json()["state"] == "expired"
+    # And one in time is run
+    assert server.predict("slow", b"prompt", headers={"X-Request-Timeout": "60"}).text == "done"
+    wait_for(lambda: has_run(server, "prompt"))
     assert "ran late" not in server.model_log
-
-
-def test_a_request_in_time_is_answered(server: RunningServer) -> None:
-    assert server.predict("slow", b"prompt", headers={"X-Request-Timeout": "20"}).text == "done"
 
 
 @pytest.mark.parametrize("given", ["soon", "0", "-1", "inf", "nan", "", "1e17", "1e308"])

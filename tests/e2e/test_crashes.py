@@ -12,7 +12,8 @@ import httpx
 import psutil
 import pytest
 import redis
-from support import RunningServer, wait_for
+from gate import Gate
+from support import RunningServer
 
 import marq
 from marq import keys
@@ -117,20 +118,19 @@ def test_a_request_that_kills_its_replica_fails_alone(server: RunningServer) -> 
 
 
 def test_a_replica_that_is_told_to_end_finishes_what_it_runs_and_leaves_the_rest_queued(
-    server: RunningServer,
+    server: RunningServer, gate: Gate
 ) -> None:
     with ThreadPoolExecutor(3) as threads:
         # Given one request that runs and two that wait
-        answers = [threads.submit(server.predict, "slow", b"x") for _ in range(3)]
+        answers = [threads.submit(server.predict, "slow", f"hold {gate}".encode()) for _ in range(3)]
         pid = server.workers("slow")[0]["pid"]
         replica = psutil.Process(pid)
-        with redis.Redis.from_url(server.redis_url) as connection:
-            lane = keys.lane("slow", "1.0")
-            wait_for(lambda: connection.xpending(lane, keys.GROUP)["pending"] == 1, what="a running request")
+        gate.wait_until_reached()
         # When the replica gets SIGTERM
         replica.terminate()
+        gate.open()
         # Then it ends by itself, and all three are answered, two of them by its successor
-        assert replica.wait(10) in (0, None)
+        assert replica.wait(60) in (0, None)
         assert [answer.result().text for answer in answers] == ["done"] * 3
         assert server.workers("slow")[0]["pid"] != pid
 

@@ -21,7 +21,7 @@ def server(start_server, make_archive, tmp_path_factory) -> RunningServer:
     make_archive(store, "echo", handlers.ECHO, one, "2.0").rename(store / "echo2.mar")
     make_archive(store, "echo", handlers.ECHO, one)
     make_archive(store, "slow", handlers.SLOW, one)
-    running: RunningServer = start_server(store, max_queued_jobs=JOB_LIMIT)
+    running: RunningServer = start_server(store, max_queued_jobs=JOB_LIMIT, gateway_workers=1)
     running.wait_until_ready("echo")
     running.wait_until_ready("slow")
     return running

@@ -14,7 +14,8 @@ from pathlib import Path
 
 def hold(gate):
     """Returns when the test opens the gate, or after two minutes."""
-    Path(f"{gate}.reached").touch()
+    with Path(f"{gate}.reached").open("a") as reached:
+        reached.write(".")
     end = time.monotonic() + 120
     while not Path(gate).exists() and time.monotonic() < end:
         time.sleep(0.01)
@@ -31,9 +32,10 @@ class Gate:
     def __str__(self) -> str:
         return str(self._path)
 
-    def wait_until_reached(self) -> None:
-        """Returns when a handler waits at the gate."""
-        wait_for(self._path.with_name(f"{self._path.name}.reached").exists, what="the handler")
+    def wait_until_reached(self, calls: int = 1) -> None:
+        """Returns when so many calls of a handler have come to the gate."""
+        reached = self._path.with_name(f"{self._path.name}.reached")
+        wait_for(lambda: reached.exists() and reached.stat().st_size >= calls, what="the handler")
 
     def open(self) -> None:
         """Lets the handler go on, and all that come later."""

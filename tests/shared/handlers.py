@@ -1,5 +1,7 @@
 """Sources of the small handlers that the end-to-end tests serve."""
 
+from gate import HOLD
+
 ECHO = '''
 class Echo:
     """Answers with what it got; some bodies ask for more."""
@@ -31,16 +33,22 @@ class Echo:
         return bytes(body) if isinstance(body, bytearray) else body
 '''
 
-SLOW = """
-import time
-
-
+# Takes half a second, or as long as a gate is closed that the body names.
+SLOW = (
+    HOLD
+    + """
 def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     if data is None:
         return None  # noqa: RET501
-    time.sleep(0.5)
+    for row in data:
+        body = bytes(row["body"]).decode()
+        if body.startswith("hold "):
+            hold(body.removeprefix("hold "))
+        else:
+            time.sleep(0.5)
     return ["done"] * len(data)
 """
+)
 
 SQUARE = """
 import time
@@ -105,11 +113,19 @@ def handle(data, context):  # noqa: ARG001 - all handlers are called with it
 
 ASYNC = """
 import asyncio
+from pathlib import Path
 
 from ts.handler_utils.utils import send_intermediate_predict_response
 
 
-class Sleeper:
+async def hold(gate):
+    with Path(f"{gate}.reached").open("a") as reached:
+        reached.write(".")
+    while not Path(gate).exists():
+        await asyncio.sleep(0.01)
+
+
+class Patient:
     def initialize(self, context):  # noqa: ARG002
         self.loop = asyncio.get_event_loop()
         self.loop.run_until_complete(asyncio.sleep(0))
@@ -124,10 +140,11 @@ class Sleeper:
         if body == "hang":
             await asyncio.sleep(3600)
         if body == "stream":
-            for number in range(8):
+            for number in range(7):
                 send_intermediate_predict_response([f"{number} "], context.request_ids, "", 200, context)
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.5)
             return ["end"]
-        await asyncio.sleep(0.5)
+        if body.startswith("hold "):
+            await hold(body.removeprefix("hold "))
         return [f"{row['body']} {context.request_ids[index]}" for index, row in enumerate(data)]
 """

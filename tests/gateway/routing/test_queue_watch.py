@@ -67,6 +67,23 @@ async def test_what_others_have_queued_counts(connect, client):
         backlog.admit(900)
 
 
+async def test_what_is_queued_during_a_look_counts(connect, client):
+    # Given a look that waits for the reply of Redis
+    backlogs, broker = Backlogs(100, 10_000), await connect()
+    backlog = backlogs.of(SPEC)
+    client.xadd(LANE, {"body": b"x"})
+    look = asyncio.create_task(backlogs._look(broker))
+    while not broker._commands._waiters:
+        await asyncio.sleep(0)
+    # When a request is admitted meanwhile
+    backlog.admit(6_000)
+    await look
+    # Then it counts as well as the one that Redis knows
+    assert backlog.waiting == 2
+    with pytest.raises(QueueFull, match="max_queued_bytes: 10000"):
+        backlog.admit(6_000)
+
+
 async def test_limits_stay_true_where_a_user_must_not_ask_for_the_memory(connect, caplog):
     backlogs, broker = Backlogs(100, 1000), await connect("restricted")
     backlog = backlogs.of(SPEC)

@@ -3,20 +3,22 @@
 import json
 
 import pytest
+from gate import HOLD
 from support import wait_for
 
-ECHO = """
-import time
-
-
+ECHO = (
+    HOLD
+    + """
 def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     if data is None:
         return None  # noqa: RET501
     bodies = [row["body"] for row in data]
-    if b"slow" in bodies:
-        time.sleep(3)
+    for body in bodies:
+        if body.startswith(b"hold "):
+            hold(body.decode().removeprefix("hold "))
     return [f"{type(body).__name__}: {bytes(body).decode()}" for body in bodies]
 """
+)
 BROKEN = """
 def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     raise KeyError("weights")
@@ -85,16 +87,17 @@ def test_submit_and_wait_prints_the_results_in_order(server, bodies):
     assert len(set(answer.stderr.split())) == 3
 
 
-def test_a_submitted_job_is_watched_and_fetched_by_its_id(server, tmp_path):
+def test_a_submitted_job_is_watched_and_fetched_by_its_id(server, tmp_path, gate):
     slow = tmp_path / "slow"
-    slow.write_bytes(b"slow")
+    slow.write_text(f"hold {gate}")
     job_id = server.marq("submit", "echo", str(slow)).stdout.strip()
     early = server.marq("job", job_id, "--result")
     assert early.returncode == 1
     assert early.stderr.startswith("Error: ConflictStatusException (409)")
-    record = json.loads(server.marq("job", job_id, "--wait", "20", "--json").stdout)
+    gate.open()
+    record = json.loads(server.marq("job", job_id, "--wait", "50", "--json").stdout)
     assert (record["state"], record["job_id"]) == ("succeeded", job_id)
-    assert server.marq("job", job_id, "--result").stdout == "bytearray: slow"
+    assert server.marq("job", job_id, "--result").stdout == f"bytearray: hold {gate}"
     assert "succeeded" in server.marq("job", job_id).stdout
 
 
@@ -102,6 +105,6 @@ def test_stop_waits_until_the_server_has_ended(server):
     stopped = server.marq("stop")
     assert (stopped.returncode, stopped.stderr) == (0, "")
     assert f"(pid {server.process.pid}) has stopped." in stopped.stdout
-    assert server.process.wait(5) == 0
+    assert server.process.wait(60) == 0
     assert server.marq("status").returncode == 1
     assert server.marq("stop").stdout.startswith("No marq server runs")

@@ -29,6 +29,12 @@ async def connection(redis_url, lost, tagged):
     connection.close()
 
 
+async def is_blocked(client):
+    """Returns when Redis holds back the reply of a command."""
+    while not client.info("clients")["blocked_clients"]:
+        await asyncio.sleep(0.01)
+
+
 async def test_replies_come_in_the_order_of_the_commands(connection):
     replies = await asyncio.gather(*(connection.execute("ECHO", str(number)) for number in range(1000)))
     assert replies == [b"%d" % number for number in range(1000)]
@@ -79,7 +85,7 @@ async def test_whoever_waits_hears_that_the_connection_is_lost(connection, clien
     # Given a command without an answer yet, and one with a tag
     blocked = connection.execute("BLPOP", "nothing", 0)
     connection.send(pack(("XADD", "stream", "*", "a", "b")), b"1")
-    await asyncio.sleep(0.01)
+    await is_blocked(client)
     # When the connection is cut
     client.client_kill_filter(_type="normal")
     # Then both are told, and so is the owner
@@ -92,7 +98,7 @@ async def test_whoever_waits_hears_that_the_connection_is_lost(connection, clien
 
 async def test_a_lost_connection_is_an_error_that_knows_its_status(connection, client):
     blocked = connection.execute("BLPOP", "nothing", 0)
-    await asyncio.sleep(0.01)
+    await is_blocked(client)
     client.client_kill_filter(_type="normal")
     with pytest.raises(ServiceUnavailable, match="the connection to Redis was lost") as caught:
         await blocked

@@ -56,7 +56,8 @@ async def test_a_job_that_is_no_request_has_failed_and_who_waits_hears_it_at_onc
     # Given a job whose entry is malformed, and somebody who waits for it
     job_id = await jobs.submit("echo", "1.0", b"7", MALFORMED)
     waiting = asyncio.create_task(jobs.wait(job_id, 20))
-    await asyncio.sleep(0.2)
+    while not client.pubsub_channels():  # it has not subscribed yet
+        await asyncio.sleep(0.01)
     # When it is buried
     bury_all(client, plain, spec)
     # Then the job has failed, and says why
