@@ -1,4 +1,4 @@
-"""How the `torchserve` command of this installation is started."""
+"""The `torchserve` command of this installation."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What a handler knows about its model, its batch and its answers."""
+"""The context of a handler: its model, its batch, its answers."""
 
 import os
 
@@ -88,7 +88,7 @@ class Context:
         return self._request_processor[idx].get_response_header("content-type")
 
     def set_response_status(self, code=200, phrase="", idx=0):
-        """Does nothing where there is no request, as in unit tests of handlers."""
+        """Does nothing without a request, as in unit tests of handlers."""
         if self._request_processor and self._request_processor[idx] is not None:
             self._request_processor[idx].report_status(code, phrase)
 

@@ -13,9 +13,9 @@ from ts._command import TORCHSERVE
 
 logger = logging.getLogger(__name__)
 
-STARTED = "Model server started"  # in the line that says so
+STARTED = "Model server started"  # in the line that reports the start
 TIMEOUT_S = 120
-LINES_KEPT = 1000  # of output that nobody has asked for
+LINES_KEPT = 1000  # of output, until the caller reads it
 MANAGEMENT_ADDRESS = "http://127.0.0.1:8081"
 
 _management = MANAGEMENT_ADDRESS
@@ -31,7 +31,7 @@ def start(
     models=None,
     model_api_enabled=True,
 ):
-    """Stop what runs, start the server, wait until it is up; returns a queue with its further output.
+    """Stop a running server, start another, wait until it is up; returns a queue with its further output.
 
     The queue ends with None. `gen_mar` has no effect: archives are made by torch-model-archiver. Raises
     RuntimeError with the server's output if it does not start.
@@ -86,7 +86,7 @@ def _wait_until_started(process):
 
 
 def _follow(process, output, started):
-    """Hand on the output line by line; the oldest goes where nobody takes it."""
+    """Pass on the output line by line; drop the oldest line when the queue is full."""
     for line in process.stdout:
         logger.info("%s", line.rstrip())
         if output.qsize() >= LINES_KEPT:
@@ -94,7 +94,7 @@ def _follow(process, output, started):
         output.put(line)
         if STARTED in line:
             started.set()
-    process.wait()  # whoever stops it waits until it is gone
+    process.wait()  # `stop` waits for the end of this process
     started.set()
     output.put(None)
 

@@ -1,4 +1,4 @@
-"""From the handler string of an archive to something that answers batches."""
+"""Turns the handler string of an archive into a function that answers batches."""
 
 import importlib
 import json
@@ -23,14 +23,14 @@ Handle = Callable[[list[Any], Any], Any]
 
 
 class EntryPoint(NamedTuple):
-    """How to answer a batch, and how to get ready for the first one."""
+    """The functions that answer a batch and initialise the handler."""
 
     handle: Handle
     initialize: Callable[[Any], Any]
 
 
 def split_handler(handler: str) -> tuple[str, str]:
-    """`dir/name.py:function` as `(name, function)`; the function is `handle` where none is named."""
+    """`dir/name.py:function` as `(name, function)`; the default function is `handle`."""
     module, _, function = handler.partition(":")
     return module.removesuffix(".py").rpartition("/")[2], function or "handle"
 
@@ -48,7 +48,7 @@ def handler_folder(handler: str, model_dir: Path) -> Path | None:
 def import_handler(handler: str) -> ModuleType:
     """The module of a handler string: the archive's own, else the built-in handler of that name.
 
-    An ImportError tells why neither could be imported.
+    An ImportError gives the reason why neither could be imported.
     """
     name, _ = split_handler(handler)
     try:
@@ -69,7 +69,7 @@ def _import_built_in(handler: str, name: str, error: ImportError) -> ModuleType:
                 f"built-in handler {handler} cannot be imported: {built_in_error}", name=built_in_error.name
             ) from built_in_error
         raise ImportError(
-            f"there is no module {name} in the model archive and no built-in handler {handler}", name=name
+            f"the model archive has no module {name}, and marq has no built-in handler {handler}", name=name
         ) from error
     if not _is_missing(name, error):
         logger.warning("Handler %s cannot be imported (%s); using the built-in one", name, error)
@@ -101,7 +101,7 @@ def find_entry_point(module: ModuleType, function: str) -> EntryPoint:
 
 
 def wrap_in_envelope(handle: Handle, envelope: str | None) -> Handle:
-    """`handle` behind the request envelope of that name; as it is where there is none."""
+    """`handle` behind the request envelope of that name; unchanged for an empty name."""
     if not envelope:
         return handle
     module = importlib.import_module(f"{ENVELOPES}.{envelope}")

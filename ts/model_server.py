@@ -1,4 +1,4 @@
-"""What the `torchserve` command runs, for code that starts it as a function."""
+"""The `torchserve` command as a function."""
 
 import os
 import sys

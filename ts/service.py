@@ -58,7 +58,7 @@ class Service:
         return processors, rows, {index: _text(request["requestId"]) for index, request in enumerate(batch)}
 
     def predict(self, batch):
-        """Call the handler with a batch as `retrieve_msg` gives it; returns the framed answer, always."""
+        """Call the handler with a batch of `retrieve_msg`; returns the framed answer and never raises."""
         rows, started = enter(self._context, batch), time.perf_counter()
         try:
             returned = self._entry_point(rows, self._context)
@@ -76,7 +76,7 @@ def enter(context, batch):
 
 
 def failed(context, error):
-    """The framed answer to a batch whose handler has raised."""
+    """The framed answer to a batch whose handler raised an error."""
     logger.error("the handler of %s has failed", context.model_name, exc_info=error)
     status, message = 503, "Prediction failed"
     if isinstance(error, PredictionException):
@@ -87,7 +87,7 @@ def failed(context, error):
 
 
 def finished(context, returned, started):
-    """The framed answer to a batch that the handler began at `started` and returned from."""
+    """The framed answer to a batch whose handler returned `ret`; the call began at `started`."""
     expected = len(context.request_ids)
     if not isinstance(returned, list):
         logger.warning("%s returned %s instead of a list", context.model_name, type(returned).__name__)

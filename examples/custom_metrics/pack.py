@@ -1,4 +1,4 @@
-"""Packs the handler as words.mar. There is no model beside it.
+"""Packs the handler as words.mar. It has no model file.
 
 python examples/custom_metrics/pack.py [model_store]
 """

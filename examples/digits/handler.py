@@ -21,7 +21,7 @@ def to_tensor(image: bytes) -> torch.Tensor:
 
 
 class DigitsHandler(BaseHandler):
-    """Answers `{"digit": 7, "probability": 0.998}` for each image; what is no image gets a 400 of its own."""
+    """Answers `{"digit": 7, "probability": 0.998}` for each image; other rows get a 400 each."""
 
     def preprocess(self, data):
         self.unreadable = set()

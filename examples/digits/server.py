@@ -47,7 +47,7 @@ class Server:
         return server_file.find(self.state_dir).redis_url
 
     def start(self) -> None:
-        """Starts it; `wait_until_ready` tells when it serves."""
+        """Starts it; `wait_until_ready` returns when it serves."""
         config = self._directory / "config.properties"
         config.write_text(
             f"inference_address={self.inference}\n"

@@ -127,7 +127,7 @@ def test_torchscript_needs_no_model_file(net, make_context):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_state_dict_that_poses_as_torchscript_is_explained(net, make_context):
     torch.save(net.state_dict(), "weights.pt")
-    with pytest.raises(RuntimeError, match=r"weights\.pt is no TorchScript archive.*needs a model file"):
+    with pytest.raises(RuntimeError, match=r"weights\.pt is not a TorchScript archive.*needs a model file"):
         initialized(make_context(serializedFile="weights.pt"))
 
 

@@ -29,7 +29,7 @@ class TextIteratorStreamerBatch:
         self.on_finalized_text([self._take(row, final=False) for row in range(self.batch_size)])
 
     def end(self):
-        """The texts that were held back, and the end of the iteration."""
+        """Emits the texts held back, then ends the iteration."""
         self.on_finalized_text(
             [self._take(row, final=True) for row in range(self.batch_size)], stream_end=True
         )
@@ -55,7 +55,7 @@ class TextIteratorStreamerBatch:
         self._prompt_is_next = True
 
     def _take(self, row, final):
-        """The text of a row that is complete and was not given yet."""
+        """The row's complete text that no step has returned yet."""
         text = self.tokenizer.decode(self._tokens[row], **self.decode_kwargs)
         start = self._printed[row]
         if final or text.endswith("\n"):

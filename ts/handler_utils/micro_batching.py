@@ -57,7 +57,7 @@ class MicroBatching:
         return [result for _, results, _ in finished for result in results]
 
     def get_micro_batch_idx(self):
-        """Which micro-batch of the batch the calling step works on."""
+        """The index of the micro-batch that the calling step processes."""
         return self._position.index
 
     @property
@@ -88,7 +88,7 @@ class MicroBatching:
         self._scale()
 
     def _scale(self):
-        """Start the threads that are missing, and tell as many as there are too many to end."""
+        """Start missing threads and end surplus ones."""
         following = [*HANDLER_METHODS[1:], "done"]
         for name, next_name in zip(HANDLER_METHODS, following, strict=True):
             threads = self._threads[name]
@@ -103,7 +103,7 @@ class MicroBatching:
 
 
 def _run_step(handler, name, inbox, outbox, position):
-    """The life of one thread: a piece whose earlier step failed is only handed on."""
+    """Runs one thread: it passes on a micro-batch whose earlier step failed."""
     while (piece := inbox.get()) is not _STOP:
         index, value, error = piece
         if error is None:

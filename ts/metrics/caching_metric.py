@@ -23,7 +23,7 @@ class CachingMetric(MetricAbstract):
         self._tail = f"|#type:{metric_type.name}|#hostname:{HOSTNAME},"
 
     def add_or_update(self, value, dimension_values=[], request_id=""):
-        """Write the line. A value or dimensions that do not fit are logged, never raised."""
+        """Write the line. Values and dimensions of the wrong type or number are logged, never raised."""
         reason = self._refusal(value, dimension_values)
         if reason is None:
             self.emit_metrics(value, dimension_values, request_id)
@@ -54,7 +54,7 @@ class CachingMetric(MetricAbstract):
             logger.info("%s", self.line(value, dimensions, request_id, time.time()))
 
     def line(self, value, dimensions, request_id, when):
-        """The line that tells a value; `dimensions` is their text, `when` unix seconds."""
+        """The metric line of a value; `dimensions` is a text, `when` unix seconds."""
         ids = f",{request_id}" if request_id else ""
         return f"{self._head}{value}|#{dimensions}{self._tail}{int(when)}{ids}"
 

@@ -1,4 +1,4 @@
-"""A name and a value that tell series of one metric apart."""
+"""A name and a value that distinguish the series of one metric."""
 
 
 class Dimension:

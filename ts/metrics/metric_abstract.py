@@ -1,4 +1,4 @@
-"""What every kind of metric offers."""
+"""The interface of all metrics."""
 
 import abc
 

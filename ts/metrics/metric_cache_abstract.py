@@ -89,7 +89,7 @@ class MetricCacheAbstract(abc.ABC):
         metric.add_or_update(value, [dimension.value for dimension in dimensions], request_id)
 
     def _request_id(self, idx):
-        """The id of request `idx`; all ids of the batch where `idx` is none of its positions."""
+        """The id of request `idx`; all ids of the batch if `idx` is not a position in it."""
         ids = self.request_ids
         if not ids or isinstance(ids, str):
             return ids or ""

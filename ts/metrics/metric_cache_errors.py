@@ -1,4 +1,4 @@
-"""What can go wrong with a metrics cache; each error is also its built-in kind."""
+"""Errors of a metrics cache; each also derives from the built-in error of its kind."""
 
 import yaml
 

@@ -16,7 +16,7 @@ def main():
     parser.add_argument("--gpu", type=int, default=0, metavar="N", help="how many GPUs to look at")
     arguments = parser.parse_args()
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
-    system_metrics.cpu_utilization()  # which tells the load since the call before: this one
+    system_metrics.cpu_utilization()  # psutil measures the load since the call before
     system_metrics.take()
     time.sleep(SAMPLE_S)
     system_metrics.collect_all(system_metrics, arguments.gpu)

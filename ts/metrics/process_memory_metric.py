@@ -6,7 +6,7 @@ logger = logging.getLogger(__name__)
 
 
 def get_cpu_usage(pid):
-    """Resident bytes of a process (the name is historical); 0 if there is no such process."""
+    """Resident bytes of a process (the name is historical); 0 if the process does not exist."""
     import psutil
 
     try:

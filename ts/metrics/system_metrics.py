@@ -1,4 +1,4 @@
-"""What the host uses: processor, memory, disk, GPUs. `collect_all` writes one line for each value."""
+"""The host's usage of processor, memory, disk and GPUs. `collect_all` writes one line for each value."""
 
 import logging
 from types import SimpleNamespace
@@ -51,7 +51,7 @@ def disk_available():
 
 
 def gpu_utilization(num_of_gpu):
-    """Memory and load of the first `num_of_gpu` GPUs; none where the driver does not tell."""
+    """Memory and load of the first `num_of_gpu` GPUs; an empty list if the driver does not report them."""
     for gpu in gpus(num_of_gpu):
         of_gpu = [*dimension, Dimension("DeviceId", gpu.id)]
         _add("GPUMemoryUtilization", 100 * gpu.used / gpu.total, "percent", of_gpu)
@@ -106,7 +106,7 @@ def _gpu(pynvml, index):
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     try:
         load = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu
-    except pynvml.NVMLError:  # a slice of a GPU has none of its own
+    except pynvml.NVMLError:  # a MIG slice does not report a load
         load = None
     return SimpleNamespace(id=index, used=memory.used, free=memory.free, total=memory.total, load=load)
 

@@ -1,4 +1,4 @@
-"""Base classes of the oldest handlers: override the steps, the rest is here."""
+"""Base classes of the oldest handlers, which override the steps."""
 
 from abc import ABC, abstractmethod
 

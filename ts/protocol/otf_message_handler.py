@@ -47,13 +47,13 @@ def create_predict_response(ret, req_id_map, message, code, context=None, ts_str
 
 
 def encode_response_headers(resp_hdr_map):
-    """How many there are, then each name and value."""
+    """The number of headers, then each name and value."""
     pairs = b"".join(_text(name) + _text(value) for name, value in resp_hdr_map.items())
     return bytearray(_int(len(resp_hdr_map)) + pairs)
 
 
 def encode_body(value):
-    """The bytes that stand for an element of a handler's list. Raises TypeError if it has none."""
+    """The bytes of an element of a handler's list. Raises TypeError for types that have no bytes."""
     if isinstance(value, bytes | bytearray):
         return value
     if isinstance(value, str):

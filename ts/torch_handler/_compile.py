@@ -19,7 +19,7 @@ _PROVIDERS = {
 
 
 def compile_options(config):
-    """The keyword arguments for `torch.compile` in a model's YAML; None where it asks for no compilation."""
+    """The keyword arguments for `torch.compile` in a model's YAML; None: do not compile."""
     pt2 = (config or {}).get("pt2")
     if pt2 is None:
         return None
@@ -43,7 +43,7 @@ def _enabled(section):
 
 
 def compiled(model, options):
-    """The compiled model, or (with a warning) the model itself where it cannot be compiled."""
+    """The compiled model, or (with a warning) the model itself if it cannot be compiled."""
     backend = options.get("backend")
     if backend is not None and not check_valid_pt2_backend(backend):
         return model

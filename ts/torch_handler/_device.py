@@ -1,4 +1,4 @@
-"""Which device a handler's tensors live on."""
+"""The device of a handler's tensors."""
 
 import importlib.util
 import os

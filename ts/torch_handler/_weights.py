@@ -19,11 +19,11 @@ _YES = {"1", "y", "yes", "true"}
 
 
 class WeightsError(Exception):
-    """Raised when a file of weights holds something else than tensors and plain values."""
+    """Raised when a file of weights holds objects other than tensors and plain values."""
 
 
 def read_saved(path, device):
-    """What `torch.save` wrote, without running code that the file may carry.
+    """The content of a file of `torch.save`, read without running code that the file may carry.
 
     On the CPU the tensors are a view of the file, so that all replicas of a host share one copy of the
     pages; the file must not be rewritten in place meanwhile.
@@ -51,7 +51,7 @@ def load_torchscript(path, device):
         if _has_member(path, "/constants.pkl"):
             raise
         raise RuntimeError(
-            f"{Path(path).name} is no TorchScript archive. A file written by torch.save "
+            f"{Path(path).name} is not a TorchScript archive. A file written by torch.save "
             "needs a model file (torch-model-archiver --model-file) that defines its class"
         ) from error
     model.eval()

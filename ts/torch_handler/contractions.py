@@ -1,4 +1,4 @@
-"""English contractions in lower case, and what they stand for."""
+"""English contractions in lower case, and their long forms."""
 
 _NEGATIONS = {
     "are": "are not",

@@ -1,4 +1,4 @@
-"""Boxes around the things in an image."""
+"""Boxes around the objects in an image."""
 
 import torch
 

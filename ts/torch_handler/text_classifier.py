@@ -41,7 +41,7 @@ class TextClassifier(TextHandler):
         return super().inference(ids, self._offsets(tokens))
 
     def _offsets(self, tokens):
-        """Where each text begins in the ids."""
+        """The offset of each text in the ids."""
         rows = tokens if tokens and isinstance(tokens[0], list) else [tokens]
         offsets = [0]
         for row in rows[:-1]:
@@ -53,7 +53,7 @@ class TextClassifier(TextHandler):
         return map_class_to_label(softmax(data, dim=-1).tolist(), self.mapping)
 
     def get_insights(self, text_preprocess, _, target=0):
-        """How much each part of the embedding speaks for the class `target`."""
+        """The attribution of each part of the embedding to the class `target`."""
         ids, tokens = text_preprocess
         reference = require("captum.attr", "captum").TokenReferenceBase()
         baseline = reference.generate_reference(ids.size(0), self.device).squeeze(0)

@@ -1,4 +1,4 @@
-"""Text in: cleaning, tokens, and a vocabulary that lies beside the model."""
+"""Text in: cleaning, tokens, and a vocabulary file next to the model."""
 
 import re
 import string

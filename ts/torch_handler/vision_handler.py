@@ -38,5 +38,5 @@ class VisionHandler(BaseHandler, ABC):
         return torch.FloatTensor(image)
 
     def get_insights(self, tensor_data, _, target=0):
-        """How much each input value speaks for the class `target`."""
+        """The attribution of each input value to the class `target`."""
         return self.ig.attribute(tensor_data, target=target, n_steps=15).tolist()

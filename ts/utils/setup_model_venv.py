@@ -12,7 +12,7 @@ def create_venv(venv_path):
 
 
 def inherit_site_packages(venv_path):
-    """Let it find what is installed for this interpreter, after what is installed in itself."""
+    """Let it also find the packages of this interpreter; its own come first."""
     places = [*site.getsitepackages(), *([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])]
     lines = "".join(f"{place}\n" for place in places if Path(place).is_dir())
     own = sysconfig.get_path("purelib", "venv", {"base": str(venv_path), "platbase": str(venv_path)})

@@ -163,7 +163,7 @@ def test_a_handler_that_cannot_be_parsed_is_reported(load):
 
 @pytest.mark.parametrize("handler", ["absent", "absent:go", "dir/absent.py", "pack.absent"])
 def test_a_handler_that_is_nowhere_is_reported_as_such(load, handler):
-    with pytest.raises(loader.HandlerImportFailed, match=r"there is no module .*absent in the model archive"):
+    with pytest.raises(loader.HandlerImportFailed, match=r"the model archive has no module .*absent"):
         load("", handler)
 
 

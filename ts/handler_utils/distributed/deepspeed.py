@@ -26,7 +26,7 @@ def get_ds_engine(model, ctx):
 
 
 def create_checkpoints_json(model_path, checkpoint_json):
-    """Write the list of a model's weight files that DeepSpeed loads them by."""
+    """Write the list of a model's weight files, which DeepSpeed reads to load them."""
     files = sorted(str(path) for path in Path(model_path).rglob("*") if path.suffix in (".bin", ".pt"))
     description = {"type": "ds_model", "checkpoints": files, "version": 1.0}
     Path(checkpoint_json).write_text(json.dumps(description), encoding="utf-8")

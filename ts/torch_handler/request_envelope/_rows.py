@@ -20,7 +20,7 @@ def check_list(body, key):
 
 
 def split(results, lengths):
-    """The results of each row, given how many inputs it had. A single row owns them all."""
+    """The results of each row, given how many inputs it had. A single row owns all results."""
     if len(lengths) == 1:
         return [results]
     if len(results) != sum(lengths):

@@ -1,4 +1,4 @@
-"""What stands between the body that a client sends and the data that a handler takes."""
+"""Envelopes convert request bodies to handler data, and results to response bodies."""
 
 import contextlib
 import json
@@ -29,8 +29,8 @@ class BaseEnvelope(ABC):
                 answers.update(zip(usable, self._run([data[index] for index in usable]), strict=True))
         return [answers[index] for index in range(len(data))]
 
-    def check(self, row):  # noqa: B027 - an envelope need not refuse anything
-        """Raises ValueError with what is wrong, for a row that the handler must not get."""
+    def check(self, row):  # noqa: B027 - overriding it is optional
+        """Raises ValueError, with the reason, for a row that must not reach the handler."""
 
     @abstractmethod
     def parse_input(self, data):
@@ -46,7 +46,7 @@ class BaseEnvelope(ABC):
         return self.format_output(results) if _has_content(results) else results
 
     def _refusal(self, index, row):
-        """The answer to a row that is refused, else None."""
+        """The error answer of a refused row, else None."""
         try:
             self.check(row)
         except ValueError as error:

@@ -5,7 +5,7 @@ import numpy as np
 from ._rows import check_list, payload, split
 from .base import BaseEnvelope
 
-PARSED = object()  # key of a row under which `check` leaves what it has read
+PARSED = object()  # key of a row under which `check` keeps the parsed body
 DATATYPES = {
     "bool": "BOOL",
     "uint8": "UINT8",
