@@ -24,7 +24,7 @@ def refusal(function, *arguments):
 
 @pytest.mark.parametrize("route", [PLAIN, COMPLETION, CONVERSATION])
 def test_options_reach_the_engine_whatever_their_name(route):
-    given = {"temperature": 0, "stop": ["a", "b"], "seed": 3, "max_tokens": 7, "of_another_engine": {"a": 1}}
+    given = {"temperature": 0, "stop": ["a", "b"], "seed": 3, "max_tokens": 7, "of_another_engine": [1]}
     assert read_options({"model": "m", "user": "u", **given, "top_p": None}, route, {}) == given
 
 
@@ -49,6 +49,8 @@ def test_biases_are_given_by_token():
         ("response_format", {"type": "json_object"}, "not held to a format"),
         ("guided_decoding", {"json": {}}, "not held to a format"),
         ("streaming", True, '"stream"'),
+        ("prompt_logprobs", 1, "not returned"),
+        ("output_kind", 1, "the handler sets it"),
     ],
 )
 def test_options_that_have_no_effect_are_refused_with_a_reason(field, value, reason):
@@ -81,10 +83,15 @@ def test_an_engine_refuses_options_of_its_own():
         ("stop_token_ids", ["a"], "a list of integers"),
         ("logit_bias", {"a": 1}, "an object of token ids and numbers"),
         ("logit_bias", [1], "an object of token ids and numbers"),
+        ("of_another_engine", {"a": 1}, "no object"),
     ],
 )
 def test_a_value_of_another_type_is_refused_before_the_engine_sees_it(field, value, right):
     assert f'"{field}" must be {right}' in refusal(read_options, {field: value}, COMPLETION, {})
+
+
+def test_fields_that_are_internal_to_the_engine_are_refused():
+    assert "internal" in refusal(read_options, {"_eos_token_id": 1}, COMPLETION, {})
 
 
 def test_a_field_that_the_engine_does_not_know_is_named():

@@ -72,6 +72,7 @@ def test_a_conversation_is_answered(serve, ask):
     ("field", "value", "reason"),
     [
         ("logprobs", 1, "TensorRT-LLM"),
+        ("return_perf_metrics", True, "has no place for it"),
         ("min_p", 0.1, "min_p"),
         ("lora_adapter", "sql", "names no adapters"),
         ("prompt", None, 'no "prompt"'),

@@ -1,6 +1,8 @@
 """vLLM's handler with a stand-in for the engine."""
 
 import asyncio
+import importlib
+import sys
 
 import pytest
 
@@ -111,6 +113,32 @@ def test_a_conversation_begins_once_and_is_as_long_as_the_model_allows(serve, as
     assert choice["message"]["content"].split() == ["word"] * 30
     assert choice["finish_reason"] == "stop"
     assert answer["usage"]["prompt_tokens"] == 31
+
+
+def test_older_engines_give_their_tokenizer_to_those_who_wait(serve, ask, monkeypatch):
+    handler = serve()
+
+    async def get_tokenizer():
+        return handler.engine.tokenizer
+
+    monkeypatch.setattr(handler.engine, "get_tokenizer", get_tokenizer)
+    answer, _ = ask(handler, "v1/chat/completions", {"messages": [{"role": "user", "content": "hello"}]})
+    assert answer["choices"][0]["message"]["content"] == "hello"
+
+
+def test_older_engines_refuse_requests_with_a_value_error(engines, serve, ask, monkeypatch):
+    importlib.import_module("vllm.exceptions")
+    monkeypatch.setitem(sys.modules, "vllm.exceptions", None)
+    handler = serve()
+
+    async def generate(*_arguments, **_options):
+        raise ValueError("the prompt is too long")
+        yield
+
+    monkeypatch.setattr(handler.engine, "generate", generate)
+    with pytest.raises(PredictionException, match="the prompt is too long") as caught:
+        ask(handler, "v1/completions", {"prompt": "hello"})
+    assert caught.value.error_code == 400
 
 
 def test_the_chat_template_is_a_file_of_the_model_or_a_text(serve, ask, model_dir):

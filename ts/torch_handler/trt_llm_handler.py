@@ -8,6 +8,11 @@ from ._openai import OpenAIHandler, Step
 from ._openai.sampling import make_parameters
 from ._require import require
 
+RETURNS = (
+    "return_context_logits", "return_generation_logits", "return_encoder_output", "return_perf_metrics",
+    "additional_model_outputs",
+)  # fmt: skip
+
 
 class TRTLLMHandler(OpenAIHandler):
     """`handler.engine_dir`, `handler.tokenizer_dir` and `handler.kv_cache_config` describe the engine.
@@ -16,7 +21,10 @@ class TRTLLMHandler(OpenAIHandler):
     the model directory.
     """
 
-    fixed = {"logprobs": (None, "the handler of TensorRT-LLM does not read them")}  # noqa: RUF012 - read only
+    fixed = {  # noqa: RUF012 - read only
+        "logprobs": (None, "the handler of TensorRT-LLM does not read them"),
+        **dict.fromkeys(RETURNS, (False, "the answer has no place for it")),
+    }
 
     def initialize(self, ctx):
         tensorrt_llm = require("tensorrt_llm", "tensorrt-llm")

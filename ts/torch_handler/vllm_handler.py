@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import inspect
 import os
 from pathlib import Path
 
@@ -31,7 +32,7 @@ class VLLMHandler(OpenAIHandler):
         self.adapters = section.get("adapters") or {}
         self.names = [*self._served_names(config, ctx.model_name), *self.adapters]
         self.chat_template = local_paths.read_text(self.model_dir, section.get("chat_template"))
-        self.sampling = vllm.SamplingParams
+        self.sampling, self.refusals = vllm.SamplingParams, _refusals()
         engine = vllm.AsyncEngineArgs(**self._engine_arguments(config))
         self.engine = vllm.AsyncLLMEngine.from_engine_args(engine)
         self.initialized = True
@@ -40,14 +41,16 @@ class VLLMHandler(OpenAIHandler):
         return self.names
 
     async def chat_prompt(self, messages):
-        tokenizer = await self.engine.get_tokenizer()
+        tokenizer = self.engine.get_tokenizer()
+        if inspect.isawaitable(tokenizer):  # in older versions of vLLM
+            tokenizer = await tokenizer
         text = tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True, chat_template=self.chat_template
         )
         return tokenizer.encode(text, add_special_tokens=False)  # the template has put them in
 
     async def generate(self, prompt, options, request_id, model):
-        parameters = make_parameters(self.sampling, options)
+        parameters = make_parameters(self.sampling, options, self.refusals)
         inputs = prompt if isinstance(prompt, str) else {"prompt_token_ids": prompt}
         outputs = self.engine.generate(inputs, parameters, request_id, lora_request=self._adapter(model))
         tokens = []
@@ -84,6 +87,15 @@ class VLLMHandler(OpenAIHandler):
         """Those of the engine's option, else the model's id, and the name under which it is registered."""
         names = config.pop("served_model_name", None) or [self.model_id, registered]
         return names if isinstance(names, list) else [names]
+
+
+def _refusals():
+    """The exceptions for requests that vLLM refuses; older versions have none of their own."""
+    try:
+        from vllm.exceptions import VLLMClientError
+    except ImportError:
+        return (ValueError,)
+    return (ValueError, VLLMClientError)
 
 
 def _new_tokens(best, known):

@@ -27,6 +27,7 @@ class OpenAIHandler(BaseHandler, ABC):
     adapters = ()  # names of LoRA adapters
     chat_options = {}  # noqa: RUF012 - read only: options of a conversation that the request does not give
     fixed = {}  # noqa: RUF012 - read only: options with one value, besides those of sampling.FIXED
+    refusals = (ValueError,)  # raised by the engine for a request that it refuses
 
     @abstractmethod
     def generate(self, prompt, options, request_id, model):
@@ -121,7 +122,7 @@ class OpenAIHandler(BaseHandler, ABC):
                         context.cl_socket.check_wanted()
                     else:
                         send(step)
-        except ValueError as error:
+        except self.refusals as error:
             if step is not None:
                 raise
             raise PredictionException(f"the engine refuses the request: {error}", 400) from error

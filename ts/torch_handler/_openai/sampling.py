@@ -22,8 +22,14 @@ FIXED = {
     "structured_outputs": (None, "answers are not held to a format"),
     "guided_decoding": (None, "answers are not held to a format"),
     "logits_processors": (None, "JSON cannot hold functions"),
-    "prompt_logprobs": (None, "log probabilities of the prompt are not returned"),
-    "output_kind": (None, "the handler sets it"),
+    **dict.fromkeys(
+        ("prompt_logprobs", "prompt_logprob_token_ids", "prompt_logprob_start"),
+        (None, "log probabilities of the prompt are not returned"),
+    ),
+    **dict.fromkeys(
+        ("output_kind", "flat_logprobs", "output_text_buffer_length", "skip_clone"),
+        (None, "the handler sets it"),
+    ),
     "detokenize": (True, "answers are text"),
 }
 
@@ -50,6 +56,10 @@ def _are_integers(value):
     return isinstance(value, list) and all(map(_is_integer, value))
 
 
+def _is_no_object(value):
+    return not isinstance(value, dict)
+
+
 def _are_biases(value):
     return isinstance(value, dict) and all(
         token.lstrip("-").isdecimal() and _is_number(bias) for token, bias in value.items()
@@ -60,7 +70,10 @@ NUMBERS = (
     "temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty",
     "length_penalty",
 )  # fmt: skip
-INTEGERS = ("max_tokens", "min_tokens", "top_k", "seed", "best_of", "logprobs", "truncate_prompt_tokens")
+INTEGERS = (
+    "max_tokens", "min_tokens", "top_k", "seed", "best_of", "logprobs", "truncate_prompt_tokens",
+    "stream_interval", "thinking_token_budget",
+)  # fmt: skip
 SWITCHES = (
     "ignore_eos", "skip_special_tokens", "spaces_between_special_tokens", "include_stop_str_in_output",
 )  # fmt: skip
@@ -72,6 +85,7 @@ TYPES = {
     "stop": (_are_texts, "a text or a list of texts"),
     "bad_words": (_are_texts, "a list of texts"),
     "stop_token_ids": (_are_integers, "a list of integers"),
+    "allowed_token_ids": (_are_integers, "a list of integers"),
     "logit_bias": (_are_biases, "an object of token ids and numbers"),
 }
 
@@ -130,17 +144,19 @@ def read_chat_logprobs(body):
     return {**rest, "logprobs": count or 0} if wanted else rest
 
 
-def make_parameters(parameters_class, options):
+def make_parameters(parameters_class, options, refusals=(ValueError,)):
     """The engine's own object. An option that the engine does not know, or a value out of range, is a 400."""
     try:
         return parameters_class(**options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, *refusals) as error:
         raise PredictionException(f"the engine refuses the sampling options: {error}", 400) from error
 
 
 def _check_type(given, name, value):
-    fits, words = TYPES.get(name, (None, ""))
-    if fits is not None and not fits(value):
+    fits, words = TYPES.get(name, (_is_no_object, "no object: the engine takes objects of its own classes"))
+    if name.startswith("_"):
+        raise PredictionException(f'"{given}" is internal to the engine', 400)
+    if not fits(value):
         raise PredictionException(f'"{given}" must be {words}, not {json.dumps(value)}', 400)
 
 

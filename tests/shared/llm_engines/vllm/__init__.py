@@ -7,6 +7,8 @@ from typing import Any
 
 from words import Tokenizer, continuation, grow
 
+from vllm.exceptions import VLLMClientError
+
 MODEL_LENGTH = 50
 
 
@@ -17,7 +19,7 @@ class SamplingParams:
     ):  # fmt: skip
         given = {name: value for name, value in locals().items() if name != "self"}
         if temperature < 0:
-            raise ValueError(f"temperature must be non-negative, got {temperature}.")
+            raise VLLMClientError(f"temperature must be non-negative, got {temperature}.")
         self.__dict__.update(given)
 
 
@@ -34,7 +36,7 @@ class AsyncLLMEngine:
     def from_engine_args(cls, args: AsyncEngineArgs) -> "AsyncLLMEngine":
         return cls(args)
 
-    async def get_tokenizer(self) -> Tokenizer:
+    def get_tokenizer(self) -> Tokenizer:
         return self.tokenizer
 
     async def abort(self, request_id: str) -> None:
@@ -45,7 +47,7 @@ class AsyncLLMEngine:
     ) -> AsyncIterator[SimpleNamespace]:
         tokens = prompt["prompt_token_ids"] if isinstance(prompt, dict) else self.tokenizer.encode(prompt)
         if len(tokens) > MODEL_LENGTH:
-            raise ValueError(f"the prompt has {len(tokens)} tokens, the model takes {MODEL_LENGTH}")
+            raise VLLMClientError(f"the prompt has {len(tokens)} tokens, the model takes {MODEL_LENGTH}")
         self.requests[request_id] = "running"
         facts = {
             "engine": dict(sorted(vars(self.args).items())),

@@ -1,0 +1,2 @@
+class VLLMClientError(Exception):
+    """Of newer versions; older ones raise ValueError."""
