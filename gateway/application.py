@@ -68,7 +68,7 @@ class Applications:
     ) -> None:
         self._settings, self._routes, self._tokens = settings, routes, tokens
         self._predictor, self._jobs = predictor, waiting
-        self._inference = Inference(predictor, routes)
+        self._inference = Inference(predictor, routes, settings.max_form_fields)
 
     def inference(self) -> ASGIApp:
         """The application of the inference address."""
@@ -121,7 +121,7 @@ def _health(routes: Routes) -> APIRouter:
     @api.get("/ping", responses=UNHEALTHY)
     @api.api_route("/ping", methods=openapi.OTHER_METHODS, include_in_schema=False)
     @api.api_route("/ping/{rest:path}", methods=["GET", *openapi.OTHER_METHODS], include_in_schema=False)
-    def ping() -> Response:
+    async def ping() -> Response:
         """TorchServe's health check: whether each model's default version has its workers."""
         healthy = routes.healthy
         status = {"status": "Healthy" if healthy else "Unhealthy"}

@@ -49,20 +49,23 @@ def client_headers(scope: Scope) -> Headers:
     return headers
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body. Raises RequestTooLarge, before reading if Content-Length is larger, and ClientGone."""
-    _check_announced(scope, limit)
+async def read_body(scope: Scope, receive: Receive, limit: int, setting: str = "max_request_size") -> bytes:
+    """The whole body. Raises RequestTooLarge, before reading if Content-Length is larger, and ClientGone.
+
+    `setting`: the limit's name.
+    """
+    _check_announced(scope, limit, setting)
     body, more = await _part(receive)
     if not more:
         if len(body) > limit:
-            raise too_large(len(body), limit)
+            raise too_large(len(body), limit, setting)
         return body
     parts, size = [body], len(body)
     while more:
         part, more = await _part(receive)
         size += len(part)
         if size > limit:
-            raise too_large(size, limit)
+            raise too_large(size, limit, setting)
         parts.append(part)
     return b"".join(parts)
 
@@ -75,14 +78,14 @@ async def _part(receive: Receive) -> tuple[bytes, bool]:
     return message.get("body", b""), message.get("more_body", False)
 
 
-def _check_announced(scope: Scope, limit: int) -> None:
+def _check_announced(scope: Scope, limit: int, setting: str) -> None:
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > limit:
-            raise too_large(int(value), limit)
+            raise too_large(int(value), limit, setting)
 
 
-def too_large(size: int, limit: int) -> RequestTooLarge:
-    return RequestTooLarge(f"The request body has {size} bytes or more; max_request_size allows {limit}.")
+def too_large(size: int, limit: int, setting: str = "max_request_size") -> RequestTooLarge:
+    return RequestTooLarge(f"The request body has {size} bytes or more; {setting} allows {limit}.")
 
 
 def encode_headers(headers: Iterable[tuple[bytes, bytes]], withheld: bytes = b"") -> bytes:

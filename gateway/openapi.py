@@ -25,7 +25,7 @@ SCHEMAS: Document = {
 }
 ERROR: Document = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
 NOT_FOUND = "There is no such model, version, job or dead letter."
-TOO_LARGE = "The body is larger than `max_request_size`."
+TOO_LARGE = "The body is larger than `max_request_size` (management: `max_management_request_size`)."
 TOKEN_ERROR = {400: "A parameter or the token is missing or wrong."}
 OWN_TOKEN_ERROR = {401: "The token is missing or wrong."}
 OWN_ERRORS = {

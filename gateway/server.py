@@ -17,7 +17,6 @@ from gateway import application
 from gateway.asgi import Watched
 from gateway.auth import TokenFollower, Tokens
 from gateway.http.middleware import Front
-from gateway.http.protocols import ManagementProtocol
 from gateway.http.slow_clients import SlowClients
 from gateway.inference.predictor import Predictor
 from gateway.management.snapshots import SnapshotWriter
@@ -107,10 +106,10 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     servers = {"inference": server(app, front.protocol, config.inference_address, config)}
     if "management" in sockets:
         app = served("management", made.management())
-        servers["management"] = server(app, ManagementProtocol, config.management_address, config)
+        servers["management"] = server(app, front.managing, config.management_address, config)
     if "metrics" in sockets:
         app = front.wrap(Watched(endpoint, metering.watch))
-        servers["metrics"] = server(app, ManagementProtocol, config.metrics_address, config)
+        servers["metrics"] = server(app, front.managing, config.metrics_address, config)
 
     def stop(*_: object) -> None:
         for each in servers.values():
@@ -124,7 +123,7 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
         **front.tasks(),
     }
     if front.knows_uvicorn:
-        tasks["slow clients"] = SlowClients(servers.values()).follow
+        tasks["slow clients"] = SlowClients(servers.values(), config.slow_client_timeout).follow
     supervised = [asyncio.create_task(supervise(name, run)) for name, run in tasks.items()]
     for task in supervised:
         task.add_done_callback(stop)

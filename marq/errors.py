@@ -138,6 +138,18 @@ class RequestTooLarge(ServiceError):
     status, type = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RequestTooLargeException"
 
 
+class HeadersTooLarge(ServiceError):
+    """Raised when a request has more headers, or larger ones, than the limits allow."""
+
+    status, type = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "RequestHeadersTooLargeException"
+
+
+class UrlTooLong(ServiceError):
+    """Raised when a URL is longer than `max_url_length`."""
+
+    status, type = HTTPStatus.REQUEST_URI_TOO_LONG, "RequestUrlTooLongException"
+
+
 class ServiceUnavailable(ServiceError):
     """Raised when a request cannot be queued now."""
 

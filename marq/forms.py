@@ -6,6 +6,11 @@ from io import BytesIO
 from urllib.parse import unquote_to_bytes
 
 FORM, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
+LONGEST = 1_000  # bytes of a name or a value that `value` looks at
+
+
+class TooManyFields(ValueError):
+    """Raised when a form has more fields than are read."""
 
 
 def mime_type(content_type: bytes) -> str:
@@ -75,3 +80,36 @@ def file_type(headers: Message) -> str:
         return headers.get_content_type() if headers.get_filename() is not None else ""
     except Exception:  # as above
         return ""
+
+
+def value(content_type: bytes, body: bytes, wanted: str, most: int) -> bytes | None:
+    """The value of one field, the last of that name; None without one. A body that is no form has no fields.
+
+    Raises TooManyFields above `most`, before the form is read.
+    """
+    mime = mime_type(content_type).lower()
+    if mime == FORM:
+        _check_count(body, b"&", most - 1)
+        return _in_pairs(body, wanted)
+    if mime == MULTIPART and (separator := boundary(content_type)):
+        _check_count(body, b"--" + separator, most + 1)
+        return _in_parts(body, separator, wanted)
+    return None
+
+
+def _check_count(body: bytes, separator: bytes, most: int) -> None:
+    if body.count(separator) > most:
+        raise TooManyFields
+
+
+def _in_pairs(body: bytes, wanted: str) -> bytes | None:
+    pairs = [pair for pair in body.split(b"&") if len(pair) <= 2 * LONGEST]
+    return dict(fields(b"&".join(pairs))).get(wanted)
+
+
+def _in_parts(body: bytes, separator: bytes, wanted: str) -> bytes | None:
+    found = None
+    for headers, content in parts(body, separator)[0]:
+        if len(content) <= LONGEST and part_name(headers) == wanted:
+            found = content
+    return found

@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 
 from gateway.asgi import Report
 from gateway.http.fast_path import Exchange
+from gateway.http.limits import Limits
 from gateway.http.protocols import InferenceProtocol
 from gateway.inference.predictor import Predictor
 from gateway.metrics.counting import RequestMeter
@@ -111,8 +112,11 @@ class LoggedProtocol(InferenceProtocol):
         predictor: Predictor,
         meter: RequestMeter,
         lines: AccessLog,
+        limits: Limits | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop, predictor=predictor, meter=meter)
+        super().__init__(
+            config, server_state, app_state, _loop, predictor=predictor, meter=meter, limits=limits
+        )
         self.lines = lines
         self._asked: tuple[bytes, bytes] = b"", b""
         self._request = ""

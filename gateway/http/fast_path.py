@@ -14,12 +14,14 @@ from typing import cast
 
 import uvicorn
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
 from gateway import common_headers
 from gateway.asgi import Headers, error_headers, reply_headers
+from gateway.http.guarded import NOWHERE, GuardedProtocol
 from gateway.http.http_1_0 import asks_to_keep_alive
+from gateway.http.limits import Limits
 from gateway.inference import deadlines
 from gateway.inference.predictor import CLIENT_GONE, Predictor
 from gateway.metrics.counting import RequestMeter
@@ -120,7 +122,7 @@ class Exchange:
             protocol.respond(self, status, body, headers)
 
 
-class PredictionProtocol(HttpToolsProtocol):
+class PredictionProtocol(GuardedProtocol):
     """uvicorn's protocol with the fast path for predictions."""
 
     def __init__(
@@ -132,8 +134,9 @@ class PredictionProtocol(HttpToolsProtocol):
         *,
         predictor: Predictor,
         meter: RequestMeter,
+        limits: Limits | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+        super().__init__(config, server_state, app_state, _loop, limits=limits)
         self.predictor, self.meter = predictor, meter
         self._exchange: Exchange | None = None
         self._usual: Headers | None = None  # the last headers that were usual
@@ -146,11 +149,11 @@ class PredictionProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Prepares no ASGI scope: the fast path needs none."""
         self.url = b""
-        self.headers = []
+        self._incomplete = self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keeps the name as the client wrote it; the ASGI path will have it in lower case."""
-        self.headers.append((name, value))
+        self._incomplete.append((name, value))
 
     def on_headers_complete(self) -> None:
         method, route = self.parser.get_method(), self.predictor.hot_route(self.url, self.headers)
@@ -158,6 +161,7 @@ class PredictionProtocol(HttpToolsProtocol):
             self._begin_asgi()
             super().on_headers_complete()
         else:
+            self._incomplete = NOWHERE
             self.cycle = self._exchange = Exchange(self, route, method)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
@@ -186,8 +190,11 @@ class PredictionProtocol(HttpToolsProtocol):
     def _learn_headers(self) -> bool:
         """Whether these headers are usual. Most clients repeat theirs, so equal headers are read once.
 
-        The size of a chunked body is not known, so it counts as large.
+        The size of a chunked body is not known, so it counts as large. So does the answer to a client that
+        reads too slowly: the ASGI path waits for it.
         """
+        if self.flow.write_paused or self.limits.fault(self.url, self.headers):
+            return False
         for given, value in self.headers:
             name = given.lower()
             if name in UNUSUAL or (name == b"content-length" and int(value) > self._largest):
@@ -272,6 +279,11 @@ class PredictionProtocol(HttpToolsProtocol):
         self.meter.answered(exchange.route, status, seconds)
 
     # connection
+
+    def pause_writing(self) -> None:
+        """The client does not read: its next request is not a usual one."""
+        super().pause_writing()
+        self._usual = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._exchange is not None:

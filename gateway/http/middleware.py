@@ -13,6 +13,7 @@ from gateway.asgi import Watched
 from gateway.http import uvicorn_internals
 from gateway.http.access_log import AccessLog, LoggedProtocol
 from gateway.http.http_1_0 import Http10
+from gateway.http.limits import Limits
 from gateway.http.protocols import InferenceProtocol, ManagementProtocol
 from gateway.inference.predictor import Predictor
 from gateway.metrics.counting import RequestMeter
@@ -32,22 +33,29 @@ log = logging.getLogger(__name__)
 
 
 class Front:
-    """One for each gateway process; `protocol` is the one for connections to the inference address."""
+    """One for each gateway process.
+
+    `protocol` is the one for connections to the inference address, `managing` the one for the others.
+    """
 
     def __init__(self, settings: Settings, predictor: Predictor, meter: RequestMeter) -> None:
         self._settings = settings
         self._access_log = _access_log(settings)
+        limits = Limits.of(settings)
+        self.managing: Callable[..., asyncio.Protocol] = partial(ManagementProtocol, limits=limits)
         self.protocol: Callable[..., asyncio.Protocol] = partial(
-            InferenceProtocol, predictor=predictor, meter=meter
+            InferenceProtocol, predictor=predictor, meter=meter, limits=limits
         )
         missing = uvicorn_internals.missing()
         self.knows_uvicorn = not missing
         if missing:
             log.warning(NOT_FAST, uvicorn.__version__, ", ".join(missing))
         if missing or settings.cors:
-            self.protocol = ManagementProtocol  # the fast path bypasses the applications, and with them CORS
+            self.protocol = self.managing  # the fast path bypasses the applications, and with them CORS
         elif self._access_log:
-            self.protocol = partial(LoggedProtocol, predictor=predictor, meter=meter, lines=self._access_log)
+            self.protocol = partial(
+                LoggedProtocol, predictor=predictor, meter=meter, lines=self._access_log, limits=limits
+            )
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
         """The application as it is served."""

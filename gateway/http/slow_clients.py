@@ -1,4 +1,4 @@
-"""Closes connections whose client sends a request too slowly, or sends none.
+"""Closes connections whose client sends a request too slowly, sends none, or does not read its answer.
 
 uvicorn has no such limit, so a few clients that send a byte now and then could hold a gateway's connections
 forever. The watch costs requests nothing: it visits all connections a few times a minute.
@@ -14,13 +14,14 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.http.fast_path import Exchange
-from gateway.http.protocols import refuse
+from gateway.http.refusal import Deaf, refuse
 from marq.errors import RequestTimeout
 
 log = logging.getLogger(__name__)
 
 LIMIT_S = 60.0
 LOOKS = 12  # visits per limit: a connection may last a twelfth longer than the limit
+UNREAD = object()
 AT_A_TIME = 500  # connections that are visited before the event loop turns to requests
 
 
@@ -28,8 +29,8 @@ class Stage(NamedTuple):
     """The step at which a connection waits for its client, and the start of that wait."""
 
     request: object  # the headers of the incomplete request, or its cycle; None before the first byte
-    received: object  # the buffer of the body
-    size: int  # bytes of the body so far
+    received: object  # the buffer of the body; UNREAD for an answer
+    size: int  # bytes of the body so far, or of the answer that are not sent yet
     missing: str  # the error message; empty where the client is not answered
     since: float  # seconds of the monotonic clock
 
@@ -41,8 +42,8 @@ class Stage(NamedTuple):
 class SlowClients:
     """Watches the connections of servers.
 
-    `limit_s` bounds three times: until all headers of a request have arrived, a pause in its body, and a new
-    connection without any byte.
+    `limit_s` bounds four times: until all headers of a request have arrived, a pause in its body, a new
+    connection without any byte, and a pause in the reading of an answer.
     """
 
     def __init__(self, servers: Collection[uvicorn.Server], limit_s: float = LIMIT_S) -> None:
@@ -74,7 +75,7 @@ class SlowClients:
                 ended += 1
         self._stages = stages
         if ended:
-            log.info("closed %d connections of clients that sent nothing for %g s", ended, self._limit_s)
+            log.info("closed %d connections of clients that were idle for %g s", ended, self._limit_s)
 
     def _connections(self) -> list[HttpToolsProtocol]:
         found = [protocol for server in self._servers for protocol in server.server_state.connections]
@@ -84,6 +85,8 @@ class SlowClients:
         """Closes the connection; a client that has sent part of a request gets an answer first."""
         if stage.missing:
             refuse(protocol.transport, RequestTimeout(f"{stage.missing} within {self._limit_s:g} s."))
+        elif stage.received is UNREAD:
+            protocol.transport.abort()
         else:
             protocol.transport.close()
 
@@ -91,12 +94,16 @@ class SlowClients:
 def _stage(protocol: HttpToolsProtocol) -> Stage | None:
     """None while a response is due or the connection idles: there uvicorn's keep-alive time-out applies.
 
+    A connection that closes stays until its client has read everything.
+
     uvicorn makes a new list `headers` for each request; `cycle` belongs to the last request whose headers are
     complete.
     """
     now = time.monotonic()
+    if unread := protocol.transport.get_write_buffer_size():
+        return Stage(None, UNREAD, unread, "", now)
     cycle: Exchange | RequestResponseCycle | None = protocol.cycle
-    if protocol.transport.is_closing():
+    if protocol.transport.is_closing() or isinstance(protocol.parser, Deaf):
         return None
     if protocol.headers is None:
         return Stage(None, None, 0, "", now)

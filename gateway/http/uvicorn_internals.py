@@ -13,8 +13,9 @@ from uvicorn.server import ServerState
 
 PROTOCOL = (
     *("client", "cycle", "flow", "headers", "loop", "parser", "pipeline", "timeout_keep_alive_task"),
+    *("_unset_keepalive_if_required", "connections", "pause_writing", "scope"),
     *("transport", "connection_lost", "connection_made", "on_body", "on_header", "on_headers_complete"),
-    *("on_message_begin", "on_message_complete", "on_response_complete", "on_url", "send_400_response"),
+    *("on_message_begin", "on_message_complete", "on_response_complete", "on_url"),
 )
 SET_BY_CALLBACKS = ("expect_100_continue", "headers", "url")  # attributes of the protocol
 CYCLE = ("body", "disconnected", "keep_alive", "message_event", "more_body", "response_complete")

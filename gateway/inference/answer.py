@@ -7,6 +7,8 @@ import asyncio
 import logging
 from urllib.parse import parse_qs
 
+import anyio
+import anyio.to_thread
 from starlette.types import Receive, Scope, Send
 
 from gateway import common_headers
@@ -24,7 +26,14 @@ from gateway.inference.predictor import Predictor
 from gateway.inference.urls import Target
 from gateway.routing.routes import Route, Routes
 from marq import forms
-from marq.errors import BadReply, BadRequest, DeadlineExceeded, ServiceError, ServiceUnavailable
+from marq.errors import (
+    BadReply,
+    BadRequest,
+    DeadlineExceeded,
+    RequestTooLarge,
+    ServiceError,
+    ServiceUnavailable,
+)
 from marq.http_rules import WITHOUT_BODY
 from marq.queue.entries import EntryFields, Reply
 from marq.queue.ids import new_id
@@ -32,14 +41,18 @@ from marq.queue.reply_stream import ReplyStream
 
 log = logging.getLogger(__name__)
 
+SMALL_FORM = 65_536  # bytes
+FORM_READERS = 2  # threads for larger ones
 MODEL_NAME = "model_name"  # of `/invocations`: a query parameter or a field of a form
 
 
 class Inference:
     """Queues the request as it came, waits for the reply, sends it on, whatever its method and body."""
 
-    def __init__(self, predictor: Predictor, routes: Routes) -> None:
+    def __init__(self, predictor: Predictor, routes: Routes, most_form_fields: int) -> None:
         self._predictor, self._routes = predictor, routes
+        self._most_form_fields = most_form_fields
+        self._form_readers = anyio.CapacityLimiter(FORM_READERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, target: Target) -> None:
         request_id = new_id()
@@ -64,7 +77,16 @@ class Inference:
         else:
             self._predictor.authorize(headers)
         body = await read_body(scope, receive, self._predictor.max_request_size)
-        return self._predictor.find(headers, model or _named_in_form(headers, body), target.version), body
+        return self._predictor.find(
+            headers, model or await self._named_by(headers, body), target.version
+        ), body
+
+    async def _named_by(self, headers: Headers, body: bytes) -> str:
+        """The model that a form names; a large form is read in a thread, so that nobody waits for it."""
+        arguments = content_type(headers), body, self._most_form_fields
+        if len(body) <= SMALL_FORM:
+            return _named_in_form(*arguments)
+        return await anyio.to_thread.run_sync(_named_in_form, *arguments, limiter=self._form_readers)
 
     def _named(self, query: bytes) -> str:
         """The model of `/invocations`: the query's, or the only one that the server was started with."""
@@ -134,15 +156,12 @@ async def _stream(
     await send({"type": "http.response.body", "body": b"" if bodiless else part.body})
 
 
-def _named_in_form(headers: Headers, body: bytes) -> str:
-    """The model that a form names. Raises BadRequest."""
-    kind = content_type(headers)
-    mime = forms.mime_type(kind).lower()
-    fields: dict[str | None, bytes] = {}
-    if mime == forms.FORM:
-        fields = dict(forms.fields(body))
-    elif mime == forms.MULTIPART and (boundary := forms.boundary(kind)):
-        fields = {forms.part_name(part): content for part, content in forms.parts(body, boundary)[0]}
-    if name := fields.get(MODEL_NAME):
+def _named_in_form(kind: bytes, body: bytes, most_fields: int) -> str:
+    """The model that a form names. Raises BadRequest, or RequestTooLarge for a form of too many fields."""
+    try:
+        name = forms.value(kind, body, MODEL_NAME, most_fields)
+    except forms.TooManyFields:
+        raise RequestTooLarge(f"The form has more than {most_fields} fields (max_form_fields).") from None
+    if name:
         return name.decode("utf-8", "replace")
     raise BadRequest("Parameter model_name is required.")

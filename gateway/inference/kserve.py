@@ -36,14 +36,14 @@ def router(routes: Routes) -> APIRouter:
         return _json({"models": sorted(routes.models().defaults)})
 
     @api.get("/v2")
-    def server_metadata() -> Response:
+    async def server_metadata() -> Response:
         """Name, version and extensions of the server."""
         # TorchServe's misspelt key is kept next to the protocol's
         extensions = {"extenstion": EXTENSIONS, "extensions": EXTENSIONS}
         return _json({"name": "Torchserve", "version": torchserve_version, **extensions})
 
     @api.get("/v2/health/live")
-    def server_live() -> Response:
+    async def server_live() -> Response:
         """Whether the server answers."""
         return _json({"live": True})
 

@@ -6,13 +6,13 @@ Handlers are plain functions that talk to Redis; FastAPI runs them in threads.
 import base64
 from typing import Annotated, Self
 
-import anyio.to_thread
 import orjson
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gateway.asgi import Document, read_body
+from gateway.management.waiting import WaitingRequests
 from marq.connections import clients
 from marq.errors import BadRequest, ModelNotFound
 from marq.queue.dead_letters import ID, DeadLetters, Letter, Replayed
@@ -78,8 +78,12 @@ class Handlers:
 
     def __init__(self, settings: Settings) -> None:
         client = clients.client(settings.redis_url)
-        self._letters, self._registry = DeadLetters(client), Registry(client)
-        self._most_bytes = settings.max_request_size
+        self._letters, self._registry, self._waiting = (
+            DeadLetters(client),
+            Registry(client),
+            WaitingRequests(),
+        )
+        self._most_bytes = settings.max_management_request_size
 
     def list_models(self) -> Document:
         """How many dead letters each model has, their bytes in Redis, when the oldest and the newest died."""
@@ -112,7 +116,9 @@ class Handlers:
 
         `refused` lists the letters that could not be replayed, with reasons. With a single id: an error.
         """
-        body = await read_body(request.scope, request.receive, self._most_bytes)
+        body = await read_body(
+            request.scope, request.receive, self._most_bytes, "max_management_request_size"
+        )
         try:
             order = ReplayOrder.model_validate_json(body)
         except ValidationError as error:
@@ -120,7 +126,7 @@ class Handlers:
             where = ".".join(map(str, first["loc"])) or "body"
             reason = first["msg"].removeprefix("Value error, ")
             raise BadRequest(f"Parameter {where}: {reason}", 422) from None
-        return await anyio.to_thread.run_sync(self._replay, model, order)
+        return await self._waiting.run(self._replay, model, order)
 
     def _replay(self, model: str, order: ReplayOrder) -> Response:
         ids = self._letters.ids(model) if order.ids is None else order.ids

@@ -1,12 +1,11 @@
 """The management API: register, describe, scale, set-default, unregister; TorchServe's routes and texts.
 
-Handlers are plain functions that talk to Redis; FastAPI runs them in threads.
+Handlers are plain functions that talk to Redis and run in threads.
 """
 
 import contextlib
 
 import anyio.from_thread
-import anyio.to_thread
 from fastapi import APIRouter, Depends, Request, Response
 
 from gateway.asgi import Document, content_type, read_body
@@ -16,6 +15,7 @@ from gateway.management.describe_handler import ask_handler
 from gateway.management.parameters import PAGE, Customized, Limit, ModelVersion, PageToken, Timeout
 from gateway.management.responses import json_answer, outcome
 from gateway.management.scaling import Scaling
+from gateway.management.waiting import WaitingRequests
 from gateway.openapi import model_document
 from gateway.routing.routes import Routes
 from marq import gpus
@@ -37,7 +37,10 @@ def router(settings: Settings, routes: Routes) -> APIRouter:
     api = APIRouter(tags=["management"], responses=openapi.ERRORS)
     registry = Registry(clients.client(settings.redis_url))
     handlers = Management(settings, routes, registry)
-    scaling = Scaling(registry, handlers.refresh)
+    scaling, waiting = Scaling(registry, handlers.refresh), handlers.waiting
+    describe = waiting.handler(handlers.describe, "customized")
+    scale, reload = (waiting.handler(each, "synchronous") for each in (scaling.scale, scaling.reload))
+    unregister = waiting.handler(handlers.unregister)
     restricted = [Depends(handlers.check_enabled)]
     model, version = "/models/{model_name}", "/models/{model_name}/{model_version}"
     api.get("/models")(handlers.list_models)
@@ -48,10 +51,10 @@ def router(settings: Settings, routes: Routes) -> APIRouter:
         openapi_extra=openapi.register_operation(),
     )(handlers.register)
     for path in (model, version):
-        api.get(path, responses=description.DESCRIBED)(handlers.describe)
-        api.put(path, responses=openapi.STARTED)(scaling.scale)
-        api.post(f"{path}/reload", responses=openapi.STARTED)(scaling.reload)
-        api.delete(path, dependencies=restricted, responses=openapi.UNREGISTERED)(handlers.unregister)
+        api.get(path, responses=description.DESCRIBED)(describe)
+        api.put(path, responses=openapi.STARTED)(scale)
+        api.post(f"{path}/reload", responses=openapi.STARTED)(reload)
+        api.delete(path, dependencies=restricted, responses=openapi.UNREGISTERED)(unregister)
     api.put(f"{version}/set-default")(handlers.set_default)
     api.options(model)(handlers.document)
     return api
@@ -62,7 +65,7 @@ class Management:
 
     def __init__(self, settings: Settings, routes: Routes, registry: Registry) -> None:
         self._settings, self._routes = settings, routes
-        self._registry = registry
+        self._registry, self.waiting = registry, WaitingRequests()
         self._gpus = len(gpus.visible(settings.number_of_gpu))
 
     def check_enabled(self) -> None:
@@ -95,11 +98,12 @@ class Management:
     async def register(self, request: Request) -> Response:
         """Registers a model version, and starts its replicas."""
         if content_type(request.scope["headers"]).partition(b";")[0].strip().lower() == b"application/json":
-            body = await read_body(request.scope, request.receive, self._settings.max_request_size)
-            parameters = openapi.register_parameters(openapi.json_object(body))
+            most = self._settings.max_management_request_size
+            body = await read_body(request.scope, request.receive, most, "max_management_request_size")
+            given = openapi.json_object(body)
         else:
-            parameters = openapi.register_parameters(dict(request.query_params))
-        return await anyio.to_thread.run_sync(self._register, parameters)
+            given = dict(request.query_params)
+        return await self.waiting.run(self._register, openapi.register_parameters(given))
 
     def set_default(self, model_name: str, model_version: str) -> Response:
         """Makes a version the one that requests without a version get."""

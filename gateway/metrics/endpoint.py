@@ -1,9 +1,11 @@
 """`/metrics`: the metrics that all processes have stored, and the queues and replicas as they are now."""
 
-import asyncio
 from collections import Counter
+from functools import partial
 from urllib.parse import parse_qs
 
+import anyio
+import anyio.to_thread
 import redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -21,6 +23,7 @@ from marq.registry.models import Registry, Snapshot
 from marq.registry.spec import ModelSpec
 
 PATH = "/metrics"
+SCRAPES = 4  # at the same time
 STATES = ("loading", "ready", "draining")
 
 
@@ -89,6 +92,7 @@ class MetricsEndpoint:
 
     def __init__(self, url: str) -> None:
         self._scrape = Scrape(url)
+        self._run = partial(anyio.to_thread.run_sync, limiter=anyio.CapacityLimiter(SCRAPES))
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         request_id = new_id()
@@ -97,12 +101,12 @@ class MetricsEndpoint:
             return
         wanted = frozenset(parse_qs(scope["query_string"].decode("latin-1")).get("name[]", ()))
         try:
-            families = await asyncio.to_thread(self._scrape.read)
+            families = await self._run(self._scrape.read)
         except redis.RedisError as error:
             failure = QueueUnavailable(f"Redis does not answer as it should: {error}")
             await respond_error(send, failure, request_id)
             return
-        text = await asyncio.to_thread(families.text, wanted)
+        text = await self._run(families.text, wanted)
         await respond(send, 200, text.encode(), [(b"content-type", CONTENT_TYPE)], request_id)
 
 

@@ -63,6 +63,13 @@ class Settings(BaseModel):
 
     max_request_size: Positive = 6_553_500
     max_response_size: Positive = 6_553_500
+    max_management_request_size: Positive = 1_048_576
+    max_url_length: Positive = 16_384
+    max_header_size: Positive = 65_536  # names and values of all headers of a request
+    max_header_count: Positive = 256
+    max_form_fields: Positive = 1_000  # of a form that names the model
+    max_connections: Positive = 10_000  # of one gateway
+    slow_client_timeout: Positive = 60  # seconds
     job_queue_size: Positive = 100
     redis_max_memory: int = 0  # of the embedded server; 0: half of the machine's
     max_queued_jobs: Positive = 100_000  # of one model version

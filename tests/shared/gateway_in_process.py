@@ -31,6 +31,7 @@ class Transport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written, self.closed, self.unread = b"", False, 0
+        self.ended = False  # whether the client has got the end of the answers
         self._socket = socket.socket(socket.AF_UNIX)
 
     def get_extra_info(self, name: str, default: object = None) -> object:
@@ -44,6 +45,12 @@ class Transport(asyncio.Transport):
 
     def close(self) -> None:
         self.closed = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.ended = True
 
     def get_write_buffer_size(self) -> int:
         return self.unread

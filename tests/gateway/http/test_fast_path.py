@@ -319,7 +319,7 @@ async def test_bytes_that_are_not_http_are_answered_and_the_connection_ends(gate
     assert lines[0] == b"HTTP/1.1 400 Bad Request"
     assert b"connection: close" in lines
     assert json.loads(body)["message"] == "Invalid HTTP message."
-    assert transport.closed
+    assert transport.ended
 
 
 async def test_a_connection_that_takes_one_of_the_last_descriptors_is_refused(gateway, monkeypatch):

@@ -29,13 +29,6 @@ LIMIT_S = 1.0
 PATIENCE_S = 2.0  # so long a busy machine may take longer
 LARGE = 200_000  # bytes: more than the short cut of predictions takes
 LENGTH = rb"content-length: (\d+)(?:\r\n[^\r\n]+)*\r\n\r\n"
-SOURCE = f"""
-import functools
-from gateway import __main__ as gateway, server
-server.SlowClients = functools.partial(server.SlowClients, limit_s={LIMIT_S})
-gateway.main()
-"""
-
 
 over_tls_too = pytest.mark.parametrize("gateway", ["http", "https"], indirect=True)
 
@@ -73,12 +66,13 @@ def gateway(request, _redis, tmp_path_factory) -> Iterator[Gateway]:
     where = {name: f"{scheme}://127.0.0.1:{free_port()}" for name in ("inference", "management")}
     sockets = {name: listen.listen(address, name) for name, address in where.items()}
     settings = {
+        "MARQ_SLOW_CLIENT_TIMEOUT": f"{LIMIT_S:g}",
         "MARQ_REDIS_URL": _redis.url, "MARQ_STATE_DIR": str(directory), "MARQ_DISABLE_TOKEN_AUTH": "true",
         "MARQ_INFERENCE_ADDRESS": where["inference"], "MARQ_MANAGEMENT_ADDRESS": where["management"],
         "MARQ_PRIVATE_KEY_FILE": str(pair.key), "MARQ_CERTIFICATE_FILE": str(pair.certificate),
     }  # fmt: skip
     process = subprocess.Popen(
-        [sys.executable, "-c", SOURCE], env={**os.environ, **settings, **listen.environment(sockets)},
+        [sys.executable, "-m", "gateway"], env={**os.environ, **settings, **listen.environment(sockets)},
         pass_fds=[sock.fileno() for sock in sockets.values()], cwd=directory,
     )  # fmt: skip
     replica = ThreadReplica(_redis.url, spec, sleep_or_measure)

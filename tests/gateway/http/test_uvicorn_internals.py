@@ -34,5 +34,5 @@ def test_uvicorn_touches_nothing_of_a_cycle_that_an_exchange_lacks():
 async def test_with_another_uvicorn_a_gateway_says_so_and_takes_the_asgi_path(monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(uvicorn_internals, "missing", lambda: ["HttpToolsProtocol.pipeline"])
     front = Front(Settings(state_dir=tmp_path), predictor=None, meter=None)
-    assert front.protocol is ManagementProtocol
+    assert front.protocol.func is ManagementProtocol
     assert "lacks HttpToolsProtocol.pipeline: predictions take the slower ASGI path" in caplog.text

@@ -25,7 +25,7 @@ class Client:
         for number, part in enumerate(parts, 1):
             self.receive({"type": "http.request", "body": part, "more_body": number < len(parts)})
         scope = {"type": "http", "headers": list(headers), "query_string": query}
-        inference = Inference(gateway.predictor, gateway.routes)
+        inference = Inference(gateway.predictor, gateway.routes, 10)
         self.task = asyncio.create_task(inference(scope, self._messages.get, self._send, target))
 
     def receive(self, message):

@@ -184,21 +184,21 @@ class Client:
 
 
 async def test_the_endpoint_of_other_requests_ends_each_prediction_once(make, replica, seen, hook):
-    inference = Inference(make([hook]), make.routes)
+    inference = Inference(make([hook]), make.routes, 10)
     assert await asyncio.wait_for(Client().ask(inference), 60) == 200
     assert seen == [("hook", "before", b"abc"), ("hook", "after", 200)]
 
 
 async def test_a_time_out_of_the_client_ends_a_prediction_with_its_status(make, seen, hook):
     client = Client([(b"x-request-timeout", b"0.05")])
-    status = await asyncio.wait_for(client.ask(Inference(make([hook]), make.routes)), 60)
+    status = await asyncio.wait_for(client.ask(Inference(make([hook]), make.routes, 10)), 60)
     assert seen == [("hook", "before", b"abc"), ("hook", "after", status)]
     assert status >= 500
 
 
 async def test_a_client_of_the_endpoint_that_goes_away_ends_its_prediction_with_499(make, seen, hook):
     client = Client()
-    asking = asyncio.create_task(client.ask(Inference(make([hook]), make.routes)))
+    asking = asyncio.create_task(client.ask(Inference(make([hook]), make.routes, 10)))
     async with asyncio.timeout(60):
         while not seen:
             await asyncio.sleep(0.01)
@@ -208,7 +208,7 @@ async def test_a_client_of_the_endpoint_that_goes_away_ends_its_prediction_with_
 
 
 async def test_so_does_the_end_of_the_server(make, seen, hook):
-    asking = asyncio.create_task(Client().ask(Inference(make([hook]), make.routes)))
+    asking = asyncio.create_task(Client().ask(Inference(make([hook]), make.routes, 10)))
     async with asyncio.timeout(60):
         while not seen:
             await asyncio.sleep(0.01)

@@ -46,7 +46,7 @@ async def application(redis_url, tokens=None, **settings):
 
 @pytest.fixture
 async def api(redis_url):
-    async with application(redis_url, max_request_size=10_000) as api:
+    async with application(redis_url, max_management_request_size=10_000) as api:
         yield api
 
 
