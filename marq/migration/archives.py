@@ -5,7 +5,9 @@ from pathlib import Path
 
 from archive import reader
 from archive.errors import ArchiveError
+from marq.migration import model_configs
 from marq.migration.findings import Finding, Verdict
+from marq.migration.manifests import WORKFLOW
 
 
 def look(file: Path) -> Iterator[Finding]:
@@ -16,8 +18,8 @@ def look(file: Path) -> Iterator[Finding]:
         yield Finding(file, 0, Verdict.CHANGE, f"{error} {error.reason}".strip())
         return
     manifest = description.manifest
-    for warning in description.config.warnings if description.config else ():
-        yield Finding(file, 0, Verdict.IGNORED, warning)
+    for judgement in model_configs.judge(description.config) if description.config else ():
+        yield Finding(file, 0, judgement.verdict, judgement.text)
     if manifest.runtime == "LSP":
         text = "its handler is written in C++ (runtime LSP): marq runs Python handlers only."
         yield Finding(file, 0, Verdict.CHANGE, text)
@@ -32,8 +34,4 @@ def look(file: Path) -> Iterator[Finding]:
 
 
 def look_at_workflow(file: Path) -> Iterator[Finding]:
-    text = (
-        "workflows are not supported. Register the models one by one; "
-        "let the client, or a handler, call one after the other."
-    )
-    yield Finding(file, 0, Verdict.CHANGE, text)
+    yield Finding(file, 0, Verdict.CHANGE, WORKFLOW)

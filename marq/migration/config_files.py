@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from marq.migration.findings import Finding, Verdict
+from marq.migration.words import KEYS, NO_GRPC
 from marq.settings import loading, properties
 from marq.settings.retention import SETTINGS_PREFIX
 
@@ -20,6 +21,8 @@ def look(file: Path) -> Iterator[Finding]:
     except properties.SettingsError as error:
         yield _placed(file, Verdict.CHANGE, str(error))
         return
+    if not KEYS & lines.keys() and not file.name.startswith("config"):
+        return  # of another program
     messages = [*_messages(file, environ)]
     yield from messages
     judged = {finding.line for finding in messages}
@@ -45,7 +48,10 @@ def _messages(file: Path, environ: dict[str, str]) -> Iterator[Finding]:
 
 def _known(file: Path, number: int, key: str) -> Finding:
     if "grpc" in key:
-        text = f"{key} has no effect yet: marq does not serve gRPC; its clients have to use HTTP."
+        text = f"{key}: {NO_GRPC}"
+        return Finding(file, number, Verdict.IGNORED, text)
+    if key.startswith("ts_header_key_sequence"):
+        text = f"{key} has no effect: marq does not keep the requests of a sequence together."
         return Finding(file, number, Verdict.IGNORED, text)
     return Finding(file, number, Verdict.RUNS, key)
 

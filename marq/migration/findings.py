@@ -14,6 +14,14 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """What a server makes of a text, wherever the text stands."""
+
+    verdict: Verdict
+    text: str
+
+
+@dataclass(frozen=True)
 class Finding:
     """`line` is 0 where the verdict is on the whole file."""
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
-from marq.migration import archives, config_files, container_files, log_configs
+from marq.migration import archives, config_files, dockerfiles, log_configs, manifests, requirements
 from marq.migration.findings import Finding
 
 Look = Callable[[Path], Iterator[Finding]]
@@ -17,9 +17,10 @@ KINDS: tuple[tuple[str, Look], ...] = (
     ("*.tgz", archives.look),
     ("*.tar.gz", archives.look),
     ("*.war", archives.look_at_workflow),
-    ("*dockerfile*", container_files.look),
-    ("*.yaml", container_files.look),
-    ("*.yml", container_files.look),
+    ("*dockerfile*", dockerfiles.look),
+    ("*requirements*.txt", requirements.look),
+    ("*.yaml", manifests.look),
+    ("*.yml", manifests.look),
 )
 SKIPPED = frozenset((".git", "node_modules", "__pycache__", "site-packages"))
 MANIFEST = Path("MAR-INF") / "MANIFEST.json"

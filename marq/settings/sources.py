@@ -62,12 +62,11 @@ def collect(
 
 
 def _add_file(found: Collected, lines: Mapping[str, properties.Line], names: frozenset[str]) -> None:
-    renamed = torchserve_keys.RENAMED
-    spelled = (names - set(renamed.values())) | set(renamed)
+    spelled = torchserve_keys.spelled(names)
     for key, line in lines.items():
         if key in MEANINGLESS:
             found.without_effect.append(f"{line.where}: {key} has no effect: {MEANINGLESS[key]}.")
-        elif key in spelled or (key in names and key not in renamed):
+        elif key in spelled or key in names:
             label = f"{line.where}: {key}"
             found.values[torchserve_keys.setting_name(key)] = Given(line.value, line.where, label)
         elif not line.is_quoted and not (key in OF_SNAPSHOTS and SNAPSHOT in lines):

@@ -96,6 +96,11 @@ def advice(key: str, known: Iterable[str]) -> str:
     return f'Did you mean "{like}"?' if like else ""
 
 
+def spelled(settings: Iterable[str]) -> frozenset[str]:
+    """The keys of these settings in config.properties; marq's own name of a renamed one is not among them."""
+    return frozenset(settings) - set(RENAMED.values()) | set(RENAMED)
+
+
 def setting_name(key: str) -> str:
     """The setting that a key of the file stands for."""
     return RENAMED.get(key, key)

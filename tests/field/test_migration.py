@@ -3,11 +3,15 @@
 import json
 import subprocess
 import sys
+import textwrap
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from marq.cli import torchserve
+from marq.migration import words
+from marq.registry.spec import SETTINGS
 from marq.settings.loading import resolve
 from marq.settings.properties import SettingsError
 
@@ -125,6 +129,161 @@ def test_the_lines_of_container_files_that_name_torchserve_are_judged(folder):
         "kserve.yaml:4": "change",
         "kserve.yaml:5": "change",
     }
+
+
+def judged(folder, name, text):
+    """The texts on each line of one file, without those of other verdicts than the last."""
+    (folder / name).write_text(textwrap.dedent(text))
+    rows = json.loads(migrate(folder, "--json").stdout)["findings"]
+    return [(row["line"], row["verdict"], row["text"]) for row in rows]
+
+
+def test_an_instruction_over_several_lines_is_judged_where_its_words_stand(folder):
+    text = """\
+        ARG BASE=pytorch/torchserve:latest-gpu
+        FROM $BASE
+        RUN apt-get update && apt-get install -y g++ \\
+            # Java
+            openjdk-17-jdk
+        RUN git clone https://github.com/pytorch/serve.git
+        RUN pip install \\
+              'torchserve>=0.9' \\
+              torchvision && torch-model-archiver --version 1.0
+        CMD ["torchserve", "--start", \\
+             "--log-config", "x.xml", "--model", "m.mar"]
+    """
+    assert {line: verdict for line, verdict, _ in judged(folder, "Dockerfile", text)} == {
+        1: "change", 5: "ignored", 6: "change", 8: "change", 9: "runs", 10: "runs", 11: "ignored",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "verdict", "text"),
+    [
+        ('["torchserve", "--start", "--models=$MODEL.mar"]', "runs", "the command torchserve is the same."),
+        ('["torchserve --start --ts-config c && sleep infinity"]', "runs", "is the same"),
+        ('["sh", "-c", "torchserve --start && tail -f /dev/null"]', "runs", "is the same"),
+        ("exec torchserve --start --foreground", "runs", "is the same"),
+        ('["sh", "-c", "torchserve --start --ncs && cat key_file.json"]', "change", "add --foreground"),
+        ("torchserve --start --models all", "change", "add --foreground"),
+        ('["pip", "list", "&&", "torchserve", "--start"]', "change", "write sh -c"),
+        ('["python", "-m", "ts.llm_launcher", "--model_id", "m"]', "runs", "ts.llm_launcher is the same"),
+    ],
+)
+def test_a_command_runs_if_the_container_keeps_serving(folder, command, verdict, text):
+    [(line, found, said)] = judged(folder, "Dockerfile", f"CMD {command}\n")
+    assert (line, found) == (1, verdict)
+    assert text in said
+
+
+def test_the_flags_of_commands_are_those_of_torchserve():
+    known = {flag for action in torchserve.parser()._actions for flag in action.option_strings}
+    assert words.FLAGS | words.IGNORED_FLAGS.keys() == known
+    assert {flag.removeprefix("--").replace("-", "_") for flag in words.IGNORED_FLAGS} - {"ppath"} == set(
+        torchserve.WITHOUT_EFFECT
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "verdict"),
+    [
+        ("TS_CONFIG_FILE", "runs"),
+        ("TS_JOB_QUEUE_SIZE", "runs"),
+        ("TS_OPEN_INFERENCE_PROTOCOL", "runs"),
+        ("TS_NUMBER_OF_NETTY_THREADS", "ignored"),
+        ("TS_GRPC_INFERENCE_PORT", "ignored"),
+        ("TS_RUN_IN_DOCKER", "ignored"),
+        ("JAVA_HOME", "ignored"),
+        ("MODEL_NAME", None),
+    ],
+)
+def test_a_variable_runs_if_a_server_reads_it(folder, variable, verdict):
+    expected = [] if verdict is None else [verdict]
+    assert [found for _, found, _ in judged(folder, "Dockerfile", f"ENV {variable}=1\n")] == expected
+    compose = f"services:\n  ts:\n    environment:\n      - {variable}=1\n"
+    (folder / "Dockerfile").unlink()
+    assert [found for _, found, _ in judged(folder, "compose.yml", compose)] == expected
+
+
+def test_a_kserve_manifest_without_an_image_starts_torchserves(folder):
+    text = """\
+        apiVersion: serving.kserve.io/v1beta1
+        kind: InferenceService
+        metadata:
+          name: torchserve-mnist
+        spec:
+          predictor:
+            pytorch:
+              protocolVersion: v2
+              storageUri: gs://models/image_classifier
+    """
+    found = judged(folder, "kserve.yaml", text)
+    assert [(line, verdict) for line, verdict, _ in found] == [(7, "change"), (8, "runs")]
+    assert "inference_address=http://0.0.0.0:8080" in found[0][2]
+
+
+def test_grpc_is_named_wherever_it_stands(folder):
+    text = """\
+        apiVersion: serving.kserve.io/v1beta1
+        kind: InferenceService
+        spec:
+          predictor:
+            pytorch:
+              image: registry.local/marq
+              ports:
+                - containerPort: 7070 # torchserve grpc port
+                  name: h2c
+    """
+    (folder / "config.properties").write_text("grpc_inference_port=7070\n")
+    said = judged(folder, "kserve.yaml", text)
+    assert said == [
+        (1, "ignored", "grpc_inference_port: no gRPC yet: use REST."),
+        (8, "ignored", "port 7070 stays closed: no gRPC yet: use REST."),
+        (9, "change", "h2c: no gRPC yet: use REST."),
+    ]
+
+
+def test_templates_of_helm_and_their_values_are_read(folder):
+    (folder / "values.yaml").write_text("torchserve_image: pytorch/torchserve:latest-gpu\nname: torchserve\n")
+    text = """\
+        kind: Deployment
+        metadata:
+          name: torchserve
+        spec:
+          replicas: {{ .Values.deployment.replicas }}
+          containers:
+          - name: torchserve
+            image: {{ .Values.torchserve_image }}
+            args: ["torchserve", "--start", "--model-store", "/store"]
+    """
+    found = judged(folder, "deployment.yaml", text)
+    assert [(line, verdict) for line, verdict, _ in found] == [(9, "runs"), (1, "change")]
+
+
+def test_keys_of_a_model_that_change_its_answers_are_named_with_their_line(folder):
+    text = (
+        "minWorkers: 2\nuseJobTicket: true\nsequenceBatching: true\nsequenceMaxIdleMSec: 9\nhandler: {a: 1}\n"
+    )
+    found = judged(folder, "model-config.yaml", text)
+    effect = {each.yaml: each.has_effect for each in SETTINGS}
+    expected = [(2, "ignored", "useJobTicket"), (3, "change", "sequenceBatching")]
+    expected.append((4, "change", "sequenceMaxIdleMSec"))
+    assert [(line, verdict, said.split(":")[0]) for line, verdict, said in found] == [
+        each for each in expected if not effect[each[2]]
+    ]
+
+
+def test_requirements_workflows_and_conda_environments_are_judged(folder):
+    (folder / "requirements.txt").write_text("torch\ntorchserve==0.9 # the server\n")
+    (folder / "flow.yaml").write_text("models:\n  m1: {url: a.mar}\ndag:\n  pre: [m1]\n")
+    found = judged(
+        folder, "environment.yml", "dependencies:\n  - pip:\n    - torch-model-archiver\n    - numpy\n"
+    )
+    assert [(line, verdict) for line, verdict, _ in found] == [(3, "change"), (0, "change"), (2, "change")]
+
+
+def test_properties_of_other_programs_are_not_judged(folder):
+    assert judged(folder, "gradle.properties", "org.gradle.jvmargs=-Xmx1g\n") == []
 
 
 def test_the_variables_of_this_machine_do_not_count(folder, monkeypatch):
