@@ -1,4 +1,4 @@
-"""Shared parts of the raw ASGI endpoints: types, bodies in, responses out, reports of answers."""
+"""Shared parts of the raw ASGI endpoints: types, headers, responses, reports of answers."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -7,7 +7,7 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import common_headers
-from marq.errors import BadReply, ClientGone, RequestTooLarge, ServiceError
+from marq.errors import BadReply, ServiceError
 from marq.http_rules import WITHOUT_BODY, WITHOUT_LENGTH, header_fault, is_framing
 
 Headers = list[tuple[bytes, bytes]]
@@ -47,45 +47,6 @@ def client_headers(scope: Scope) -> Headers:
     """The request's headers with their names as the client wrote them, where the server has kept these."""
     headers: Headers = scope.get(CLIENT_HEADERS) or scope["headers"]
     return headers
-
-
-async def read_body(scope: Scope, receive: Receive, limit: int, setting: str = "max_request_size") -> bytes:
-    """The whole body. Raises RequestTooLarge, before reading if Content-Length is larger, and ClientGone.
-
-    `setting`: the limit's name.
-    """
-    _check_announced(scope, limit, setting)
-    body, more = await _part(receive)
-    if not more:
-        if len(body) > limit:
-            raise too_large(len(body), limit, setting)
-        return body
-    parts, size = [body], len(body)
-    while more:
-        part, more = await _part(receive)
-        size += len(part)
-        if size > limit:
-            raise too_large(size, limit, setting)
-        parts.append(part)
-    return b"".join(parts)
-
-
-async def _part(receive: Receive) -> tuple[bytes, bool]:
-    """(a part of the body, whether more follow)."""
-    message = await receive()
-    if message["type"] == "http.disconnect":  # the parts so far are not the whole request
-        raise ClientGone
-    return message.get("body", b""), message.get("more_body", False)
-
-
-def _check_announced(scope: Scope, limit: int, setting: str) -> None:
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value) > limit:
-            raise too_large(int(value), limit, setting)
-
-
-def too_large(size: int, limit: int, setting: str = "max_request_size") -> RequestTooLarge:
-    return RequestTooLarge(f"The request body has {size} bytes or more; {setting} allows {limit}.")
 
 
 def encode_headers(headers: Iterable[tuple[bytes, bytes]], withheld: bytes = b"") -> bytes:

@@ -92,7 +92,7 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     await refreshed(await routes.refresh())
     await refreshed(await routes.refresh())  # again: only changes after the first report wait for it
     jobs = Jobs(broker)
-    predictor = Predictor(routes, broker, jobs, tokens, config.max_request_size)
+    predictor = Predictor(routes, broker, jobs, tokens, config.max_request_size, config.max_buffered_bytes)
     made = application.Applications(config, routes, tokens, predictor, jobs)
     meter, endpoint = RequestMeter(), MetricsEndpoint(config.redis_url)
     metering = Metering(meter, routes)

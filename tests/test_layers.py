@@ -43,7 +43,7 @@ ROOMS = {
     ),
     "gateway": (
         ("common_headers",),
-        ("asgi", "auth"),
+        ("asgi", "auth", "uploads"),
         ("routing",),
         ("inference",),
         ("openapi", "metrics"),

@@ -53,6 +53,18 @@ class GuardedProtocol(HttpToolsProtocol):
         if connection_limit.is_reached(transport, len(self.connections), self.limits.connections):
             refuse(transport, ServiceUnavailable("Too many connections are open."))
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.limits.unread.remove(self.transport)
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.limits.unread.add(self.transport)
+
+    def resume_writing(self) -> None:
+        self.limits.unread.remove(self.transport)
+        super().resume_writing()
+
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         head = self._incomplete

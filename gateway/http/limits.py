@@ -1,8 +1,9 @@
 """Bounds of what a client may send around a body: URL, headers, trailers, chunk extensions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.asgi import Headers
+from gateway.http.unread import UnreadAnswers
 from marq.errors import HeadersTooLarge, ServiceError, UrlTooLong
 from marq.settings.fields import Settings
 
@@ -12,19 +13,20 @@ PER_HEADER = len(b": \r\n")
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of one request, and the number of connections. Sizes are bytes."""
+    """The limits of each request and of all connections. Sizes are bytes."""
 
     url: int = 16_384
     headers: int = 65_536  # names and values of all headers together
     header_count: int = 256
     connections: int = 10_000
+    unread: UnreadAnswers = field(default_factory=lambda: UnreadAnswers(2**30))
 
     @classmethod
     def of(cls, settings: Settings) -> "Limits":
         """The limits that a server was configured with."""
         return cls(
             settings.max_url_length, settings.max_header_size, settings.max_header_count,
-            settings.max_connections,
+            settings.max_connections, UnreadAnswers(settings.max_buffered_bytes),
         )  # fmt: skip
 
     def fault(self, url: bytes, headers: Headers) -> ServiceError | None:

@@ -16,7 +16,6 @@ from gateway.asgi import (
     Headers,
     client_headers,
     content_type,
-    read_body,
     reply_headers,
     respond,
     respond_error,
@@ -76,7 +75,7 @@ class Inference:
             self._predictor.find(headers, model, target.version).check()
         else:
             self._predictor.authorize(headers)
-        body = await read_body(scope, receive, self._predictor.max_request_size)
+        body = await self._predictor.uploads.read(scope, receive)
         return self._predictor.find(
             headers, model or await self._named_by(headers, body), target.version
         ), body

@@ -38,9 +38,9 @@ class ObservedPredictor(Predictor):
 
     def __init__(
         self, routes: Routes, broker: Broker, jobs: Jobs, tokens: Tokens, max_request_size: int,
-        hooks: Sequence[Hook],
+        hooks: Sequence[Hook], max_buffered_bytes: int = 2**30,
     ) -> None:  # fmt: skip
-        super().__init__(routes, broker, jobs, tokens, max_request_size)
+        super().__init__(routes, broker, jobs, tokens, max_request_size, max_buffered_bytes)
         self._hooks = hooks
         self._observed: dict[bytes, Observation] = {}  # of the predictions in flight, by request id
 

@@ -6,7 +6,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from gateway.asgi import Document, client_headers, header_lines, read_body
+from gateway.asgi import Document, client_headers, header_lines
 from gateway.inference import deadlines
 from gateway.inference.predictor import Predictor
 from marq.errors import BadReply, Conflict
@@ -43,7 +43,7 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
         """Queues a request and answers at once; takes the same body as `/predictions`."""
         headers = client_headers(request.scope)
         route = predictor.find(headers, model, version)
-        body = await read_body(request.scope, request.receive, predictor.max_request_size)
+        body = await predictor.uploads.read(request.scope, request.receive)
         head = predictor.entry_head(headers, b"", timeout_s=deadlines.timeout_s(headers))
         job_id = await predictor.submit(route, EntryFields(body, head), key or "")
         return JSONResponse({"job_id": job_id}, 202, {"Location": f"/jobs/{quote(job_id, safe=':')}"})

@@ -4,10 +4,11 @@ The receiver of an answer is a sink (`marq.queue.pending.Waiting`): the socket o
 response. A sink is filled from the event loop's thread.
 """
 
-from gateway.asgi import Headers, content_type, encode_headers, too_large
+from gateway.asgi import Headers, content_type, encode_headers
 from gateway.auth import AUTHORIZATION, Tokens
 from gateway.inference import deadlines
 from gateway.routing.routes import Route, Routes
+from gateway.uploads import Uploads, too_large
 from marq.errors import ServiceError, ServiceUnavailable
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, EntryHead
@@ -26,9 +27,11 @@ class Predictor:
     """
 
     def __init__(
-        self, routes: Routes, broker: Broker, jobs: Jobs, tokens: Tokens, max_request_size: int
-    ) -> None:
+        self, routes: Routes, broker: Broker, jobs: Jobs, tokens: Tokens, max_request_size: int,
+        max_buffered_bytes: int = 2**30,
+    ) -> None:  # fmt: skip
         self.max_request_size = max_request_size
+        self.uploads = Uploads(max_buffered_bytes, max_request_size)
         self._routes, self._broker, self._jobs, self._tokens = routes, broker, jobs, tokens
 
     def authorize(self, headers: Headers) -> None:

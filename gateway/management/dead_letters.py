@@ -11,8 +11,9 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from gateway.asgi import Document, read_body
+from gateway.asgi import Document
 from gateway.management.waiting import WaitingRequests
+from gateway.uploads import Uploads
 from marq.connections import clients
 from marq.errors import BadRequest, ModelNotFound
 from marq.queue.dead_letters import ID, DeadLetters, Letter, Replayed
@@ -83,7 +84,7 @@ class Handlers:
             Registry(client),
             WaitingRequests(),
         )
-        self._most_bytes = settings.max_management_request_size
+        self._uploads = Uploads.of_management(settings)
 
     def list_models(self) -> Document:
         """How many dead letters each model has, their bytes in Redis, when the oldest and the newest died."""
@@ -116,9 +117,7 @@ class Handlers:
 
         `refused` lists the letters that could not be replayed, with reasons. With a single id: an error.
         """
-        body = await read_body(
-            request.scope, request.receive, self._most_bytes, "max_management_request_size"
-        )
+        body = await self._uploads.read(request.scope, request.receive)
         try:
             order = ReplayOrder.model_validate_json(body)
         except ValidationError as error:

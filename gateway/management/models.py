@@ -8,7 +8,7 @@ import contextlib
 import anyio.from_thread
 from fastapi import APIRouter, Depends, Request, Response
 
-from gateway.asgi import Document, content_type, read_body
+from gateway.asgi import Document, content_type
 from gateway.management import description
 from gateway.management import parameters as openapi
 from gateway.management.describe_handler import ask_handler
@@ -18,6 +18,7 @@ from gateway.management.scaling import Scaling
 from gateway.management.waiting import WaitingRequests
 from gateway.openapi import model_document
 from gateway.routing.routes import Routes
+from gateway.uploads import Uploads
 from marq import gpus
 from marq.connections import clients
 from marq.control.readiness import start_failed, wait_for_dependencies, wait_for_workers, wait_until_stopped
@@ -66,6 +67,7 @@ class Management:
     def __init__(self, settings: Settings, routes: Routes, registry: Registry) -> None:
         self._settings, self._routes = settings, routes
         self._registry, self.waiting = registry, WaitingRequests()
+        self._uploads = Uploads.of_management(settings)
         self._gpus = len(gpus.visible(settings.number_of_gpu))
 
     def check_enabled(self) -> None:
@@ -98,8 +100,7 @@ class Management:
     async def register(self, request: Request) -> Response:
         """Registers a model version, and starts its replicas."""
         if content_type(request.scope["headers"]).partition(b";")[0].strip().lower() == b"application/json":
-            most = self._settings.max_management_request_size
-            body = await read_body(request.scope, request.receive, most, "max_management_request_size")
+            body = await self._uploads.read(request.scope, request.receive)
             given = openapi.json_object(body)
         else:
             given = dict(request.query_params)

@@ -68,7 +68,8 @@ class Settings(BaseModel):
     max_header_size: Positive = 65_536  # names and values of all headers of a request
     max_header_count: Positive = 256
     max_form_fields: Positive = 1_000  # of a form that names the model
-    max_connections: Positive = 10_000  # of one gateway
+    max_connections: Positive = 10_000  # of one address of one gateway
+    max_buffered_bytes: Positive = 2**30  # of the incomplete bodies of a gateway, and of its unread answers
     slow_client_timeout: Positive = 60  # seconds
     job_queue_size: Positive = 100
     redis_max_memory: int = 0  # of the embedded server; 0: half of the machine's

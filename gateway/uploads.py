@@ -1,0 +1,68 @@
+"""Bodies of requests, whole: each is bounded, and so are all together that a gateway is receiving."""
+
+from starlette.types import Receive, Scope
+
+from marq.errors import ClientGone, QueueFull, RequestTooLarge
+from marq.settings.fields import Settings
+
+LIMIT = "max_request_size"  # the setting
+
+
+class Uploads:
+    """The bodies that are incomplete. `most`: bytes of all; `limit`: bytes of one, the setting `name`."""
+
+    def __init__(self, most: int, limit: int, name: str = LIMIT) -> None:
+        self._most, self._limit, self._name = most, limit, name
+        self._held = 0
+
+    @classmethod
+    def of_management(cls, settings: Settings) -> "Uploads":
+        """Those of a part of the management API."""
+        limit = settings.max_management_request_size
+        return cls(settings.max_buffered_bytes, limit, "max_management_request_size")
+
+    async def read(self, scope: Scope, receive: Receive) -> bytes:
+        """The whole body.
+
+        Raises RequestTooLarge, before reading if Content-Length is larger; ClientGone; and QueueFull while
+        the bodies of other requests take all the memory.
+        """
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit():
+                self._check(int(value))
+        body, more = await _part(receive)
+        if not more:
+            self._check(len(body))
+            return body
+        parts, size = [body], len(body)
+        self._held += size
+        try:
+            while more:
+                part, more = await _part(receive)
+                size += len(part)
+                self._held += len(part)
+                self._check(size)
+                if self._held > self._most:
+                    raise QueueFull(
+                        f"More than {self._most} bytes of bodies are arriving (max_buffered_bytes)."
+                    )
+                parts.append(part)
+        finally:
+            self._held -= size
+        return b"".join(parts)
+
+    def _check(self, size: int) -> None:
+        if size > self._limit:
+            raise too_large(size, self._limit, self._name)
+
+
+def too_large(size: int, limit: int, name: str = LIMIT) -> RequestTooLarge:
+    return RequestTooLarge(f"The request body has {size} bytes or more; {name} allows {limit}.")
+
+
+async def _part(receive: Receive) -> tuple[bytes, bool]:
+    """(a part of the body, whether more follow)."""
+    message = await receive()
+    if message["type"] == "http.disconnect":  # the parts so far are not the whole request
+        raise ClientGone
+    return message.get("body", b""), message.get("more_body", False)
