@@ -1,7 +1,6 @@
 """Whether the gateway, or else the node, of this container works: its exit code is the container's health."""
 
 import os
-import socket
 import sys
 
 from marq import keys
@@ -9,6 +8,7 @@ from marq.cli import http
 from marq.connections import clients
 from marq.errors import MarqError
 from marq.host import server_file
+from marq.host.node_name import node_name
 from marq.registry.models import HEARTBEAT_LIMIT_S
 
 TIMEOUT_S = 5.0
@@ -22,7 +22,7 @@ def gateway() -> str:
 
 def node() -> str:
     """The age of the heartbeat of this container's node. Raises MarqError if it is lost."""
-    name = os.environ.get("MARQ_NODE") or socket.gethostname()
+    name = node_name(server_file.state_dir())
     with clients.client(os.environ["MARQ_REDIS_URL"], socket_timeout=TIMEOUT_S) as client:
         beat, (seconds, microseconds) = client.pipeline().zscore(keys.NODES, name).time().execute()
     age_s = seconds + microseconds / 1e6 - (beat or 0)

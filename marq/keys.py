@@ -23,6 +23,11 @@ CELERY = PREFIX + "celery:"  # prefix of all that Celery and kombu write
 METRICS = PREFIX + "metrics"  # sorted set: key of a hash of metrics of no model -> last written, unix s
 
 
+def node_owner(node: str) -> str:
+    """The lease (string with a time-out) of a node's name; its value is the process that has the name."""
+    return f"{PREFIX}node:{node}"
+
+
 def lane(model: str, version: str, name: str = NORMAL) -> str:
     """The request stream of one lane (`FRONT` included)."""
     return f"{PREFIX}{{{model}}}:{name}:{version}"
@@ -62,6 +67,11 @@ def dead_letters(model: str) -> str:
 def pools(model: str, version: str) -> str:
     """Hash: pool name -> its last report as JSON."""
     return f"{PREFIX}{{{model}}}:pools:{version}"
+
+
+def pool_owner(model: str, pool: str) -> str:
+    """The lease (string with a time-out) of a pool's name; its value is the node that runs the pool."""
+    return f"{PREFIX}{{{model}}}:owner:{pool}"
 
 
 def slot(model: str, version: str, number: int) -> str:

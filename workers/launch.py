@@ -21,6 +21,7 @@ class PoolSpec:
 
     model: ModelSpec
     node: str  # the node that started it
+    owner: str  # the same node as the owner of its name, with its token
     unpacked: str  # the archive's files as they are
     model_dir: str  # this model version's own copy of them, or the directory that it is
     redis_url: str

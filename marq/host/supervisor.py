@@ -23,6 +23,7 @@ from marq.host import certificates
 from marq.host import server_file as locate
 from marq.host import sockets as listen
 from marq.host.embedded_redis import EmbeddedServer
+from marq.host.node_name import NodeLease, node_name
 from marq.host.processes import PARENT_VARIABLE, raise_open_files
 from marq.host.server_file import LOCAL_TOKEN_VARIABLE
 from marq.host.watcher import Plan, Program
@@ -66,7 +67,7 @@ class Supervisor:
     def run(self) -> NoReturn:
         """Never returns: this process becomes the watcher, and ends with its exit code.
 
-        Raises AlreadyRunning, PortTaken, RedisUnavailable or SettingsError; then nothing is left running.
+        Raises AlreadyRunning, NameTaken, PortTaken, RedisUnavailable or SettingsError; then nothing is left running.
         """
         state_dir = self._settings.state_dir
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -103,6 +104,8 @@ class Supervisor:
         from marq.control.startup import JoinedRegistry
 
         client = clients.client(self._settings.redis_url)
+        if not self._joins:
+            self._take_name(client)
         self._create_tokens(client)
         if self._settings.models or not self._joins:  # else these gateways serve the models that others load
             self._load_models(JoinedRegistry(client) if self._joins else Registry(client))
@@ -128,6 +131,12 @@ class Supervisor:
             self._settings = self._settings.model_copy(update={"redis_url": self._embedded.url})
         clients.check(self._settings.redis_url)
         self._announce(f"Redis           {urls.without_password(self._settings.redis_url)}")
+
+    def _take_name(self, client: RedisClient) -> None:
+        """Takes the lease of the node's name, which the node goes on with. Raises NameTaken."""
+        lease = NodeLease(client, node_name(self._settings.state_dir), self._settings.state_dir)
+        with contextlib.closing(lease):
+            lease.hold()
 
     def _create_tokens(self, client: RedisClient) -> None:
         """Tokens are new at each start; the server file lets this user's commands find theirs."""

@@ -20,7 +20,7 @@ from support import MARQ, RunningServer, start_server
 
 from marq import keys
 
-SINGLE = r"(job|parts|replies|process|host|slot|celery):.*"  # keys of one job, gateway, process ...
+SINGLE = r"(job|parts|replies|process|host|slot|owner|celery):.*"  # keys of one job, gateway, process ...
 MAX_REQUEST_SIZE = 60 << 20
 READY_S = 60.0
 SETTLE_S = 20.0  # within which nothing may be left in the lanes

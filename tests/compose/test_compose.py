@@ -22,9 +22,9 @@ def running(project: Project) -> Project:
 
 
 def workers_with_replicas(project: Project) -> list[str]:
-    """Their containers; a node is called as its container."""
+    """Their containers; the name of a node begins with its container's."""
     described = project.in_gateway("marq", "describe", "square", "--json")
-    nodes = tuple(re.findall(r'"node": "(\w+)"', described))
+    nodes = tuple(re.findall(r'"node": "(\w+)', described))
     return [worker for worker in project.containers("worker") if worker.startswith(nodes)]
 
 

@@ -11,6 +11,7 @@ KEYS = st.one_of(
     st.tuples(st.just(keys.finished), NAMES),
     st.tuples(st.just(keys.dead_letters), NAMES),
     st.tuples(st.just(keys.pools), NAMES, VERSIONS),
+    st.tuples(st.just(keys.pool_owner), NAMES, VERSIONS),
     st.tuples(st.just(keys.slot), NAMES, VERSIONS, st.integers(0, 12)),
 )
 OF_ALL_MODELS = (
@@ -46,7 +47,7 @@ def test_different_things_have_different_keys(one, other):
 def test_no_key_of_a_model_is_one_of_all_models(made):
     key = key_of(made)
     assert key not in OF_ALL_MODELS
-    assert not key.startswith((keys.CELERY, keys.replies("")))
+    assert not key.startswith((keys.CELERY, keys.replies(""), keys.node_owner("")))
 
 
 def test_every_key_begins_with_the_prefix():

@@ -13,6 +13,7 @@ from marq.connections import clients
 from marq.connections.blocking import Connection
 from marq.queue.entries import Reply, decode_replies
 from marq.registry.models import Registry
+from marq.registry.name_lease import Owner
 from marq.registry.spec import ModelSpec
 from workers.launch import PoolSpec
 from workers.pool.celery_pool import ReplicaPool
@@ -61,7 +62,8 @@ def make_pool(redis_url: str, tmp_path: Path) -> Callable[..., PoolSpec]:
 
     def make(model: ModelSpec, **settings: Any) -> PoolSpec:
         given: dict[str, Any] = {
-            "node": "host", "unpacked": str(tmp_path), "model_dir": str(tmp_path), "redis_url": redis_url,
+            "node": "host", "owner": str(Owner.this_process()),
+            "unpacked": str(tmp_path), "model_dir": str(tmp_path), "redis_url": redis_url,
             "run_dir": str(tmp_path / "run"), "log_file": str(tmp_path / "model_log.log"), "gpus": [],
             "first_device": 0, "threads": 1, "max_response_size": 1_000_000, "job_result_ttl_ms": 60_000,
             "decode_input": True, "limit_max_image_pixels": True,

@@ -1,24 +1,31 @@
 """One node process: `python -m workers.node`."""
 
-import os
+import logging
 import signal
-import socket
+import sys
 
 from marq import logs
+from marq.host.node_name import NameTaken, node_name
 from marq.host.processes import die_with_parent
 from marq.settings import loading
 from workers.node.reconciler import Node
+
+log = logging.getLogger(__name__)
 
 
 def main() -> None:
     supervised = die_with_parent()
     config = loading.load()
     logs.configure("node", config.log_dir)
-    node = Node(config, os.environ.get("MARQ_NODE") or socket.gethostname())
-    signal.signal(signal.SIGTERM, node.stop_soon)
-    if not supervised:
-        signal.signal(signal.SIGINT, node.stop_soon)
-    node.run()
+    try:
+        node = Node(config, node_name(config.state_dir))
+        signal.signal(signal.SIGTERM, node.stop_soon)
+        if not supervised:
+            signal.signal(signal.SIGINT, node.stop_soon)
+        node.run()
+    except NameTaken as error:
+        log.error("%s", error)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import redis
 
 from marq import gpus, keys, logs
 from marq.connections import clients
+from marq.host.node_name import NameTaken, NodeLease
 from marq.registry import changes
 from marq.registry.consumers import pool_name
 from marq.registry.models import HEARTBEAT_S, Registry
@@ -36,8 +37,10 @@ class Node:
     """All pools of one host."""
 
     def __init__(self, config: fields.Settings, name: str) -> None:
+        """Raises NameTaken if a live node of this host has the name."""
         self._config, self._name = config, name
         self._redis = clients.client(config.redis_url)
+        self._lease = NodeLease(self._redis, name, config.state_dir)
         self._registry = Registry(self._redis)
         self._leases = Leases(self._redis, name)
         self._gpus = gpus.visible(config.number_of_gpu)
@@ -52,12 +55,20 @@ class Node:
         self._stopping = False
 
     def run(self) -> None:
-        """Reconciles until `stop_soon`, then drains all pools."""
+        """Reconciles until `stop_soon`, then drains all pools.
+
+        Raises NameTaken if another live node has the name: at the start, or after this one was stopped for
+        longer than the heartbeat limit. Its pools have ended then.
+        """
         while not self._stopping:
             try:
+                self._lease.hold()
                 self.reconcile()
                 self._metrics.collect_if_due(self._redis)
                 self._sleep()
+            except NameTaken:
+                self._end_pools()
+                raise
             except redis.RedisError as error:
                 log.warning(
                     "the registry cannot be compared with this host, next attempt in %g s: %s",
@@ -65,7 +76,8 @@ class Node:
                     error,
                 )
                 time.sleep(HEARTBEAT_S)
-        self._stop()
+        self._end_pools()
+        self._give_back()
 
     def reconcile(self) -> None:
         """Compares the registry with the pools of this host once. Raises redis.RedisError."""
@@ -146,6 +158,7 @@ class Node:
         return PoolSpec(
             model=spec,
             node=self._name,
+            owner=str(self._lease.owner),
             unpacked=str(prepared.unpacked),
             model_dir=str(prepared.model_dir),
             redis_url=config.redis_url,
@@ -205,7 +218,7 @@ class Node:
         """A signal handler: ends `run` after the current comparison."""
         self._stopping = True
 
-    def _stop(self) -> None:
+    def _end_pools(self) -> None:
         pools = [*self._pools.values(), *self._leaving]
         self._preparations.stop()
         for pool in pools:
@@ -215,10 +228,13 @@ class Node:
             if not pool.wait(max(0.1, deadline - time.monotonic())):
                 log.error("pool %s has not ended within %g s and is killed", pool.spec.name, STOP_TIMEOUT_S)
                 pool.kill()
+
+    def _give_back(self) -> None:
         try:
             for spec in self._registry.models():
                 self._leases.release(spec)
             self._leases.leave()
+            self._lease.release()
         except redis.RedisError as error:
             log.warning(
                 "the leases of node %s cannot be given back; others get them when they run out: %s",

@@ -27,6 +27,7 @@ from workers.launch import PoolSpec
 from workers.pool import leftovers
 from workers.pool.backoff import Failures
 from workers.pool.handler_metrics import HandlerMetrics
+from workers.pool.pool_name import PoolName
 from workers.pool.recovery import Recovery
 from workers.pool.replica_process import LAST_WORDS_S, Ending, ReplicaProcess
 
@@ -47,6 +48,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         die_with_parent()
         self._spec = PoolSpec.from_environment()
         self._registry = Registry(clients.client(self._spec.redis_url))
+        self._name = PoolName(self._registry.redis, self._spec)
         self._recovery = Recovery(self._spec, self._registry)
         self._model_log = logs.model_logger(Path(self._spec.log_file), self._spec.log_on_console)
         self._metrics = HandlerMetrics(self._spec)
@@ -104,15 +106,11 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
     def _watch(self) -> None:
         while not self._stopping.wait(TICK_S):
             self._guarded(self._tick)
-        for replica in self._replicas:
-            replica.drain()
         while self._replicas:
-            self._guarded(self._report)  # a pool that is silent for too long is lost: others run its requests
-            self._guarded(self._bury_ended)
-            self._look_after_replicas()
+            self._guarded(self._drain)
             time.sleep(TICK_S)
         self._guarded(lambda: self._metrics.flush(self._registry.redis))
-        self._guarded(lambda: self._registry.withdraw(self._spec.model, self._spec.name))
+        self._guarded(self._withdraw)
 
     def _guarded(self, step: Callable[[], object]) -> None:
         """A pool outlives Redis: a step that fails runs again at the next tick."""
@@ -123,6 +121,9 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
             time.sleep(TICK_S * 10)
 
     def _tick(self) -> None:
+        if not self._name.is_held():
+            self._drain()
+            return
         self._recover()
         self._bury_ended()
         self._look_after_replicas()
@@ -130,6 +131,22 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._refuse_if_hopeless()
         self._report()
         self._metrics.flush_if_due(self._registry.redis)
+
+    def _drain(self) -> None:
+        """Has all replicas end, and looks after those that have not."""
+        for replica in self._replicas:
+            replica.drain()
+        try:
+            if self._name.is_held():
+                self._report()  # a pool that is silent for too long is lost: others run its requests
+            self._bury_ended()
+        finally:
+            self._look_after_replicas()
+
+    def _withdraw(self) -> None:
+        if self._name.is_held():
+            self._registry.withdraw(self._spec.model, self._spec.name)
+            self._name.release()
 
     def _recover(self) -> None:
         if time.monotonic() - self._recovered >= RECOVERY_EVERY_S:

@@ -21,7 +21,9 @@ def node(
     ],
     name: Annotated[
         str | None,
-        typer.Option("--name", metavar="NAME", help="Name of this node. Default: the host's name."),
+        typer.Option(
+            "--name", metavar="NAME", help="Name of this node. Default: the host's name with a suffix."
+        ),
     ] = None,
     number_of_gpu: Annotated[
         int | None,
