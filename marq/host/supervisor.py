@@ -67,7 +67,8 @@ class Supervisor:
     def run(self) -> NoReturn:
         """Never returns: this process becomes the watcher, and ends with its exit code.
 
-        Raises AlreadyRunning, NameTaken, PortTaken, RedisUnavailable or SettingsError; then nothing is left running.
+        Raises AlreadyRunning, NameTaken, PortTaken, RedisUnavailable or SettingsError; then nothing is left
+        running.
         """
         state_dir = self._settings.state_dir
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
