@@ -49,7 +49,7 @@ import signal
 from marq.queue import scripts
 from marq.connections.blocking import Connection
 
-BATCHES = 5  # that are answered before the end comes
+BATCHES = 20  # answered before the end: more than the rows of one batch, which run alone after an end
 
 write, read = Connection._write, Connection.read
 
