@@ -33,7 +33,8 @@ def _seconds(value: bytes) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds <= LONGEST_S:
+        given = value[:40].decode("latin-1")
         raise BadRequest(
-            f"X-Request-Timeout must be a number of seconds above 0, up to {LONGEST_S}, not {value[:40]!r}."
+            f"X-Request-Timeout must be a number of seconds above 0, up to {LONGEST_S}, not {given!r}."
         )
     return seconds

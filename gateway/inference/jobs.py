@@ -37,6 +37,8 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
 
     @api.post("/jobs/{model}", status_code=202)
     @api.post("/jobs/{model}/{version}", status_code=202)
+    @api.put("/jobs/{model}", status_code=202, include_in_schema=False)  # what `curl -T` sends
+    @api.put("/jobs/{model}/{version}", status_code=202, include_in_schema=False)
     async def submit(
         request: Request, model: str, version: str | None = None, key: IdempotencyKey = None
     ) -> Response:

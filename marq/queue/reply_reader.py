@@ -37,7 +37,7 @@ class ReplyReader:
         if done.cancelled() or isinstance(done.exception(), ConnectionError):
             return
         if error := done.exception():
-            log.error("replies cannot be read: %s", error)
+            log.warning("replies cannot be read now, next attempt in %g s: %s", READ_AGAIN_AFTER_S, error)
             done.get_loop().call_later(READ_AGAIN_AFTER_S, self.read_on, connection)
             return
         for _, entries in done.result() or ():  # None if an administrator unblocks the connection

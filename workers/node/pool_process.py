@@ -52,7 +52,8 @@ class PoolProcess:
         if report is None or report.wanted == size or self._was_commanded_lately():
             return
         change = size - report.wanted
-        log.info("%s: %+d replicas", self.spec.name, change)
+        doing = "starting" if change > 0 else "stopping"
+        log.info("%s: %s %d replicas, to have %d", self.spec.name, doing, abs(change), size)
         from workers.app import app  # Celery is large, and most nodes never resize a pool
 
         command = app.control.pool_grow if change > 0 else app.control.pool_shrink
