@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import common_headers
 from marq.errors import BadReply, ServiceError
-from marq.http_rules import WITHOUT_BODY, WITHOUT_LENGTH, header_fault, is_framing
+from marq.reply_rules import WITHOUT_BODY, WITHOUT_LENGTH, header_fault, is_framing
 
 Headers = list[tuple[bytes, bytes]]
 Document = dict[str, object]  # a JSON object

@@ -18,7 +18,7 @@ LAYERS = (
         "marq.console",
         "marq.forms",
         "marq.gpus",
-        "marq.http_rules",
+        "marq.reply_rules",
     ),
     ("marq.logs",),
     ("marq.connections",),

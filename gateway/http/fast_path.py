@@ -27,10 +27,10 @@ from gateway.inference.predictor import CLIENT_GONE, Predictor
 from gateway.metrics.counting import RequestMeter
 from gateway.routing.routes import Route
 from marq.errors import BadReply, ServiceError, StreamBroken
-from marq.http_rules import WITHOUT_BODY, WITHOUT_LENGTH
 from marq.queue.entries import EntryFields, EntryHead, Reply
 from marq.queue.ids import new_id
 from marq.queue.reply_stream import MOST_UNREAD
+from marq.reply_rules import WITHOUT_BODY, WITHOUT_LENGTH
 
 log = logging.getLogger(__name__)
 

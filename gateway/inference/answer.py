@@ -33,10 +33,10 @@ from marq.errors import (
     ServiceError,
     ServiceUnavailable,
 )
-from marq.http_rules import WITHOUT_BODY
 from marq.queue.entries import EntryFields, Reply
 from marq.queue.ids import new_id
 from marq.queue.reply_stream import ReplyStream
+from marq.reply_rules import WITHOUT_BODY
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from gateway.asgi import Document, client_headers, header_lines
 from gateway.inference import deadlines
 from gateway.inference.predictor import Predictor
 from marq.errors import BadReply, Conflict
-from marq.http_rules import WITHOUT_BODY, is_final_status
 from marq.queue import job_records
 from marq.queue.entries import EntryFields
 from marq.queue.job_records import JobRecord
 from marq.queue.jobs import Jobs
+from marq.reply_rules import WITHOUT_BODY, is_final_status
 
 LONGEST_WAIT_S = 60.0
 JobIdPath = Annotated[str, Path(description="As returned by `POST /jobs/{model}`.")]

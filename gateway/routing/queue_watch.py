@@ -9,7 +9,7 @@ import time
 
 import hiredis
 
-from gateway.routing.admission import Backlog, Room
+from gateway.routing.queue_limits import Backlog, Room
 from marq import keys
 from marq.errors import ServiceUnavailable
 from marq.queue import scripts

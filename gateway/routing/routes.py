@@ -11,7 +11,7 @@ from urllib.parse import quote
 import hiredis
 import redis
 
-from gateway.routing.admission import Backlog
+from gateway.routing.queue_limits import Backlog
 from gateway.routing.queue_watch import Backlogs
 from marq import keys
 from marq.connections import clients

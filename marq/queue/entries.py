@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from marq import keys
 from marq.errors import BadReply, MalformedEntry
-from marq.http_rules import is_final_status
+from marq.reply_rules import is_final_status
 
 log = logging.getLogger(__name__)
 

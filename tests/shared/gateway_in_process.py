@@ -11,7 +11,7 @@ from uvicorn.server import ServerState
 
 from gateway.auth import Tokens
 from gateway.http.protocols import InferenceProtocol
-from gateway.inference.hooks import Hook, ObservedPredictor
+from gateway.inference.request_hooks import Hook, ObservedPredictor
 from gateway.metrics.counting import RequestMeter
 from gateway.routing.routes import Route, Routes
 from marq.connections.pipelined import PipelinedConnection

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from marq.errors import ServiceUnavailable
-from marq.http_rules import WITHOUT_BODY
 from marq.queue.entries import Reply, Request
+from marq.reply_rules import WITHOUT_BODY
 from workers.handler import replies
 
 if TYPE_CHECKING:

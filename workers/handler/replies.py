@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from marq import http_rules
+from marq import reply_rules
 from marq.errors import WorkerFailed, error_body
 from marq.queue.entries import JSON_HEADERS, Reply, Request
 
@@ -63,7 +63,7 @@ def failures(
     requests: Sequence[Request], status: int, message: str, kind: str = WorkerFailed.type
 ) -> list[Reply]:
     """The same error for each request."""
-    body = b"" if status in http_rules.WITHOUT_BODY else error_body(status, kind, message)
+    body = b"" if status in reply_rules.WITHOUT_BODY else error_body(status, kind, message)
     return [Reply(request.id, status, body, JSON_HEADERS) for request in requests]
 
 
@@ -76,7 +76,7 @@ def encode_reply(request: Request, value: object, processor: "RequestProcessor")
     body = encode(value)
     headers = _encode_headers(processor.get_response_headers())
     status = check_status(processor.get_response_status_code())
-    return Reply(request.id, status, b"" if status in http_rules.WITHOUT_BODY else body, headers)
+    return Reply(request.id, status, b"" if status in reply_rules.WITHOUT_BODY else body, headers)
 
 
 def _reply(request: Request, value: object, processor: "RequestProcessor", max_size: int) -> Reply:
@@ -97,7 +97,7 @@ def check_status(given: Any) -> int:
         status = int(given)
     except OverflowError as error:
         raise ValueError(str(error)) from error
-    if not http_rules.is_final_status(status):
+    if not reply_rules.is_final_status(status):
         raise ValueError(f"the status of an answer is a number from 200 to 599, not {status}")
     return status
 
@@ -110,9 +110,9 @@ def _encode_headers(headers: Mapping[str, object]) -> bytes:
 def _encode_items(items: tuple[tuple[str, object], ...]) -> bytes:
     sent: dict[str, str] = {}
     for name, value in items:
-        if fault := http_rules.header_fault(name, value):
+        if fault := reply_rules.header_fault(name, value):
             raise ValueError(fault)
-        if http_rules.is_framing(name):
+        if reply_rules.is_framing(name):
             log.warning("the response header %s is dropped: only the server can set it", name)
         else:
             text = str(value)

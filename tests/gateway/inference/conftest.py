@@ -2,8 +2,8 @@ import pytest
 from thread_replica import ThreadReplica, make_spec
 
 from gateway.auth import Tokens
-from gateway.inference.hooks import ObservedPredictor
 from gateway.inference.predictor import Predictor
+from gateway.inference.request_hooks import ObservedPredictor
 from gateway.routing.routes import Routes
 from marq.connections import clients
 from marq.queue.broker import Broker

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from gateway.inference.answer import Inference
-from gateway.inference.hooks import ObservedSink
+from gateway.inference.request_hooks import ObservedSink
 from gateway.inference.urls import Target
 from marq import keys
 from marq.connections import clients

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.routing.admission import Backlog, DrainRate, Room
+from gateway.routing.queue_limits import Backlog, DrainRate, Room
 from marq.errors import QueueFull, TooManyJobs
 from marq.registry.spec import ModelSpec
 
