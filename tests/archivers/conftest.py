@@ -81,6 +81,6 @@ def script() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         program = Path(sys.executable).with_name(name)
-        return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=30)
+        return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60)
 
     return run

@@ -68,7 +68,7 @@ def test_a_warning_is_on_stderr(script):
 )
 def test_a_module_is_the_same_program(module, arguments):
     command = [sys.executable, "-m", module, *arguments]
-    assert subprocess.run(command, timeout=30).returncode == 0
-    again = subprocess.run(command, timeout=30, capture_output=True, text=True)
+    assert subprocess.run(command, timeout=60).returncode == 0
+    again = subprocess.run(command, timeout=60, capture_output=True, text=True)
     assert again.returncode == 1
     assert "already exists.\nPlease specify --force/-f option" in again.stderr

@@ -61,7 +61,7 @@ def server(start, request):
 
 @pytest.fixture(scope="module")
 def inference(server):
-    with httpx.Client(base_url=server.inference, timeout=30) as client:
+    with httpx.Client(base_url=server.inference, timeout=60) as client:
         yield client
 
 

@@ -132,7 +132,7 @@ async def test_400_InvalidKeyException(redis_url):  # noqa: N802
 @pytest.mark.parametrize("plane", ["inference", "management"])
 def test_400_of_what_is_no_http(server, plane):
     host, port = getattr(server, plane).removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as sock:
+    with socket.create_connection((host, int(port)), timeout=60) as sock:
         sock.sendall(b"this is no HTTP\r\n\r\n")
         answer = b"".join(iter(lambda: sock.recv(4096), b"")).decode()
     assert answer.startswith("HTTP/1.1 400 Bad Request\r\n")

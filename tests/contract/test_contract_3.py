@@ -46,7 +46,7 @@ def key_file(server) -> Path:
 
 def ask(server, plane, path, key="", method="GET"):
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return httpx.request(method, getattr(server, plane) + path, headers=headers, timeout=30)
+    return httpx.request(method, getattr(server, plane) + path, headers=headers, timeout=60)
 
 
 # the key file

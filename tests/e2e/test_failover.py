@@ -63,7 +63,7 @@ class Load:
 
     def _submit(self) -> None:
         number = 0
-        with httpx.Client(timeout=30) as http:
+        with httpx.Client(timeout=60) as http:
             while not self._stopping.is_set():
                 self._may_submit.wait(0.1)
                 with self._submitting:

@@ -32,7 +32,7 @@ def server(make_archive, tmp_path_factory):
 
 def connect(server: RunningServer) -> socket.socket:
     host, port = server.inference.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=10)
+    return socket.create_connection((host, int(port)), timeout=60)
 
 
 def ask(sock: socket.socket) -> bytes:

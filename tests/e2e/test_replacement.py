@@ -48,7 +48,7 @@ def test_a_reload_replaces_all_replicas_without_one_failed_request(server: Runni
     stop, failures, answered = threading.Event(), [], []
 
     def ask() -> None:
-        with httpx.Client(base_url=server.inference, timeout=30) as client:
+        with httpx.Client(base_url=server.inference, timeout=60) as client:
             while not stop.is_set():
                 answer = client.post(
                     "/predictions/square", content=b"12", headers={"content-type": "text/plain"}

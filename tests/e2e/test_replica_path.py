@@ -61,7 +61,7 @@ def test_packages_that_the_replica_does_not_need_may_be_the_archives_own(found):
 
 
 def test_an_archive_whose_module_would_be_hidden_is_refused(server):
-    answer = httpx.post(f"{server.management}/models", params={"url": "shadow.mar"}, timeout=30)
+    answer = httpx.post(f"{server.management}/models", params={"url": "shadow.mar"}, timeout=60)
     assert (answer.status_code, answer.json()["type"]) == (400, "InvalidModelException")
     assert answer.json()["message"].splitlines() == [
         "marq/__init__.py in shadow.mar has the name of marq's own package 'marq', which the replica needs.",

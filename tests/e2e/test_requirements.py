@@ -85,13 +85,13 @@ def answer(server: RunningServer, model: str) -> dict[str, Any]:
 
 
 def slow_project(folder: Path) -> Path:
-    """A project whose build takes a minute."""
+    """A project whose build takes ten minutes."""
     project = folder / "project"
     project.mkdir()
     (project / "pyproject.toml").write_text(
         '[build-system]\nrequires = []\nbuild-backend = "slow"\nbackend-path = ["."]\n'
     )
-    (project / "slow.py").write_text("import time\ntime.sleep(60)\n")
+    (project / "slow.py").write_text("import time\ntime.sleep(600)\n")
     return project
 
 
@@ -143,8 +143,8 @@ def test_a_failed_installation_is_a_bad_request_and_undone(
     began = time.monotonic()
     response = register(server, pack("broken", tool="1.0").name)
     assert response.status_code == 200, response.text
-    assert time.monotonic() - began < 30
-    assert httpx.delete(f"{server.management}/models/broken", timeout=30).status_code == 200
+    assert time.monotonic() - began < 60
+    assert httpx.delete(f"{server.management}/models/broken", timeout=60).status_code == 200
 
 
 def test_others_are_served_and_registered_while_one_is_installed(
@@ -160,8 +160,8 @@ def test_others_are_served_and_registered_while_one_is_installed(
         assert answer(server, "quick")["version"] == "1.0"
         assert not waiting.done()
         # And unregistering the first ends the wait
-        assert httpx.delete(f"{server.management}/models/slow", timeout=30).status_code == 200
-        assert waiting.result(timeout=10).status_code == 404
+        assert httpx.delete(f"{server.management}/models/slow", timeout=60).status_code == 200
+        assert waiting.result(timeout=60).status_code == 404
 
 
 def test_a_model_without_workers_is_ready_to_be_scaled_up(server: RunningServer, pack: Pack) -> None:
@@ -222,7 +222,7 @@ def test_a_model_of_the_start_that_cannot_be_installed_is_told_and_tried_again(
 
 
 def test_ctrl_c_ends_an_installation(start_server: Any, pack: Pack, tmp_path: Path) -> None:
-    # Given a model whose package takes a minute to build
+    # Given a model whose package takes ten minutes to build
     store = tmp_path / "slow"
     store.mkdir()
     shutil.copy(pack("slow", f"--no-index\n{slow_project(tmp_path)}\n"), store)
@@ -234,6 +234,6 @@ def test_ctrl_c_ends_an_installation(start_server: Any, pack: Pack, tmp_path: Pa
     began = time.monotonic()
     assert server.stop() == 0
     # Then nobody waits for it, and nothing of it is left
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 100
     assert [process for process in family if is_at_work(process)] == []
     assert [path.name for path in (server.state_dir / "dependencies").iterdir()] == ["locks"]

@@ -63,7 +63,7 @@ def load(server: RunningServer) -> Iterator[Counter[str]]:
     ended, answers = threading.Event(), Counter[str]()
 
     def ask(client: int) -> None:
-        with httpx.Client(base_url=server.inference, timeout=30) as http:
+        with httpx.Client(base_url=server.inference, timeout=60) as http:
             number = 0
             while not ended.wait(PAUSE_S):
                 body = f"{client} {number}".encode()

@@ -1,13 +1,13 @@
 """Handlers that answer in parts: `send_intermediate_predict_response`, through the queue, as chunked HTTP."""
 
 import http.client
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import handlers
 import httpx
 import pytest
+from gate import Gate
 from support import RunningServer, wait_for
 
 import marq
@@ -22,10 +22,13 @@ def server(serve_models, make_archive, tmp_path_factory) -> RunningServer:
     make_archive(store, "stream", handlers.STREAM, {"minWorkers": 1, "maxWorkers": 1, "maxAttempts": 2})
     make_archive(
         store, "together", handlers.STREAM,
-        {"minWorkers": 1, "maxWorkers": 1, "batchSize": 4, "maxBatchDelay": 500, "batching": "fixed"},
+        {"minWorkers": 1, "maxWorkers": 1, "batchSize": 4, "maxBatchDelay": 60_000, "batching": "fixed"},
     )  # fmt: skip
     make_archive(
-        store, "impatient", handlers.STREAM, {"minWorkers": 1, "maxWorkers": 1, "clientTimeoutInMills": 5000}
+        store,
+        "impatient",
+        handlers.STREAM,
+        {"minWorkers": 1, "maxWorkers": 1, "clientTimeoutInMills": 50000},
     )
     running: RunningServer = serve_models(store)
     for model in ("stream", "together", "impatient"):
@@ -34,19 +37,18 @@ def server(serve_models, make_archive, tmp_path_factory) -> RunningServer:
 
 
 @pytest.mark.parametrize("model", ["stream", "impatient"])
-def test_parts_arrive_as_they_are_sent(server: RunningServer, model: str) -> None:
-    arrived: list[float] = []
+def test_parts_arrive_as_they_are_sent(server: RunningServer, model: str, gate: Gate) -> None:
     url = f"{server.inference}/predictions/{model}"
-    with httpx.stream("POST", url, content=b"4 slow", headers=TEXT) as response:
+    with httpx.stream("POST", url, content=f"4 end {gate}", headers=TEXT) as response:
         parts = []
         for part in response.iter_text():
             parts.append(part)
-            arrived.append(time.monotonic())
+            gate.open()  # nothing but the first part comes before
         assert response.headers["transfer-encoding"] == "chunked"
         assert response.headers["content-type"] == "text/plain"
         assert "ts_stream_next" not in response.headers
-    assert parts == ["0.0 ", "0.1 ", "0.2 ", "0.3 ", "0.end"]
-    assert arrived[3] - arrived[0] > 0.3
+    assert parts[0] == "0.0 "
+    assert "".join(parts) == "0.0 0.1 0.2 0.3 0.end"
 
 
 def test_the_connection_serves_the_next_request_after_a_stream(server: RunningServer) -> None:
@@ -100,48 +102,42 @@ def test_a_client_of_http_1_0_gets_the_stream_without_chunks(server: RunningServ
     assert WHOLE in connection.getresponse().read().decode()
 
 
-def test_a_job_streams_what_is_there_and_the_rest_as_it_comes(server: RunningServer) -> None:
-    job = server.submit("stream", b"6 slow", headers=TEXT)
-    arrived: list[float] = []
-    with httpx.stream("GET", f"{server.inference}/jobs/{job}/result?wait=10") as response:
+def test_a_job_streams_what_is_there_and_the_rest_as_it_comes(server: RunningServer, gate: Gate) -> None:
+    job = server.submit("stream", f"6 end {gate}".encode(), headers=TEXT)
+    with httpx.stream("GET", f"{server.inference}/jobs/{job}/result?wait=50") as response:
         text = ""
         for part in response.iter_text():
-            arrived.append(time.monotonic())
             text += part
+            gate.open()  # nothing but the first part comes before
         assert response.headers["content-type"] == "text/plain"
     assert text == "0.0 0.1 0.2 0.3 0.4 0.5 0.end"
-    assert arrived[-1] - arrived[0] > 0.3
     assert server.result(job).text == text
 
 
 def test_a_job_whose_stream_failed_has_the_failure_as_its_result(server: RunningServer) -> None:
     job = server.submit("stream", b"2 fail", headers=TEXT)
-    assert httpx.get(f"{server.inference}/jobs/{job}?wait=10").json()["state"] == "failed"
+    assert httpx.get(f"{server.inference}/jobs/{job}?wait=50").json()["state"] == "failed"
     assert server.result(job).status_code == 503
 
 
 def test_clients_of_the_queue_get_the_whole_answer(server: RunningServer) -> None:
     with marq.Client(server.redis_url) as client:
         assert client.predict("stream", "3 end").text == WHOLE
-        assert client.submit("stream", "3 end").result(timeout=10).text == WHOLE
+        assert client.submit("stream", "3 end").result(timeout=60).text == WHOLE
 
 
 def test_a_stream_that_nobody_reads_any_more_is_stopped(server: RunningServer) -> None:
     with httpx.stream(
-        "POST", f"{server.inference}/predictions/stream", content=b"200 slow", headers=TEXT
+        "POST", f"{server.inference}/predictions/stream", content=b"4000 slow", headers=TEXT
     ) as r:
         next(r.iter_text())
-    # The one replica would be busy for half a minute.
-    began = time.monotonic()
+    # The one replica would be busy for ten minutes, and nothing is waited for that long.
     assert server.predict("stream", b"3 end", headers=TEXT).text == WHOLE
-    assert time.monotonic() - began < 5
     wait_for(lambda: "The request was cancelled." in server.model_log)
 
 
 def test_a_job_that_is_cancelled_while_it_streams_is_stopped(server: RunningServer) -> None:
-    job = server.submit("stream", b"200 slow", headers=TEXT)
+    job = server.submit("stream", b"4000 slow", headers=TEXT)
     wait_for(lambda: httpx.get(f"{server.inference}/jobs/{job}").json()["state"] == "running")
     assert httpx.delete(f"{server.inference}/jobs/{job}").json()["state"] == "cancelled"
-    began = time.monotonic()
     assert server.predict("stream", b"3 end", headers=TEXT).text == WHOLE
-    assert time.monotonic() - began < 5

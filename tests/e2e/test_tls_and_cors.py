@@ -126,7 +126,7 @@ def test_the_commands_trust_the_server_on_this_host(run_marq, store, pair, tmp_p
 
 def test_an_https_address_without_a_certificate_ends_the_start_and_says_what_to_set(run_marq, store):
     server = run_marq(store)
-    assert server.process.wait(30) == 1
+    assert server.process.wait(60) == 1
     told = server.log.read_text()
     assert "inference_address: https://127.0.0.1:" in told
     assert "needs a certificate: set private_key_file and certificate_file (PEM), or keystore" in told

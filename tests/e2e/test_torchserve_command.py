@@ -94,7 +94,7 @@ def test_start_leaves_a_server_in_the_background_and_a_second_one_is_refused(use
 def test_ncs_forgets_what_was_registered_over_http_and_without_it_that_is_kept(user):
     def registered() -> int:
         url = f"{user.management}/models?url=b.mar"
-        return httpx.post(url, timeout=30).status_code
+        return httpx.post(url, timeout=60).status_code
 
     user.start("--ncs")
     assert registered() == 200
@@ -130,7 +130,7 @@ def test_in_the_foreground_it_stays_until_it_is_stopped(user):
     user.output = user.home / "other"
     stopped = user.torchserve("--stop", "--foreground")
     assert (stopped.returncode, stopped.stdout) == (0, "")
-    assert process.wait(5) == 0
+    assert process.wait(60) == 0
 
 
 def test_logs_go_to_the_state_directory_where_the_working_directory_cannot_be_written(user):

@@ -87,7 +87,7 @@ def test_jobs_are_too(served):
         httpx.post(f"{base}/jobs/digits", content=image).headers["location"] for image in served.images
     ]
 
-    answers = [httpx.get(f"{base}{location}/result?wait=30", timeout=40) for location in locations]
+    answers = [httpx.get(f"{base}{location}/result?wait=30", timeout=60) for location in locations]
 
     assert [answer.json()["digit"] for answer in answers] == served.own
 
@@ -96,7 +96,7 @@ def test_a_producer_s_jobs_are_too(served):
     with marq.Client(served.server.redis_url) as client:
         jobs = client.submit_many("digits", served.images)
 
-        digits = [job.result(timeout=30).json()["digit"] for job in jobs]
+        digits = [job.result(timeout=60).json()["digit"] for job in jobs]
 
     assert digits == served.own
 
@@ -109,6 +109,6 @@ def test_what_is_no_image_fails_alone(served):
         *good, bad = client.submit_many("digits", rows)
 
         # Then it gets a 400, and its neighbours their digits
-        assert [job.result(timeout=30).json()["digit"] for job in good] == served.own[:5]
+        assert [job.result(timeout=60).json()["digit"] for job in good] == served.own[:5]
         with pytest.raises(marq.client.PredictionFailed, match="status 400"):
-            bad.result(timeout=30)
+            bad.result(timeout=60)

@@ -92,7 +92,7 @@ def test_answers_of_a_batch_are_the_network_s_own(example, network, host, model,
         own = [example.handler.postprocess(scores) for scores in network(pixels)]
     with marq.Client(host.server.redis_url) as client:
         jobs = client.submit_many(model, [image for _, image in images])
-        answers = [job.result(timeout=30).json() for job in jobs]
+        answers = [job.result(timeout=60).json() for job in jobs]
     assert [answer["shape"] for answer in answers] == [answer["shape"] for answer in own]
     assert [answer["corners"] for answer in answers] == [answer["corners"] for answer in own]
     for answer, expected in zip(answers, own, strict=True):
@@ -103,9 +103,9 @@ def test_what_is_no_image_fails_alone(host, model, images):
     name, good = images[0]
     with marq.Client(host.server.redis_url) as client:
         first, bad = client.submit_many(model, [good, b"no image"])
-        assert first.result(timeout=30).json()["shape"] == name
+        assert first.result(timeout=60).json()["shape"] == name
         with pytest.raises(marq.client.PredictionFailed, match="status 400"):
-            bad.result(timeout=30)
+            bad.result(timeout=60)
 
 
 def test_the_build_script_explains_itself():

@@ -36,7 +36,7 @@ def test_the_parts_of_a_batch_come_back_in_order(example, host, model, images):
     own = example.model.ImageFacts()(images / 255).tolist()
     with marq.Client(host.server.redis_url) as client:
         jobs = client.submit_many(model, [zlib.compress(image.numpy().tobytes()) for image in images])
-        answers = [job.result(timeout=30).json() for job in jobs]
+        answers = [job.result(timeout=60).json() for job in jobs]
     assert [facts(answer) for answer in answers] == [pytest.approx(row, abs=1e-3) for row in own]
     assert max(answer["part"] for answer in answers) > 0  # the batch was cut
 

@@ -31,6 +31,6 @@ def test_a_batch_is_answered_in_order(example, host, model):
     with marq.Client(host.server.redis_url) as client:
         rows = [json.dumps(row).encode() for row in ROWS * 3]
         jobs = client.submit_many(model, rows, content_type="application/json")
-        answers = [job.result(timeout=30).json() for job in jobs]
+        answers = [job.result(timeout=60).json() for job in jobs]
     own = example.pack.network()(torch.tensor(ROWS * 3)).tolist()
     assert answers == [pytest.approx(row, abs=1e-5) for row in own]

@@ -25,7 +25,7 @@ def test_answers_are_the_classifier_s_own(example, host, model):
     with marq.Client(host.server.redis_url) as client:
         rows = [json.dumps(flower).encode() for flower in flowers]
         jobs = client.submit_many(model, rows, content_type="application/json")
-        answers = [job.result(timeout=30).json() for job in jobs]
+        answers = [job.result(timeout=60).json() for job in jobs]
     assert [answer["species"] for answer in answers] == [example.handler.NAMES[row.argmax()] for row in own]
     assert [answer["probability"] for answer in answers] == pytest.approx(own.max(axis=1).tolist(), abs=1e-3)
 

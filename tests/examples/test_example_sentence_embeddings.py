@@ -64,7 +64,7 @@ def test_filling_up_a_row_does_not_change_its_vector(example):
 def test_sentences_of_one_meaning_have_similar_vectors(host, model):
     with marq.Client(host.server.redis_url) as client:
         jobs = client.submit_many(model, [text.encode() for text in SENTENCES], content_type="text/plain")
-        vectors = torch.tensor([job.result(timeout=30).json() for job in jobs])
+        vectors = torch.tensor([job.result(timeout=60).json() for job in jobs])
     similarity = vectors @ vectors.T
     assert vectors.shape == (4, 384)
     assert torch.allclose(similarity.diagonal(), torch.ones(4), atol=1e-4)

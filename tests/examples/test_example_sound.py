@@ -41,7 +41,7 @@ def test_tones_of_other_rates_and_in_stereo_are_named(example, host, model, note
 
 def test_a_file_in_a_form_is_answered(host, model):
     url = f"{host.server.inference}/predictions/{model}"
-    answer = httpx.post(url, files={"data": ("c4.wav", wav(261.63))}, timeout=30)
+    answer = httpx.post(url, files={"data": ("c4.wav", wav(261.63))}, timeout=60)
     assert answer.json()["note"] == "C4"
 
 
@@ -52,9 +52,9 @@ def test_a_short_clip_is_filled_up(host, model):
 def test_what_is_no_sound_fails_alone(host, model):
     with marq.Client(host.server.redis_url) as client:
         first, bad, last = client.submit_many(model, [wav(440), b"no sound", wav(220)])
-        assert [job.result(timeout=30).json()["note"] for job in (first, last)] == ["A4", "A3"]
+        assert [job.result(timeout=60).json()["note"] for job in (first, last)] == ["A4", "A3"]
         with pytest.raises(marq.client.PredictionFailed, match="status 400"):
-            bad.result(timeout=30)
+            bad.result(timeout=60)
 
 
 @pytest.mark.parametrize("content", [b"", wav(440)[:30], wav(440, seconds=0)])

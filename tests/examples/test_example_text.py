@@ -39,5 +39,5 @@ def test_sentences_of_a_batch_get_their_own_answers(host, model):
     with marq.Client(host.server.redis_url) as client:
         rows = [sentence.encode() for sentence in SENTENCES.values()] * 4
         jobs = client.submit_many(model, rows, content_type="text/plain")
-        answers = [job.result(timeout=30).json() for job in jobs]
+        answers = [job.result(timeout=60).json() for job in jobs]
     assert [max(answer, key=answer.get) for answer in answers] == list(SENTENCES) * 4

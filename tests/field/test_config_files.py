@@ -138,7 +138,7 @@ def test_a_server_with_such_a_file_and_all_planes_on_one_port_starts_and_answers
 
     def answers() -> bool:
         try:
-            return httpx.post(f"{address}/predictions/m", timeout=30).text == "ok"
+            return httpx.post(f"{address}/predictions/m", timeout=60).text == "ok"
         except httpx.TransportError:
             return False
 

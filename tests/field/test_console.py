@@ -47,7 +47,7 @@ class Console:
         self.output = b""
 
     def predict(self, model: str, body: str) -> httpx.Response:
-        return httpx.post(f"{self.inference}/predictions/{model}", content=body, timeout=30)
+        return httpx.post(f"{self.inference}/predictions/{model}", content=body, timeout=60)
 
     def shows(self, text: str) -> bool:
         """Whether the text has come on stdout by now."""

@@ -66,7 +66,7 @@ def exchange(server: RunningServer, order: dict[str, Any], timeout_header: bool 
     """The bytes that a connection gets for this order and for a plain one that follows it."""
     host, port = server.inference.removeprefix("http://").split(":")
     received = b""
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         for at, body in enumerate((json.dumps(order).encode(), b"{}")):
             lines = ["POST /predictions/sync HTTP/1.1", "Host: x", f"Content-Length: {len(body)}"]
             lines += ["X-Request-Timeout: 15"] * timeout_header + ["Connection: close"] * at

@@ -51,7 +51,7 @@ class Client:
 
     def __init__(self, server: RunningServer) -> None:
         host, port = server.inference.removeprefix("http://").split(":")
-        self._socket = socket.create_connection((host, int(port)), timeout=20)
+        self._socket = socket.create_connection((host, int(port)), timeout=60)
         self._file = self._socket.makefile("rb")
 
     def send(

@@ -59,14 +59,14 @@ def name(request: pytest.FixtureRequest, server: RunningServer) -> str:
 )
 def test_it_answers(server: RunningServer, name: str, path: str) -> None:
     url = server.inference + path.format(quote(name))
-    assert httpx.post(url, content="hello", timeout=30).text == f"{name}: hello"
+    assert httpx.post(url, content="hello", timeout=60).text == f"{name}: hello"
 
 
 def test_its_jobs_are_submitted_found_and_finished(server: RunningServer, name: str) -> None:
-    submitted = httpx.post(f"{server.inference}/jobs/{quote(name)}", content="job", timeout=30)
+    submitted = httpx.post(f"{server.inference}/jobs/{quote(name)}", content="job", timeout=60)
     assert submitted.status_code == 202
     location = submitted.headers["location"]
-    assert httpx.get(f"{server.inference}{location}/result?wait=30", timeout=40).text == f"{name}: job"
+    assert httpx.get(f"{server.inference}{location}/result?wait=30", timeout=60).text == f"{name}: job"
     record = httpx.get(server.inference + location).json()
     assert record["job_id"] == submitted.json()["job_id"]
     assert httpx.get(server.inference + record["result"]).text == f"{name}: job"
@@ -144,6 +144,6 @@ def test_a_name_that_could_do_harm_is_refused_with_the_rule(server: RunningServe
 
 def test_raw_bytes_in_a_path_are_a_clear_error(server: RunningServer) -> None:
     host, port = server.inference.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall("GET /predictions/감성 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         assert connection.recv(1000).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 404 "))

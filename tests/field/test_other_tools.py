@@ -81,7 +81,7 @@ def test_a_directory_that_the_operator_names_is_a_model_wherever_it_is(
     )
 
     def answer() -> str:
-        return httpx.post(f"{server.address}/models/model/invoke", content="x", timeout=30).text
+        return httpx.post(f"{server.address}/models/model/invoke", content="x", timeout=60).text
 
     wait_for(lambda: answer() == "found", 60, "an answer", server.log)
     assert httpx.post(f"{server.address}/invocations", content="x").text == "found"

@@ -15,14 +15,16 @@ from marq import logs
 DAY_S = 86_400
 WRITER = """
 import sys
+import threading
 from pathlib import Path
 from marq import logs
-logs.LARGEST_BYTES, logs.LOOK_EVERY_S, logs.SETTLE_S, logs.KEPT = 20_000, 0.0, 0.3, 1000
+logs.LARGEST_BYTES, logs.LOOK_EVERY_S, logs.SETTLE_S, logs.KEPT = 20_000, 0.0, 2.0, 1000
 logger = logs.model_logger(Path(sys.argv[1]))
 for number in range(2000):
     logger.info("%s line %d", sys.argv[2], number)
-import time
-time.sleep(1)
+for thread in threading.enumerate():  # which pack files
+    if thread is not threading.main_thread():
+        thread.join()
 """
 
 

@@ -80,10 +80,12 @@ BROKEN = """
 raise RuntimeError("this module cannot be imported")
 """
 
-STREAM = """
+# A body says how many parts, and what happens after these; a third word is a gate behind the first part.
+STREAM = (
+    HOLD
+    + """
 import os
 import signal
-import time
 
 from ts.handler_utils.utils import send_intermediate_predict_response
 
@@ -92,8 +94,10 @@ def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     if data is None:
         return None  # noqa: RET501
     body = data[0]["body"]
-    if isinstance(body, str):  # how many parts, and what happens after these
-        parts, ending = int(body.split()[0]), body.split()[1]
+    gate = ""
+    if isinstance(body, str):
+        parts, ending, gate = (*body.split(), "")[:3]
+        parts = int(parts)
     else:
         parts, ending = 3, "end"
     for position in range(len(data)):
@@ -101,6 +105,8 @@ def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     for number in range(parts):
         texts = [f"{position}.{number} " for position in range(len(data))]
         send_intermediate_predict_response(texts, context.request_ids, "part", 200, context)
+        if gate and number == 0:
+            hold(gate)
         time.sleep(0.15 if ending == "slow" else 0.01)
     if ending == "fail":
         raise ValueError("not to the end")
@@ -110,6 +116,7 @@ def handle(data, context):  # noqa: ARG001 - all handlers are called with it
         send_intermediate_predict_response([object()], context.request_ids, "part", 200, context)
     return [f"{position}.end" for position in range(len(data))]
 """
+)
 
 ASYNC = """
 import asyncio

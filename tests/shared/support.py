@@ -66,16 +66,16 @@ class RunningServer:
         wait_for(ready, START_TIMEOUT_S, f"{replicas} replica(s) of {model}", self.log)
 
     def predict(self, model: str, body: bytes = b"", **options: Any) -> httpx.Response:
-        return httpx.post(f"{self.inference}/predictions/{model}", content=body, timeout=30, **options)
+        return httpx.post(f"{self.inference}/predictions/{model}", content=body, timeout=60, **options)
 
     def submit(self, model: str, body: bytes = b"", **options: Any) -> str:
         """Queues a job over HTTP; returns its id."""
-        answer = httpx.post(f"{self.inference}/jobs/{model}", content=body, timeout=30, **options)
+        answer = httpx.post(f"{self.inference}/jobs/{model}", content=body, timeout=60, **options)
         return str(answer.raise_for_status().json()["job_id"])
 
     def result(self, job: str) -> httpx.Response:
-        """The result of a job that finishes within half a minute."""
-        return httpx.get(f"{self.inference}/jobs/{job}/result?wait=30", timeout=40)
+        """The result of a job that finishes within a minute."""
+        return httpx.get(f"{self.inference}/jobs/{job}/result?wait=55", timeout=60)
 
     def wait_until_draining(self, model: str, version: str = "1.0") -> None:
         """Returns when the replicas have been asked to end after what they run, or have ended."""

@@ -44,7 +44,7 @@ def test_a_server_is_started_filled_and_stopped(place, make_archive):
     launcher.stop()
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{inference}/ping")
-    while output.get(timeout=30) is not None:  # it ends with None
+    while output.get(timeout=60) is not None:  # it ends with None
         pass
 
 

@@ -103,7 +103,7 @@ def test_a_handler_that_takes_too_long_is_ended_with_what_it_started(finding, tm
     found = finding({"h.py": code}, timeout_s=1.0)
     # Then both are gone
     assert found.cause == "importing 'h.py' took longer than 1 s"
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while _runs(int(pid.read_text())):
         assert time.monotonic() < deadline
         time.sleep(0.01)

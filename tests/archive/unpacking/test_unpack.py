@@ -163,7 +163,7 @@ def test_an_archive_that_changes_while_it_is_read_is_refused(make_mar, root, mon
 def test_several_may_unpack_the_same_archive_at_once(make_mar, root, monkeypatch):
     # Given two that both have seen that the archive is not unpacked yet
     path = make_mar({"h.py": b"x"})
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=60)
     finish = unpack.Tree.finish
     monkeypatch.setattr(unpack.Tree, "finish", lambda tree: (finish(tree), both.wait()))
     results = []

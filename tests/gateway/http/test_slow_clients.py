@@ -26,7 +26,7 @@ from marq.queue.entries import Reply, Request
 from marq.registry.models import Registry
 
 LIMIT_S = 1.0
-PATIENCE_S = 2.0  # so long a busy machine may take longer
+PATIENCE_S = 60.0  # so long a busy machine may take longer
 LARGE = 200_000  # bytes: more than the short cut of predictions takes
 LENGTH = rb"content-length: (\d+)(?:\r\n[^\r\n]+)*\r\n\r\n"
 
@@ -49,7 +49,7 @@ class Gateway:
     certificate: str
 
     def connect(self, plane: str = "inference") -> socket.socket:
-        sock = socket.create_connection(self.addresses[plane], timeout=30)
+        sock = socket.create_connection(self.addresses[plane], timeout=60)
         if self.scheme == "http":
             return sock
         context = ssl.create_default_context(cafile=self.certificate)
@@ -85,7 +85,7 @@ def gateway(request, _redis, tmp_path_factory) -> Iterator[Gateway]:
     finally:
         replica.stop()
         process.terminate()
-        process.wait(30)
+        process.wait(60)
         for sock in sockets.values():
             sock.close()
 
@@ -117,10 +117,10 @@ def receive(sock: socket.socket) -> bytes:
 
 
 def send_until_ended(sock: socket.socket, pieces: Iterator[bytes]) -> tuple[bytes, float]:
-    """Sends a piece now and then, until the gateway ends the connection: what it said, after how long."""
-    began, received = time.monotonic(), b""
+    """Sends a piece now and then, until the gateway ends the connection: what it said, and when."""
+    end, received = time.monotonic() + LIMIT_S + PATIENCE_S, b""
     sock.settimeout(0.1)
-    while time.monotonic() < began + LIMIT_S + PATIENCE_S:
+    while time.monotonic() < end:
         try:
             if piece := next(pieces, b""):
                 sock.sendall(piece)
@@ -130,7 +130,7 @@ def send_until_ended(sock: socket.socket, pieces: Iterator[bytes]) -> tuple[byte
         except OSError:  # it went on sending after the end
             some = b""
         if not some:
-            return received, time.monotonic() - began
+            return received, time.monotonic()
         received += some
     raise AssertionError(f"the connection is still open; received: {received!r}")
 
@@ -148,19 +148,21 @@ def is_told_to_hurry(answer: bytes) -> bool:
 
 @pytest.mark.parametrize("plane", ["inference", "management"])
 def test_a_client_that_says_nothing_is_ended_without_a_word(connect, plane):
-    said, seconds = send_until_ended(connect(plane), iter(()))
+    began = time.monotonic()
+    said, ended = send_until_ended(connect(plane), iter(()))
     assert said == b""
-    assert seconds >= LIMIT_S * 0.9
+    assert ended - began >= LIMIT_S
 
 
 @over_tls_too
 @pytest.mark.parametrize("plane", ["inference", "management"])
 def test_headers_that_come_byte_by_byte_are_cut_off(connect, plane):
+    began = time.monotonic()
     sock = connect(plane)
     sock.sendall(b"POST /predictions/slow HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-    said, seconds = send_until_ended(sock, repeat(b"x"))
+    said, ended = send_until_ended(sock, repeat(b"x"))
     assert is_told_to_hurry(said)
-    assert seconds >= LIMIT_S * 0.9
+    assert ended - began >= LIMIT_S
 
 
 def test_so_are_those_of_a_later_request_of_the_connection(connect):
@@ -184,10 +186,11 @@ def test_so_are_those_of_a_later_request_of_the_connection(connect):
 )  # fmt: skip
 def test_a_body_of_which_nothing_more_comes_is_given_up(connect, plane, request_head):
     sock = connect(plane)
+    began = time.monotonic()
     sock.sendall(request_head)
-    said, seconds = send_until_ended(sock, iter([b"1"]))
+    said, ended = send_until_ended(sock, iter([b"1"]))
     assert is_told_to_hurry(said)
-    assert seconds >= LIMIT_S * 0.9
+    assert ended - began >= LIMIT_S
 
 
 def test_what_is_answered_before_its_end_cannot_be_sent_for_ever(connect):
@@ -206,7 +209,7 @@ def test_a_slow_but_steady_upload_is_taken(connect, size, piece):
     sock = connect()
     sock.sendall(head(size))
     for start in range(0, size, piece):
-        time.sleep(LIMIT_S / 4)
+        time.sleep(LIMIT_S / 8)
         sock.sendall(b"x" * min(piece, size - start))
     assert receive(sock).endswith(b"%d" % size)
 

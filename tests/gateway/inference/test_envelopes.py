@@ -19,7 +19,13 @@ ROWS = 6
 def start_with(start_server, tmp_path_factory, make_archive):
     """Starts a server with an envelope and a model that forms batches of ROWS rows."""
     store = tmp_path_factory.mktemp("store")
-    config = {"batchSize": ROWS, "maxBatchDelay": 1000, "batching": "fixed", "minWorkers": 1, "maxWorkers": 1}
+    config = {
+        "batchSize": ROWS,
+        "maxBatchDelay": 60_000,
+        "batching": "fixed",
+        "minWorkers": 1,
+        "maxWorkers": 1,
+    }
     make_archive(store, "double", DOUBLE, config=config)
 
     def start(envelope):
@@ -32,7 +38,7 @@ def start_with(start_server, tmp_path_factory, make_archive):
 
 def post_together(url, bodies):
     with ThreadPoolExecutor(len(bodies)) as threads:
-        sent = [threads.submit(httpx.post, url, json=body, timeout=30) for body in bodies]
+        sent = [threads.submit(httpx.post, url, json=body) for body in bodies]
         return [each.result() for each in sent]
 
 
@@ -47,10 +53,8 @@ def test_kserve_v1_answers_each_request_of_a_batch_with_its_own_predictions(star
         assert first[1] == 2 * (ROWS - 1)  # rows of all the clients were in the batch
     assert answers[-1].status_code == 400
     assert answers[-1].json()["message"] == 'The body must be a JSON object with a list "instances".'
-    explained = httpx.post(
-        f"{server.inference}/v1/models/double:explain", json={"instances": [4]}, timeout=30
-    )
-    assert explained.json() == {"explanations": [[8, 1]]}
+    explained = post_together(f"{server.inference}/v1/models/double:explain", [{"instances": [4]}] * ROWS)
+    assert all(answer.json() == {"explanations": [[8, ROWS]]} for answer in explained)
 
 
 def test_kserve_v2_answers_each_request_of_a_batch_with_its_own_outputs(start_with):

@@ -81,7 +81,7 @@ def test_the_command_line_of_build_scripts_packs_the_model_file_as_handler():
         *("--version", "2.0", "--extra_files", "labels.txt,net.py"),
     ]
     # When it is run
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
     # Then everything is in its place
     assert (answer.returncode, answer.stderr) == (0, "")
     assert manifest() == {

@@ -128,7 +128,7 @@ def test_the_shell_completes_the_names_of_models(server):
         "COMP_WORDS": "marq describe e",
         "COMP_CWORD": "2",
     }
-    done = subprocess.run([MARQ], capture_output=True, text=True, env=environment, timeout=30)
+    done = subprocess.run([MARQ], capture_output=True, text=True, env=environment, timeout=60)
     assert done.stdout.split() == ["echo"]
 
 
@@ -140,7 +140,7 @@ def test_where_no_server_runs_the_shell_completes_nothing(tmp_path):
         "COMP_WORDS": "marq describe e",
         "COMP_CWORD": "2",
     }
-    done = subprocess.run([MARQ], capture_output=True, text=True, env=environment, timeout=30)
+    done = subprocess.run([MARQ], capture_output=True, text=True, env=environment, timeout=60)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
 
 

@@ -150,12 +150,12 @@ def test_ctrl_c_ends_a_request_without_a_traceback(body):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         command = [MARQ, "predict", "m", body, "--url", f"http://127.0.0.1:{silent.getsockname()[1]}"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        silent.settimeout(20)
+        silent.settimeout(60)
         connection, _ = silent.accept()
         connection.recv(1)  # it waits for the answer now
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        output = process.communicate(timeout=20)
+        output = process.communicate(timeout=60)
         connection.close()
     assert process.returncode == 130
     assert output == (b"", b"")

@@ -56,7 +56,7 @@ def test_what_waits_has_an_age(server):
     # Then its job waits, and grows older
     (line,) = json.loads(server.marq("top", "--json").stdout)
     assert (line["state"], line["waiting"]) == ("stopped", 1)
-    assert 0.2 < line["oldest_s"] < 30
+    assert 0.2 < line["oldest_s"] < 600
     assert server.marq("scale", "echo", "1").returncode == 0
     wait_for(lambda: json.loads(server.marq("top", "--json").stdout)[0]["waiting"] == 0)
 
@@ -85,7 +85,7 @@ def test_on_a_terminal_it_refreshes_in_place_until_ctrl_c(server):
             shown += os.read(controller, 4096)
         except OSError:
             break
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert re.search(rb"\x1b\[\d*A", shown)
     assert b"Traceback" not in shown
     os.close(controller)

@@ -99,7 +99,7 @@ def test_a_version_may_be_named(sync, start_replica, registry):
     start_replica(lambda request: Reply(request.id, 200, b"second"), second)
     assert sync.predict("echo", b"").body == b"first"
     assert sync.predict("echo", b"", version="2.0").body == b"second"
-    assert sync.submit("echo", b"", version="2.0").result(5).body == b"second"
+    assert sync.submit("echo", b"", version="2.0").result(60).body == b"second"
 
 
 def test_a_failed_prediction_raises_with_its_answer(sync, start_replica):
@@ -132,15 +132,15 @@ def test_a_job_can_be_submitted_watched_and_fetched(sync, start_replica):
     assert job.status() == sync.status(job.id)
     assert job.status().state == "queued"
     start_replica()
-    assert job.result(timeout=5).text == "hello"
-    assert sync.result(job, timeout=5) == sync.result(str(job), timeout=5) == job.result(5)
+    assert job.result(timeout=60).text == "hello"
+    assert sync.result(job, timeout=60) == sync.result(str(job), timeout=60) == job.result(60)
     assert job.status().state == "succeeded"
 
 
 def test_many_jobs_come_back_in_order(sync, start_replica):
     start_replica()
     jobs = sync.submit_many("echo", ({"row": number} for number in range(50)))
-    assert [job.result(5).json()["row"] for job in jobs] == list(range(50))
+    assert [job.result(60).json()["row"] for job in jobs] == list(range(50))
     assert len({job.id for job in jobs}) == 50
 
 
@@ -153,7 +153,7 @@ def test_a_job_that_is_not_done_in_time_raises_and_says_how_far_it_is(sync):
 def test_a_failed_job_raises_with_its_answer(sync, start_replica):
     start_replica(failing)
     with pytest.raises(PredictionFailed) as caught:
-        sync.submit("echo", b"").result(5)
+        sync.submit("echo", b"").result(60)
     assert caught.value.result.headers == {"x-why": "test"}
 
 
@@ -161,7 +161,7 @@ def test_an_unknown_job_raises(sync):
     with pytest.raises(JobNotFound):
         sync.status("echo:nope")
     with pytest.raises(JobNotFound):
-        sync.result("nonsense", timeout=5)
+        sync.result("nonsense", timeout=60)
 
 
 def test_several_threads_may_use_one_client(sync, start_replica):
@@ -233,7 +233,7 @@ def test_a_job_can_be_cancelled_until_it_has_finished(sync, start_replica):
     assert sync.cancel(cancelled)
     assert cancelled.status().state == "cancelled"
     start_replica()
-    job.result(5)
+    job.result(60)
     assert not sync.cancel(job)
     with pytest.raises(JobNotFound):
         sync.cancel("echo:nope")
@@ -251,7 +251,7 @@ async def test_predictions_of_one_loop_run_together(asynchronous, start_replica)
 async def test_an_awaited_job_gives_its_result(asynchronous, start_replica):
     start_replica()
     job = await asynchronous.submit("echo", {"a": 1})
-    assert (await job.result(5)).json() == {"a": 1}
+    assert (await job.result(60)).json() == {"a": 1}
     assert (await job.status()).state == "succeeded"
     assert (await asynchronous.status(str(job))).id == job.id
     assert (await asynchronous.result(job, 5)).status == 200
@@ -260,7 +260,7 @@ async def test_an_awaited_job_gives_its_result(asynchronous, start_replica):
 async def test_many_awaited_jobs_come_back_in_order(asynchronous, start_replica):
     start_replica()
     jobs = await asynchronous.submit_many("echo", [b"a", b"b", b"c"])
-    assert [(await job.result(5)).body for job in jobs] == [b"a", b"b", b"c"]
+    assert [(await job.result(60)).body for job in jobs] == [b"a", b"b", b"c"]
 
 
 async def test_a_prediction_that_is_late_is_forgotten(asynchronous):

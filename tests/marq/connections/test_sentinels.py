@@ -115,10 +115,12 @@ def test_one_that_does_not_answer_costs_a_second_once(watched):
         url = watched.url.replace("@", f"@127.0.0.1:{silent.getsockname()[1]},")
         began = time.monotonic()
         clients.check(url)
-        assert 1 <= time.monotonic() - began < urls.CONNECT_TIMEOUT_S
-        began = time.monotonic()
+        assert 1 <= time.monotonic() - began < 10
+        silent.accept()[0].close()
         clients.check(url)
-        assert time.monotonic() - began < 1
+        silent.settimeout(0)
+        with pytest.raises(BlockingIOError):  # it has not been asked again
+            silent.accept()
 
 
 @pytest.mark.parametrize(
@@ -139,4 +141,4 @@ def test_a_server_that_is_no_sentinel_is_told_so_at_once(watched):
     began = time.monotonic()
     with pytest.raises(RedisUnavailable, match=r"(?i)unknown command.*sentinel"):
         clients.check(f"redis+sentinel://127.0.0.1:{watched.primary.port}/main?sentinel_password={PASSWORD}")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30

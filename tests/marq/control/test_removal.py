@@ -45,7 +45,7 @@ def test_a_job_that_has_not_run_fails_with_503(registry, client, spec, held):
         client.xreadgroup(keys.GROUP, "lost", {LANE: ">"})
     listener = client.pubsub(ignore_subscribe_messages=True)
     listener.subscribe(keys.finished("echo"))
-    listener.get_message(timeout=5)
+    listener.get_message(timeout=60)
     # When the version is unregistered
     registry.unregister(spec)
     clear(registry, spec, TTL_S)
@@ -54,7 +54,7 @@ def test_a_job_that_has_not_run_fails_with_503(registry, client, spec, held):
     assert (stored["state"], stored["status"], stored["attempts"]) == ("failed", "503", "1")
     assert json.loads(stored["body"])["message"].startswith("Model echo version 1.0 was unregistered")
     assert 0 < client.ttl(keys.job("echo", "1")) <= TTL_S
-    assert listener.get_message(timeout=5)["data"] == b"1"
+    assert listener.get_message(timeout=60)["data"] == b"1"
 
 
 def test_a_prediction_that_has_not_run_is_answered_with_503(registry, client, spec):

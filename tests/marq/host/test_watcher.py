@@ -95,7 +95,7 @@ def test_at_a_stop_the_stages_end_one_after_the_other(watch, program, tmp_path):
     # When the watcher is asked to stop
     watcher.send_signal(signal.SIGTERM)
     # Then the first stage has ended before the second is asked to, and the server's file is gone
-    assert watcher.wait(30) == 0
+    assert watcher.wait(60) == 0
     assert output.read_text().split("\n")[2:4] == ["gateway ends", "node ends"]
     assert not (tmp_path / "server.json").exists()
     assert watcher.stdout.read().startswith("Stopping")
@@ -105,7 +105,7 @@ def test_a_program_that_does_not_end_in_time_is_killed(watch, program, tmp_path)
     watcher = watch([program("gateway", STUBBORN, stop_timeout_s=0.5)])
     wait_for(lambda: (tmp_path / "output").exists() and (tmp_path / "output").read_text(), what="the program")
     watcher.send_signal(signal.SIGINT)
-    assert watcher.wait(30) == 0
+    assert watcher.wait(60) == 0
     [log] = (tmp_path / "logs").glob("*")
     assert "the gateway did not end within 0.5 s; killing it" in log.read_text()
 

@@ -32,7 +32,7 @@ async def soon(condition) -> None:
             await asyncio.sleep(0.005)
 
 
-async def answered(future, timeout_s: float = 5) -> Reply:
+async def answered(future, timeout_s: float = 60) -> Reply:
     return await asyncio.wait_for(future, timeout_s)
 
 
@@ -238,7 +238,7 @@ async def test_while_redis_is_gone_nothing_is_accepted_and_afterwards_everything
     broker = Broker(server.url)
     await broker.start()
     await asyncio.to_thread(server.stop)
-    await asyncio.sleep(0.01)
+    await soon(lambda: broker._commands is None)
     # Then requests are refused at once
     with pytest.raises(ServiceUnavailable, match="Redis is not reachable"):
         predict(broker, b"1")
@@ -288,7 +288,7 @@ async def test_a_stop_deletes_the_stream_and_closes_the_connections(redis_url, c
     before = len(client.client_list())
     await broker.stop()
     assert not client.exists(broker.stream)
-    await soon(lambda: len(client.client_list()) == before - 2)
+    await soon(lambda: len(client.client_list()) <= before - 2)
 
 
 async def test_two_brokers_of_one_process_have_their_own_streams(redis_url):

@@ -102,7 +102,9 @@ async def test_a_reader_that_is_much_slower_than_the_handler_is_cut_off(broker, 
     for number in range(1, 7):
         reply_to(client, part(number, bytes(size)))
     reply_to(client, Reply(b"1", 200, b"end"))
-    await asyncio.sleep(0.5)
+    async with asyncio.timeout(60):
+        while broker.last_reply != client.xinfo_stream(keys.replies("test"))["last-generated-id"]:
+            await asyncio.sleep(0.01)
     with pytest.raises(StreamBroken, match="not read"):
         await read(stream)
 

@@ -110,7 +110,7 @@ def test_torchserves_script_prints_the_same_metrics():
         capture_output=True,
         text=True,
         input="1,999999999\n",
-        timeout=30,
+        timeout=60,
     )
     assert result.returncode == 0, result.stderr
     *metrics, first, second = result.stdout.splitlines()

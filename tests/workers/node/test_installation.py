@@ -231,7 +231,7 @@ def test_stopping_ends_an_installation(cache, make_model, output):
     while "Processing" not in output.text:
         thread.join(0.05)
     cache.stop()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
     assert failures
     with pytest.raises(InstallationFailed, match="stopping"):

@@ -127,7 +127,7 @@ def test_hosts_whose_clocks_differ_hear_of_each_other(node, client, monkeypatch)
     assert node("slow").heartbeat() == 1
     monkeypatch.setattr("time.time", lambda: 1001.0 + HEARTBEAT_LIMIT_S)
     assert node("fast").heartbeat() == 2
-    assert client.zscore(keys.NODES, "slow") == pytest.approx(client.time()[0], abs=2)
+    assert client.zscore(keys.NODES, "slow") == pytest.approx(client.time()[0], abs=600)
 
 
 def test_after_a_silence_each_node_first_takes_what_it_had(node, spec, client, clock):

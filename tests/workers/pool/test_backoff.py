@@ -1,6 +1,7 @@
 """Whose fault a replica's end is: a request's, after which another starts at once, or the model's."""
 
 import os
+import re
 import signal
 import time
 
@@ -18,7 +19,7 @@ def handle(data, context):  # noqa: ARG001 - all handlers are called with it
         os._exit(3)
     return data and [b"served"] * len(data)
 """
-# Ends by itself, soon after it was ready, as often as a file says.
+# Ends by itself when the test has seen that it is ready, as often as a file says.
 ILL = """
 import os, threading, time
 from pathlib import Path
@@ -27,7 +28,13 @@ left = Path("left")
 times = int(left.read_text()) if left.exists() else {times}
 if times:
     left.write_text(str(times - 1))
-    threading.Timer(0.5, lambda: (print("the driver is lost", flush=True), os._exit(9))).start()
+    def end():
+        while not Path(f"end-{os.getpid()}").exists():
+            time.sleep(0.01)
+        print("the driver is lost", flush=True)
+        os._exit(9)
+
+    threading.Thread(target=end).start()
 else:
     left.write_text("0")
 
@@ -38,6 +45,19 @@ def handle(data, context):  # noqa: ARG001 - all handlers are called with it
 
 def report_of(registry, spec):
     return next(iter(registry.reports(spec).values()), PoolReport("host", 0))
+
+
+@pytest.fixture
+def end_ready(registry, register, tmp_path):
+    """Ends the ill replicas that are ready."""
+    spec = register()
+
+    def end():
+        for replica in registry.replicas(spec):
+            if replica.is_ready:
+                (tmp_path / "model" / f"end-{replica.pid}").touch()
+
+    return end
 
 
 def test_pauses_grow_with_failures_in_a_row():
@@ -75,19 +95,23 @@ def test_requests_that_end_replicas_as_soon_as_those_are_ready_are_not_taken_for
 
 
 def test_a_replica_that_ends_soon_after_it_was_ready_is_a_failure_with_its_reason(
-    pool, gateway, registry, register, caplog
+    pool, gateway, registry, register, end_ready, caplog
 ):
     spec = register()
     # Given replicas that end by themselves before they have had a request
-    pool(handler=ILL.format(times=100), max_retry_timeout_s=1)
+    pool(handler=ILL.replace("{times}", "100"), max_retry_timeout_s=1)
 
-    def pausing():
+    def three_ends():
         report = report_of(registry, spec)
-        return report if report.failures >= 3 and not report.replicas else None
+        if report.failures >= 3 and not report.replicas:
+            return report
+        end_ready()
+        return None
 
-    report = wait_for(pausing, what="three ends")
+    report = wait_for(three_ends, what="three ends")
     # Then each is followed by a longer pause, and the reason is told
-    assert [f"starting another in {s} s" in caplog.text for s in (1, 2, 3)] == [True, True, False]
+    pauses = re.findall(r"starting another in (\d+) s", caplog.text)
+    assert pauses[:3] == [str(pause) for pause in BACK_OFF_S[:3]]
     assert "the driver is lost" in report.reason
     assert "ended with exit code 9 soon after it was ready" in report.reason.splitlines()[-1]
     assert report.failing_since
@@ -100,11 +124,11 @@ def test_a_replica_that_ends_soon_after_it_was_ready_is_a_failure_with_its_reaso
 
 
 @pytest.mark.slow
-def test_failures_count_until_a_replica_has_lasted(pool, ready, registry, register, monkeypatch):
+def test_failures_count_until_a_replica_has_lasted(pool, ready, registry, register, end_ready, monkeypatch):
     monkeypatch.setattr("workers.pool.replica_process.LASTING_S", 2.5)
     spec = register()
-    pool(handler=ILL.format(times=2))
-    wait_for(lambda: report_of(registry, spec).failures == 2, what="two failures")
+    pool(handler=ILL.replace("{times}", "2"))
+    wait_for(lambda: end_ready() or report_of(registry, spec).failures == 2, what="two failures")
     # Being ready alone proves nothing
     ready(1)
     time.sleep(0.3)
@@ -113,10 +137,12 @@ def test_failures_count_until_a_replica_has_lasted(pool, ready, registry, regist
     assert report_of(registry, spec).failing_since is None
 
 
-def test_failures_are_forgotten_when_a_replica_has_run_a_batch(pool, gateway, ready, registry, register):
+def test_failures_are_forgotten_when_a_replica_has_run_a_batch(
+    pool, gateway, ready, registry, register, end_ready
+):
     spec = register()
-    pool(handler=ILL.format(times=1))
-    wait_for(lambda: report_of(registry, spec).failures == 1, what="a failure")
+    pool(handler=ILL.replace("{times}", "1"))
+    wait_for(lambda: end_ready() or report_of(registry, spec).failures == 1, what="a failure")
     ready(1)
     gateway.send(b"x")
     assert gateway.wait(1)[0].body == b"served"

@@ -59,7 +59,7 @@ def test_what_a_handler_prints_is_not_taken_for_what_ended_it(start, register, g
 def test_time_outs_of_the_model_are_noticed(start, register, gateway):
     slow = start(register(response_timeout_s=0))
     assert slow.process.overdue() is None
-    gateway.send(b"sleep 5")
+    gateway.send(b"hold for-ever")
     slow.wait_until_running()
     assert "no answer within the response time-out of 0 s" in (slow.process.overdue() or "")
     slow.process.kill("it took too long")

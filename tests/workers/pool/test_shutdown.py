@@ -136,4 +136,4 @@ def test_a_pool_stops_although_a_replica_hangs(pool, ready, monkeypatch):
     ready(1)
     began = time.monotonic()
     running.stop()
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 60

