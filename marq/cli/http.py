@@ -13,7 +13,7 @@ from marq.errors import MarqError
 if TYPE_CHECKING:
     import httpx
 
-CONNECT_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 30.0  # a handshake takes long where much else runs
 LONGEST_MESSAGE = 2000
 UNKNOWN_TYPE = "application/octet-stream"
 STDIN = Path("-")  # as the name of a file
