@@ -21,5 +21,9 @@ def device_for(spec: ModelSpec, slot: int, available: Sequence[int], first: int)
 
 def threads_per_replica(replicas: int) -> int:
     """A CPU replica's share of the cores, at least one thread."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // max(1, replicas))
+    return max(1, cores() // max(1, replicas))
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -21,10 +21,18 @@ from gateway.routing.routes import Routes
 from gateway.uploads import Uploads
 from marq import gpus
 from marq.connections import clients
+from marq.control.capacity import Capacity
 from marq.control.readiness import start_failed, wait_for_dependencies, wait_for_workers, wait_until_stopped
 from marq.control.registration import model_store, resolve
 from marq.control.removal import clear, remove_download
-from marq.errors import Conflict, InvalidModelVersion, MethodNotAllowed, ModelFailed, RequestTimeout
+from marq.errors import (
+    BadRequest,
+    Conflict,
+    InvalidModelVersion,
+    MethodNotAllowed,
+    ModelFailed,
+    RequestTimeout,
+)
 from marq.queue import depth
 from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
@@ -38,7 +46,7 @@ def router(settings: Settings, routes: Routes) -> APIRouter:
     api = APIRouter(tags=["management"], responses=openapi.ERRORS)
     registry = Registry(clients.client(settings.redis_url))
     handlers = Management(settings, routes, registry)
-    scaling, waiting = Scaling(registry, handlers.refresh), handlers.waiting
+    scaling, waiting = Scaling(registry, handlers.capacity, handlers.refresh), handlers.waiting
     describe = waiting.handler(handlers.describe, "customized")
     scale, reload = (waiting.handler(each, "synchronous") for each in (scaling.scale, scaling.reload))
     unregister = waiting.handler(handlers.unregister)
@@ -69,6 +77,7 @@ class Management:
         self._registry, self.waiting = registry, WaitingRequests()
         self._uploads = Uploads.of_management(settings)
         self._gpus = len(gpus.visible(settings.number_of_gpu))
+        self.capacity = Capacity(registry, self._gpus)
 
     def check_enabled(self) -> None:
         """Raises MethodNotAllowed unless models may be registered and unregistered."""
@@ -130,8 +139,10 @@ class Management:
         spec = resolve(self._settings, parameters.registration())
         began = self._registry.now()
         try:
+            if not parameters.force:
+                self.capacity.check(spec.min_workers)
             self._registry.register(spec)
-        except Conflict:
+        except (BadRequest, Conflict):
             remove_download(model_store(self._settings), self._registry, spec)
             raise
         self.refresh()

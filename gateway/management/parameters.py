@@ -79,6 +79,9 @@ Customized = Annotated[Flag, Query(description="Whether to ask the handler to de
 MinWorker = Annotated[Workers, Query(description="Minimum number of replicas. Default: 1.")]
 MaxWorker = Annotated[Workers, Query(description="Maximum number of replicas. Default: `min_worker`.")]
 Synchronous = Annotated[Flag, Query(description="Whether to answer only when the change is done.")]
+Force = Annotated[
+    Flag, Query(description="Whether more replicas than hosts like this one can run are meant.")
+]
 Timeout = Annotated[Seconds, Query(description="Maximum time to wait in seconds.")]
 
 
@@ -94,6 +97,9 @@ class RegisterParameters(BaseModel):
     handler: str | None = Field(None, description="Default: the manifest's, then `default_service_handler`.")
     runtime: str | None = Field(None, description="`python`, `python3` or `LSP`. Default: the manifest's.")
     initial_workers: Workers = Field(None, description="Number of replicas to start.")
+    force: Flag = Field(
+        False, description="Whether more replicas than hosts like this one can run are meant."
+    )
     synchronous: Flag = Field(True, description="Whether to answer only when the replicas are ready.")
     s3_sse_kms: Flag = Field(False, description="Not supported: use a presigned URL.")
 

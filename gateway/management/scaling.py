@@ -4,8 +4,17 @@ from collections.abc import Callable
 
 from fastapi import Response
 
-from gateway.management.parameters import Changes, MaxWorker, MinWorker, ModelVersion, Synchronous, Timeout
+from gateway.management.parameters import (
+    Changes,
+    Force,
+    MaxWorker,
+    MinWorker,
+    ModelVersion,
+    Synchronous,
+    Timeout,
+)
 from gateway.management.responses import outcome
+from marq.control.capacity import Capacity
 from marq.control.readiness import start_failed, wait_for_workers
 from marq.errors import BadRequest
 from marq.registry.models import Registry
@@ -18,8 +27,8 @@ class Scaling:
     Method names and their first lines appear in the OpenAPI document.
     """
 
-    def __init__(self, registry: Registry, refresh: Callable[[], None]) -> None:
-        self._registry, self._refresh = registry, refresh
+    def __init__(self, registry: Registry, capacity: Capacity, refresh: Callable[[], None]) -> None:
+        self._registry, self._capacity, self._refresh = registry, capacity, refresh
 
     def scale(
         self,
@@ -30,6 +39,7 @@ class Scaling:
         max_worker: MaxWorker = None,
         synchronous: Synchronous = False,
         timeout: Timeout = None,
+        force: Force = False,
     ) -> Response:
         """Sets the number of replicas of a version, and its maximum attempts per request."""
         fewest = 1 if min_worker is None else min_worker
@@ -38,6 +48,8 @@ class Scaling:
             raise BadRequest("max_worker cannot be less than min_worker.")
         spec = self._registry.models().get(model_name, model_version)
         version = f", version: {model_version}" if model_version else ""
+        if fewest > spec.min_workers and not force:
+            self._capacity.check(fewest)
         if changes:
             spec = self._registry.adjust(spec, **changes)
             if min_worker is None and max_worker is None:

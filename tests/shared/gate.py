@@ -34,8 +34,12 @@ class Gate:
 
     def wait_until_reached(self, calls: int = 1) -> None:
         """Returns when so many calls of a handler have come to the gate."""
-        reached = self._path.with_name(f"{self._path.name}.reached")
-        wait_for(lambda: reached.exists() and reached.stat().st_size >= calls, what="the handler")
+        wait_for(lambda: self.reached() >= calls, what="the handler")
+
+    def reached(self) -> int:
+        """How many calls have come to the gate."""
+        path = self._path.with_name(f"{self._path.name}.reached")
+        return path.stat().st_size if path.exists() else 0
 
     def open(self) -> None:
         """Lets the handler go on, and all that come later."""

@@ -30,6 +30,7 @@ from workers.pool.handler_metrics import HandlerMetrics
 from workers.pool.pool_name import PoolName
 from workers.pool.recovery import Recovery
 from workers.pool.replica_process import LAST_WORDS_S, Ending, ReplicaProcess
+from workers.pool.room import room
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._generation = self._spec.model.generation
         self._failures = Failures(repeats=self._spec.model.max_retry_timeout_s > 0)
         self._has_loaded = False  # whether a replica has ever been ready
+        self._short = ""  # why fewer replicas run than should
         self._oversize = ""  # why each replica is replaced after its first batch, if it is too large
         self._reported = self._recovered = 0.0
         self._last_report: list[object] = []
@@ -220,9 +222,22 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         for replica in (*new[self.limit :], *old[max(0, self.limit - successors) :]):
             replica.drain()
         missing = min(self.limit - len(new), self.limit + bool(old) - len(running))
-        if not self._failures.pausing:
-            for slot, _ in zip(self._free_slots(), range(missing), strict=False):
+        self._short = ""
+        if missing > 0 and not self._failures.pausing:
+            for slot, _ in zip(self._free_slots(), range(min(missing, self._room(bool(old)))), strict=False):
                 self._replicas.append(self._start_replica(slot))
+
+    def _room(self, replaces: bool) -> int:
+        """How many replicas may start now; one that replaces another, and the first one, always may."""
+        ready = [replica.private_memory for replica in self._replicas if replica.was_ready]
+        loading = len(self._replicas) - len(ready)
+        free = room(loading, max(ready, default=0))
+        if free or loading:
+            return free
+        if ready and not replaces:
+            self._short = f"this host has no memory for more replicas than {len(ready)} of {self.limit}"
+            return 0
+        return 1
 
     def _refuse_if_hopeless(self) -> None:
         """Refuses waiting requests when the model has been failing for longer than it may."""
@@ -251,7 +266,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
     def _report(self) -> None:
         """Reports to the registry: at once when the state has changed, else once a heartbeat."""
         now = time.monotonic()
-        failures, reason = self._failures, self._failures.reason or self._oversize
+        failures, reason = self._failures, self._failures.reason or self._oversize or self._short
         wanted = 0 if self._stopping.is_set() else self.limit
         states: list[object] = [wanted, self._generation, failures.count, reason]
         states += [(replica.pid, replica.state) for replica in self._replicas]

@@ -210,6 +210,15 @@ class ReplicaProcess:
         except psutil.Error:
             return 0
 
+    @property
+    def private_memory(self) -> int:
+        """The part of it, in bytes, that is not shared with other processes, as files in memory are."""
+        try:
+            memory = psutil.Process(self.pid).memory_info()
+            return int(memory.rss - getattr(memory, "shared", 0))
+        except psutil.Error:
+            return 0
+
     def _threads(self) -> dict[str, str]:
         """An operator's OMP_NUM_THREADS stays."""
         return {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(self.spec.pool.threads)}

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import threading
 import time
 from dataclasses import dataclass, field
@@ -102,7 +103,8 @@ def store(tmp_path_factory, make_archive):
 
 
 @pytest.fixture
-async def api(redis_url, store):
+async def api(redis_url, store, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
     settings = Settings(
         redis_url=redis_url, model_store=store, enable_model_api=True, unregister_model_timeout=LIMIT_S
     )
@@ -327,3 +329,28 @@ async def test_options_shows_the_document_of_one_model(api, model):
     document = (await api.options("/models/m")).json()
     assert document["info"]["title"] == "RESTful Management API for: m"
     error(await api.options("/models/nope"), 404, "ModelNotFoundException")
+
+
+# sizes that are hardly meant
+
+
+async def test_a_size_beyond_the_hosts_is_refused_unless_it_is_meant(api, model, registry):
+    answer = await api.put("/models/m?min_worker=5000")
+    assert error(answer, 400, "BadRequestException").endswith("Add force=true if you mean it.")
+    assert registry.models().get("m").min_workers == 1
+    assert (await api.put("/models/m?min_worker=5000&force=true")).status_code == 202
+    assert registry.models().get("m").min_workers == 5000
+    assert (await api.put("/models/m?min_worker=4000")).status_code == 202  # fewer than there are
+    assert (await api.put("/models/m?min_worker=1")).status_code == 202
+
+
+async def test_a_registration_beyond_the_hosts_is_refused_unless_it_is_meant(api, registry):
+    query = "url=m.mar&initial_workers=5000&synchronous=false"
+    answer = await api.post(f"/models?{query}")
+    assert error(answer, 400, "BadRequestException").startswith("5000 replicas are more than the ")
+    assert list(registry.models()) == []
+    assert (await api.post(f"/models?{query}&force=true")).status_code == 202
+
+
+async def test_hundreds_of_replicas_are_not_refused(api, model):
+    assert (await api.put("/models/m?min_worker=200")).status_code == 202

@@ -1,0 +1,38 @@
+"""How many replicas can be meant: a larger number is a slip of the hand more often than a wish."""
+
+import os
+
+import psutil
+
+from marq import keys
+from marq.errors import BadRequest
+from marq.registry.models import HEARTBEAT_LIMIT_S, Registry
+
+REPLICAS_PER_UNIT = 64  # of a core, or of a GPU
+LEAST_BYTES = 32 << 20  # of memory that a replica takes, however small its model is
+ALWAYS = 256  # a model version may have so many replicas on any host
+
+
+class Capacity:
+    """The most replicas of one version that a request may ask for without `force`.
+
+    Nodes count as hosts like this one.
+    """
+
+    def __init__(self, registry: Registry, gpus: int) -> None:
+        self._registry = registry
+        by_units = REPLICAS_PER_UNIT * ((os.cpu_count() or 1) + gpus)
+        self._of_a_host = max(ALWAYS, min(by_units, psutil.virtual_memory().total // LEAST_BYTES))
+
+    def check(self, replicas: int) -> None:
+        """Raises BadRequest for more. Raises redis.RedisError."""
+        if replicas <= self._of_a_host:
+            return
+        alive = self._registry.now() - HEARTBEAT_LIMIT_S
+        nodes = max(1, int(self._registry.redis.zcount(keys.NODES, alive, "+inf")))
+        if replicas > nodes * self._of_a_host:
+            hosts = "this host" if nodes == 1 else f"{nodes} hosts"
+            raise BadRequest(
+                f"{replicas} replicas are more than the {nodes * self._of_a_host} that the cores, memory and "
+                f"devices of {hosts} allow for one model version. Add force=true if you mean it."
+            )
