@@ -12,6 +12,7 @@ from marq import keys
 from marq.connections import clients
 from marq.errors import ServiceUnavailable
 from marq.metrics import measurements
+from marq.queue import scripts
 from marq.queue.giving_up import refusals, take
 from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
@@ -19,6 +20,7 @@ from marq.registry.spec import ModelSpec
 log = logging.getLogger(__name__)
 
 REMOVAL = "removal"  # the consumer that holds them
+MOST_LOOKS = 100  # at lanes whose producers go on
 
 
 def retire(registry: Registry, spec: ModelSpec, preferred: Container[str] = ()) -> None:
@@ -40,7 +42,21 @@ def _order(version: str) -> list[tuple[int, str]]:
 
 
 def clear(registry: Registry, spec: ModelSpec, job_result_ttl_s: int) -> None:
-    """Answers all queued requests with 503, then deletes the lanes. Finished jobs keep their results."""
+    """Answers all queued requests with 503, then deletes the lanes. Finished jobs keep their results.
+
+    An entry that arrives meanwhile is answered, too: lanes are deleted only while they are empty.
+    """
+    drop = scripts.DROP.call(list(keys.lanes(spec.name, spec.version)))
+    for _ in range(MOST_LOOKS):
+        _answer(registry, spec, job_result_ttl_s)
+        if clients.pipeline(registry.redis, [drop])[0]:
+            break
+    registry.delete_lanes(spec)
+    last = spec.name not in registry.models().specs
+    measurements.forget(registry.redis, spec.name, spec.version, last)
+
+
+def _answer(registry: Registry, spec: ModelSpec, job_result_ttl_s: int) -> None:
     reason = f"Model {spec.name} version {spec.version} was unregistered before the request ran."
     error = ServiceUnavailable(reason)
     client = registry.redis
@@ -54,9 +70,6 @@ def clear(registry: Registry, spec: ModelSpec, job_result_ttl_s: int) -> None:
             ids = [entry for entry, _ in entries]
             client.xdel(lane, *ids)
             client.xack(lane, keys.GROUP, *ids)
-    registry.delete_lanes(spec)
-    last = spec.name not in registry.models().specs
-    measurements.forget(registry.redis, spec.name, spec.version, last)
 
 
 def remove_download(store: ModelStore, registry: Registry, spec: ModelSpec) -> None:

@@ -10,6 +10,7 @@ def _read(name: str) -> Script:
 SUBMIT = _read("submit")
 PUBLISH = _read("publish")
 REQUEUE = _read("requeue")
+DROP = _read("drop")
 PART = _read("part")
 WITHDRAW = _read("withdraw")
 CANCEL = _read("cancel")

@@ -54,3 +54,19 @@ def test_control_grows_the_pool_until_the_node_brings_it_back_to_the_registry(se
         wait_for(lambda: len(server.workers("echo")) == 3, what="a third replica")
         command.result()
     wait_for(lambda: len(server.workers("echo")) == 2, what="the node to shrink the pool")
+
+
+def test_a_task_in_the_queue_of_a_pool_fails_without_ending_the_pool(server: RunningServer) -> None:
+    """Whoever is used to Celery calls a task of its own: it is logged, and the replicas stay."""
+    before = sorted(worker["pid"] for worker in server.workers("echo"))
+    command = [CELERY, "-A", "workers.app", "call", "--queue", "echo.1.0", "celery.backend_cleanup"]
+    environment = {**server.environment, "MARQ_REDIS_URL": server.redis_url}
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60)
+    logs = server.state_dir / "logs"
+
+    def is_logged() -> bool:
+        return any("pools run no Celery tasks" in log.read_text() for log in logs.glob("*.log"))
+
+    wait_for(is_logged, 60, "the task to fail")
+    assert server.predict("echo", b"x").status_code == 200
+    assert sorted(worker["pid"] for worker in server.workers("echo")) == before

@@ -5,6 +5,7 @@ replicas that its node sets, replaces those that end, requeues their entries, an
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from celery.app.trace import ExceptionInfo
 from celery.concurrency.base import BasePool
 from celery.worker.control import control_command
 
@@ -37,6 +39,7 @@ log = logging.getLogger(__name__)
 TICK_S = 0.05
 RECOVERY_EVERY_S = 2.0
 MOST_NAMED = 10  # files in a log line
+NO_TASKS = "pools run no Celery tasks: submit requests through marq.Client or HTTP"
 ONCE = "not started again, because maxRetryTimeoutInSec is 0"
 
 
@@ -90,8 +93,16 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._failures.forget()
         self._failures.end_pause()
 
-    def on_apply(self, *_args: object, **_options: object) -> None:
-        raise NotImplementedError("pools run no Celery tasks: submit requests through marq.Client or HTTP")
+    def on_apply(
+        self, *_args: object, accept_callback: Callable[..., None], error_callback: Callable[..., None],
+        **_options: object,
+    ) -> None:  # fmt: skip
+        """Takes a Celery task from the queue and lets it fail: an exception from here would end the pool."""
+        accept_callback(os.getpid(), time.monotonic())
+        try:
+            raise NotImplementedError(NO_TASKS)
+        except NotImplementedError:
+            error_callback(ExceptionInfo())
 
     def _get_info(self) -> dict[str, object]:
         """The pool's part of `celery inspect stats`."""

@@ -7,8 +7,10 @@ import pytest
 
 from archive.store.model_store import ModelStore
 from marq import keys
+from marq.control import removal
 from marq.control.removal import clear, remove_download
 from marq.queue.entries import decode_replies
+from marq.queue.giving_up import take
 
 LANE = keys.lane("echo", "1.0")
 TTL_S = 60
@@ -55,6 +57,26 @@ def test_a_job_that_has_not_run_fails_with_503(registry, client, spec, held):
     assert json.loads(stored["body"])["message"].startswith("Model echo version 1.0 was unregistered")
     assert 0 < client.ttl(keys.job("echo", "1")) <= TTL_S
     assert listener.get_message(timeout=60)["data"] == b"1"
+
+
+def test_an_entry_that_a_producer_adds_at_the_last_moment_is_answered(registry, client, spec, monkeypatch):
+    # Given a producer that queues a request when all lanes have just been found empty
+    last, late = keys.lanes("echo", "1.0")[-1], ["late"]
+
+    def look(client, lane, *args, **options):
+        taken = take(client, lane, *args, **options)
+        if lane == last and not taken and late:
+            add(client, id=late.pop(), reply="answers")
+        return taken
+
+    monkeypatch.setattr(removal, "take", look)
+    # When the version is unregistered
+    registry.unregister(spec)
+    clear(registry, spec, TTL_S)
+    # Then that request is answered
+    [(_, fields)] = client.xrange("answers")
+    assert fields[b"status"] == b"503"
+    assert not client.exists(LANE)
 
 
 def test_a_prediction_that_has_not_run_is_answered_with_503(registry, client, spec):

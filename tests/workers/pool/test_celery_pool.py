@@ -165,9 +165,14 @@ def test_a_pool_outlives_lost_connections(pool, ready, client):
     ready(1, other_than=(pid,))
 
 
-def test_a_pool_runs_no_celery_tasks(pool):
-    with pytest.raises(NotImplementedError, match="through marq"):
-        pool(0).on_apply()
+def test_a_celery_task_is_taken_and_fails(pool):
+    accepted, failed = [], []
+    running = pool(0)
+    running.on_apply(
+        accept_callback=lambda pid, _: accepted.append(pid), error_callback=lambda info: failed.append(info)
+    )
+    assert accepted == [os.getpid()]
+    assert "through marq" in str(failed[0].exception)
 
 
 def test_a_pool_replaces_its_replicas_each_when_its_successor_is_ready(pool, ready, registry, register):
