@@ -76,9 +76,17 @@ def goes_on(server: RunningServer) -> Iterator[None]:
 
 def gateway(server: RunningServer) -> psutil.Process:
     children = psutil.Process(server.process.pid).children(recursive=True)
-    found = [child for child in children if "gateway" in child.cmdline()]
-    assert len(found) == 1
-    return found[0]
+    (found,) = [child for child in children if "gateway" in command(child)]
+    return found
+
+
+def command(process: psutil.Process) -> list[str]:
+    """Empty for a process that has just ended."""
+    try:
+        found: list[str] = process.cmdline()
+    except psutil.Error:
+        return []
+    return found
 
 
 def connect(server: RunningServer, plane: str = "inference") -> socket.socket:
