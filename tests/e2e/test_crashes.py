@@ -13,7 +13,7 @@ import psutil
 import pytest
 import redis
 from gate import Gate
-from support import RunningServer
+from support import RunningServer, wait_for
 
 import marq
 from marq import keys
@@ -22,11 +22,11 @@ PREDICTIONS = JOBS = 2000
 
 
 @pytest.fixture(scope="module")
-def server(start_server, make_archive, tmp_path_factory) -> RunningServer:
+def server(serve_models, make_archive, tmp_path_factory) -> RunningServer:
     store: Path = tmp_path_factory.mktemp("store")
     make_archive(
         store, "square", handlers.SQUARE,
-        {"batchSize": 8, "maxBatchDelay": 5, "minWorkers": 2, "maxWorkers": 2},
+        {"batchSize": 8, "maxBatchDelay": 5, "minWorkers": 2, "maxWorkers": 2, "jobQueueSize": 5000},
     )  # fmt: skip
     make_archive(
         store, "poison", handlers.POISON,
@@ -34,7 +34,7 @@ def server(start_server, make_archive, tmp_path_factory) -> RunningServer:
     )  # fmt: skip
     make_archive(store, "slow", handlers.SLOW, {"minWorkers": 1, "maxWorkers": 1, "responseTimeout": 30})
     make_archive(store, "broken", handlers.BROKEN, {"minWorkers": 1, "maxWorkers": 1})
-    running: RunningServer = start_server(store, job_queue_size=5000)
+    running: RunningServer = serve_models(store)
     running.wait_until_ready("square", 2)
     running.wait_until_ready("poison")
     running.wait_until_ready("slow")
@@ -136,6 +136,5 @@ def test_a_replica_that_is_told_to_end_finishes_what_it_runs_and_leaves_the_rest
 
 
 def test_a_model_that_cannot_be_loaded_is_tried_again_and_says_why(server: RunningServer) -> None:
-    answer = server.marq("status", "--json")
-    assert "this module cannot be imported" in answer.stdout + server.log.read_text()
+    wait_for(lambda: "this module cannot be imported" in server.marq("status", "--json").stdout)
     assert server.predict("square", b"3", headers={"content-type": "text/plain"}).text == "9"

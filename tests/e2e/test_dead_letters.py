@@ -31,13 +31,12 @@ TEXT = {"content-type": "text/plain", "authorization": "Bearer of a secret"}
 
 
 @pytest.fixture(scope="module")
-def server(start_server, make_archive, tmp_path_factory) -> RunningServer:
+def server(serve_models, make_archive, tmp_path_factory) -> RunningServer:
     store = tmp_path_factory.mktemp("store")
-    make_archive(store, "killer", FIXED, version="2.0").rename(store / "killer2.mar")
-    make_archive(store, "killer", KILLER)
-    running: RunningServer = start_server(
-        store, ["killer.mar", "killer2.mar"], default_workers_per_model=1, gateway_workers=1
-    )
+    one = {"minWorkers": 1, "maxWorkers": 1}
+    make_archive(store, "killer", FIXED, one, "2.0").rename(store / "killer2.mar")
+    make_archive(store, "killer", KILLER, one)
+    running: RunningServer = serve_models(store, ["killer.mar", "killer2.mar"])
     running.wait_until_ready("killer")
     return running
 

@@ -29,18 +29,12 @@ def start(*arguments: object, state_dir: Path, timeout: float = 60) -> subproces
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
 
 
-def test_ctrl_c_ends_everything_in_order(start_server, store: Path) -> None:
-    # Given a server that has served
-    server: RunningServer = start_server(store)
-    server.wait_until_ready("echo")
-    assert server.predict("echo", b"x").content == b"x"
-    family = psutil.Process(server.process.pid).children(recursive=True)
-    assert len(family) >= 5  # Valkey, gateway, node, pool, replica
-    # When it gets Ctrl-C
-    code = server.stop()
-    # Then it ends with code 0 and leaves no process
-    assert code == 0
-    assert [process for process in family if process.is_running()] == []
+@pytest.fixture(scope="module")
+def server(start_server, store: Path) -> RunningServer:
+    """The server of several tests, of which the last stops it."""
+    running: RunningServer = start_server(store)
+    running.wait_until_ready("echo")
+    return running
 
 
 @pytest.mark.slow
@@ -76,9 +70,8 @@ def test_jobs_and_registrations_survive_a_restart(start_server, store: Path, tmp
 
 
 def test_a_second_start_in_the_same_state_directory_says_so_and_changes_nothing(
-    start_server, store: Path
+    server: RunningServer, store: Path
 ) -> None:
-    server: RunningServer = start_server(store)
     ports = ["--ts-config", server.log.with_name("config.properties")]
     second = start("--model-store", store, *ports, state_dir=server.state_dir)
     assert second.returncode == 1
@@ -121,9 +114,7 @@ def test_a_redis_that_is_not_there_is_named_without_its_password_at_once(store: 
     assert "secret-word" not in done.stderr + done.stdout
 
 
-def test_a_killed_gateway_and_a_killed_node_are_replaced(start_server, store: Path) -> None:
-    server: RunningServer = start_server(store)
-    server.wait_until_ready("echo")
+def test_a_killed_gateway_and_a_killed_node_are_replaced(server: RunningServer) -> None:
     children = psutil.Process(server.process.pid).children()
     for child in children:
         if child.cmdline()[-1] in ("gateway", "workers.node"):
@@ -137,3 +128,16 @@ def test_a_killed_gateway_and_a_killed_node_are_replaced(start_server, store: Pa
             time.sleep(0.1)
     assert answer is not None
     assert answer.content == b"again"
+
+
+def test_ctrl_c_ends_everything_in_order(server: RunningServer) -> None:
+    # Given a server that has served
+    server.wait_until_ready("echo")
+    assert server.predict("echo", b"x").content == b"x"
+    family = psutil.Process(server.process.pid).children(recursive=True)
+    assert len(family) >= 5  # Valkey, gateway, node, pool, replica
+    # When it gets Ctrl-C
+    code = server.stop()
+    # Then it ends with code 0 and leaves no process
+    assert code == 0
+    assert [process for process in family if process.is_running()] == []

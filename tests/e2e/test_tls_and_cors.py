@@ -179,9 +179,14 @@ def test_browsers_of_other_origins_and_other_methods_are_refused(start_server, s
     assert "access-control-allow-origin" not in plain.headers
 
 
-def test_without_cors_settings_no_header_is_added(start_server, store):
-    server = start_server(store)
-    answer = server.predict("echo", b"x", headers={"Origin": ORIGIN})
+@pytest.fixture(scope="module")
+def quiet(start_server, store):
+    """A server without CORS and without an access log."""
+    return start_server(store, access_log=False)
+
+
+def test_without_cors_settings_no_header_is_added(quiet):
+    answer = quiet.predict("echo", b"x", headers={"Origin": ORIGIN})
     assert answer.status_code == 200
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
@@ -192,20 +197,23 @@ def test_requests_of_all_kinds_are_in_the_access_log(start_server, store):
     server.predict("none", b"x")
     httpx.get(f"{server.management}/models?limit=3")
     path = server.state_dir / "logs" / "access_log.log"
-    wait_for(lambda: "/models?limit=3" in path.read_text(), what="the lines")
-    lines = [line.split('"', 1)[1] for line in path.read_text().splitlines()]
-    for beginning in (
+    beginnings = (
         'POST /predictions/echo HTTP/1.1" 200 ',
         'POST /predictions/none HTTP/1.1" 404 ',
         'GET /models?limit=3 HTTP/1.1" 200 ',
-    ):
-        assert sum(line.startswith(beginning) for line in lines) == 1
+    )
+
+    def counted() -> list[int]:
+        lines = [line.split('"', 1)[1] for line in path.read_text().splitlines()]
+        return [sum(line.startswith(beginning) for line in lines) for beginning in beginnings]
+
+    wait_for(lambda: all(counted()), what="the lines")
+    assert counted() == [1, 1, 1]
 
 
-def test_the_access_log_can_be_turned_off(start_server, store):
-    server = start_server(store, access_log=False)
-    assert server.predict("echo", b"x").status_code == 200
-    assert not (server.state_dir / "logs" / "access_log.log").exists()
+def test_the_access_log_can_be_turned_off(quiet):
+    assert quiet.predict("echo", b"x").status_code == 200
+    assert not (quiet.state_dir / "logs" / "access_log.log").exists()
 
 
 def test_logs_are_json_on_request(start_server, store):

@@ -20,6 +20,28 @@ def empty_directory(tmp_path, monkeypatch):
     Path("store").mkdir()
 
 
+# What stands for torch where its slow import is not the subject.
+QUICK_TORCH = """
+__version__ = "2.9"
+
+class version:
+    cuda = "13.0"
+
+class cuda:
+    device_count = staticmethod(lambda: 1)
+    get_device_name = staticmethod(lambda number: "a GPU")
+"""
+
+
+@pytest.fixture
+def quick(tmp_path):
+    """The environment in which torch is imported at once."""
+    folder = tmp_path / "quick"
+    folder.mkdir()
+    (folder / "torch.py").write_text(QUICK_TORCH)
+    return {"PYTHONPATH": str(folder)}
+
+
 def doctor(*arguments, **environment):
     return subprocess.run(
         [MARQ, "doctor", *arguments],
@@ -56,7 +78,7 @@ def test_for_people_it_prints_a_line_for_each_and_what_to_do():
     assert "ok  torch: " in done.stdout
 
 
-def test_what_is_wrong_is_told_with_what_to_do(tmp_path):
+def test_what_is_wrong_is_told_with_what_to_do(tmp_path, quick):
     # Given a Redis that does not answer, a taken port, a store that is not there, an expired certificate
     pair = certificates.make(tmp_path, days=-3)
     with socket.socket() as taken:
@@ -67,7 +89,7 @@ def test_what_is_wrong_is_told_with_what_to_do(tmp_path):
             file.write(f"management_address=https://127.0.0.1:{port}\nio_ratio=1\n")
             file.write(f"private_key_file={pair.key}\ncertificate_file={pair.certificate}\n")
         code, found = findings(
-            "--redis-url", f"redis://:secret@127.0.0.1:{free_port()}", "--model-store", "no"
+            "--redis-url", f"redis://:secret@127.0.0.1:{free_port()}", "--model-store", "no", **quick
         )
     # Then the command fails, and each of them has an advice
     assert code == 1
@@ -91,12 +113,12 @@ def test_each_finding_is_a_line_with_its_remedy(run, monkeypatch):
     assert found["model store"]["state"] == "warning"
 
 
-def test_a_redis_that_may_lose_requests_is_told(redis_url):
+def test_a_redis_that_may_lose_requests_is_told(redis_url, quick):
     with redis.Redis.from_url(redis_url) as client:
         client.config_set("maxmemory", "1gb")
         client.config_set("maxmemory-policy", "allkeys-lru")
         try:
-            code, found = findings("--redis-url", redis_url, "--model-store", "store")
+            code, found = findings("--redis-url", redis_url, "--model-store", "store", **quick)
         finally:
             client.config_set("maxmemory", "0")
             client.config_set("maxmemory-policy", "noeviction")
@@ -104,12 +126,13 @@ def test_a_redis_that_may_lose_requests_is_told(redis_url):
     assert found["redis memory"]["advice"] == "CONFIG SET maxmemory-policy noeviction"
 
 
-def test_a_package_that_hides_one_of_marqs_is_told(tmp_path):
-    (tmp_path / "elsewhere" / "ts").mkdir(parents=True)
-    (tmp_path / "elsewhere" / "ts" / "__init__.py").touch()
-    code, found = findings("--model-store", "store", PYTHONPATH=str(tmp_path / "elsewhere"))
+def test_a_package_that_hides_one_of_marqs_is_told(quick):
+    module = Path(quick["PYTHONPATH"]) / "ts" / "__init__.py"
+    module.parent.mkdir()
+    module.touch()
+    code, found = findings("--model-store", "store", **quick)
     assert code == 1
-    assert f"ts is {tmp_path / 'elsewhere' / 'ts' / '__init__.py'}" in found["packages"]["text"]
+    assert f"ts is {module}" in found["packages"]["text"]
 
 
 def test_a_torch_that_cannot_be_imported_is_told(tmp_path):
@@ -120,10 +143,10 @@ def test_a_torch_that_cannot_be_imported_is_told(tmp_path):
     assert found["torch"]["text"] == "cannot be imported: ImportError: libcudart.so is missing"
 
 
-def test_what_the_server_on_this_host_uses_is_not_taken_for_a_conflict(start_server, tmp_path):
+def test_what_the_server_on_this_host_uses_is_not_taken_for_a_conflict(start_server, tmp_path, quick):
     server = start_server(tmp_path / "store", models=[])
     config = server.log.parent / "config.properties"
-    state = {"MARQ_STATE_DIR": str(server.state_dir)}
+    state = {"MARQ_STATE_DIR": str(server.state_dir), **quick}
     code, found = findings("--ts-config", str(config), "--model-store", "store", **state)
     assert code == 0
     assert f"used by the server that runs (pid {server.process.pid})" in found["inference_address"]["text"]

@@ -142,6 +142,9 @@ async def test_a_gateway_leaves_a_server_that_takes_no_writes_and_fails_its_requ
             await broker.predict(b"lane", b"2", EntryFields(b"x"))
         client.replicaof("NO", "ONE")
         await _until_queued(broker)
+        async with asyncio.timeout(60):
+            while not client.xlen("lane"):
+                await asyncio.sleep(0.01)
         assert client.xlen("lane") == 1
     await broker.stop()
 

@@ -15,6 +15,7 @@ from marq.host.doctor import OK, WARNING, WRONG, Finding
 from marq.settings import loading
 
 SLOW = "torch"  # its check starts a process that imports torch; the checks before it are quick
+NO_IMPORT = "print('2.9|-')"  # what that process runs where torch is not the subject
 
 
 @pytest.fixture
@@ -32,8 +33,9 @@ def resolve(tmp_path):
 
 
 @pytest.fixture
-def examine(resolve):
+def examine(resolve, monkeypatch):
     """The findings of the quick checks by name."""
+    monkeypatch.setattr(doctor, "TORCH_CODE", NO_IMPORT)
 
     def examine(*arguments, **given) -> dict[str, Finding]:
         findings = doctor.examine(resolve(*arguments, **given))
@@ -184,7 +186,7 @@ def test_a_torch_that_cannot_be_imported_or_takes_too_long_is_wrong(resolve, mon
 
 
 def test_more_gpus_than_there_are_is_a_warning(resolve, monkeypatch):
-    monkeypatch.setattr(doctor, "TORCH_CODE", "print('2.9|-')")
+    monkeypatch.setattr(doctor, "TORCH_CODE", NO_IMPORT)
     found = findings_after_torch(resolve(number_of_gpu=1000))
     assert found["torch"].text == "2.9, without CUDA"
     assert (found["devices"].state, found["devices"].advice) == (WARNING, "Lower number_of_gpu.")
