@@ -232,6 +232,11 @@ def test_an_engine_that_fails_later_is_no_fault_of_the_request(ask, teller):
         ask("v1/completions", {"prompt": "tell"})
 
 
+def test_a_handler_answers_outside_of_a_replica(teller, make_context):
+    context = make_context(headers={"url_path": ""})
+    assert asyncio.run(teller.handle([{"body": {"prompt": "tell"}}], context)) == ["Once upon a time"]
+
+
 class Gone(Exception):
     pass
 

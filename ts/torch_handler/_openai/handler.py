@@ -4,6 +4,7 @@ import contextlib
 import json
 import time
 from abc import ABC, abstractmethod
+from functools import partial
 
 from ts.handler_utils.utils import send_intermediate_predict_response
 from ts.torch_handler.base_handler import BaseHandler
@@ -114,14 +115,12 @@ class OpenAIHandler(BaseHandler, ABC):
     async def _run(self, prompt, options, model, context, send=None):
         """Generates; calls `send` with each step; returns the last one."""
         step = None
+        send = send or partial(_check_wanted, context)
         steps = self.generate(prompt, options, context.get_request_id(0), model)
         try:
             async with contextlib.aclosing(steps):
                 async for step in steps:
-                    if send is None:
-                        context.cl_socket.check_wanted()
-                    else:
-                        send(step)
+                    send(step)
         except self.refusals as error:
             if step is not None:
                 raise
@@ -129,6 +128,12 @@ class OpenAIHandler(BaseHandler, ABC):
         if step is None:
             raise PredictionException("the engine has ended the request without an answer", 500)
         return step
+
+
+def _check_wanted(context, _step):
+    """Raises once the client is gone. Outside of a replica nothing is known of clients."""
+    if check := getattr(context.cl_socket, "check_wanted", None):
+        check()
 
 
 def _send(part, context):

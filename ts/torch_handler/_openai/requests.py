@@ -68,7 +68,7 @@ def read_model(body, names, adapters):
 
 
 def wants_usage(body):
-    """Whether the end of the stream tells the numbers of tokens."""
+    """Whether the stream ends with the numbers of tokens."""
     options = body.get("stream_options")
     if options is None:
         return False
