@@ -38,7 +38,12 @@ log = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset(("/docs", "/openapi.json", "/api-description"))
 MANAGED = frozenset(("models", "workflows", "dead-letters"))  # first segments of the management API
-UNHEALTHY: Responses = {500: {"description": "A default version has been failing for too long."}}
+UNHEALTHY: Responses = {
+    500: {
+        "description": "Redis does not answer, no pool runs a default version, or one of them has failed "
+        "for too long."
+    }
+}
 RENEWAL = "/token"  # takes a key of its own
 
 
@@ -122,8 +127,8 @@ def _health(routes: Routes) -> APIRouter:
     @api.api_route("/ping", methods=openapi.OTHER_METHODS, include_in_schema=False)
     @api.api_route("/ping/{rest:path}", methods=["GET", *openapi.OTHER_METHODS], include_in_schema=False)
     async def ping() -> Response:
-        """TorchServe's health check: whether each model's default version has its workers."""
-        healthy = routes.healthy
+        """TorchServe's health check: whether predictions can be answered."""
+        healthy = routes.health.is_good
         status = {"status": "Healthy" if healthy else "Unhealthy"}
         return Response(pretty(status), 200 if healthy else 500, media_type="application/json")
 

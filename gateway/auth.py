@@ -79,6 +79,7 @@ class TokenFollower:
     def __init__(self, tokens: Tokens, broker: Broker, redis_url: str, writes_file: bool) -> None:
         self._tokens, self._broker, self._redis_url = tokens, broker, redis_url
         self._writes_file = writes_file
+        self._stored: dict[bytes, bytes] = {}  # the tokens as Redis had them last
         self._problem = ""  # why the key file is not up to date
 
     async def __call__(self) -> None:
@@ -86,9 +87,20 @@ class TokenFollower:
         if not self._tokens.required:
             return
         flat = await self._broker.execute("HGETALL", keys.TOKENS)
-        changed = self._tokens.use(dict(zip(flat[::2], flat[1::2], strict=True)))
+        if not flat:
+            await self._restore()
+            return
+        self._stored = dict(zip(flat[::2], flat[1::2], strict=True))
+        changed = self._tokens.use(self._stored)
         if self._writes_file and (changed or self._problem):
             await self._write()
+
+    async def _restore(self) -> None:
+        """Writes the tokens again that Redis has lost; those that were made in the meantime stay."""
+        if self._stored:
+            log.error("Redis has lost the tokens: they are written again")
+        for field, value in self._stored.items():
+            await self._broker.execute("HSETNX", keys.TOKENS, field, value)
 
     async def _write(self) -> None:
         """Writes the key file. A failure is logged once; the next call tries again."""

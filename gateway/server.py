@@ -23,8 +23,10 @@ from gateway.management.snapshots import SnapshotWriter
 from gateway.metrics.counting import Metering, RequestMeter
 from gateway.metrics.endpoint import MetricsEndpoint, WithMetrics
 from gateway.metrics.storing import Measuring
+from gateway.routing.late_requests import LateRequests
 from gateway.routing.routes import Routes
 from marq import keys
+from marq.connections import clients
 from marq.errors import ServiceError, ServiceUnavailable
 from marq.host import certificates
 from marq.host.server_file import LOCAL_TOKEN_VARIABLE
@@ -88,7 +90,8 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     await broker.start()
     follow_tokens = TokenFollower(tokens, broker, config.redis_url, writes_file=number == 0)
     snapshots = SnapshotWriter(Snapshots.from_environment(), routes)
-    refreshed = partial(_refreshed, routes, broker, follow_tokens, snapshots)
+    late = LateRequests(clients.client(config.redis_url), config.job_result_ttl_s * 1000)
+    refreshed = partial(_refreshed, routes, broker, follow_tokens, snapshots, late)
     await refreshed(await routes.refresh())
     await refreshed(await routes.refresh())  # again: only changes after the first report wait for it
     jobs = Jobs(broker)
@@ -142,15 +145,22 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
 
 
 async def _refreshed(
-    routes: Routes, broker: Broker, follow_tokens: TokenFollower, snapshots: SnapshotWriter, moment: float
+    routes: Routes,
+    broker: Broker,
+    follow_tokens: TokenFollower,
+    snapshots: SnapshotWriter,
+    late: LateRequests,
+    moment: float,
 ) -> None:
     """Called when the routes may have changed, with the moment by Redis's clock of what they know.
 
-    Refuses the requests for models that cannot be loaded, reads the tokens, reports the moment, and writes a
-    snapshot if the models have changed.
+    Refuses the requests for models that cannot be loaded, answers late ones where no replica runs, reads the
+    tokens, reports the moment, and writes a snapshot if the models have changed.
     """
     for route in routes.failing():
         broker.refuse(route.lane, ServiceUnavailable(route.unavailable))
+    for spec in routes.unserved():
+        await asyncio.to_thread(late.expire, spec)
     await follow_tokens()
     with contextlib.suppress(hiredis.ReplyError):  # Redis is full: nothing can be changed then, either
         await broker.execute("ZADD", keys.GATEWAYS, repr(moment), broker.stream)

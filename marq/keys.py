@@ -13,6 +13,7 @@ FRONT = "front"  # entries that a lost replica held: read before every lane
 
 REGISTRY = PREFIX + "registry"  # hash: "model/version" -> ModelSpec as JSON
 DEFAULT_VERSIONS = PREFIX + "registry:defaults"  # hash: model -> default version
+MARK = PREFIX + "mark"  # string: random, written once; a Redis without it, or with another, is an empty one
 MANAGEMENT = (
     PREFIX + "management"
 )  # stream: each change of the registry and its author; wakes nodes and gateways

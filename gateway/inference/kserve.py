@@ -11,6 +11,8 @@ EXTENSIONS = ["kserve", "kubeflow"]
 PLATFORM = "pytorch_mar"
 NOT_READY: Responses = {503: {"description": "Not ready: the body is the same, with `false`."}}
 
+NOT_ALL_READY: Responses = {503: {"description": "`missing` names the versions without a ready replica."}}
+
 
 def readiness(routes: Routes) -> APIRouter:
     """Version 1 of the protocol; TorchServe has it on the management address."""
@@ -47,13 +49,15 @@ def router(routes: Routes) -> APIRouter:
         """Whether the server answers."""
         return _json({"live": True})
 
-    @api.get("/v2/health/ready", responses=NOT_READY)
+    @api.get("/v2/health/ready", responses=NOT_ALL_READY)
     def server_ready() -> Response:
         """Whether each default version with `minWorkers` above 0 has a ready replica."""
         models = routes.models()
         wanted = [models.get(name) for name in models.defaults if name in models.specs]
-        ready = all(routes.is_ready(spec) for spec in wanted if spec.min_workers)
-        return _json({"ready": ready}, 200 if ready else 503)
+        missing = [spec.key for spec in wanted if spec.min_workers and not routes.is_ready(spec)]
+        if missing:
+            return _json({"ready": False, "missing": sorted(missing)}, 503)
+        return _json({"ready": True})
 
     @api.get(model)
     @api.get(version)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from marq.registry.notices import notices
 from marq.registry.reports import PoolReport, ReplicaReport
 from marq.registry.setting import Setting
 from marq.registry.spec import SETTINGS, ModelSpec
@@ -28,6 +29,7 @@ def description(spec: ModelSpec, reports: list[PoolReport], waiting: int, gpus: 
         },
         **_values(spec, _MARQS),
         "loadFailure": _load_failure(reports),
+        "notices": notices(spec, reports) or None,
     }
     return {key: value for key, value in described.items() if value is not None}
 
@@ -124,6 +126,11 @@ _VERSION = _object(
     jobQueueStatus=_object((), remainingCapacity="integer", pendingRequests="integer"),
     **_schemas(_MARQS),
     loadFailure=_LOAD_FAILURE,
+    notices={
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "How it works otherwise than asked, for example on the CPU; absent if it does not.",
+    },
     customizedMetadata={"description": "The description that the handler returned, if requested."},
 )
 DESCRIBED: dict[int | str, dict[str, Any]] = {

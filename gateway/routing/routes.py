@@ -11,12 +11,14 @@ from urllib.parse import quote
 import hiredis
 import redis
 
+from gateway.routing.health import Health
 from gateway.routing.queue_limits import Backlog
 from gateway.routing.queue_watch import Backlogs
 from marq import keys
 from marq.connections import clients
 from marq.connections.commands import AsyncRedisClient
 from marq.errors import ModelNotFound, ModelVersionNotFound, ServiceUnavailable
+from marq.registry.memory import Memory
 from marq.registry.models import HEARTBEAT_S, Models, Registry, Snapshot
 from marq.registry.spec import ModelSpec, cannot_load
 from marq.settings.fields import Settings
@@ -75,25 +77,31 @@ class Routes:
         self._url = url = config.redis_url
         self.backlogs = Backlogs(config.max_queued_jobs, config.max_queued_bytes)
         self._registry = Registry(clients.client(url))
+        self._memory = Memory(self._registry)
         self._by_name: dict[str, dict[str | None, Route]] = {}
         self._used: tuple[Models, dict[str, Failure]] | None = None  # behind the routes
+        self._idle: list[ModelSpec] = []  # the versions without a ready replica
         self._moment = 0.0  # of the snapshot behind the routes
         self._refreshes = itertools.count(1)
         self._used_refresh = 0
         self.urls: dict[bytes, Route] = {}  # "/predictions/model[/version]" -> route
         self.startup_models: list[str] = []
-        self.healthy = True  # whether no default version has been failing for longer than it may
+        self.health = Health()
 
     async def refresh(self) -> float:
-        """Reads the registry. Raises redis.RedisError.
+        """Reads the registry, which is written again if Redis has lost it. Raises redis.RedisError.
 
         Returns a moment by Redis's clock: the routes are as the registry was then.
         """
         number = next(self._refreshes)
-        snapshot = await asyncio.to_thread(self._registry.snapshot)
+        snapshot = await asyncio.to_thread(self._memory.snapshot)
         if number > self._used_refresh:  # else one that began later was faster, and read newer things
             self._used_refresh, self._moment = number, snapshot.moment
+            self.health.note(snapshot)
             self._use(snapshot)
+            self._idle = [
+                spec for spec in snapshot.models if not any(r.is_ready for r in snapshot.replicas(spec))
+            ]
         return self._moment
 
     async def follow(self, refreshed: Callable[[float], Awaitable[None]]) -> None:
@@ -104,6 +112,7 @@ class Routes:
         """
         client = clients.asynchronous_client(self._url)
         seen: bytes | str = ""
+        self.health.begin()
         while True:
             try:
                 # Not "$": changes during a refresh would be missed.
@@ -129,6 +138,10 @@ class Routes:
         versions = (route for routes in self._by_name.values() for name, route in routes.items() if name)
         return [route for route in versions if route.failure]
 
+    def unserved(self) -> list[ModelSpec]:
+        """The versions with queued requests and without a ready replica."""
+        return [spec for spec in self._idle if self.backlogs.of(spec).waiting]
+
     @property
     def registered(self) -> Models | None:
         """The registry as the routes have it; None before the first refresh."""
@@ -136,7 +149,7 @@ class Routes:
 
     def models(self) -> Models:
         """The registry as it is now. Raises redis.RedisError."""
-        return self._registry.models()
+        return self._memory.models()
 
     def is_ready(self, spec: ModelSpec) -> bool:
         """Whether a replica of the version can answer now. Raises redis.RedisError."""
@@ -148,7 +161,9 @@ class Routes:
             return
         self._make_routes(models, failures)
         final = {key for key, failure in failures.items() if failure.is_final}
-        self.healthy = not any(models.get(name).key in final for name in models.defaults)
+        self.health.is_failing = any(
+            f"{name}/{version}" in final for name, version in models.defaults.items()
+        )
         self._used = models, failures
 
     def _make_routes(self, models: Models, failures: dict[str, Failure]) -> None:

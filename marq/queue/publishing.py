@@ -13,6 +13,7 @@ from marq.queue.entries import DEFAULT_TTL_MS, JSON_HEADERS, Reply, Request
 from marq.registry.spec import ModelSpec
 
 Answer = tuple[Request, Reply]
+TOO_LATE = "The request passed its deadline before it ran."
 NEVER = 0  # instead of the time at which a request started
 
 
@@ -53,7 +54,7 @@ class Publisher:
 
     def expire(self, requests: Sequence[Request]) -> list[Command]:
         """Answers requests that passed their deadline before they ran."""
-        return self.refuse(requests, DeadlineExceeded("The request passed its deadline before it ran."))
+        return self.refuse(requests, DeadlineExceeded(TOO_LATE))
 
     def refuse(self, requests: Sequence[Request], error: ServiceError) -> list[Command]:
         """Answers requests that never run with an error."""

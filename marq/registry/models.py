@@ -1,5 +1,6 @@
 """The registry in Redis: models, their versions, sizes and default versions, and the reports of pools."""
 
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -27,6 +28,7 @@ class Models:
 
     specs: dict[str, dict[str, ModelSpec]]  # name -> version -> spec
     defaults: dict[str, str]
+    mark: bytes = b""  # of the Redis that holds it; empty: it has none yet
 
     def __iter__(self) -> Iterator[ModelSpec]:
         return (spec for versions in self.specs.values() for spec in versions.values())
@@ -74,8 +76,9 @@ class Registry:
         with self.redis.pipeline(transaction=True) as pipe:
             pipe.hgetall(keys.REGISTRY)
             pipe.hgetall(keys.DEFAULT_VERSIONS)
-            stored, defaults = pipe.execute()
-        return _models(stored, defaults)
+            pipe.execute_command("GET", keys.MARK)
+            stored, defaults, mark = pipe.execute()
+        return _models(stored, defaults, mark)
 
     def snapshot(self) -> Snapshot:
         """The registry with all live reports, in one round trip however many models there are."""
@@ -83,10 +86,11 @@ class Registry:
         with self.redis.pipeline(transaction=True) as pipe:
             pipe.hgetall(keys.REGISTRY)
             pipe.hgetall(keys.DEFAULT_VERSIONS)
+            pipe.execute_command("GET", keys.MARK)
             pipe.time()
             for command in (*loads([read_reports]), read_reports):
                 pipe.execute_command(*command)
-            stored, defaults, (seconds, microseconds), _, found = pipe.execute()
+            stored, defaults, mark, (seconds, microseconds), _, found = pipe.execute()
         moment = seconds + microseconds / 1e6
         alive = moment - HEARTBEAT_LIMIT_S
         reports: dict[str, list[PoolReport]] = {}
@@ -94,7 +98,7 @@ class Registry:
             by_pool = sorted(zip(texts[::2], texts[1::2], strict=True), key=itemgetter(0))
             parsed = [PoolReport.from_json(text) for _, text in by_pool]
             reports[key.decode()] = [report for report in parsed if report.reported >= alive]
-        return Snapshot(_models(stored, defaults), reports, moment)
+        return Snapshot(_models(stored, defaults, mark), reports, moment)
 
     def current(self, spec: ModelSpec) -> ModelSpec:
         """The version as it is now; `spec` itself if it is not registered any more."""
@@ -115,6 +119,20 @@ class Registry:
         self.redis.hset(keys.REGISTRY, spec.key, spec.to_json())
         self.redis.hsetnx(keys.DEFAULT_VERSIONS, spec.name, spec.version)
         self.announce("put", spec)
+
+    def restore(self, models: Models) -> None:
+        """Adds those of the versions, and of the default versions, that are missing."""
+        for spec in models:
+            self._create_lanes(spec)
+            self.redis.hsetnx(keys.REGISTRY, spec.key, spec.to_json())
+        for name, version in models.defaults.items():
+            self.redis.hsetnx(keys.DEFAULT_VERSIONS, name, version)
+        changes.announce(self.redis, {"action": "restore"})
+
+    def marked(self) -> bytes:
+        """The mark of this Redis, which it gets now unless it has one."""
+        self.redis.set(keys.MARK, secrets.token_hex(8), nx=True)
+        return bytes(self.redis.execute_command("GET", keys.MARK))
 
     def scale(self, spec: ModelSpec, min_workers: int, max_workers: int, restart: bool = False) -> ModelSpec:
         """Changes only the size of a registered version. Raises ModelVersionNotFound.
@@ -225,11 +243,11 @@ class Registry:
         return changes.now(self.redis)
 
 
-def _models(stored: dict[bytes, bytes], defaults: dict[bytes, bytes]) -> Models:
+def _models(stored: dict[bytes, bytes], defaults: dict[bytes, bytes], mark: bytes | None) -> Models:
     specs: dict[str, dict[str, ModelSpec]] = {}
     for spec in map(_parse, stored.values()):
         specs.setdefault(spec.name, {})[spec.version] = spec
-    return Models(specs, {name.decode(): version.decode() for name, version in defaults.items()})
+    return Models(specs, {name.decode(): version.decode() for name, version in defaults.items()}, mark or b"")
 
 
 @lru_cache(PARSED)

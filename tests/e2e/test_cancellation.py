@@ -220,3 +220,19 @@ def test_a_time_out_that_is_none_is_a_400_that_tells_what_is_one(server: Running
         answer = httpx.post(f"{server.inference}/{path}/slow", headers={"X-Request-Timeout": given})
         assert answer.status_code == 400
         assert "must be a number of seconds above 0" in answer.json()["message"]
+
+
+def test_a_request_beyond_its_deadline_leaves_the_queue_also_while_no_replica_runs(
+    server: RunningServer,
+) -> None:
+    server.scale("slow", 0)
+    try:
+        job = server.submit("slow", b"never", headers={"X-Request-Timeout": "1"})
+        state = f"{server.inference}/jobs/{job}"
+        wait_for(lambda: httpx.get(state).json()["state"] == "expired", what="its end")
+        assert waiting(server) == 0
+    finally:
+        server.scale("slow", 1)
+    server.wait_until_ready("slow")
+    assert server.predict("slow", b"after").status_code == 200
+    assert not has_run(server, "never")

@@ -15,7 +15,7 @@ KEYS = st.one_of(
     st.tuples(st.just(keys.slot), NAMES, VERSIONS, st.integers(0, 12)),
 )
 OF_ALL_MODELS = (
-    keys.REGISTRY, keys.DEFAULT_VERSIONS, keys.MANAGEMENT, keys.NODES, keys.GATEWAYS, keys.TOKENS,
+    keys.REGISTRY, keys.DEFAULT_VERSIONS, keys.MARK, keys.MANAGEMENT, keys.NODES, keys.GATEWAYS, keys.TOKENS,
     keys.CELERY,
 )  # fmt: skip
 

@@ -16,6 +16,7 @@ from marq.connections import clients
 from marq.host.node_name import NameTaken, NodeLease
 from marq.registry import changes
 from marq.registry.consumers import pool_name
+from marq.registry.memory import Memory
 from marq.registry.models import HEARTBEAT_S, Registry
 from marq.registry.spec import ModelSpec
 from marq.settings import fields
@@ -42,6 +43,7 @@ class Node:
         self._redis = clients.client(config.redis_url)
         self._lease = NodeLease(self._redis, name, config.state_dir)
         self._registry = Registry(self._redis)
+        self._memory = Memory(self._registry)
         self._leases = Leases(self._redis, name)
         self._gpus = gpus.visible(config.number_of_gpu)
         self._metrics = SystemMetrics(config, len(self._gpus))
@@ -83,7 +85,7 @@ class Node:
         """Compares the registry with the pools of this host once. Raises redis.RedisError."""
         self._seen = self._seen or self._last_change()
         self._leaving = [pool for pool in self._leaving if not pool.has_ended]
-        models, nodes = self._registry.models(), self._leases.heartbeat()
+        models, nodes = self._memory.models(), self._leases.heartbeat()
         wanted = {spec.key: spec for spec in models}
         for key in self._pools.keys() - wanted.keys():
             self._retire(key)

@@ -24,6 +24,7 @@ from marq.connections import clients
 from marq.host.processes import die_with_parent
 from marq.registry import spec
 from marq.registry.models import HEARTBEAT_S, Registry
+from marq.registry.notices import no_gpu
 from marq.registry.reports import PoolReport
 from workers.launch import PoolSpec
 from workers.pool import leftovers
@@ -54,6 +55,8 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._registry = Registry(clients.client(self._spec.redis_url))
         self._name = PoolName(self._registry.redis, self._spec)
         self._recovery = Recovery(self._spec, self._registry)
+        if self._spec.model.device_type == "gpu" and not self._spec.gpus:
+            log.warning("%s", no_gpu(self._spec.model))
         self._model_log = logs.model_logger(Path(self._spec.log_file), self._spec.log_on_console)
         self._metrics = HandlerMetrics(self._spec)
         self._replicas: list[ReplicaProcess] = []

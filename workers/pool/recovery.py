@@ -5,6 +5,8 @@ import os
 import time
 from collections.abc import Callable
 
+import redis
+
 from marq import keys
 from marq.connections.blocking import Connection
 from marq.connections.urls import Command
@@ -50,7 +52,13 @@ class Recovery:
         """
         was_late_alone = ending.cause == RESPONSE_TIMEOUT and len(running) == 1
         most_attempts = 1 if was_late_alone else self._registry.current(self._model).max_attempts
-        for spent in requeue(self._connection, self._model, consumer, most_attempts, running):
+        try:
+            all_spent = requeue(self._connection, self._model, consumer, most_attempts, running)
+        except redis.ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            return  # the lanes are gone, and with them all that it held
+        for spent in all_spent:
             self._give_up(spent, device, ending)
 
     def requeue_lost(self, alive: set[str]) -> None:

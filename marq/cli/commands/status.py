@@ -52,6 +52,7 @@ class ModelStatus:
     waiting: int
     requests: int  # done by the replicas that run now
     mean_batch_size: float | None
+    notices: list[str]  # how it works otherwise than asked
 
 
 def status(
@@ -116,6 +117,8 @@ def summarize(
     waiting: int,
 ) -> ModelStatus:
     """The line of a model version, from the reports of the pools that are alive."""
+    from marq.registry.notices import notices
+
     ready = sum(replica.is_ready for replica in replicas)
     reason = "" if ready >= spec.min_workers else _reason(reports)
     requests = sum(replica.requests for replica in replicas)
@@ -132,6 +135,7 @@ def summarize(
         waiting=waiting,
         requests=requests,
         mean_batch_size=round(requests / batches, 2) if batches else None,
+        notices=notices(spec, reports),
     )
 
 
@@ -165,6 +169,9 @@ def _print(server: ServerStatus, models: list[ModelStatus]) -> None:
     for model in models:
         if model.reason:
             line = Text.assemble((f"{model.name} {model.version}: ", "red"), model.reason)
+            console.print(line, soft_wrap=True)
+        for notice in model.notices:
+            line = Text.assemble((f"{model.name} {model.version}: ", "yellow"), notice)
             console.print(line, soft_wrap=True)
 
 

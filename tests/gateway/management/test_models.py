@@ -17,7 +17,7 @@ from support import wait_for
 from gateway.application import management_application
 from gateway.auth import Tokens
 from gateway.routing.routes import Routes
-from marq import keys
+from marq import gpus, keys
 from marq.queue.entries import decode_replies
 from marq.registry.names import MODEL_RULE
 from marq.settings.fields import Settings
@@ -144,6 +144,19 @@ def test_describe_has_torchserves_keys_in_torchserves_order(api):
     assert (worker["gpuUsage"] == "N/A") is not worker["gpu"]
     assert worker["pid"] > 1 and worker["memoryUsage"] > 10**6
     assert abs(time.time() - _unix(worker["startTime"])) < 3600
+
+
+@pytest.mark.skipif(bool(gpus.visible()), reason="this host has a GPU")
+def test_a_model_for_gpus_on_a_host_without_one_says_that_it_runs_on_the_cpu(
+    api, server, store, make_archive
+):
+    make_archive(store, "costly", PLAIN, config={"deviceType": "gpu"})
+    api.post("/models?url=costly.mar&initial_workers=1&synchronous=true").raise_for_status()
+    (described,) = api.get("/models/costly").json()
+    [notice] = described["notices"]
+    assert notice.endswith("costly has deviceType gpu, and this host has no GPU: its replicas run on the CPU")
+    assert notice in " ".join(server.marq("status").stdout.split())
+    api.delete("/models/costly").raise_for_status()
 
 
 def _unix(text):

@@ -258,3 +258,21 @@ def test_a_memory_limit_below_what_a_fresh_replica_takes_is_told_and_does_not_re
     gateway.send(b"x")
     assert gateway.wait(1)[0].body == b"served"
     ready(1, other_than=(first,))
+
+
+def test_the_pool_of_a_model_that_redis_has_lost_ends(pool, ready, client):
+    running = pool(2)
+    pids = ready(2)
+    client.flushall()
+    running.stop()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_model_for_gpus_says_once_that_it_runs_on_the_cpu(pool, ready, caplog):
+    pool(2, device_type="gpu")
+    ready(2)
+    assert (
+        caplog.text.count("m has deviceType gpu, and this host has no GPU: its replicas run on the CPU") == 1
+    )

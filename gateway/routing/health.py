@@ -1,0 +1,42 @@
+"""Whether this gateway can have predictions answered, as `/ping` says it."""
+
+import time
+from collections.abc import Callable
+
+from marq.registry.models import HEARTBEAT_LIMIT_S, Snapshot
+
+UNSERVED_S = 30.0  # a node that has just been lost is replaced in the meantime
+
+
+class Health:
+    """Follows the looks at the registry."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._answered: float | None = None  # when Redis did; None before there are regular looks
+        self._unserved: float | None = None  # since when no pool has run any default version
+        self.is_failing = False  # whether a default version has been failing for longer than it may
+
+    def begin(self) -> None:
+        """Regular looks begin."""
+        self._answered = self._clock()
+
+    def note(self, snapshot: Snapshot) -> None:
+        """Redis has answered."""
+        now, models = self._clock(), snapshot.models
+        if self._answered is not None:
+            self._answered = now
+        defaults = [models.specs.get(name, {}).get(version) for name, version in models.defaults.items()]
+        wanted = [spec for spec in defaults if spec and spec.min_workers]
+        if not wanted or any(snapshot.of(spec) for spec in wanted):
+            self._unserved = None
+        elif self._unserved is None:
+            self._unserved = now
+
+    @property
+    def is_good(self) -> bool:
+        """A server without models is healthy, and so is one whose models are loading."""
+        now = self._clock()
+        is_silent = self._answered is not None and now - self._answered > HEARTBEAT_LIMIT_S
+        is_unserved = self._unserved is not None and now - self._unserved > UNSERVED_S
+        return not (self.is_failing or is_silent or is_unserved)
