@@ -72,13 +72,14 @@ class Backlogs:
         self._looks += 1
         left = self._room.left
         found = await _read(broker, read)
-        taken_since = left - self._room.left
+        admitted_bytes = max(0, left - self._room.left)
         now = time.monotonic()
-        for backlog, (waiting, taken, size) in zip(read, found, strict=True):
-            backlog.note(waiting, taken if taken >= 0 else None, now)
+        for backlog, (waiting, taken, size, known) in zip(read, found, strict=True):
+            admitted = max(0, backlog.waiting - known)
+            backlog.note(waiting + admitted, taken if taken >= 0 else None, now)
             if self._known.get(backlog.spec.key) is backlog:  # it may have been unregistered meanwhile
                 self._sizes[backlog.spec.key] = size
-        self._room.note(sum(self._sizes.values()) + taken_since)
+        self._room.note(sum(self._sizes.values()) + admitted_bytes)
         self._judge_memory(await self._read_memory(broker))
 
     def _is_busy(self, backlog: Backlog) -> bool:
@@ -111,7 +112,7 @@ class Backlogs:
 
 
 async def _read(broker: Broker, backlogs: list[Backlog]) -> list[list[int]]:
-    """The answer of `backlog.lua` for each version, several at a time; requests since then are added.
+    """The answer of `backlog.lua` for each version, several at a time, and what was known when it was asked.
 
     Zeros stand for lanes that cannot be read: those of the other models still can.
     """
@@ -133,9 +134,6 @@ async def _read_part(broker: Broker, backlogs: list[Backlog]) -> list[list[int]]
     except hiredis.ReplyError as error:
         if len(specs) == 1:
             log.warning("the lanes of %s cannot be read: %s", specs[0].key, error)
-            return [[0, -1, 0]]
+            return [[0, -1, 0, before[0]]]
         return [answer for backlog in backlogs for answer in await _read_part(broker, [backlog])]
-    return [
-        [max(0, waiting + backlog.waiting - known), taken, size]
-        for backlog, known, (waiting, taken, size) in zip(backlogs, before, found, strict=True)
-    ]
+    return [[*answer, known] for answer, known in zip(found, before, strict=True)]

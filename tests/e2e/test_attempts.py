@@ -5,8 +5,9 @@ from pathlib import Path
 
 import handlers
 import httpx
+import psutil
 import pytest
-from support import RunningServer
+from support import RunningServer, wait_for
 
 TEXT = {"content-type": "text/plain"}
 BODIES = ["fine"] * 4 + ["poison"] + ["fine"] * 3
@@ -15,7 +16,7 @@ BODIES = ["fine"] * 4 + ["poison"] + ["fine"] * 3
 @pytest.fixture(scope="module")
 def server(serve_models, make_archive, tmp_path_factory) -> RunningServer:
     store: Path = tmp_path_factory.mktemp("store")
-    config = {"batchSize": 8, "maxBatchDelay": 500, "batching": "fixed", "maxAttempts": 2}
+    config = {"batchSize": 8, "maxBatchDelay": 60_000, "batching": "fixed", "maxAttempts": 2}
     make_archive(store, "poison", handlers.POISON, config)
     running: RunningServer = serve_models(store, [])
     registered = httpx.post(
@@ -35,6 +36,12 @@ def outcome(server: RunningServer) -> list[int]:
         return [answer.result().status_code for answer in asked]
 
 
+def replica(server: RunningServer) -> int | None:
+    """The process id of the replica that is ready; none right after one was killed."""
+    pids = [worker["pid"] for worker in server.workers("poison") if worker["status"] == "READY"]
+    return next(filter(psutil.pid_exists, pids), None)
+
+
 def attempts(server: RunningServer) -> list[int]:
     """Of all dead letters of the model."""
     letters = httpx.get(f"{server.management}/dead-letters/poison").json()["dead_letters"]
@@ -48,10 +55,10 @@ def test_with_one_attempt_a_crash_fails_its_batch_and_with_more_the_guilty_alone
     assert outcome(server) == [500] * 8
     assert attempts(server) == [1] * 8
     # When its running pool is allowed four
-    pid = server.workers("poison")[0]["pid"]
+    pid = wait_for(lambda: replica(server), what="a new replica")
     changed = httpx.put(f"{server.management}/models/poison?max_attempts=4")
     assert changed.status_code == 200
-    assert server.workers("poison")[0]["pid"] == pid
+    assert replica(server) == pid
     # Then only the guilty one fails, after four
     assert outcome(server) == [200] * 4 + [500] + [200] * 3
     assert attempts(server) == [1] * 8 + [4]

@@ -1,13 +1,15 @@
 """Celery's own tools work on a marq cluster."""
 
+import contextlib
 import json
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import handlers
+import psutil
 import pytest
 from support import RunningServer, wait_for
 
@@ -33,6 +35,18 @@ def celery(server: RunningServer, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
+@contextlib.contextmanager
+def stopped_node(server: RunningServer) -> Iterator[None]:
+    """The node does nothing meanwhile."""
+    children = psutil.Process(server.process.pid).children()
+    [node] = [child for child in children if child.cmdline()[-1] == "workers.node"]
+    node.suspend()
+    try:
+        yield
+    finally:
+        node.resume()
+
+
 def test_inspect_ping_finds_the_pool(server: RunningServer) -> None:
     (name, answer), *others = celery(server, "inspect", "ping").items()
     assert not others
@@ -49,10 +63,9 @@ def test_inspect_stats_lists_the_replicas_with_their_pids_and_devices(server: Ru
 
 
 def test_control_grows_the_pool_until_the_node_brings_it_back_to_the_registry(server: RunningServer) -> None:
-    with ThreadPoolExecutor(1) as thread:  # the command itself waits a second for answers
-        command = thread.submit(celery, server, "control", "pool_grow", "1")
+    with stopped_node(server):
+        celery(server, "control", "pool_grow", "1")
         wait_for(lambda: len(server.workers("echo")) == 3, what="a third replica")
-        command.result()
     wait_for(lambda: len(server.workers("echo")) == 2, what="the node to shrink the pool")
 
 
