@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import handlers
 import psutil
@@ -60,6 +61,8 @@ def test_inspect_stats_lists_the_replicas_with_their_pids_and_devices(server: Ru
     assert (pool["model"], pool["version"], pool["max-concurrency"]) == ("echo", "1.0", 2)
     assert sorted(pool["processes"]) == sorted(worker["pid"] for worker in server.workers("echo"))
     assert [replica["device"] for replica in pool["replicas"]] == ["cpu", "cpu"]
+    password = urlsplit(server.redis_url).password
+    assert password and password not in json.dumps(stats)
 
 
 def test_control_grows_the_pool_until_the_node_brings_it_back_to_the_registry(server: RunningServer) -> None:

@@ -11,12 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import redis
 from celery.app.trace import ExceptionInfo
 from celery.concurrency.base import BasePool
-from celery.worker.control import control_command
 
 from archive.reader import complete
 from marq import logs
@@ -27,7 +25,7 @@ from marq.registry.models import HEARTBEAT_S, Registry
 from marq.registry.notices import no_gpu
 from marq.registry.reports import PoolReport
 from workers.launch import PoolSpec
-from workers.pool import leftovers
+from workers.pool import leftovers, remote_commands  # noqa: F401 - Celery finds the commands once imported
 from workers.pool.backoff import Failures
 from workers.pool.handler_metrics import HandlerMetrics
 from workers.pool.pool_name import PoolName
@@ -298,10 +296,3 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         )
         self._registry.report(self._spec.model, self._spec.name, report)
         self._last_report, self._reported = states, now
-
-
-@control_command(args=[("generation", int)], signature="GENERATION")  # type: ignore[untyped-decorator]
-def replace_replicas(state: Any, generation: int) -> dict[str, str]:
-    """Celery's remote command: replaces all replicas of the pool, one after the other."""
-    state.consumer.pool.replace(generation)
-    return {"ok": "replacing all replicas"}
