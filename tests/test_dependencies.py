@@ -21,7 +21,8 @@ MODULES = {  # of packages that are not called like what they are imported as
     "python-multipart": "python_multipart", "PyYAML": "yaml",
 }  # fmt: skip
 COME_WITH = {  # imported, and required by a package that is required here
-    "anyio": "fastapi", "pydantic_core": "pydantic", "starlette": "fastapi", "uvloop": "uvicorn",
+    "anyio": "fastapi", "httptools": "uvicorn", "pydantic_core": "pydantic", "starlette": "fastapi",
+    "uvloop": "uvicorn",
 }  # fmt: skip
 # Imported where it is needed only, with a message that names it: extras, and what handlers bring along
 OPTIONAL = frozenset(
