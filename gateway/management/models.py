@@ -175,7 +175,8 @@ class Management:
         try:
             wait_until_stopped(self._registry, spec, unregistered, timeout_s)
         except RequestTimeout:
-            self._registry.put(spec)
+            with contextlib.suppress(Conflict):  # it was registered again, as somebody else wants it
+                self._registry.register(spec)
             self.refresh()
             raise
         clear(self._registry, spec, self._settings.job_result_ttl_s)

@@ -50,11 +50,13 @@ def wait_for_gateways(registry: Registry, change: float, timeout_s: float = HEAR
 def wait_until_stopped(registry: Registry, spec: ModelSpec, unregistered: float, timeout_s: float) -> None:
     """Waits until no pool runs the version, and no gateway queues for it. Raises RequestTimeout.
 
-    `unregistered` is the moment of that change.
+    `unregistered` is the moment of that change. A version that is registered again ends the wait.
     """
     began = time.monotonic()
     wait_for_gateways(registry, unregistered, min(timeout_s, HEARTBEAT_LIMIT_S))
-    while any(report.wanted or report.replicas for report in registry.live_reports(spec).values()):
+    while not registry.has(spec) and any(
+        report.wanted or report.replicas for report in registry.live_reports(spec).values()
+    ):
         if time.monotonic() - began >= timeout_s:
             raise RequestTimeout(f"Timed out while cleaning resources: {spec.name}")
         time.sleep(POLL_S)

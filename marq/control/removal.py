@@ -44,10 +44,13 @@ def _order(version: str) -> list[tuple[int, str]]:
 def clear(registry: Registry, spec: ModelSpec, job_result_ttl_s: int) -> None:
     """Answers all queued requests with 503, then deletes the lanes. Finished jobs keep their results.
 
-    An entry that arrives meanwhile is answered, too: lanes are deleted only while they are empty.
+    An entry that arrives meanwhile is answered, too: lanes are deleted only while they are empty. Those of a
+    version that is registered again are left to it.
     """
     drop = scripts.DROP.call(list(keys.lanes(spec.name, spec.version)))
     for _ in range(MOST_LOOKS):
+        if registry.has(spec):
+            return
         _answer(registry, spec, job_result_ttl_s)
         if clients.pipeline(registry.redis, [drop])[0]:
             break

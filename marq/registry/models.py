@@ -105,28 +105,36 @@ class Registry:
         stored = self.redis.hget(keys.REGISTRY, spec.key)
         return ModelSpec.from_json(stored) if stored else spec
 
+    def has(self, spec: ModelSpec) -> bool:
+        """Whether the version is registered."""
+        return self.redis.hget(keys.REGISTRY, spec.key) is not None
+
     def register(self, spec: ModelSpec) -> None:
         """Adds a version and its lanes; the first version of a model is its default. Raises Conflict."""
-        self._create_lanes(spec)
-        if not self.redis.hsetnx(keys.REGISTRY, spec.key, spec.to_json()):
+        self.create_lanes(spec)
+        if not self._add("HSETNX", spec):
             raise Conflict(f"Model version {spec.version} is already registered for model {spec.name}")
-        self.redis.hsetnx(keys.DEFAULT_VERSIONS, spec.name, spec.version)
         self.announce("register", spec)
 
     def put(self, spec: ModelSpec) -> None:
         """Adds a version or replaces its settings."""
-        self._create_lanes(spec)
-        self.redis.hset(keys.REGISTRY, spec.key, spec.to_json())
-        self.redis.hsetnx(keys.DEFAULT_VERSIONS, spec.name, spec.version)
+        self.create_lanes(spec)
+        self._add("HSET", spec)
         self.announce("put", spec)
+
+    def _add(self, command: str, spec: ModelSpec) -> bool:
+        """Whether it was not registered. A model whose default version this is not has another."""
+        with self.redis.pipeline(transaction=True) as pipe:
+            pipe.execute_command(command, keys.REGISTRY, spec.key, spec.to_json())
+            pipe.execute_command("HSETNX", keys.DEFAULT_VERSIONS, spec.name, spec.version)
+            is_new, _ = pipe.execute()
+        return bool(is_new)
 
     def restore(self, models: Models) -> None:
         """Adds those of the versions, and of the default versions, that are missing."""
-        for spec in models:
-            self._create_lanes(spec)
-            self.redis.hsetnx(keys.REGISTRY, spec.key, spec.to_json())
-        for name, version in models.defaults.items():
-            self.redis.hsetnx(keys.DEFAULT_VERSIONS, name, version)
+        for spec in sorted(models, key=lambda spec: models.defaults.get(spec.name) != spec.version):
+            self.create_lanes(spec)
+            self._add("HSETNX", spec)
         changes.announce(self.redis, {"action": "restore"})
 
     def marked(self) -> bytes:
@@ -178,9 +186,15 @@ class Registry:
 
     def set_default(self, name: str, version: str) -> None:
         """Changes the default version. Raises ModelNotFound or ModelVersionNotFound."""
-        if version not in self.models().versions(name):
-            raise ModelVersionNotFound(f"Model version {version} does not exist for model {name}")
-        self.redis.hset(keys.DEFAULT_VERSIONS, name, version)
+        self.models().versions(name)
+
+        def transaction(pipe: RedisTransaction) -> None:
+            if pipe.hget(keys.REGISTRY, f"{name}/{version}") is None:
+                raise ModelVersionNotFound(f"Model version {version} does not exist for model {name}")
+            pipe.multi()
+            pipe.hset(keys.DEFAULT_VERSIONS, name, version)
+
+        self.redis.transaction(transaction, keys.REGISTRY, value_from_callable=True)
         changes.announce(self.redis, {"action": "set-default", "model": name, "version": version})
 
     def unregister(self, spec: ModelSpec) -> float:
@@ -188,19 +202,27 @@ class Registry:
 
         Returns the moment of the change, as `changes.announce` does.
         """
-        models = self.models()
-        if spec.version == models.defaults.get(spec.name):
-            if len(models.versions(spec.name)) > 1:
+
+        def transaction(pipe: RedisTransaction) -> None:
+            default = (pipe.hget(keys.DEFAULT_VERSIONS, spec.name) or b"").decode()
+            registered = [key.decode() for key in pipe.hkeys(keys.REGISTRY)]
+            others = [key for key in registered if key.startswith(f"{spec.name}/") and key != spec.key]
+            if others and default == spec.version:
                 raise InvalidModelVersion(f"Cannot remove default version for model {spec.name}")
-            self.redis.hdel(keys.DEFAULT_VERSIONS, spec.name)
-        self.redis.hdel(keys.REGISTRY, spec.key)
+            pipe.multi()
+            pipe.hdel(keys.REGISTRY, spec.key)
+            if not others:
+                pipe.hdel(keys.DEFAULT_VERSIONS, spec.name)
+
+        watched = (keys.REGISTRY, keys.DEFAULT_VERSIONS)
+        self.redis.transaction(transaction, *watched, value_from_callable=True)
         return self.announce("unregister", spec)
 
     def announce(self, action: str, spec: ModelSpec) -> float:
         entry = {"action": action, "model": spec.name, "version": spec.version, "spec": spec.to_json()}
         return changes.announce(self.redis, entry)
 
-    def _create_lanes(self, spec: ModelSpec) -> None:
+    def create_lanes(self, spec: ModelSpec) -> None:
         """The group starts at the first entry, so that requests that are already queued are served, too."""
         for lane in keys.lanes(spec.name, spec.version):
             try:

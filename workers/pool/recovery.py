@@ -81,10 +81,16 @@ class Recovery:
                 self._connection.pipeline(refusals(self._model, lane, entries, error, self._ttl_ms))
 
     def _consumers(self) -> set[str]:
+        """The consumers of all lanes. Lanes that somebody has deleted are there again afterwards."""
         found: set[str] = set()
-        for lane in self._lanes:
-            for consumer in self._registry.redis.xinfo_consumers(lane, keys.GROUP):
-                found.add(consumer["name"].decode())
+        try:
+            for lane in self._lanes:
+                for consumer in self._registry.redis.xinfo_consumers(lane, keys.GROUP):
+                    found.add(consumer["name"].decode())
+        except redis.ResponseError:
+            if not self._registry.has(self._model):
+                raise
+            self._registry.create_lanes(self._model)
         return found
 
     def _running(self, consumer: str) -> list[EntryRef]:

@@ -1,5 +1,6 @@
 """How registering, scaling, reloading and unregistering end; the tests report in place of the pools."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -354,3 +355,22 @@ async def test_a_registration_beyond_the_hosts_is_refused_unless_it_is_meant(api
 
 async def test_hundreds_of_replicas_are_not_refused(api, model):
     assert (await api.put("/models/m?min_worker=200")).status_code == 202
+
+
+async def test_a_version_that_is_registered_again_while_it_is_unregistered_stays(
+    api, model, client, registry, play
+):
+    # Given a removal that waits for a pool
+    play(stubborn=True)
+    wait_for_replica(client)
+    removal = asyncio.create_task(api.delete("/models/m"))
+    while list(registry.models()):
+        await asyncio.sleep(0.01)
+    # When the version is registered again
+    again = await api.post("/models?url=m.mar&initial_workers=3&synchronous=false")
+    assert again.status_code == 202
+    # Then the removal leaves it and its queue alone
+    assert (await removal).status_code == 200
+    assert registry.models().get("m").min_workers == 3
+    for lane in keys.lanes("m", "1.0"):
+        assert [group["name"] for group in client.xinfo_groups(lane)] == [b"replicas"]

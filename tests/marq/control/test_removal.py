@@ -81,6 +81,7 @@ def test_an_entry_that_a_producer_adds_at_the_last_moment_is_answered(registry, 
 
 def test_a_prediction_that_has_not_run_is_answered_with_503(registry, client, spec):
     add(client, id="1", reply="answers")
+    registry.unregister(spec)
     clear(registry, spec, TTL_S)
     [(_, fields)] = client.xrange("answers")
     [reply] = decode_replies([part for pair in fields.items() for part in pair])
@@ -91,6 +92,7 @@ def test_more_than_a_chunk_of_requests_and_malformed_ones_end_too(registry, clie
     for number in range(250):
         add(client, id=str(number), job="1")
     client.xadd(LANE, {"no": "body"})
+    registry.unregister(spec)
     clear(registry, spec, TTL_S)
     assert {record(client, str(number))["state"] for number in range(250)} == {"failed"}
     assert client.xlen(keys.dead_letters("echo")) == 1
@@ -101,8 +103,18 @@ def test_a_lane_whose_group_is_gone_is_cleared_as_well(registry, client, spec):
     client.delete(LANE)
     add(client, id="1", job="1")
     client.script_flush()
+    registry.unregister(spec)
     clear(registry, spec, TTL_S)
     assert record(client, "1")["state"] == "failed"
+
+
+def test_the_queue_of_a_version_that_is_registered_again_is_left_to_it(registry, client, spec):
+    entry = add(client, id="1", job="1")
+    registry.unregister(spec)
+    registry.register(spec)
+    clear(registry, spec, TTL_S)
+    assert [found for found, _ in client.xrange(LANE)] == [entry]
+    assert record(client, "1") == {}
 
 
 def test_a_download_stays_while_another_version_uses_it_and_a_failure_is_logged(registry, spec, caplog):

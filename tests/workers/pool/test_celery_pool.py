@@ -276,3 +276,11 @@ def test_a_model_for_gpus_says_once_that_it_runs_on_the_cpu(pool, ready, caplog)
     assert (
         caplog.text.count("m has deviceType gpu, and this host has no GPU: its replicas run on the CPU") == 1
     )
+
+
+def test_lanes_that_somebody_deletes_are_there_again(pool, ready, gateway, client):
+    pool()
+    ready(1)
+    client.delete(*keys.lanes("m", "1.0"))
+    gateway.send(b"x")
+    assert gateway.wait(1)[0].body == b"served"
