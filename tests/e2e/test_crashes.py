@@ -132,7 +132,7 @@ def test_a_replica_that_is_told_to_end_finishes_what_it_runs_and_leaves_the_rest
         # Then it ends by itself, and all three are answered, two of them by its successor
         assert replica.wait(60) in (0, None)
         assert [answer.result().text for answer in answers] == ["done"] * 3
-        assert server.workers("slow")[0]["pid"] != pid
+        wait_for(lambda: pid not in [worker["pid"] for worker in server.workers("slow")])
 
 
 def test_a_model_that_cannot_be_loaded_is_tried_again_and_says_why(server: RunningServer) -> None:

@@ -60,7 +60,7 @@ def test_connections_up_to_the_hard_limit_are_served_and_those_beyond_it_told_wh
         refused = [answer for answer in answers if not answer.startswith(b"HTTP/1.1 200")]
         assert all(answer.startswith(b"HTTP/1.1 503") for answer in refused)
         assert b"Too many connections are open." in refused[-1]
-        assert "refusing connections" in server.log.read_text()
+        wait_for(lambda: "refusing connections" in server.log.read_text())
         assert server.log.read_text().count("refusing connections") == 1
         # And those that are connected are served on
         for client in served:

@@ -152,7 +152,7 @@ def test_a_handler_that_raises_is_a_503_and_its_traceback_is_in_the_model_log(se
     assert answer.json() == {"code": 503, "type": "InternalServerException", "message": "Prediction failed"}
     assert answer.status_code == 503
     wait_for(lambda: "ValueError: the handler's own reason" in server.model_log)
-    assert answer.headers["x-request-id"] in server.model_log
+    wait_for(lambda: answer.headers["x-request-id"] in server.model_log)
 
 
 def test_an_unknown_path_is_a_404_of_the_contract(server: RunningServer) -> None:

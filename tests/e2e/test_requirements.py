@@ -121,8 +121,12 @@ def test_packages_come_right_behind_the_model_s_own_directory(server: RunningSer
 
 def test_pip_s_output_is_in_the_model_log_behind_the_model_s_name(server: RunningServer, pack: Pack) -> None:
     assert register(server, pack("logged", tool="3.0").name, initial_workers=0).status_code == 200
-    lines = [line for line in model_log(server).splitlines() if "[logged-1.0@" in line]
-    assert any("tinytool-3.0-py3-none-any.whl" in line for line in lines)
+
+    def is_logged() -> bool:
+        lines = [line for line in model_log(server).splitlines() if "[logged-1.0@" in line]
+        return any("tinytool-3.0-py3-none-any.whl" in line for line in lines)
+
+    wait_for(is_logged, what="the output of pip")
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -45,7 +45,7 @@ class User:
     def shell(self, command: str) -> str:
         return subprocess.run(
             ["bash", "-euc", command], capture_output=True, text=True, cwd=self.home, env=self.environment,
-            timeout=90, check=True,
+            timeout=200, check=True,
         ).stdout  # fmt: skip
 
     def start(self, *arguments: object) -> subprocess.CompletedProcess[str]:
