@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import redis
 from gate import HOLD, Gate
 from support import RunningServer, wait_for
 
@@ -236,3 +237,27 @@ def test_a_request_beyond_its_deadline_leaves_the_queue_also_while_no_replica_ru
     server.wait_until_ready("slow")
     assert server.predict("slow", b"after").status_code == 200
     assert not has_run(server, "never")
+
+
+@pytest.mark.parametrize("path", ["predictions", "jobs"])
+@pytest.mark.parametrize("framing", ["Content-Length: 1000000", "Transfer-Encoding: chunked"])
+def test_an_interrupted_upload_leaves_nothing(server: RunningServer, path: str, framing: str) -> None:
+    # Given what Redis has of the model
+    before = kept(server)
+    # When a client goes away in the middle of its body
+    host, port = server.inference.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(f"POST /{path}/slow HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n".encode())
+        connection.sendall(b"5\r\nhalf \r\n" if "chunked" in framing else b"half " * 10_000)
+    # Then nothing of it is queued, kept or run
+    assert server.predict("slow", b"whole").text == "done"
+    wait_for(lambda: has_run(server, "whole"))
+    assert waiting(server) == 0
+    assert kept(server) == before
+    assert not has_run(server, "half")
+
+
+def kept(server: RunningServer) -> set[bytes]:
+    """The keys of the model's jobs."""
+    with redis.Redis.from_url(server.redis_url) as client:
+        return {*client.keys("marq:{slow}:job:*"), *client.keys("marq:{slow}:parts:*")}
