@@ -12,6 +12,7 @@ from marq.cli.output import out
 from marq.registry.spec import SETTINGS
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the replicas are ready.")]
+Force = Annotated[bool, typer.Option("--force", help="Start more replicas than hosts like this one can run.")]
 
 
 def _option(api: str, metavar: str = "N") -> object:
@@ -82,6 +83,7 @@ def register(
     response_timeout: Annotated[int | None, _option("response_timeout", "S")] = None,
     startup_timeout: Annotated[int | None, _option("startup_timeout", "S")] = None,
     max_attempts: Annotated[int | None, _option("max_attempts")] = None,
+    force: Force = False,
     wait: Wait = True,
     as_json: options.AsJson = False,
     url: options.ManagementUrl = None,
@@ -102,6 +104,7 @@ def register(
         "response_timeout": response_timeout,
         "startup_timeout": startup_timeout,
         "max_attempts": max_attempts,
+        "force": "true" if force else None,
         "synchronous": "true" if wait else "false",
     }
     server = http.connect(url, token, state_dir, management=True)
@@ -119,6 +122,7 @@ def scale(
     ] = None,
     max_attempts: Annotated[int | None, _option("max_attempts")] = None,
     version: options.ModelVersion = None,
+    force: Force = False,
     wait: Wait = True,
     as_json: options.AsJson = False,
     url: options.ManagementUrl = None,
@@ -132,6 +136,7 @@ def scale(
         "min_worker": workers,
         "max_worker": workers if most is None else most,
         "max_attempts": max_attempts,
+        "force": "true" if force else None,
         "synchronous": "true" if wait else "false",
     }
     server = http.connect(url, token, state_dir, management=True)

@@ -51,6 +51,16 @@ def test_the_life_of_a_version_needs_no_curl(told):
     assert [model["name"] for model in told("models", "--json")] == ["echo"]
 
 
+def test_a_number_of_replicas_that_is_hardly_meant_needs_force(told, server):
+    told("register", "other-1.0.mar", "--workers", "0", "--force")
+    refused = server.marq("scale", "other", "10000", "--no-wait")
+    assert refused.returncode == 1
+    assert "Add force=true if you mean it." in " ".join(refused.stderr.split())
+    assert told("describe", "other", "--json")[0]["minWorkers"] == 0
+    assert told("scale", "other", "0", "--force") == "Workers scaled to 0 for model: other\n"
+    told("unregister", "other")
+
+
 def test_attempts_are_set_with_the_model_or_later(told, server):
     told("register", "other-1.0.mar", "--workers", "0", "--max-attempts", "1")
     assert told("describe", "other", "--json")[0]["maxAttempts"] == 1
