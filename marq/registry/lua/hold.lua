@@ -4,5 +4,9 @@ local owner = redis.call('GET', KEYS[1])
 if owner and string.match(owner, '^%S+') ~= ARGV[1] then
     return {owner, redis.call('PTTL', KEYS[1])}
 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+if owner == ARGV[2] then
+    redis.call('PEXPIRE', KEYS[1], ARGV[3]) -- possible also where Redis is full
+else
+    redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+end
 return {'', ARGV[3]}

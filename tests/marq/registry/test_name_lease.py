@@ -54,3 +54,16 @@ def test_a_lease_ends_with_the_heartbeat_limit(lease, client, monkeypatch):
     monkeypatch.setattr(name_lease, "LEASE_MS", 1234)
     lease(FIRST).hold()
     assert 0 < client.pttl(KEY) <= 1234
+
+
+def test_a_lease_is_renewed_also_while_redis_is_full(lease, client):
+    own = lease(FIRST)
+    own.hold()
+    client.pexpire(KEY, 5000)
+    limit = client.config_get("maxmemory")["maxmemory"]
+    client.config_set("maxmemory", 1)
+    try:
+        assert own.hold() is None
+    finally:
+        client.config_set("maxmemory", limit)
+    assert client.pttl(KEY) > 5000
