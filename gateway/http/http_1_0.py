@@ -5,11 +5,17 @@ uvicorn's own answers would be chunked and always end the connection. `ab -k` is
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from marq.errors import StreamBroken
+from marq.queue.reply_stream import MOST_UNREAD
+
 KEEP_ALIVE = (b"connection", b"keep-alive")
 
 
 class Http10:
-    """An application whose answers to HTTP/1.0 have a length; those that are streamed are collected first."""
+    """An application whose answers to HTTP/1.0 have a length; those that are streamed are collected first.
+
+    Sending raises StreamBroken where a streamed answer is larger than what is collected.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -25,13 +31,17 @@ class _Answer:
         self._send, self._keeps_alive = send, keeps_alive
         self._start: Message = {}
         self._parts: list[bytes] = []
+        self._size = 0
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._start = message
             return
-        self._parts.append(message.get("body", b""))
+        part = message.get("body", b"")
+        self._parts.append(part)
+        self._size += len(part)
         if message.get("more_body"):
+            self._check()
             return
         body = b"".join(self._parts)
         headers = list(self._start.get("headers", ()))
@@ -42,6 +52,11 @@ class _Answer:
             headers.append(KEEP_ALIVE)
         await self._send({**self._start, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
+
+    def _check(self) -> None:
+        if self._size > MOST_UNREAD:
+            self._parts, self._size = [], 0
+            raise StreamBroken(f"Streamed answers of more than {MOST_UNREAD} bytes need HTTP/1.1.")
 
 
 def asks_to_keep_alive(headers: list[tuple[bytes, bytes]]) -> bool:
