@@ -5,9 +5,12 @@ import sys
 
 def main() -> None:
     """The console script; ends the process with 0 (done), 1 (failed), 2 (wrong usage) or 130 (Ctrl-C)."""
-    from marq.cli.app import app
+    try:
+        from marq.cli.app import app
 
-    app(prog_name="marq")
+        app(prog_name="marq")
+    except KeyboardInterrupt:  # during the imports
+        sys.exit(130)
 
 
 def build() -> None:

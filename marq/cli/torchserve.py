@@ -24,6 +24,7 @@ from ts.version import __version__
 PID_FILE = ".model_server.pid"
 KEY_FILE = "key_file.json"
 STOP_TIMEOUT_S = 60
+INTERRUPTED = 130  # the exit code after Ctrl-C
 LOGS = Path("logs")  # as in TorchServe, unless LOG_LOCATION names another directory
 # Words in the command line of a server; the last one is of TorchServe's own.
 MARKS = frozenset(("marq.host.watcher", "marq.cli.torchserve", "torchserve", MODEL_SERVER))
@@ -37,9 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if options.version:
         _say(f"TorchServe Version is {__version__}")
         sys.exit(0)
-    if options.stop:
-        stop(options.foreground)
-    start(options, given)
+    try:
+        if options.stop:
+            stop(options.foreground)
+        start(options, given)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except OSError as error:
+        _fail(str(error))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 and inherited by the gateways, so that a gateway can be replaced without refusing a connection."""
 
 import contextlib
+import errno
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from marq.settings import addresses
 VARIABLE = "MARQ_LISTEN"  # "inference=5,management=6"
 GATEWAY_VARIABLE = "MARQ_GATEWAY"  # the number of a gateway among the host's
 BACKLOG = 2048
+MOST_SHOWN = 80  # characters of the command line of the process that uses a port
 
 
 class PortTaken(MarqError):
@@ -33,12 +35,25 @@ def listen(address: str, name: str) -> socket.socket:
     except OSError as error:
         sock.close()
         what = where.path or f"port {where.port}"
+        user = _user_of(where.port) if error.errno == errno.EADDRINUSE and where.port else ""
+        cure = f"{user} uses {what}: stop it" if user else f"Stop what uses {what}"
         raise PortTaken(
-            f"{name} {address} cannot be used: {error.strerror or error}. "
-            f"Stop what uses {what}, or set another {name}."
+            f"{name} {address} cannot be used: {error.strerror or error}. {cure}, or set another {name}."
         ) from None
     sock.listen(BACKLOG)
     return sock
+
+
+def _user_of(port: int) -> str:
+    """The process that listens on a port; empty where the system does not show it to this user."""
+    import psutil  # for this error only
+
+    with contextlib.suppress(psutil.Error, OSError):
+        for found in psutil.net_connections("tcp"):
+            if found.status == psutil.CONN_LISTEN and found.laddr[1:] == (port,) and found.pid:
+                words = " ".join(psutil.Process(found.pid).cmdline())
+                return f"Process {found.pid} ({words[:MOST_SHOWN]})"
+    return ""
 
 
 def _remove_stale(path: str) -> None:

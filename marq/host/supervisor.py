@@ -19,7 +19,7 @@ from marq import logs
 from marq.connections import clients, urls
 from marq.connections.commands import RedisClient
 from marq.errors import MarqError
-from marq.host import certificates
+from marq.host import certificates, greeting
 from marq.host import server_file as locate
 from marq.host import sockets as listen
 from marq.host.embedded_redis import EmbeddedServer
@@ -28,11 +28,13 @@ from marq.host.processes import PARENT_VARIABLE, raise_open_files
 from marq.host.server_file import LOCAL_TOKEN_VARIABLE
 from marq.host.watcher import Plan, Program
 from marq.registry.models import Registry
+from marq.registry.spec import ModelSpec
 from marq.settings import addresses, snapshot
 from marq.settings.fields import Settings
 from marq.settings.loading import Resolved
 from marq.settings.properties import SettingsError
 from marq.settings.snapshot_files import Snapshots
+from marq.settings.state_dir import is_writable
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +73,7 @@ class Supervisor:
         running.
         """
         state_dir = self._settings.state_dir
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_writable(state_dir, "state directory", "Name another one with --state-dir or MARQ_STATE_DIR.")
         self._check_snapshot()
         with _locked(state_dir), contextlib.ExitStack() as stack:
             self._settings = certificates.prepare(self._settings)
@@ -111,11 +113,23 @@ class Supervisor:
         if self._settings.models or not self._joins:  # else these gateways serve the models that others load
             self._load_models(JoinedRegistry(client) if self._joins else Registry(client))
         for plane, name in ADDRESSES.items():
-            self._announce(f"{plane.capitalize() + ' API':<15} {getattr(self._settings, name)}")
+            self._announce(greeting.line(f"{plane.capitalize()} API", getattr(self._settings, name)))
         if self._settings.metrics_plane:
-            self._announce(f"Metrics API     {self._settings.metrics_address}")
+            self._announce(greeting.line("Metrics API", self._settings.metrics_address))
+        self._announce(greeting.line("Logs", self._settings.log_dir.resolve()))
         self._write_snapshot(Registry(client))
+        self._greet(sorted(Registry(client).models(), key=lambda spec: spec.key))
         self._announce(STARTED)
+
+    def _greet(self, served: list[ModelSpec]) -> None:
+        for each in greeting.served(served):
+            self._announce(each)
+        if served:
+            self._announce(greeting.line("Try", greeting.first_request(self._settings, served[0].name)))
+            if not self._settings.disable_token_auth:
+                self._announce(greeting.line("", f"marq predict {served[0].name} FILE  # finds the token"))
+        elif not self._joins:
+            self._announce(greeting.nothing_to_serve(self._settings))
 
     def _check_snapshot(self) -> None:
         """Raises SettingsError if a snapshot names an archive that is not there."""
@@ -131,7 +145,7 @@ class Supervisor:
             self._embedded.start()
             self._settings = self._settings.model_copy(update={"redis_url": self._embedded.url})
         clients.check(self._settings.redis_url)
-        self._announce(f"Redis           {urls.without_password(self._settings.redis_url)}")
+        self._announce(greeting.line("Redis", urls.without_password(self._settings.redis_url)))
 
     def _take_name(self, client: RedisClient) -> None:
         """Takes the lease of the node's name, which the node goes on with. Raises NameTaken."""
@@ -146,9 +160,15 @@ class Supervisor:
         if not self._settings.disable_token_auth:
             make = tokens.ensure_tokens if self._joins else tokens.create
             make(client, self._settings.token_expiration_min)
-            tokens.write_key_file(Path.cwd(), client)
+            try:
+                tokens.write_key_file(Path.cwd(), client)
+            except OSError as error:
+                raise SettingsError(
+                    f"The tokens cannot be written to {Path.cwd() / tokens.KEY_FILE}: {error.strerror}. "
+                    "Start marq in a directory that you can write, or with --disable-token-auth."
+                ) from None
             self._local_token = tokens.new_local_token()
-            self._announce(f"Tokens          {Path.cwd() / tokens.KEY_FILE}")
+            self._announce(greeting.line("Tokens", Path.cwd() / tokens.KEY_FILE))
         settings = self._settings
         server = locate.Server(
             pid=os.getpid(),
@@ -173,9 +193,8 @@ class Supervisor:
         found = self._snapshots.restored if self._snapshots else None
         results = restore(self._settings, registry, found) if found else []
         for item, error in results + load_startup_models(self._settings, registry, found):
-            self._announce(
-                f"Model           {item}" if error is None else f"Failed to load model: {item}: {error}"
-            )
+            if error is not None:
+                self._announce(f"Failed to load model: {item}: {error}")
 
     def _write_snapshot(self, registry: Registry) -> None:
         if self._snapshots:
@@ -219,10 +238,22 @@ def start(resolved: Resolved, announce: Announce, joins: bool = False) -> NoRetu
     raise_open_files()
     settings = resolved.settings
     os.environ[logs.FORMAT_VARIABLE] = settings.log_format
+    _make_writable(settings.log_dir, "log directory", "Name another one with LOG_LOCATION.")
     logs.configure("supervisor", settings.log_dir)
     for notice in (*resolved.without_effect, *resolved.notices):
         log.warning("%s", notice)
     Supervisor(settings, announce, joins, resolved.snapshots).run()
+
+
+def _make_writable(directory: Path, what: str, cure: str) -> None:
+    """Raises SettingsError if the directory cannot be made or written."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        reason = "" if is_writable(directory) else "Permission denied"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise SettingsError(f"The {what} {directory} cannot be written: {reason}. {cure}")
 
 
 @contextlib.contextmanager

@@ -13,8 +13,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from marq import logs
@@ -29,6 +31,9 @@ MODEL_SERVER = "org.pytorch.serve.ModelServer"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TICK_S = 0.1
 RESTART_DELAY_S = 1.0
+STOPPING = b"Stopping: requests in flight are finished, queued ones are kept. Ctrl-C again forces it.\n"
+FORCED = b"Forced: running requests are ended, and run again after the next start.\n"
+FORCE_AFTER_S = 0.5  # some programs hand one Ctrl-C on twice
 
 
 @dataclass
@@ -97,13 +102,21 @@ class Child:
         if not self._has_ended():
             os.kill(self.pid, signal.SIGTERM)
 
-    def wait(self) -> None:
-        """Waits for the end, and enforces it when the time-out has passed."""
+    def wait(self, is_forced: Callable[[], bool] = bool) -> None:
+        """Waits for the end, and enforces it when the time-out has passed, or as soon as it `is_forced`.
+
+        A foreign program is not forced: a Redis server that is killed loses its last second.
+        """
         deadline = time.monotonic() + self._program.stop_timeout_s
         while not self._has_ended() and time.monotonic() < deadline:
+            if is_forced() and not self._program.foreign:
+                break
             time.sleep(TICK_S / 10)
         if not self._has_ended():
-            log.error("the %s did not end within %g s; killing it", self.name, self._program.stop_timeout_s)
+            reason = f"did not end within {self._program.stop_timeout_s:g} s"
+            if time.monotonic() < deadline:
+                reason = "has not ended yet, and the stop is forced"
+            log.error("the %s %s; killing it", self.name, reason)
             os.kill(self.pid, signal.SIGKILL)
             _, status = os.waitpid(self.pid, 0)
             self._ended = os.waitstatus_to_exitcode(status)
@@ -120,7 +133,7 @@ class Child:
                 stdout=log_file,
                 stderr=log_file,
                 start_new_session=program.foreign,
-                preexec_fn=end_with_parent if program.foreign else None,
+                preexec_fn=end_with_parent if program.foreign else _ignore_interrupts,
             )
         self.pid, self._ended, self._started = process.pid, None, time.monotonic()
         process.returncode = 0  # it is waited for here, not there
@@ -132,19 +145,25 @@ class Child:
         return self._ended is not None
 
 
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches all processes of a terminal, also those that are still importing their modules."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 class Watcher:
-    """Runs a plan until a signal stops it."""
+    """Runs a plan until a signal stops it; a second Ctrl-C kills what has not ended."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._stopping = False
+        self._stopping_since: float | None = None
+        self._forced = False
 
     def run(self) -> None:
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         stages = [[Child(program) for program in stage] for stage in self._plan.stages]
-        while not self._stopping:
+        while self._stopping_since is None:
             time.sleep(TICK_S)
             for stage in stages:
                 for child in stage:
@@ -153,13 +172,17 @@ class Watcher:
             for child in stage:
                 child.stop()
             for child in stage:
-                child.wait()
+                child.wait(lambda: self._forced)
         Path(self._plan.server_file).unlink(missing_ok=True)
 
-    def _on_signal(self, *_: object) -> None:
-        if not self._stopping:
-            _say(b"Stopping: requests in flight are finished, queued ones are kept.\n")
-        self._stopping = True
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._stopping_since is None:
+            self._stopping_since = now  # first: another signal may interrupt the rest
+            _say(STOPPING)
+        elif number == signal.SIGINT and not self._forced and now - self._stopping_since > FORCE_AFTER_S:
+            self._forced = True
+            _say(FORCED)
 
 
 def _say(line: bytes) -> None:
@@ -173,6 +196,8 @@ def main() -> None:
     plan = read_plan()
     logs.configure("supervisor", Path(plan.log_dir))
     Watcher(plan).run()
+    for number in SIGNALS:  # one that comes now would be the exit code
+        signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

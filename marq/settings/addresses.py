@@ -45,3 +45,13 @@ def parse(address: str, setting: str = "inference_address") -> Address:
             "Write it as http://host:port, https://host:port or unix:/path/of/socket"
         )
     return Address(parts.hostname, port, tls)
+
+
+def moved(address: str, setting: str, host: str | None = None, port: int | None = None) -> str:
+    """The same address with another host or port. Raises ValueError where it has none."""
+    where = parse(address, setting)
+    if where.path:
+        raise ValueError(f"{setting} {address} is a Unix socket: it has neither host nor port")
+    name = host or where.host
+    shown = f"[{name}]" if ":" in name else name
+    return f"{'https' if where.tls else 'http'}://{shown}:{port or where.port}"

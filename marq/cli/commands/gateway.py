@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from marq.cli import options
+from marq.cli import archive_names, options
 from marq.cli.commands import server
 
 
@@ -30,6 +30,7 @@ def gateway(
         typer.Option(
             "--models",
             metavar="FILE ...",
+            autocompletion=archive_names.complete_all,
             help="Archives to load. Default: serve the models that other gateways load.",
         ),
     ] = None,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from marq.cli import http, model_names, model_tables, options
+from marq.cli import archive_names, http, model_names, model_tables, options
 from marq.cli.answers import Version
 from marq.cli.output import out
 from marq.registry.spec import SETTINGS
@@ -66,7 +66,12 @@ def describe(
 
 def register(
     archive: Annotated[
-        str, typer.Argument(metavar="ARCHIVE", help="File in the model store, or an allowed URL.")
+        str,
+        typer.Argument(
+            metavar="ARCHIVE",
+            help="File in the model store, or an allowed URL.",
+            autocompletion=archive_names.complete,
+        ),
     ],
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Name of the model. Default: the archive's.")
@@ -92,7 +97,7 @@ def register(
 ) -> None:
     """Register a model version and start its replicas.
 
-    The server must allow it: marq start --enable-model-http.
+    The server must allow it: marq start --enable-model-api.
     """
     given = {
         "url": archive,
@@ -181,7 +186,7 @@ def unregister(
 ) -> None:
     """Remove a model version: running requests finish, queued requests are answered with 503.
 
-    The server must allow it: marq start --enable-model-http.
+    The server must allow it: marq start --enable-model-api.
     """
     server = http.connect(url, token, state_dir, management=True)
     _send(server, "DELETE", http.path("models", model, version), as_json)

@@ -2,13 +2,14 @@
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand
 
-from marq.cli import options
+from marq.cli import archive_names, options
 from marq.cli.output import err
 from marq.errors import MarqError
 
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
     import psutil
 
     from marq.host.server_file import Server
+    from marq.settings.fields import Settings
 
 STOP_TIMEOUT_S = 60.0
 CLOCK_SLACK_S = 5.0
+PORTS: Any = {"min": 1, "max": 65535}
 
 
 class StopFailed(MarqError):
@@ -29,7 +32,9 @@ class StartCommand(TyperCommand):
     """Lets `--models` take several values, as TorchServe does."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, join_values(args, "--models"))
+        if not ctx.resilient_parsing:  # else a shell completes a line that is not finished
+            args = join_values(args, "--models")
+        return super().parse_args(ctx, args)
 
 
 def join_values(args: list[str], option: str) -> list[str]:
@@ -71,6 +76,7 @@ def start(
         typer.Option(
             "--models",
             metavar="FILE ...",
+            autocompletion=archive_names.complete_all,
             help="Archives to load: files or URLs, optionally as NAME=FILE. all: the whole store.",
         ),
     ] = None,
@@ -90,6 +96,32 @@ def start(
     ] = None,
     gateway_workers: Annotated[
         int | None, typer.Option("--gateway-workers", metavar="N", min=1, help="Number of gateway processes.")
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            "--host", metavar="HOST", help="Host of all addresses, 0.0.0.0 for all. Default: 127.0.0.1."
+        ),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", metavar="N", help="Port for predictions. Default: 8080.", **PORTS)
+    ] = None,
+    management_port: Annotated[
+        int | None,
+        typer.Option("--management-port", metavar="N", help="Port for management. Default: 8081.", **PORTS),
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option("--metrics-port", metavar="N", help="Port for metrics. Default: 8082.", **PORTS),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            min=1,
+            help="Replicas of each model that does not set minWorkers. Default: one per GPU or CPU core.",
+        ),
     ] = None,
     state_dir: options.StateDir = None,
     disable_token_auth: Annotated[
@@ -112,20 +144,57 @@ def start(
         "models": ",".join(models) if models else None,
         "redis_url": redis_url,
         "gateway_workers": gateway_workers,
+        "default_workers_per_model": workers,
         "state_dir": state_dir,
         "disable_token_auth": disable_token_auth or None,
         "enable_model_api": enable_model_api or None,
         "strict_config": strict or None,
     }
-    run(given, ts_config)
+    run(given, ts_config, Listening(host, port, management_port, metrics_port))
 
 
-def run(given: Mapping[str, object], ts_config: Path | None, joins: bool = False) -> NoReturn:
+@dataclass(frozen=True)
+class Listening:
+    """Options that change parts of the addresses that the other settings give."""
+
+    host: str | None = None
+    port: int | None = None
+    management_port: int | None = None
+    metrics_port: int | None = None
+
+    def addresses(self, settings: "Settings") -> dict[str, str]:
+        """The addresses that change, by their settings. Raises SettingsError."""
+        from marq.settings import addresses, properties
+
+        ports = {
+            "inference_address": self.port,
+            "management_address": self.management_port,
+            "metrics_address": self.metrics_port,
+        }
+        try:
+            return {
+                name: addresses.moved(getattr(settings, name), name, self.host, port)
+                for name, port in ports.items()
+                if self.host or port
+            }
+        except ValueError as error:
+            raise properties.SettingsError(f"{error}.") from None
+
+
+def run(
+    given: Mapping[str, object],
+    ts_config: Path | None,
+    listening: Listening | None = None,
+    joins: bool = False,
+) -> NoReturn:
     """Becomes a server with these settings; `joins` as for `Supervisor`. Raises MarqError."""
     from marq.host import supervisor
     from marq.settings import loading, properties
 
-    resolved = loading.resolve(properties.discover(ts_config), given)
+    file = properties.discover(ts_config)
+    resolved = loading.resolve(file, given)
+    if listening and (moved := listening.addresses(resolved.settings)):
+        resolved = loading.resolve(file, {**given, **moved})
     store = resolved.settings.model_store
     if store and not store.is_dir():
         raise properties.SettingsError(f"--model-store directory not found: {store}")

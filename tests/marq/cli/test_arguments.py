@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import typer
 
@@ -28,3 +33,30 @@ def test_models_takes_all_values_up_to_the_next_option(given, joined):
 def test_models_without_a_value_is_refused(given):
     with pytest.raises(typer.BadParameter, match="at least one value"):
         join_values(given, "--models")
+
+
+def completed(directory, line):
+    """What bash offers at the end of a line."""
+    environment = os.environ | {
+        "_MARQ_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split(" ")) - 1),
+    }
+    command = [Path(sys.executable).with_name("marq")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=directory, timeout=60)
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("command", ["start --models ", "gateway --models "])
+def test_the_shell_completes_the_archives_that_a_server_can_load(command, tmp_path):
+    (tmp_path / "cat.mar").touch()
+    (tmp_path / "notes.txt").touch()
+    assert completed(tmp_path, f"marq {command}") == ["all", "cat.mar"]
+
+
+def test_the_shell_completes_the_archives_of_a_store(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/dog.mar").touch()
+    assert completed(tmp_path, "marq start --model-store store --models d") == ["dog.mar"]
+    assert completed(tmp_path / "store", "marq register ") == ["dog.mar"]

@@ -97,7 +97,7 @@ def test_what_is_wrong_is_told_with_what_to_do(tmp_path, quick):
     assert wrong == {"redis", "management_address", "certificate", "model store"}
     assert all(found[name]["advice"] for name in wrong)
     assert "secret" not in json.dumps(found)
-    assert f"Stop what uses port {port}" in found["management_address"]["text"]
+    assert f"uses port {port}: stop it" in found["management_address"]["text"]
     assert "expired 3 days ago" in found["certificate"]["text"]
     assert found["settings"]["state"] == "warning"
 

@@ -106,3 +106,31 @@ def test_what_is_odd_about_the_settings_is_logged_once(run, started, caplog):
     assert [record.getMessage().split(": ")[1] for record in caplog.records] == [
         "vmargs has no effect", "io_ratio has no effect",
     ]  # fmt: skip
+
+
+def test_host_and_ports_change_parts_of_the_addresses_of_the_file(run, started, tmp_path):
+    config = tmp_path / "my.properties"
+    config.write_text("inference_address=https://10.0.0.1:8443\nmetrics_address=http://127.0.0.1:7\n")
+    result = run(
+        *("start", "--ts-config", config, "--host", "0.0.0.0", "--port", 9443),
+        *("--management-port", 9081, "--workers", 3),
+    )
+    assert result.exit_code == 0
+    (settings,) = started
+    assert settings.inference_address == "https://0.0.0.0:9443"
+    assert settings.management_address == "http://0.0.0.0:9081"
+    assert settings.metrics_address == "http://0.0.0.0:7"
+    assert settings.default_workers_per_model == 3
+
+
+def test_a_port_alone_leaves_the_other_addresses(run, started):
+    run("start", "--metrics-port", 9082)
+    assert started[0].inference_address == "http://127.0.0.1:8080"
+    assert started[0].metrics_address == "http://127.0.0.1:9082"
+
+
+def test_a_port_for_a_unix_socket_is_refused_in_one_line(run, started):
+    Path("config.properties").write_text("inference_address=unix:/tmp/s\n")
+    result = run("start", "--port", 9000)
+    assert (result.exit_code, started) == (1, [])
+    assert "inference_address unix:/tmp/s is a Unix socket" in result.stderr

@@ -26,7 +26,8 @@ def test_a_taken_port_names_the_setting_and_the_port():
     assert f"management_address http://127.0.0.1:{port} cannot be used: Address already in use" in str(
         caught.value
     )
-    assert f"Stop what uses port {port}, or set another management_address." in str(caught.value)
+    assert f"Process {os.getpid()} (" in str(caught.value)
+    assert f") uses port {port}: stop it, or set another management_address." in str(caught.value)
 
 
 def test_a_host_that_is_not_here_is_named():

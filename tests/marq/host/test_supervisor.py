@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from marq.errors import RedisUnavailable
 from marq.host import server_file, sockets
 from marq.host.supervisor import STARTED, AlreadyRunning, Supervisor
 from marq.host.watcher import Plan, Program
+from marq.registry import tokens
 from marq.registry.models import Registry
 from marq.settings.fields import Settings
 from marq.settings.properties import SettingsError
@@ -114,6 +116,8 @@ def test_the_user_reads_the_addresses_and_at_last_that_it_has_started(set_up, tm
         "Inference",
         "Management",
         "Metrics",
+        "Logs",
+        "No",
         "Model",
     ]
     assert f"Inference API   unix:{tmp_path / 'inference'}" in lines
@@ -182,6 +186,28 @@ def test_a_taken_port_ends_the_start(make_settings):
             Supervisor(make_settings(management_address=address), print).run()
 
 
+def test_a_state_directory_that_cannot_be_made_ends_the_start(make_settings, tmp_path):
+    (tmp_path / "file").touch()
+    settings = make_settings(state_dir=tmp_path / "file/state")
+    with pytest.raises(
+        SettingsError, match=r"state directory .*file/state cannot be written: .* --state-dir"
+    ):
+        Supervisor(settings, print).run()
+
+
+def test_a_key_file_that_cannot_be_written_ends_the_start(make_settings, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", ".key_file.json.123")
+
+    monkeypatch.setattr(tokens, "write_key_file", refuse)
+    with pytest.raises(SettingsError) as caught:
+        Supervisor(make_settings(), print).run()
+    assert str(caught.value).startswith(
+        f"The tokens cannot be written to {tmp_path}/key_file.json: Permission"
+    )
+    assert "--disable-token-auth" in str(caught.value)
+
+
 def test_a_redis_that_does_not_answer_ends_the_start(make_settings, tmp_path):
     with pytest.raises(RedisUnavailable):
         Supervisor(make_settings(redis_url=f"redis://127.0.0.1:{free_port()}"), print).run()
@@ -203,6 +229,41 @@ def test_an_archive_that_cannot_be_loaded_is_reported_and_the_server_starts(set_
     lines = set_up(model_store=store, models="gone.mar").lines
     assert any(line.startswith("Failed to load model: gone.mar: ") for line in lines)
     assert lines[-1] == STARTED
+
+
+def test_a_server_without_models_names_the_cure(set_up, tmp_path):
+    assert any(line.startswith("No models: give --model-store DIR") for line in set_up().lines)
+    (tmp_path / "store").mkdir()
+    lines = set_up(model_store=tmp_path / "store").lines
+    assert any("has no archives" in line for line in lines)
+    (tmp_path / "store/cat.mar").touch()
+    lines = set_up(model_store=tmp_path / "store", models="gone.mar").lines
+    assert f"No models: {tmp_path}/store has cat.mar. Give --models cat.mar, or --models all." in lines
+
+
+@pytest.mark.parametrize("has_tokens", [False, True])
+def test_the_user_reads_what_is_served_and_a_request_to_paste(set_up, make_archive, tmp_path, has_tokens):
+    # Given a model
+    make_archive(
+        tmp_path / "store", "echo", "def handle(data, context):\n    return data\n", {"minWorkers": 2}
+    )
+    # When a server of it starts
+    given = {"model_store": tmp_path / "store", "models": "all", "disable_token_auth": not has_tokens}
+    lines = set_up(inference_address=f"http://127.0.0.1:{free_port()}", **given).lines
+    # Then the user reads its name and size, and a command that a shell understands
+    assert "Model           echo 1.0 from echo.mar, 2 replicas" in lines
+    [command] = [line.removeprefix("Try").strip() for line in lines if line.startswith("Try")]
+    shown = subprocess.run(
+        ["bash", "-c", f"curl() {{ printf '%s\\n' \"$@\"; }}; {command}"], capture_output=True, text=True
+    )
+    assert shown.stderr == ""
+    words = shown.stdout.splitlines()
+    assert words[-2:] == ["-T", "FILE"]
+    assert words[-3].endswith("/predictions/echo")
+    if has_tokens:
+        keys = json.loads((tmp_path / "key_file.json").read_text())
+        assert f"Authorization: Bearer {keys['inference']['key']}" in words
+    assert f"Logs            {tmp_path}/state/logs" in lines
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,35 @@ def test_a_program_that_does_not_end_in_time_is_killed(watch, program, tmp_path)
     assert "the gateway did not end within 0.5 s; killing it" in log.read_text()
 
 
+def test_a_second_interrupt_kills_what_has_not_ended(watch, program, tmp_path):
+    # Given a program that does not end when it is asked to
+    watcher = watch([program("gateway", STUBBORN, stop_timeout_s=600)])
+    wait_for(lambda: (tmp_path / "output").exists() and (tmp_path / "output").read_text(), what="the program")
+    # When Ctrl-C is pressed until the watcher ends
+    lines = iter(watcher.stdout.readline, "")
+    watcher.send_signal(signal.SIGINT)
+    assert "Ctrl-C again" in next(lines)
+
+    def press() -> bool:
+        watcher.send_signal(signal.SIGINT)
+        return watcher.poll() is not None
+
+    wait_for(press, what="the end of the watcher")
+    # Then it has ended long before the program's time-out
+    assert watcher.returncode == 0
+    assert next(lines).startswith("Forced")
+    [log] = (tmp_path / "logs").glob("*")
+    assert "the stop is forced; killing it" in log.read_text()
+
+
+def test_interrupts_of_the_terminal_do_not_reach_a_program_that_is_still_starting(watch, program, tmp_path):
+    code = f"import signal; print(repr(signal.getsignal(signal.SIGINT)), flush=True)\n{SLEEP}"
+    watch([program("gateway", code)])
+    output = tmp_path / "output"
+    wait_for(lambda: output.exists() and output.read_text(), what="the program")
+    assert "SIG_IGN" in output.read_text()
+
+
 def test_a_plan_survives_its_way_through_the_environment(monkeypatch, program):
     plan = Plan([[program("gateway", SLEEP)], [program("node", SLEEP)]], "server.json", "logs")
     monkeypatch.setenv(PLAN_VARIABLE, json.dumps(asdict(plan)))

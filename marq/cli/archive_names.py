@@ -1,0 +1,27 @@
+"""Shell completion of archives: those in the model store, and those in the working directory."""
+
+import os
+from pathlib import Path
+
+import typer
+
+SUFFIXES = (".mar", ".tar.gz", ".tgz")
+STORE_VARIABLE = "MARQ_MODEL_STORE"
+
+
+def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The archives of `--model-store` or MARQ_MODEL_STORE; without both, of the working directory."""
+    store = ctx.params.get("model_store") or os.environ.get(STORE_VARIABLE) or "."
+    return [name for name in _names(Path(str(store))) if name.startswith(incomplete)]
+
+
+def complete_all(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The same, and the word for the whole store."""
+    return [name for name in ("all", *complete(ctx, incomplete)) if name.startswith(incomplete)]
+
+
+def _names(directory: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in directory.iterdir() if path.name.endswith(SUFFIXES))
+    except OSError:
+        return []
