@@ -7,10 +7,19 @@ marq process imports this package and most need neither.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from marq.client import AsyncClient, AsyncJob, Client, Job
+    from marq.client import AsyncClient, AsyncJob, Client, Job, JobCancelled, JobExpired, JobFailed
 
 __version__ = "0.1.0"
-__all__ = ["AsyncClient", "AsyncJob", "Client", "Job", "__version__"]
+__all__ = [
+    "AsyncClient",
+    "AsyncJob",
+    "Client",
+    "Job",
+    "JobCancelled",
+    "JobExpired",
+    "JobFailed",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,18 @@
 """Clients for other services: they write to the queue themselves, without HTTP."""
 
-from marq.client.asynchronous import AsyncClient, AsyncJob, PredictionFailed, Result, encode
+from marq.client.asynchronous import AsyncClient, AsyncJob, encode
 from marq.client.blocking import Client, Job
+from marq.client.results import JobCancelled, JobExpired, JobFailed, PredictionFailed, Result
 
-__all__ = ["AsyncClient", "AsyncJob", "Client", "Job", "PredictionFailed", "Result", "encode"]
+__all__ = [
+    "AsyncClient",
+    "AsyncJob",
+    "Client",
+    "Job",
+    "JobCancelled",
+    "JobExpired",
+    "JobFailed",
+    "PredictionFailed",
+    "Result",
+    "encode",
+]

@@ -1,21 +1,21 @@
-"""The client for event loops, and the requests and results of both clients."""
+"""The client for event loops, and the requests of both clients."""
 
 import asyncio
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from marq import keys
+from marq.client import results
+from marq.client.results import Result
 from marq.connections.clients import client as redis_client
-from marq.errors import MarqError
 from marq.host import server_file
 from marq.queue.broker import Broker
-from marq.queue.entries import EntryFields, EntryHead, Reply
-from marq.queue.ids import new_id
+from marq.queue.entries import EntryFields, EntryHead
+from marq.queue.ids import JobId, new_id
 from marq.queue.job_records import JobRecord
 from marq.queue.jobs import Jobs, KeyedRequest
 from marq.registry.models import Models, Registry
@@ -24,36 +24,6 @@ from marq.registry.spec import ModelSpec
 DEFAULT_TIMEOUT_S = 60.0
 LONGEST_START_S = 366 * 86_400
 REGISTRY_AGE_S = 5.0  # how old a client's knowledge of models and default versions may be
-
-
-class PredictionFailed(MarqError):
-    """Raised when the answer to a request is an error; carries its status, headers and body."""
-
-    def __init__(self, result: "Result") -> None:
-        super().__init__(f"status {result.status}: {result.body[:500].decode('utf-8', 'replace')}")
-        self.result = result
-
-
-@dataclass(frozen=True)
-class Result:
-    """The handler's answer."""
-
-    status: int
-    body: bytes
-    headers: dict[str, str] = field(default_factory=dict)
-
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def text(self) -> str:
-        return self.body.decode()
-
-    def check(self) -> Self:
-        """The result itself. Raises PredictionFailed for a status of 400 and above."""
-        if self.status >= 400:
-            raise PredictionFailed(self)
-        return self
 
 
 def encode(data: object, content_type: str | None = None, deadline: bytes = b"") -> EntryFields:
@@ -112,9 +82,11 @@ class AsyncClient:
         try:
             async with asyncio.timeout(timeout):
                 reply = await self._broker.predict(lane, request_id, encode(data, content_type))
+        except TimeoutError:
+            raise TimeoutError(f"model {model} has not answered within {timeout:g} s") from None
         finally:
             self._broker.withdraw(request_id)
-        return _result(reply).check()
+        return results.of_reply(reply).check()
 
     async def submit(
         self,
@@ -164,11 +136,18 @@ class AsyncClient:
         return await self._jobs.cancel(str(job))
 
     async def result(self, job: "str | AsyncJob", timeout: float = DEFAULT_TIMEOUT_S) -> Result:
-        """The finished job's answer. Raises TimeoutError, PredictionFailed, JobNotFound."""
+        """The finished job's answer.
+
+        Raises TimeoutError, JobFailed, JobExpired, JobCancelled and JobNotFound.
+        """
         record = await self._jobs.wait(str(job), timeout)
         if not record.is_finished:
             raise TimeoutError(f"job {job} is still {record.state} after {timeout} s")
-        return Result(record.status or 0, record.body or b"", record.headers).check()
+        return results.of_job(record)
+
+    def job(self, job_id: str) -> "AsyncJob":
+        """The job of an id that was kept. Raises JobNotFound for a text that is not an id."""
+        return AsyncJob(self, str(JobId.parse(job_id)))
 
     async def _spec(self, model: str, version: str | None) -> ModelSpec:
         """Asks the registry every few seconds only; a model that is unknown is asked for at once."""
@@ -195,10 +174,22 @@ class AsyncJob:
     def __str__(self) -> str:
         return self.id
 
+    def __repr__(self) -> str:
+        return f"AsyncJob({self.id!r})"
+
     async def status(self) -> JobRecord:
         return await self._client.status(self.id)
 
+    async def done(self) -> bool:
+        """Whether the job has finished: succeeded, failed, expired or cancelled."""
+        return (await self.status()).is_finished
+
+    async def cancel(self) -> bool:
+        """See AsyncClient.cancel."""
+        return await self._client.cancel(self.id)
+
     async def result(self, timeout: float = DEFAULT_TIMEOUT_S) -> Result:
+        """See AsyncClient.result."""
         return await self._client.result(self.id, timeout)
 
 
@@ -209,7 +200,3 @@ def _deadline(start_within: float | None) -> bytes:
     if not 0 < start_within < LONGEST_START_S:
         raise ValueError(f"start_within must be above 0 and below {LONGEST_START_S} s, not {start_within}")
     return b"%d" % (1000 * (time.time() + start_within))
-
-
-def _result(reply: Reply) -> Result:
-    return Result(reply.status, reply.body, json.loads(reply.headers or b"{}"))

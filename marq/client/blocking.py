@@ -12,7 +12,8 @@ from collections.abc import Coroutine, Iterable
 from concurrent.futures import Future
 from typing import Self, TypedDict, TypeVar, Unpack
 
-from marq.client.asynchronous import DEFAULT_TIMEOUT_S, AsyncClient, Result
+from marq.client.asynchronous import DEFAULT_TIMEOUT_S, AsyncClient
+from marq.client.results import Result
 from marq.queue.job_records import JobRecord
 
 T = TypeVar("T")
@@ -89,6 +90,10 @@ class Client:
         """See AsyncClient.result."""
         return self._run(self._client.result(str(job), timeout))
 
+    def job(self, job_id: str) -> "Job":
+        """See AsyncClient.job."""
+        return Job(self, self._client.job(job_id).id)
+
     def _run(self, coroutine: Coroutine[object, None, T]) -> T:
         future: Future[T] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         return future.result()
@@ -108,8 +113,20 @@ class Job:
     def __str__(self) -> str:
         return self.id
 
+    def __repr__(self) -> str:
+        return f"Job({self.id!r})"
+
     def status(self) -> JobRecord:
         return self._client.status(self.id)
 
+    def done(self) -> bool:
+        """See AsyncJob.done."""
+        return self.status().is_finished
+
+    def cancel(self) -> bool:
+        """See AsyncClient.cancel."""
+        return self._client.cancel(self.id)
+
     def result(self, timeout: float = DEFAULT_TIMEOUT_S) -> Result:
+        """See AsyncClient.result."""
         return self._client.result(self.id, timeout)

@@ -197,7 +197,7 @@ def test_a_job_that_cannot_be_started_in_time_expires(
     gate.open()
     # Then only those that came too late were not run
     for job in (late, *more):
-        with pytest.raises(marq.client.PredictionFailed, match="504"):
+        with pytest.raises(marq.JobExpired, match="504"):
             job.result(timeout=60)
     assert [job.status().state for job in (late, *more)] == ["expired"] * 2
     assert prompt.result(timeout=60).text == "done"

@@ -8,7 +8,17 @@ from thread_replica import make_spec
 
 import marq
 from marq import keys
-from marq.client import AsyncClient, Client, PredictionFailed, Result, encode
+from marq.client import (
+    AsyncClient,
+    Client,
+    JobCancelled,
+    JobExpired,
+    JobFailed,
+    PredictionFailed,
+    Result,
+    encode,
+)
+from marq.connections.blocking import Connection
 from marq.errors import (
     IdempotencyConflict,
     JobNotFound,
@@ -17,7 +27,8 @@ from marq.errors import (
     RedisUnavailable,
 )
 from marq.host import server_file
-from marq.queue.entries import Reply
+from marq.queue.entries import Reply, decode
+from marq.queue.publishing import Publisher
 
 
 @pytest.fixture
@@ -110,7 +121,7 @@ def test_a_failed_prediction_raises_with_its_answer(sync, start_replica):
 
 
 def test_a_prediction_that_is_late_raises(sync):
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match=r"model echo has not answered within 0\.05 s"):
         sync.predict("echo", b"", timeout=0.05)
 
 
@@ -152,8 +163,9 @@ def test_a_job_that_is_not_done_in_time_raises_and_says_how_far_it_is(sync):
 
 def test_a_failed_job_raises_with_its_answer(sync, start_replica):
     start_replica(failing)
-    with pytest.raises(PredictionFailed) as caught:
+    with pytest.raises(JobFailed, match="status 503") as caught:
         sync.submit("echo", b"").result(60)
+    assert isinstance(caught.value, PredictionFailed)
     assert caught.value.result.headers == {"x-why": "test"}
 
 
@@ -239,6 +251,37 @@ def test_a_job_can_be_cancelled_until_it_has_finished(sync, start_replica):
         sync.cancel("echo:nope")
 
 
+def test_the_result_of_a_cancelled_job_raises(sync):
+    job = sync.submit("echo", b"x")
+    assert job.cancel()
+    with pytest.raises(JobCancelled, match=f"Job {job.id} was cancelled; it has no result"):
+        job.result(60)
+
+
+def test_the_result_of_an_expired_job_raises(sync, redis_url, spec):
+    # Given a job that a replica takes too late
+    job, lane = sync.submit("echo", b"x", start_within=0.001), keys.lane("echo", "1.0")
+    replica = Connection(redis_url)
+    [[_, [entry]]] = replica.execute("XREADGROUP", "GROUP", keys.GROUP, "test", "STREAMS", lane, ">")
+    replica.pipeline(Publisher(spec, "cpu").expire([decode(lane, *entry)]))
+    replica.close()
+    # When the client asks for its result
+    with pytest.raises(JobExpired, match="status 504"):
+        job.result(60)
+
+
+def test_a_job_of_an_earlier_process_is_found_by_its_id(sync, start_replica):
+    job = sync.job(sync.submit("echo", b"x").id)
+    assert repr(job) == f"Job('{job.id}')"
+    assert not job.done()
+    start_replica()
+    assert job.result(60).body == b"x"
+    assert job.done()
+    assert not job.cancel()
+    with pytest.raises(JobNotFound):
+        sync.job("nonsense")
+
+
 # in an event loop
 
 
@@ -255,6 +298,16 @@ async def test_an_awaited_job_gives_its_result(asynchronous, start_replica):
     assert (await job.status()).state == "succeeded"
     assert (await asynchronous.status(str(job))).id == job.id
     assert (await asynchronous.result(job, 5)).status == 200
+
+
+async def test_an_awaited_job_can_be_found_looked_at_and_cancelled(asynchronous):
+    job = asynchronous.job((await asynchronous.submit("echo", b"x")).id)
+    assert repr(job) == f"AsyncJob('{job.id}')"
+    assert not await job.done()
+    assert await job.cancel()
+    assert await job.done()
+    with pytest.raises(JobCancelled):
+        await job.result(60)
 
 
 async def test_many_awaited_jobs_come_back_in_order(asynchronous, start_replica):
