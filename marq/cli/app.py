@@ -12,11 +12,10 @@ from marq.cli.commands import (
     config,
     dead_letters,
     doctor,
-    gateway,
+    hosts,
     logs,
     migrate,
     models,
-    node,
     registry,
     requests,
     server,
@@ -73,11 +72,11 @@ app.command(
     cls=server.StartCommand,
     rich_help_panel=SERVER,
     epilog="Example: marq gateway --redis-url rediss://:$PASSWORD@queue.example.org:6379/0 --models all",
-)(gateway.gateway)
+)(hosts.gateway)
 app.command(
     rich_help_panel=SERVER,
     epilog="Example: marq node --redis-url rediss://:$PASSWORD@queue.example.org:6379/0",
-)(node.node)
+)(hosts.node)
 app.command(rich_help_panel=MODELS, epilog="Example: marq models --json | jq '.[].name'")(models.models)
 app.command(rich_help_panel=MODELS, epilog="Example: marq describe digits --json")(models.describe)
 app.command(

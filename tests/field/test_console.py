@@ -106,6 +106,11 @@ def test_prints_logs_tracebacks_and_requests_are_on_the_console(start: Callable[
         '"POST /predictions/m HTTP/1.1" 200',
     ):
         wait_for(lambda text=text: console.shows(text), what=text)
+    [failed] = [line for line in console.output.decode().splitlines() if "503 Prediction failed. Req" in line]
+    assert "[ERROR] model MODEL_LOG - [m-1.0@" in failed
+    trace = console.output.decode().partition("Traceback")[2].partition("ValueError")[0]
+    assert trace.count("File ") == 1
+    assert "m_handler.py" in trace
     assert "printed hello" in console.logged("model_log.log")
     refused = '"POST /predictions/m HTTP/1.1" 503'
     wait_for(lambda: refused in console.logged("access_log.log"), what="the access log's next lines")

@@ -157,8 +157,11 @@ class HandlerCall:
         status, message = _outcome(error)
         kind = error.type if isinstance(error, ServiceError) else ServiceError.type
         ids = ", ".join(request.id.decode() for request in requests)
-        trace = None if isinstance(error, NobodyWaits) else error
-        log.error("%d %s. Requests: %s", status, message, ids, exc_info=trace)
+        if isinstance(error, responses.BatchFailed):
+            log.error("%d %s: %s. Requests: %s", status, message, error.detail, ids)
+        else:
+            trace = None if isinstance(error, NobodyWaits) else error
+            log.error("%d %s. Requests: %s", status, message, ids, exc_info=trace)
         return responses.failures(requests, status, message, kind)
 
 

@@ -20,7 +20,11 @@ log = logging.getLogger(__name__)
 
 
 class BatchFailed(WorkerFailed):
-    """Raised when the handler's call as a whole has no usable result."""
+    """Raised when the handler's call as a whole has no usable result; `detail` is for its author."""
+
+    def __init__(self, message: str, detail: str) -> None:
+        super().__init__(message, 503)
+        self.detail = detail
 
 
 def encode(value: object) -> bytes:
@@ -39,13 +43,15 @@ def encode(value: object) -> bytes:
 
 def check(returned: object, rows: int) -> list[object]:
     """The handler's list. Raises BatchFailed unless it is a list with one element for each row."""
+    came = f"{type(returned).__name__} for a batch of {rows}"
     if inspect.iscoroutine(returned):
         returned.close()
-        log.error("handle is a coroutine function: set `asyncCommunication: true` in model-config.yaml")
+        came += "; handle is a coroutine function: set `asyncCommunication: true` in model-config.yaml"
     if not isinstance(returned, list):
-        raise BatchFailed("Invalid model predict output", 503)
+        raise BatchFailed("Invalid model predict output", f"the handler returned {came}, not a list")
     if len(returned) != rows:
-        raise BatchFailed("number of batch response mismatched", 503)
+        came = f"a list of {len(returned)} for a batch of {rows}"
+        raise BatchFailed("number of batch response mismatched", f"the handler returned {came}")
     return returned
 
 

@@ -19,6 +19,7 @@ from marq.host.processes import PARENT_VARIABLE, child_environment
 from marq.registry.consumers import consumer_name
 from marq.registry.reports import ReplicaReport
 from workers import devices, scoreboard
+from workers.handler import log_lines
 from workers.launch import REPLICA_VARIABLE, PoolSpec, ReplicaSpec, rows_at_a_time, scoreboard_path
 from workers.pool import leftovers
 from workers.pool.shutdown import ShutdownDeadline
@@ -226,10 +227,9 @@ class ReplicaProcess:
     def _read_output(self, output: IO[str], level: int, model_log: logging.Logger) -> None:
         for line in iter(partial(output.readline, LONGEST_LINE), ""):
             if not line.startswith(METRIC_LINE) or not self._accept_metric(line.rstrip()):
-                self.tail.append(line.rstrip())
-                model_log.log(
-                    level, "[%s/%d pid %d] %s", self.spec.pool.name, self.slot, self.pid, line.rstrip()
-                )
+                text, its_level = log_lines.read(line.rstrip(), level)
+                self.tail.append(text)
+                model_log.log(its_level, "[%s/%d pid %d] %s", self.spec.pool.name, self.slot, self.pid, text)
 
 
 def _visible(environment: dict[str, str], hidden: str) -> dict[str, str]:

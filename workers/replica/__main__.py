@@ -8,6 +8,7 @@ from pathlib import Path
 
 from marq.host.processes import die_with_parent
 from workers import scoreboard
+from workers.handler import log_lines, traces
 from workers.handler.loader import load_replica
 from workers.handler.measurements import Collector
 from workers.launch import ReplicaSpec
@@ -21,7 +22,10 @@ log = logging.getLogger(__name__)
 def main() -> None:
     die_with_parent()
     children.prepare()
-    logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
+    sys.excepthook = traces.show_uncaught
+    console = logging.StreamHandler(sys.stdout)
+    console.setFormatter(log_lines.MarkedFormatter("%(message)s"))
+    logging.basicConfig(handlers=[console], level=logging.INFO)
     spec = ReplicaSpec.from_environment()
     board = scoreboard.Scoreboard(Path(spec.scoreboard))
     loop = asyncio.new_event_loop()

@@ -117,27 +117,31 @@ def test_an_error_that_cannot_even_be_printed_is_answered(call):
 
 
 @pytest.mark.parametrize(
-    ("returned", "message"),
+    ("returned", "message", "logged"),
     [
-        (("a",), "Invalid model predict output"),
-        (None, "Invalid model predict output"),
-        ([], "number of batch response mismatched"),
-        (["a", "b"], "number of batch response mismatched"),
-        ([object()], "Unsupported model output data type."),
+        (("a",), "Invalid model predict output", "the handler returned tuple for a batch of 1, not a list"),
+        (None, "Invalid model predict output", "the handler returned NoneType for a batch of 1, not a list"),
+        ([], "number of batch response mismatched", "the handler returned a list of 0 for a batch of 1"),
+        (["a", "b"], "number of batch response mismatched", "returned a list of 2 for a batch of 1"),
+        ([object()], "Unsupported model output data type.", "its answer cannot be encoded"),
     ],
 )
-def test_what_a_handler_must_not_return(call, returned, message):
+def test_what_a_handler_must_not_return(call, caplog, returned, message, logged):
     [reply] = call(lambda data, context: returned)
     assert reply.status == 503
     assert json.loads(reply.body)["message"] == message
+    [record] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert logged in record.getMessage()
+    assert "id0" in record.getMessage()
 
 
 @pytest.mark.filterwarnings("ignore:coroutine")
-def test_a_coroutine_is_no_answer(call):
+def test_a_coroutine_is_no_answer(call, caplog):
     async def handle(data, context):
         await asyncio.sleep(0)
 
     assert json.loads(call(handle)[0].body)["message"] == "Invalid model predict output"
+    assert "coroutine function: set `asyncCommunication: true`" in caplog.text
 
 
 def test_the_cause_and_the_requests_are_logged(call, caplog):
