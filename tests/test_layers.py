@@ -59,6 +59,7 @@ ROOMS = {
         ("replica",),
         ("pool",),
         ("node",),
+        ("foreground",),
     ),
 }
 MOST_MODULES = 16

@@ -18,6 +18,7 @@ from marq.cli.commands import (
     models,
     registry,
     requests,
+    run,
     server,
     status,
     top,
@@ -95,6 +96,7 @@ app.command(
     epilog="Example: marq archive --model-name digits -v 1.0 --handler image_classifier "
     "--serialized-file digits.pt --export-path models",
 )(archive.archive)
+app.command(rich_help_panel=MODELS, epilog="Example: marq run models/digits.mar three.png --pdb")(run.run)
 app.command(
     rich_help_panel=MODELS,
     epilog="Example: marq build --model_name shapes --model_file handler.py --checkpoint_file shapes.pth "

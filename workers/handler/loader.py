@@ -103,9 +103,25 @@ def load_replica(spec: ReplicaSpec, collector: Collector) -> HandlerCall:
     context.metrics = handler_cache(pool)
     _unpack_extra_files(model_dir, config)
     give_way(model_dir)
-    handle = load(model.handler, model_dir, context, model.envelope or None)
+    with _requirements_named(model_dir, pool.dependency_dir):
+        handle = load(model.handler, model_dir, context, model.envelope or None)
     handle = collector.timed(handle, model.async_communication)
     return HandlerCall(handle, context, pool.decode_input, pool.max_response_size)
+
+
+@contextmanager
+def _requirements_named(model_dir: Path, installed: str) -> Iterator[None]:
+    """Names the setting that installs the archive's requirements, where a module is missing."""
+    try:
+        yield
+    except LoadError as error:
+        manifest_model = (_manifest(model_dir) or {}).get("model")
+        named = manifest_model.get("requirementsFile") if isinstance(manifest_model, dict) else None
+        if installed or not named or not isinstance(error.__cause__, ModuleNotFoundError):
+            raise
+        raise type(error)(
+            f"{error}. {named} of the archive is not installed: install_py_dep_per_model=true does that"
+        ) from error.__cause__
 
 
 def _unpack_extra_files(model_dir: Path, config: dict[str, object]) -> None:
