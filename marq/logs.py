@@ -1,14 +1,13 @@
 """Log files: TorchServe's names and line formats, or JSON; rotated so that many processes can share one.
 
 The process that writes first when a file is due moves it away. The others notice at their next line, because
-each handler checks that its file is still the one with that name.
+each checks that its file is still the one with that name.
 """
 
 import contextlib
 import fcntl
 import json
 import logging
-import logging.handlers
 import os
 import sys
 import threading
@@ -23,6 +22,7 @@ SERVER_LOG, MODEL_LOG, ACCESS_LOG = "ts_log.log", "model_log.log", "access_log.l
 LARGEST_BYTES = 100 * 1024 * 1024
 KEPT = 5
 LOOK_EVERY_S = 1.0
+RETRY_S = 1.0  # between two attempts to write a file that could not be written
 SETTLE_S = 2.0  # within which every process has noticed that its file was moved away
 _PACKING = threading.Lock()
 
@@ -77,26 +77,99 @@ def _pack(path: Path, moved: Path) -> None:
             each.unlink()
 
 
-class SharedFile(logging.handlers.WatchedFileHandler):
-    """A log file that several processes append to and rotate."""
+class SharedText:
+    """A file that several processes append lines to, and rotate. Safe for one thread at a time.
+
+    Nothing here raises. While the file cannot be written, its lines are lost, and stderr has one line about
+    that; a directory that was removed is made again.
+    """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        super().__init__(path, encoding="utf-8", errors="replace")
-        self._path, self._looked = path, 0.0
+        self._path = path
+        self._descriptor: int | None = None
+        self._looked = self._retry_at = 0.0
+        self._failure = ""
+        self._lost = 0
+        self.write("")
+
+    def write(self, text: str) -> None:
+        """Appends whole lines."""
+        now = time.monotonic()
+        if self._failure and now < self._retry_at:
+            self._lost += text.count("\n")
+            return
+        try:
+            descriptor = self._current(now)
+            data = text.encode("utf-8", "replace")
+            while data:
+                data = data[os.write(descriptor, data) :]
+        except OSError as error:
+            self._fail(error, text.count("\n"), now)
+        else:
+            if self._failure and text:
+                _complain(f"{self._path} is written again; {self._lost} lines are missing there")
+                self._failure, self._lost = "", 0
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._descriptor)
+            self._descriptor = None
+
+    def _current(self, now: float) -> int:
+        """The descriptor of the file that has the name now. Raises OSError."""
+        if self._descriptor is not None and now - self._looked > LOOK_EVERY_S:
+            self._looked = now
+            with contextlib.suppress(OSError):
+                if is_due(os.fstat(self._descriptor), time.time()):
+                    rotate(self._path, self._descriptor)
+        if self._descriptor is not None and not self._has_name(self._descriptor):
+            self.close()
+        if self._descriptor is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        return self._descriptor
+
+    def _has_name(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _fail(self, error: OSError, lines: int, now: float) -> None:
+        self.close()
+        self._lost += lines
+        self._retry_at = now + RETRY_S
+        failure = error.strerror or str(error)
+        if failure != self._failure:
+            self._failure = failure
+            _complain(f"{self._path} cannot be written, its lines are lost until it can: {failure}")
+
+
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+class SharedFile(logging.Handler):
+    """Log records as lines of a SharedText."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._text = SharedText(path)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Raises nothing: a line that cannot be written is reported on stderr, as logging does."""
-        if time.monotonic() - self._looked > LOOK_EVERY_S:
-            self._looked = time.monotonic()
-            with contextlib.suppress(OSError):
-                self._rotate()
-        super().emit(record)
+        try:
+            line = self.format(record)
+        except Exception:  # wrong arguments of a record
+            self.handleError(record)
+        else:
+            self._text.write(f"{line}\n")
 
-    def _rotate(self) -> None:
-        self.reopenIfNeeded()
-        if self.stream and is_due(os.fstat(self.stream.fileno()), time.time()):
-            rotate(self._path, self.stream.fileno())
+    def close(self) -> None:
+        self._text.close()
+        super().close()
 
 
 class JsonFormatter(logging.Formatter):

@@ -33,10 +33,25 @@ class Scoreboard:
 
     @classmethod
     def create(cls, path: Path, rows: int) -> "Scoreboard":
-        """A board with room for as many rows as the replica runs at a time."""
+        """A board with room for as many rows as the replica runs at a time.
+
+        The file appears complete or not at all: a full disk or a kill leaves no empty one.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(bytes(_HEADER.size + ENTRY_BYTES * (rows + 1)))
+        part = path.with_suffix(".part")
+        part.write_bytes(bytes(_HEADER.size + ENTRY_BYTES * (rows + 1)))
+        part.replace(path)
         return cls(path)
+
+    @classmethod
+    def read(cls, path: Path) -> "Scoreboard | None":
+        """The board of a replica that may have ended; None where its file is missing or damaged."""
+        try:
+            board = cls(path)
+            board.running  # noqa: B018 - raises where the file is too short
+        except (OSError, ValueError, TypeError, struct.error):
+            return None
+        return board
 
     def enter(self, state: int) -> None:
         _STATE.pack_into(self._map, _STATE_AT, state)

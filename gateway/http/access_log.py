@@ -4,14 +4,11 @@ Lines are collected and written four times a second: a request waits for no file
 """
 
 import asyncio
-import contextlib
 import json
-import logging
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
 import uvicorn
 from starlette.types import Scope
@@ -26,8 +23,6 @@ from gateway.metrics.counting import RequestMeter
 from marq import logs
 from marq.console import Console
 
-log = logging.getLogger(__name__)
-
 FLUSH_EVERY_S = 0.25
 Entry = tuple[float, str, int, float]  # unix s, description, status, s
 
@@ -36,8 +31,7 @@ class AccessLog:
     """One process's part of the file; every gateway of the host writes to the same one."""
 
     def __init__(self, path: Path, on_console: bool = False) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path, self._file = path, _open(path)
+        self._file = logs.SharedText(path)
         self._console = Console() if on_console else None
         self._entries: list[Entry] = []
         self._as_json = os.environ.get(logs.FORMAT_VARIABLE) == "json"
@@ -73,30 +67,12 @@ class AccessLog:
             self.flush()
 
     def flush(self) -> None:
-        """Writes the new lines in one write. If the file cannot be written, logs that; the lines are lost."""
+        """Writes the new lines in one write."""
         entries, self._entries = self._entries, []
         lines = (_as_json if self._as_json else _as_text)(entries)
         if self._console and lines:
             self._console.write(lines)
-        try:
-            self._keep_current()
-            if lines:
-                self._file.write(lines)
-                self._file.flush()
-        except OSError as error:
-            log.warning("%d lines of %s could not be written: %s", len(entries), self._path, error)
-
-    def _keep_current(self) -> None:
-        """Rotates the file when it is due, and opens the new one when another process has rotated it."""
-        descriptor = self._file.fileno()
-        status = os.fstat(descriptor)
-        if logs.is_due(status, time.time()):
-            logs.rotate(self._path, descriptor)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(status, self._path.stat()):
-                return
-        self._file.close()
-        self._file = _open(self._path)
+        self._file.write(lines)
 
 
 class LoggedProtocol(InferenceProtocol):
@@ -134,10 +110,6 @@ class LoggedProtocol(InferenceProtocol):
 def remote(client: tuple[str, int] | None) -> str:
     """host:port of a connection; `-` if it came through a Unix socket."""
     return f"{client[0]}:{client[1]}" if client else "-"
-
-
-def _open(path: Path) -> TextIO:
-    return path.open("a", encoding="utf-8", errors="replace")
 
 
 def _uri(scope: Scope) -> str:

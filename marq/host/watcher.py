@@ -31,6 +31,7 @@ MODEL_SERVER = "org.pytorch.serve.ModelServer"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TICK_S = 0.1
 RESTART_DELAY_S = 1.0
+RETRY_S = 10.0  # after a start that the system has refused
 STOPPING = b"Stopping: requests in flight are finished, queued ones are kept. Ctrl-C again forces it.\n"
 FORCED = b"Forced: running requests are ended, and run again after the next start.\n"
 FORCE_AFTER_S = 0.5  # some programs hand one Ctrl-C on twice
@@ -96,7 +97,11 @@ class Child:
             log.error(
                 "the %s (pid %d) ended with exit code %d; restarting it", self.name, self.pid, self._ended
             )
-            self._start()
+            try:
+                self._start()
+            except OSError as error:  # the host cannot start a process now, or open its log
+                log.error("the %s cannot be started, next attempt in %g s: %s", self.name, RETRY_S, error)
+                self._started = time.monotonic() + RETRY_S
 
     def stop(self) -> None:
         if not self._has_ended():

@@ -2,6 +2,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -133,3 +134,55 @@ def test_a_process_logs_to_stderr_and_to_ts_log(tmp_path):
     )
     assert "[ERROR] gateway gateway.x - broken" in done.stderr
     assert (tmp_path / "ts_log.log").read_text() == done.stderr
+
+
+def test_a_line_makes_a_directory_that_was_removed_again(path, logger, capfd):
+    logger.info("one")
+    shutil.rmtree(path.parent)
+    logger.info("two")
+    assert path.read_text().endswith("two\n")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_file_that_cannot_be_written_costs_its_lines_and_one_line_on_stderr(
+    path, logger, capfd, monkeypatch
+):
+    # Given a directory in whose place there is a file
+    monkeypatch.setattr(logs, "RETRY_S", 0.0)
+    shutil.rmtree(path.parent)
+    path.parent.touch()
+    # When lines are written
+    for number in range(100):
+        logger.info("line %d", number)
+    # Then that is said once, and again when it can be written
+    [said] = capfd.readouterr().err.splitlines()
+    assert said.startswith(f"{path} cannot be written, its lines are lost until it can: ")
+    path.parent.unlink()
+    logger.info("again")
+    assert path.read_text().endswith("again\n")
+    assert capfd.readouterr().err == f"{path} is written again; 100 lines are missing there\n"
+
+
+def test_a_full_disk_costs_the_lines_and_one_line_on_stderr(capfd, monkeypatch):
+    monkeypatch.setattr(logs, "RETRY_S", 0.0)
+    text = logs.SharedText(Path("/dev/full"))
+    for _ in range(100):
+        text.write("a line\n")
+    assert capfd.readouterr().err.splitlines() == [
+        "/dev/full cannot be written, its lines are lost until it can: No space left on device"
+    ]
+
+
+def test_a_file_that_cannot_be_written_is_tried_again_after_a_while_only(path, monkeypatch, capfd):
+    tries = []
+    monkeypatch.setattr(logs, "RETRY_S", 1000.0)
+    monkeypatch.setattr(logs.os, "open", lambda *_: refuse(tries))
+    text = logs.SharedText(path)
+    for _ in range(100):
+        text.write("a line\n")
+    assert len(tries) == 1
+
+
+def refuse(tries):
+    tries.append(1)
+    raise PermissionError(13, "Permission denied")

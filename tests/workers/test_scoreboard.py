@@ -113,3 +113,18 @@ def test_what_a_killed_replica_was_running_can_still_be_read(board, path):
     ]
     assert board.counts == (1, 1)
     assert board.state == scoreboard.READY
+
+
+@pytest.mark.parametrize("content", [None, b"", b"x"])
+def test_the_board_of_a_replica_whose_file_is_damaged_is_none(path, content):
+    path.parent.mkdir()
+    if content is not None:
+        path.write_bytes(content)
+    assert Scoreboard.read(path) is None
+
+
+def test_a_board_takes_the_place_of_a_damaged_one(path):
+    path.parent.mkdir()
+    path.touch()
+    Scoreboard.create(path, 4).begin([FIRST])
+    assert Scoreboard.read(path).running == [FIRST.ref]

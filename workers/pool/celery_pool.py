@@ -65,6 +65,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._oversize = ""  # why each replica is replaced after its first batch, if it is too large
         self._reported = self._recovered = 0.0
         self._last_report: list[object] = []
+        self._shown = ""  # the failure that was logged last, until a step succeeds
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="pool-watcher", daemon=True)
         self._watcher.start()
@@ -127,12 +128,26 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._guarded(self._withdraw)
 
     def _guarded(self, step: Callable[[], object]) -> None:
-        """A pool outlives Redis: a step that fails runs again at the next tick."""
+        """A pool outlives Redis, and whatever else fails: a step that fails runs again at the next tick.
+
+        A failure that repeats is logged once.
+        """
         try:
             step()
-        except (redis.RedisError, OSError) as error:  # OSError: the host cannot start a process now
-            log.warning("pool %s cannot do its work now and tries again: %s", self._spec.name, error)
+        except Exception as error:
+            expected = isinstance(error, redis.RedisError | OSError)  # the host cannot start a process now
+            if (shown := f"{type(error).__name__}: {error}") != self._shown:
+                trace = None if expected else error
+                log.warning(
+                    "pool %s cannot do its work now and tries again: %s",
+                    self._spec.name,
+                    error,
+                    exc_info=trace,
+                )
+            self._shown = shown
             time.sleep(TICK_S * 10)
+        else:
+            self._shown = ""
 
     def _tick(self) -> None:
         if not self._name.is_held():

@@ -97,9 +97,9 @@ class Recovery:
         """The entries that a consumer was running: by its scoreboard on this host, else all that it held."""
         pool, _, slot = consumer.rpartition("/")[0].rpartition("/")
         if pool == self._pool_name and slot.isdigit():
-            board = scoreboard_path(self._run_dir, pool, int(slot))
-            if board.is_file():
-                return Scoreboard(board).running
+            board = Scoreboard.read(scoreboard_path(self._run_dir, pool, int(slot)))
+            if board:
+                return board.running
         return [
             EntryRef(lane.encode(), item["message_id"])
             for lane in self._lanes

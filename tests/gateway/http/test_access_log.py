@@ -1,6 +1,7 @@
 import asyncio
 import json
 import re
+import shutil
 import time
 
 import pytest
@@ -55,6 +56,7 @@ async def test_lines_are_written_after_a_moment_and_at_the_end(path):
 
 def test_two_processes_write_whole_lines_and_see_a_rotation(path, monkeypatch):
     monkeypatch.setattr(logs, "LARGEST_BYTES", 100)
+    monkeypatch.setattr(logs, "LOOK_EVERY_S", 0.0)
     monkeypatch.setattr(logs, "SETTLE_S", 60.0)
     first, second = AccessLog(path), AccessLog(path)
     for number in range(4):
@@ -99,3 +101,15 @@ async def test_requests_of_an_application_are_noted_also_those_that_fail(path):
     lines = [line.partition(" - ")[2] for line in path.read_text().splitlines()]
     assert lines[0].startswith('/- "GET /go%6Fd?x=1 HTTP/1.1" 404 ')
     assert lines[1].startswith('/- "GET /bad?x=1 HTTP/1.1" 500 ')
+
+
+async def test_a_directory_that_is_removed_is_made_again(path, monkeypatch):
+    monkeypatch.setattr(logs, "RETRY_S", 0.0)
+    log = AccessLog(path)
+    for number in range(3):
+        log.add(log.describe("h:1", "GET", f"/{number}"), 200, 0.001)
+        log.flush()
+        shutil.rmtree(path.parent)
+    log.add(log.describe("h:1", "GET", "/last"), 200, 0.001)
+    log.flush()
+    assert "/last" in path.read_text()

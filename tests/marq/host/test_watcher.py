@@ -182,6 +182,24 @@ def test_a_child_that_ends_soon_after_its_start_is_not_started_again_at_once(sta
     assert child.pid != first
 
 
+def test_a_child_that_cannot_be_started_again_does_not_end_its_watcher(start, monkeypatch, caplog, tmp_path):
+    # Given a child that has ended, and whose log cannot be opened
+    child = start("")
+    first = child.pid
+    wait_for(lambda: psutil.Process(first).status() == psutil.STATUS_ZOMBIE, what="its end")
+    monkeypatch.setattr(module, "RESTART_DELAY_S", 0)
+    (tmp_path / "output").unlink()
+    (tmp_path / "output").mkdir()
+    # When the watcher looks after it
+    child.keep_alive()
+    assert "the node cannot be started, next attempt in 10 s" in caplog.text
+    # Then a later attempt starts it
+    (tmp_path / "output").rmdir()
+    monkeypatch.setattr(module, "RESTART_DELAY_S", -100)
+    child.keep_alive()
+    assert child.pid != first
+
+
 def test_a_running_child_stays_as_it_is(start, monkeypatch):
     monkeypatch.setattr(module, "RESTART_DELAY_S", 0)
     child = start(SLEEP)
