@@ -142,7 +142,7 @@ def _replica(archive: Path, directory: Path) -> ReplicaSpec:
         packages = dependencies.install(spec, model_dir, "run").directory
     visible = gpus.visible(settings.number_of_gpu)
     pool = PoolSpec(
-        model=spec, node="run", unpacked=str(unpacked), model_dir=str(model_dir), redis_url="",
+        model=spec, node="run", owner="run", unpacked=str(unpacked), model_dir=str(model_dir), redis_url="",
         run_dir=str(directory), log_file=str(directory / "log"), gpus=visible, first_device=0,
         threads=devices.threads_per_replica(1), max_response_size=settings.max_response_size,
         job_result_ttl_ms=0, decode_input=settings.decode_input_request,
