@@ -29,6 +29,9 @@ def node_owner(node: str) -> str:
     return f"{PREFIX}node:{node}"
 
 
+ANY_LANE = PREFIX + "{*}:*:*"  # a glob: all lanes, also of models that are not registered
+
+
 def lane(model: str, version: str, name: str = NORMAL) -> str:
     """The request stream of one lane (`FRONT` included)."""
     return f"{PREFIX}{{{model}}}:{name}:{version}"

@@ -140,9 +140,8 @@ class SharedText:
         self.close()
         self._lost += lines
         self._retry_at = now + RETRY_S
-        failure = error.strerror or str(error)
-        if failure != self._failure:
-            self._failure = failure
+        if not self._failure:
+            self._failure = failure = error.strerror or str(error)
             _complain(f"{self._path} cannot be written, its lines are lost until it can: {failure}")
 
 

@@ -67,6 +67,9 @@ app.command(rich_help_panel=SERVER, epilog="Example: marq logs -f digits")(logs.
 app.command(rich_help_panel=SERVER, epilog="Example: marq config --ts-config config.properties --changed")(
     config.config
 )
+app.command(
+    "redis-url", rich_help_panel=SERVER, epilog="Example: marq redis-url | xargs -I{} redis-cli -u {} PING"
+)(config.redis_url)
 app.command(rich_help_panel=SERVER, epilog="Example: marq doctor --model-store models")(doctor.doctor)
 app.command(rich_help_panel=SERVER, epilog="Example: marq migrate my-torchserve")(migrate.migrate)
 app.command(

@@ -15,6 +15,8 @@ from marq import gpus
 from marq.connections import clients, urls
 from marq.errors import MarqError
 from marq.host import certificates, server_file, sockets
+from marq.queue import depth
+from marq.registry.models import Registry
 from marq.settings import addresses
 from marq.settings.fields import Settings
 from marq.settings.loading import Resolved
@@ -51,7 +53,7 @@ def examine(resolved: Resolved) -> Iterator[Finding]:
         lambda: _certificate(settings),
         lambda: _disk(settings),
         lambda: _store(settings),
-        _torch,
+        lambda: _torch(server),
         lambda: _devices(settings),
         _packages,
     ]
@@ -86,7 +88,17 @@ def _redis(settings: Settings, server: server_file.Server | None) -> Iterator[Fi
         return
     with clients.client(url) as client:
         info = client.info()
-    yield Finding("redis", OK, f"{shown}: {info.get('server_name', 'redis')} {info.get('redis_version')}")
+        unread = depth.unread(client, Registry(client).models())
+    version = info.get("valkey_version") or info.get("redis_version")
+    yield Finding("redis", OK, f"{shown}: {info.get('server_name', 'redis')} {version}")
+    for lane in unread:
+        advice = f"Did you mean {lane.meant}? " if lane.meant else ""
+        yield Finding(
+            "lanes",
+            WARNING,
+            f"no pool reads {lane.key}: its {lane.entries} entries are not answered",
+            f"{advice}Correct the producer, and delete the key.",
+        )
     if info.get("maxmemory") and info.get("maxmemory_policy") != "noeviction":
         yield Finding(
             "redis memory",
@@ -178,8 +190,15 @@ def _store(settings: Settings) -> Iterator[Finding]:
             yield Finding("model store", OK, f"{store}: {len(found)} archives")
 
 
-def _torch() -> Iterator[Finding]:
+def _torch(server: server_file.Server | None) -> Iterator[Finding]:
     """Imports torch in a separate process, because it is large and may crash."""
+    if server and not server.runs_node:
+        yield Finding("torch", OK, "not needed: this host has gateways alone")
+        return
+    if importlib.util.find_spec("torch") is None:
+        advice = "pip install torch, unless gateways alone run here or no handler uses it."
+        yield Finding("torch", WARNING, "not installed", advice)
+        return
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-c", TORCH_CODE], capture_output=True, text=True, timeout=TORCH_TIMEOUT_S

@@ -60,9 +60,11 @@ class Supervisor:
         announce: Announce,
         joins: bool = False,
         snapshots: Snapshots | None = None,
+        sources: Mapping[str, str] | None = None,
     ) -> None:
         self._settings, self._announce, self._joins = settings, announce, joins
         self._snapshots = snapshots
+        self._sources = dict(sources or {})
         self._embedded: EmbeddedServer | None = None
         self._local_token = ""  # of this host's commands; empty without token authorization
 
@@ -179,6 +181,9 @@ class Supervisor:
             token=self._local_token,
             certificate=certificates.certificate(settings),
             log_dir=str(settings.log_dir.resolve()),
+            runs_node=not self._joins,
+            settings=settings.model_dump(mode="json", exclude={"keystore_pass"}),
+            sources=self._sources,
         )
         locate.write(settings.state_dir, server)
 
@@ -242,7 +247,7 @@ def start(resolved: Resolved, announce: Announce, joins: bool = False) -> NoRetu
     logs.configure("supervisor", settings.log_dir)
     for notice in (*resolved.without_effect, *resolved.notices):
         log.warning("%s", notice)
-    Supervisor(settings, announce, joins, resolved.snapshots).run()
+    Supervisor(settings, announce, joins, resolved.snapshots, resolved.sources).run()
 
 
 def _make_writable(directory: Path, what: str, cure: str) -> None:

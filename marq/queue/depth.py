@@ -1,7 +1,8 @@
-"""How many requests wait for model versions, for describe, status, top and `/metrics`."""
+"""How many requests wait for model versions, for describe, status, top and `/metrics`; unread lanes."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from marq import keys
 from marq.connections import clients
@@ -9,6 +10,8 @@ from marq.connections.commands import RedisClient, Reply
 from marq.connections.scripts import Script
 from marq.queue import scripts
 from marq.registry.spec import ModelSpec
+
+SCANNED_AT_ONCE = 5000
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,15 @@ class Total:
     ever: int | None  # added since the stream began; None where Redis (before 7) does not count them
 
 
+@dataclass(frozen=True)
+class UnreadLane:
+    """A stream that has the form of a lane, but is none of a registered version."""
+
+    key: str
+    entries: int
+    meant: str  # the lane that its producer may have meant, or empty
+
+
 def read(client: RedisClient, specs: Iterable[ModelSpec]) -> dict[str, Depth]:
     """The depths of these versions by the version's key, in one pipeline.
 
@@ -55,6 +67,21 @@ def read(client: RedisClient, specs: Iterable[ModelSpec]) -> dict[str, Depth]:
     asked = list(specs)
     replies = _run(client, scripts.DEPTH, [keys.lanes(spec.name, spec.version) for spec in asked], keys.GROUP)
     return {spec.key: _depth(reply) for spec, reply in zip(asked, replies, strict=True)}
+
+
+def unread(client: RedisClient, specs: Iterable[ModelSpec]) -> list[UnreadLane]:
+    """The lanes that no pool reads, sorted: entries there are never answered. Raises redis.RedisError.
+
+    It looks at all keys of the database, a few thousand at a time.
+    """
+    read_ones = sorted(lane for spec in specs for lane in keys.lanes(spec.name, spec.version))
+    known = frozenset(read_ones)
+    found = client.scan_iter(match=keys.ANY_LANE, count=SCANNED_AT_ONCE, _type="stream")
+    names = sorted({key.decode(errors="replace") for key in found} - known)
+    return [
+        UnreadLane(name, client.xlen(name), next(iter(get_close_matches(name, read_ones, 1)), ""))
+        for name in names
+    ]
 
 
 def totals(client: RedisClient, streams: Sequence[str]) -> list[Total]:

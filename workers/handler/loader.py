@@ -11,6 +11,7 @@ from types import ModuleType
 from ts import model_loader
 from ts.context import Context
 from ts.handler_utils.extra_files import alone_in, unpack_extra_files
+from workers.handler import traces
 from workers.handler.call import Handle, HandlerCall
 from workers.handler.measurements import Collector, handler_cache
 from workers.handler.precedence import give_way
@@ -117,7 +118,7 @@ def _requirements_named(model_dir: Path, installed: str) -> Iterator[None]:
     except LoadError as error:
         manifest_model = (_manifest(model_dir) or {}).get("model")
         named = manifest_model.get("requirementsFile") if isinstance(manifest_model, dict) else None
-        if installed or not named or not isinstance(error.__cause__, ModuleNotFoundError):
+        if installed or not named or not isinstance(traces.innermost(error), ModuleNotFoundError):
             raise
         raise type(error)(
             f"{error}. {named} of the archive is not installed: install_py_dep_per_model=true does that"

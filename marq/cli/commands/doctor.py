@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from marq.cli import options
+from marq.cli.commands import config
 from marq.cli.output import out
 
 MARKS = {"ok": ("ok", "green"), "warning": ("!!", "yellow"), "wrong": ("xx", "red")}
@@ -33,13 +34,16 @@ def doctor(
 ) -> None:
     """Check Redis, ports, disk, torch, devices, model store and packages; print a remedy for each problem.
 
-    Exit code 1 if something is wrong.
+    The server that runs here is checked with its own settings, unless options are given. Exit code 1 if
+    something is wrong.
     """
     from marq.host.doctor import WRONG, examine
     from marq.settings import loading, properties
 
     given = {"model_store": model_store, "redis_url": redis_url, "state_dir": state_dir}
-    resolved = loading.resolve(properties.discover(ts_config), given)
+    server = None if model_store or ts_config or redis_url else config.find_server(state_dir)
+    resolved = server.resolved() if server else None
+    resolved = resolved or loading.resolve(properties.discover(ts_config), given)
     findings = []
     for finding in examine(resolved):
         findings.append(finding)

@@ -92,4 +92,26 @@ def node(
     from marq.connections import clients
 
     clients.check(redis_url)
+    _announce_node(redis_url)
     os.execv(sys.executable, [sys.executable, "-P", "-m", "workers.node"])  # noqa: S606 - no shell
+
+
+def _announce_node(redis_url: str) -> None:
+    """Says what the node joins, and writes the file for `marq status` and `marq stop`."""
+    from marq.connections import clients, urls
+    from marq.host import greeting, server_file
+    from marq.host.node_name import node_name
+    from marq.registry.models import Registry
+    from marq.settings import loading
+
+    settings = loading.load()
+    name = node_name(settings.state_dir)
+    with clients.client(redis_url) as client:
+        versions = sorted(f"{spec.name} {spec.version}" for spec in Registry(client).models())
+    typer.echo(greeting.line("Node", name))
+    typer.echo(greeting.line("Redis", urls.without_password(redis_url)))
+    typer.echo(greeting.line("Logs", settings.log_dir.absolute()))
+    typer.echo(greeting.line("Models", ", ".join(versions) or "none is registered in this database yet"))
+    sys.stdout.flush()
+    node = server_file.Node(os.getpid(), redis_url, name, str(settings.log_dir.absolute()))
+    server_file.write_node(settings.state_dir, node)

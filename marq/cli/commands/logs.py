@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from marq.cli import model_names, options
-from marq.cli.output import fail
+from marq.cli.output import complain, fail
 from marq.logs import MODEL_LOG
 
 POLL_S = 0.2
@@ -43,7 +43,13 @@ def logs(
     path = _directory(state_dir) / MODEL_LOG
     if not path.is_file():
         fail(f"{path} does not exist: no model has run here yet.")
-    wanted = _filter(model, state_dir)
+    versions = [] if model is None else _versions(model, state_dir)
+    wanted = _filter(model, versions)
+    if model is not None and not versions and not any(map(wanted, _written(path))):
+        text = f"{path} has no line of a model {model}, and no model of that name is registered here."
+        if not follow:
+            fail(text)
+        complain(text, "Note", "yellow")
     show = _as_json if as_json else str
     with suppress(KeyboardInterrupt):
         for line in _lines(path, wanted, lines, follow):
@@ -81,11 +87,15 @@ def _lines(path: Path, wanted: Callable[[str], bool], last: int, follow: bool) -
         time.sleep(POLL_S)
 
 
-def _filter(model: str | None, state_dir: Path | None) -> Callable[[str], bool]:
+def _written(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        yield from file
+
+
+def _filter(model: str | None, versions: list[str]) -> Callable[[str], bool]:
     """Whether a line is of the model: its pools are called MODEL-VERSION@HOST."""
     if model is None:
         return lambda _: True
-    versions = _versions(model, state_dir)
     which = "|".join(map(re.escape, versions)) if versions else "[^@/]+"
     of_model = re.compile(rf"\[{re.escape(model)}-(?:{which})@[^\[\]]*/\d+ pid \d+\]")
     return lambda line: bool(of_model.search(line))

@@ -16,7 +16,7 @@ from marq.errors import MarqError
 if TYPE_CHECKING:
     import psutil
 
-    from marq.host.server_file import Server
+    from marq.host.server_file import Node, Server
     from marq.settings.fields import Settings
 
 STOP_TIMEOUT_S = 60.0
@@ -202,9 +202,9 @@ def run(
 
 
 def stop(state_dir: options.StateDir = None) -> None:
-    """Stop the server: running requests finish, queued requests stay queued.
+    """Stop the server, or the node of `marq node`: running requests finish, queued requests stay queued.
 
-    Exit code 0 also if no server runs, 1 if the server has not ended after 60 s.
+    Exit code 0 also if none runs, 1 if it has not ended after 60 s.
     """
     import psutil
 
@@ -213,8 +213,10 @@ def stop(state_dir: options.StateDir = None) -> None:
     try:
         _, process = running(state_dir)
     except server_file.ServerNotFound:
-        typer.echo(f"No marq server runs with the state directory {server_file.state_dir(state_dir)}.")
-        return
+        if (node := running_node(state_dir)) is None:
+            typer.echo(f"No marq server runs with the state directory {server_file.state_dir(state_dir)}.")
+            return
+        _, process = node
     ended = True
     with err().status(f"Stopping marq (pid {process.pid})"), contextlib.suppress(psutil.NoSuchProcess):
         ended = processes.end(process, STOP_TIMEOUT_S)
@@ -228,18 +230,34 @@ def running(state_dir: Path | None) -> "tuple[Server, psutil.Process]":
 
     A process that is younger than the server's file has only taken over the pid of a killed server.
     """
-    import psutil
-
     from marq.host import server_file
 
     server = server_file.find(state_dir)
     path = server_file.state_dir(state_dir) / server_file.FILE_NAME
-    try:
-        process = psutil.Process(server.pid)
-        if process.create_time() <= path.stat().st_mtime + CLOCK_SLACK_S:
-            return server, process
-    except (psutil.Error, OSError):
-        pass
+    if process := _process(server.pid, path):
+        return server, process
     raise server_file.ServerNotFound(
         f"No marq server runs with the state directory {path.parent}. Process {server.pid} is another one."
     )
+
+
+def running_node(state_dir: Path | None) -> "tuple[Node, psutil.Process] | None":
+    """The same for `marq node`."""
+    from marq.host import server_file
+
+    node = server_file.find_node(state_dir)
+    path = server_file.state_dir(state_dir) / server_file.NODE_FILE_NAME
+    process = _process(node.pid, path) if node else None
+    return (node, process) if node and process else None
+
+
+def _process(pid: int, file: Path) -> "psutil.Process | None":
+    """The process that has written the file, unless it has ended."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        is_its = process.create_time() <= file.stat().st_mtime + CLOCK_SLACK_S
+    except (psutil.Error, OSError):
+        return None
+    return process if is_its else None

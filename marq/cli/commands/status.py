@@ -1,22 +1,27 @@
 """`marq status`."""
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
+from rich.console import Group, RenderableType
+from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from marq.cli import options
-from marq.cli.commands.server import running
+from marq.cli.commands.server import running, running_node
 from marq.cli.output import out
 
 if TYPE_CHECKING:
+    from marq.queue.depth import UnreadLane
     from marq.registry.models import Registry
     from marq.registry.reports import PoolReport, ReplicaReport
     from marq.registry.spec import ModelSpec
@@ -38,6 +43,16 @@ class ServerStatus:
 
 
 @dataclass(frozen=True)
+class NodeStatus:
+    """The same for a node without a server."""
+
+    pid: int
+    uptime_s: float
+    node: str
+    redis: str
+
+
+@dataclass(frozen=True)
 class ModelStatus:
     """One line of the table."""
 
@@ -55,43 +70,95 @@ class ModelStatus:
     notices: list[str]  # how it works otherwise than asked
 
 
+@dataclass(frozen=True)
+class View:
+    """All that is shown at one moment."""
+
+    process: ServerStatus | NodeStatus
+    models: list[ModelStatus]
+    unread: "list[UnreadLane]"
+
+    def to_dict(self) -> dict[str, object]:
+        lanes = [asdict(lane) for lane in self.unread]
+        return {
+            **asdict(self.process),
+            "models": [asdict(model) for model in self.models],
+            "unread_lanes": lanes,
+        }
+
+
 def status(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Repeat it until Ctrl-C.")] = False,
+    interval: Annotated[
+        float, typer.Option("--interval", metavar="S", min=0.1, help="Seconds between two views.")
+    ] = 2.0,
+    as_json: options.AsJson = False,
     state_dir: options.StateDir = None,
 ) -> None:
-    """Show the server on this host and its models.
+    """Show the server on this host, or its node, all models, and lanes that no pool reads.
 
-    Exit code 1 if no server runs.
+    Exit code 1 if neither runs. With --json, --watch prints one object a line.
     """
-    from marq.connections.urls import without_password
+    views = _views(state_dir, interval)
+    console = out()
+    if as_json:
+        for view in views if watch else itertools.islice(views, 1):
+            typer.echo(json.dumps(view.to_dict(), indent=None if watch else 2))
+    elif not watch:
+        console.print(_shown(next(views)), soft_wrap=True)
+    elif not console.is_terminal:
+        for view in views:
+            console.print(_shown(view), soft_wrap=True)
+    else:
+        with Live(console=console, auto_refresh=False) as live:
+            for view in views:
+                live.update(_shown(view), refresh=True)
 
-    server, process = running(state_dir)
-    shown = ServerStatus(
+
+def _views(state_dir: Path | None, interval_s: float) -> Iterator[View]:
+    """Raises ServerNotFound and RedisUnavailable."""
+    while True:
+        redis_url, process = _process(state_dir)
+        yield View(process, *_read_all(redis_url))
+        time.sleep(interval_s)
+
+
+def _process(state_dir: Path | None) -> tuple[str, ServerStatus | NodeStatus]:
+    """The URL of Redis, and the process that uses it."""
+    from marq.connections.urls import without_password
+    from marq.host.server_file import ServerNotFound
+
+    try:
+        server, process = running(state_dir)
+    except ServerNotFound:
+        if (found := running_node(state_dir)) is None:
+            raise
+        node, process = found
+        uptime_s = round(time.time() - process.create_time(), 1)
+        return node.redis_url, NodeStatus(node.pid, uptime_s, node.name, without_password(node.redis_url))
+    return server.redis_url, ServerStatus(
         pid=server.pid,
         uptime_s=round(time.time() - process.create_time(), 1),
         inference_address=server.inference_address,
         management_address=server.management_address,
         redis=without_password(server.redis_url),
     )
-    models = _models(server.redis_url)
-    if as_json:
-        typer.echo(json.dumps({**asdict(shown), "models": [asdict(model) for model in models]}, indent=2))
-    else:
-        _print(shown, models)
 
 
-def _models(redis_url: str) -> list[ModelStatus]:
+def _read_all(redis_url: str) -> "tuple[list[ModelStatus], list[UnreadLane]]":
     """Raises RedisUnavailable."""
     import redis
 
     from marq.connections import clients
     from marq.errors import RedisUnavailable
+    from marq.queue import depth
     from marq.registry.models import Registry
 
     clients.check(redis_url)
     try:
         with clients.client(redis_url) as client:
-            return list(_read(Registry(client)))
+            registry = Registry(client)
+            return list(_read(registry)), depth.unread(client, registry.models())
     except redis.RedisError as error:
         raise RedisUnavailable(f"Redis does not answer: {error}") from error
 
@@ -155,24 +222,28 @@ def _reason(reports: "list[PoolReport]") -> str:
     return lines[-1] if lines else ""
 
 
-def _print(server: ServerStatus, models: list[ModelStatus]) -> None:
-    console = out()
-    console.print(f"Running for {_duration(server.uptime_s)}, pid {server.pid}")
-    console.print(f"Inference   {server.inference_address}")
-    console.print(f"Management  {server.management_address}")
-    console.print(f"Redis       {escape(server.redis)}")
-    if not models:
-        console.print("No models are registered.")
-        return
-    console.print(_table(models))
-    console.print(f"{DEFAULT_MARK} default version")
+def _shown(view: View) -> Group:
+    process, models = view.process, view.models
+    lines: list[RenderableType] = [f"Running for {_duration(process.uptime_s)}, pid {process.pid}"]
+    if isinstance(process, ServerStatus):
+        lines.append(f"Inference   {process.inference_address}")
+        lines.append(f"Management  {process.management_address}")
+    else:
+        lines.append(f"Node        {escape(process.node)}")
+    lines.append(f"Redis       {escape(process.redis)}")
+    if models:
+        lines += [_table(models), f"{DEFAULT_MARK} default version"]
+    else:
+        lines.append("No models are registered.")
     for model in models:
         if model.reason:
-            line = Text.assemble((f"{model.name} {model.version}: ", "red"), model.reason)
-            console.print(line, soft_wrap=True)
+            lines.append(Text.assemble((f"{model.name} {model.version}: ", "red"), model.reason))
         for notice in model.notices:
-            line = Text.assemble((f"{model.name} {model.version}: ", "yellow"), notice)
-            console.print(line, soft_wrap=True)
+            lines.append(Text.assemble((f"{model.name} {model.version}: ", "yellow"), notice))
+    for lane in view.unread:
+        meant = f" Did you mean {lane.meant}?" if lane.meant else ""
+        lines.append(Text(f"No pool reads {lane.key}: {lane.entries} entries wait.{meant}", style="yellow"))
+    return Group(*lines)
 
 
 def _table(models: list[ModelStatus]) -> Table:

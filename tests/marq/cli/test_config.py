@@ -1,7 +1,11 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
+import redis
+
+from marq.settings.fields import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -43,3 +47,40 @@ def test_all_that_is_wrong_is_named(run):
     result = run("config")
     assert result.exit_code == 1
     assert "config.properties:1: job_queue_size: Input should be a valid integer" in result.stderr
+
+
+def test_the_settings_of_a_server_that_runs_are_shown(run, note_server):
+    Path("config.properties").write_text("job_queue_size=5\n")
+    settings = Settings(job_queue_size=7).model_dump(mode="json", exclude={"keystore_pass"})
+    note_server(settings=settings, sources={"job_queue_size": "my.properties:3"})
+    result = run("config", "--json")
+    told = json.loads(result.stdout)
+    assert told["server"] == os.getpid()
+    assert told["settings"]["job_queue_size"] == {"value": 7, "source": "my.properties:3"}
+    assert told["settings"]["redis_url"]["value"] == "redis://127.0.0.1:1/0"
+    assert "server that runs" in " ".join(run("config").stderr.split())
+    told = json.loads(run("config", "--ts-config", "config.properties", "--json").stdout)
+    assert (told["server"], told["settings"]["job_queue_size"]["value"]) == (None, 5)
+
+
+def test_the_url_of_redis_is_one_for_clients_of_any_language(run, note_server, redis_url):
+    # Given a server whose Redis is reached through a Unix socket
+    assert redis_url.startswith("unix:")
+    note_server(redis_url=redis_url)
+    # When its URL is asked for
+    result = run("redis-url")
+    url = result.stdout.strip()
+    # Then it is that of the TCP port, of the same Redis
+    assert url.startswith("redis://:")
+    with redis.Redis.from_url(redis_url) as one, redis.Redis.from_url(url) as other:
+        one.set("here", "yes")
+        assert other.get("here") == b"yes"
+    assert "redis-cli -s " in " ".join(result.stderr.split())
+    assert run("redis-url", "--socket").stdout.strip() == redis_url
+    assert json.loads(run("redis-url", "--json").stdout) == {"url": url}
+
+
+def test_without_a_server_there_is_no_url(run):
+    result = run("redis-url")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "No marq server runs" in result.stderr

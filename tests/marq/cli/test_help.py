@@ -9,7 +9,18 @@ from marq import __version__
 MARQ = Path(sys.executable).with_name("marq")
 COMMANDS = [
     *("start", "stop", "status", "top", "logs", "config", "doctor", "migrate", "gateway", "node"),
-    *("models", "describe", "register", "scale", "reload", "set-default", "unregister", "archive", "run"),
+    *(
+        "models",
+        "describe",
+        "register",
+        "scale",
+        "reload",
+        "set-default",
+        "unregister",
+        "archive",
+        "run",
+        "redis-url",
+    ),
     *("predict", "bench", "submit", "job"),
 ]
 HEAVY = {"torch", "celery", "fastapi", "redis", "httpx", "pydantic", "psutil"}

@@ -104,3 +104,13 @@ def test_where_nothing_has_run_that_is_told(run):
     result = run("logs")
     assert result.exit_code == 1
     assert "no model has run here yet" in result.stderr
+
+
+def test_a_model_that_is_unknown_is_named(run, state_dir):
+    (state_dir / "logs").mkdir()
+    line = "2026-01-01T00:00:00,000 [INFO ] model MODEL_LOG - [m-1.0@host/3 pid 77] hello"
+    (state_dir / "logs/model_log.log").write_text(f"{line}\n")
+    result = run("logs", "nope")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "has no line of a model nope" in " ".join(result.stderr.split())
+    assert run("logs", "m").stdout == f"{line}\n"

@@ -1,6 +1,11 @@
 import os
 
 import pytest
+import redis
+from thread_replica import make_spec
+
+from marq.host import server_file
+from marq.registry.models import Registry
 
 
 @pytest.fixture
@@ -21,6 +26,17 @@ def test_a_node_gets_its_options_as_settings(run, environments, redis_url, tmp_p
     assert environment["MARQ_REDIS_URL"] == redis_url
     assert (environment["MARQ_NODE"], environment["MARQ_NUMBER_OF_GPU"]) == ("gpu-2", "0")
     assert environment["MARQ_STATE_DIR"] == str(tmp_path)
+
+
+def test_a_node_says_what_it_joins(run, environments, redis_url, state_dir):
+    result = run("node", "--redis-url", redis_url, "--name", "gpu-2")
+    assert "Node            gpu-2" in result.stdout
+    assert f"Logs            {state_dir}/logs" in result.stdout
+    assert "Models          none is registered in this database yet" in result.stdout
+    with redis.Redis.from_url(redis_url, protocol=2) as client:
+        Registry(client).register(make_spec("digits"))
+    assert "Models          digits 1.0" in run("node", "--redis-url", redis_url).stdout
+    assert server_file.find_node(state_dir).redis_url == redis_url
 
 
 def test_a_node_tells_at_once_that_redis_cannot_be_reached(run, environments):

@@ -1,11 +1,15 @@
 import json
 import os
+import signal
 import subprocess
 import time
 from dataclasses import replace
 
 import pytest
+import redis
+from support import MARQ
 
+from marq import keys
 from marq.cli.commands import status as status_command
 from marq.cli.commands.status import summarize
 from marq.host import server_file
@@ -48,8 +52,6 @@ def test_requests_batches_and_devices_are_summed_over_replicas():
 
 
 def test_status_shows_models_from_redis_without_secrets(run, note_server, redis_url):
-    import redis
-
     # Given a model that fails and waits
     note_server(redis_url=redis_url)
     with redis.Redis.from_url(redis_url, protocol=2) as client:
@@ -68,6 +70,48 @@ def test_status_shows_models_from_redis_without_secrets(run, note_server, redis_
     assert (data["models"][0]["state"], data["models"][0]["replicas_wanted"]) == ("failing", 2)
     for secret in ("secret", redis_url.partition(":")[2].partition("@")[0].strip("/:")):
         assert secret not in shown.stdout + json.dumps(data)
+
+
+def test_a_lane_that_no_pool_reads_is_shown_with_the_one_that_was_meant(run, note_server, redis_url):
+    # Given a model, and entries in lanes of other names
+    note_server(redis_url=redis_url)
+    with redis.Redis.from_url(redis_url, protocol=2) as client:
+        Registry(client).register(SPEC)
+        client.xadd(keys.lane("m", "1.0"), {"body": b"x"})
+        client.xadd("marq:{m}:urgent:1.0", {"body": b"x"})
+        client.xadd("marq:{n}:normal:1.0", {"body": b"x"})
+        client.xadd(keys.dead_letters("m"), {"body": b"x"})
+    # When the status is asked for
+    shown, data = run("status").stdout, json.loads(run("status", "--json").stdout)
+    # Then both forms name them
+    assert "No pool reads marq:{m}:urgent:1.0: 1 entries wait." in shown
+    found = {lane["key"]: lane["meant"] for lane in data["unread_lanes"]}
+    assert found.keys() == {"marq:{m}:urgent:1.0", "marq:{n}:normal:1.0"}
+    assert found["marq:{n}:normal:1.0"] == "marq:{m}:normal:1.0"
+
+
+def test_status_is_repeated_until_it_is_interrupted(note_server, redis_url):
+    note_server(redis_url=redis_url)
+    command = [MARQ, "status", "--watch", "--json", "--interval", "0.1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        views = [json.loads(watching.stdout.readline()) for _ in range(3)]
+        watching.send_signal(signal.SIGINT)
+        _, error = watching.communicate(timeout=60)
+    assert [view["pid"] for view in views] == [os.getpid()] * 3
+    assert (watching.returncode, error) == (130, "")
+
+
+def test_status_and_stop_know_a_node(run, state_dir, redis_url):
+    # Given a node
+    with subprocess.Popen(["sleep", "600"]) as node:
+        server_file.write_node(state_dir, server_file.Node(node.pid, redis_url, "gpu-2", "/logs"))
+        # When its status is asked for
+        shown, data = run("status").stdout, json.loads(run("status", "--json").stdout)
+        assert "Node        gpu-2" in shown
+        assert (data["node"], data["pid"], data["models"]) == ("gpu-2", node.pid, [])
+        # Then it can be stopped, too
+        assert run("stop").stdout == f"marq (pid {node.pid}) has stopped.\n"
+    assert run("status").exit_code == 1
 
 
 def test_status_and_stop_say_that_nothing_runs(run, state_dir):

@@ -75,6 +75,29 @@ def test_a_redis_without_an_append_only_file_is_a_warning(examine, redis_url):
     assert found["redis persistence"].advice == "CONFIG SET appendonly yes"
 
 
+def test_a_lane_that_no_pool_reads_is_a_warning(examine, redis_url):
+    with redis.Redis.from_url(redis_url) as client:
+        client.xadd("marq:{typo}:normal:1.0", {"body": b"x"})
+    finding = examine(redis_url=redis_url)["lanes"]
+    assert finding.state == WARNING
+    assert finding.text == "no pool reads marq:{typo}:normal:1.0: its 1 entries are not answered"
+
+
+def test_torch_is_not_looked_at_where_gateways_alone_run(resolve, redis_url):
+    settings = resolve().settings
+    settings.state_dir.mkdir()
+    server = server_file.Server(os.getpid(), redis_url, "http://127.0.0.1:1", "unix:/m", runs_node=False)
+    server_file.write(settings.state_dir, server)
+    [finding] = [each for each in doctor.examine(resolve()) if each.name == "torch"]
+    assert (finding.state, finding.text) == (OK, "not needed: this host has gateways alone")
+
+
+def test_a_torch_that_is_not_installed_is_a_warning(resolve, monkeypatch):
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    [finding] = list(doctor._torch(None))
+    assert (finding.state, finding.text) == (WARNING, "not installed")
+
+
 def test_a_redis_that_evicts_requests_is_wrong(examine, redis_url):
     with redis.Redis.from_url(redis_url) as client:
         before = client.config_get("maxmemory*")
