@@ -133,6 +133,24 @@ def guess_type(file: Path) -> str:
 def _message(response: "httpx.Response") -> str:
     try:
         error = response.json()
-        return f"{error['type']} ({response.status_code}): {error['message']}"
+        message = f"{error['type']} ({response.status_code}): {error['message']}"
+        return f"{message}{_cure(response, error['type'])}"
     except (ValueError, KeyError, TypeError):
         return f"status {response.status_code}: {response.text[:LONGEST_MESSAGE]}"
+
+
+def _cure(response: "httpx.Response", kind: str) -> str:
+    """What the user can do about an error whose text is TorchServe's."""
+    if kind == "InvalidKeyException":
+        return (
+            ". The tokens are in key_file.json, in the directory where the server was started: give one "
+            "with --token or MARQ_TOKEN."
+        )
+    is_restricted = response.request.method in ("POST", "DELETE") and "/models" in response.request.url.path
+    if kind == "MethodNotAllowedException" and is_restricted:
+        return (
+            " Registering and unregistering is off: start the server with --enable-model-api, with "
+            "enable_model_api=true in config.properties, or MARQ_ENABLE_MODEL_API=true (with compose: "
+            "ENABLE_MODEL_API=true in .env)."
+        )
+    return ""

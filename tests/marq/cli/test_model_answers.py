@@ -150,3 +150,19 @@ def test_names_are_completed_without_an_error(run, management):
     assert model_names.complete("c") == ["cat"]
     management.answer("GET /models", {"code": 503}, 503)
     assert model_names.complete("c") == []
+
+
+@pytest.mark.parametrize(
+    ("command", "request_", "status", "kind", "cure"),
+    [
+        (["register", "m.mar"], "POST /models", 405, "MethodNotAllowedException", "--enable-model-api"),
+        (["unregister", "m"], "DELETE /models/m", 405, "MethodNotAllowedException", "ENABLE_MODEL_API=true"),
+        (["unregister", "m"], "DELETE /models/m", 400, "InvalidKeyException", "key_file.json"),
+    ],
+)
+def test_errors_with_torchserves_text_name_their_cure(run, management, command, request_, status, kind, cure):
+    management.answer(request_, {"code": status, "type": kind, "message": "No."}, status)
+    result = run(*command)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {kind} ({status}): No.")
+    assert cure in result.stderr
