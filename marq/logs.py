@@ -182,7 +182,7 @@ class JsonFormatter(logging.Formatter):
         entry: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(record.created))
             + f".{int(record.msecs):03d}",
-            "level": record.levelname,
+            "level": _level(record),
             "process": self._process,
             "logger": record.name,
             "message": record.getMessage(),
@@ -193,17 +193,30 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False, default=str)
 
 
-_USUAL = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"))
+class TextFormatter(logging.Formatter):
+    """TorchServe's line format; `process` is the role of the process."""
+
+    default_time_format, default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s,%03d"
+
+    def __init__(self, process: str) -> None:
+        super().__init__(f"%(asctime)s [%(log4j_level)-5s] {process} %(name)s - %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.log4j_level = _level(record)
+        return super().format(record)
+
+
+_USUAL = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "log4j_level"))
+
+
+def _level(record: logging.LogRecord) -> str:
+    """The name of a level as TorchServe's logs have it."""
+    return "WARN" if record.levelno == logging.WARNING else record.levelname
 
 
 def formatter(process: str) -> logging.Formatter:
     """TorchServe's line format, or JSON if `MARQ_LOG_FORMAT` says so."""
-    logging.addLevelName(logging.WARNING, "WARN")
-    if os.environ.get(FORMAT_VARIABLE) == "json":
-        return JsonFormatter(process)
-    made = logging.Formatter(f"%(asctime)s [%(levelname)-5s] {process} %(name)s - %(message)s")
-    made.default_time_format, made.default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s,%03d"
-    return made
+    return (JsonFormatter if os.environ.get(FORMAT_VARIABLE) == "json" else TextFormatter)(process)
 
 
 def configure(process: str, directory: Path | None) -> None:

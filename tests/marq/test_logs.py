@@ -1,5 +1,6 @@
 import gzip
 import json
+import logging
 import os
 import re
 import shutil
@@ -187,3 +188,9 @@ def test_a_file_that_cannot_be_written_is_tried_again_after_a_while_only(path, m
     text.write("another line\n")
     assert path.read_text() == "another line\n"
     assert capfd.readouterr().err.splitlines()[-1].endswith("1 lines are missing there")
+
+
+def test_levels_have_log4js_names_in_lines_and_python_s_elsewhere():
+    record = logging.makeLogRecord({"levelno": logging.WARNING, "levelname": "WARNING", "msg": "full"})
+    assert "[WARN ] gateway root - full" in logs.formatter("gateway").format(record)
+    assert logging.getLevelName(logging.WARNING) == "WARNING"
