@@ -191,6 +191,8 @@ def test_a_file_that_cannot_be_written_is_tried_again_after_a_while_only(path, m
 
 
 def test_levels_have_log4js_names_in_lines_and_python_s_elsewhere():
-    record = logging.makeLogRecord({"levelno": logging.WARNING, "levelname": "WARNING", "msg": "full"})
-    assert "[WARN ] gateway root - full" in logs.formatter("gateway").format(record)
+    record = logging.makeLogRecord(
+        {"levelno": logging.WARNING, "levelname": "WARNING", "msg": "full", "name": "x"}
+    )
+    assert "[WARN ] gateway x - full" in logs.formatter("gateway").format(record)
     assert logging.getLevelName(logging.WARNING) == "WARNING"
