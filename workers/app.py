@@ -5,6 +5,7 @@ Celery runs and steers pools; predictions and jobs never pass through its messag
 
 import logging
 import os
+import sys
 from pathlib import Path
 
 from celery import Celery
@@ -57,7 +58,11 @@ app.conf.update(
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def configure_logging(**_: object) -> None:
-    """In a pool: its log goes where the logs of gateways and nodes go."""
+    """In a pool: its log goes where the logs of gateways and nodes go.
+
+    Celery prints some words about each stop. A console that is not read would hold the pool up there.
+    """
+    sys.__stdout__ = Path(os.devnull).open("w")  # type: ignore[misc] # noqa: SIM115 - stays open
     logs.configure("pool", Path(PoolSpec.from_environment().log_file).parent)
     for library in ("celery", "kombu"):
         logging.getLogger(library).setLevel(logging.WARNING)

@@ -137,6 +137,8 @@ def test_a_console_that_is_not_read_holds_nothing_up(start: Callable[..., Consol
         assert console.predict("m", "much").status_code == 200
     assert console.predict("m", "last").status_code == 200
     wait_for(lambda: "printed last" in console.logged("model_log.log"), what="the last line in the log file")
+    console.process.send_signal(signal.SIGINT)
+    console.process.wait(25)  # a node waits 30 s for a pool that is held up
 
 
 def test_a_console_that_has_been_closed_holds_nothing_up(start: Callable[..., Console]) -> None:
