@@ -121,6 +121,7 @@ def start(toolkit: str, tmp_path: Path) -> Iterator[Start]:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
         with contextlib.suppress(psutil.NoSuchProcess):
+            server.terminate()  # the toolkit ends the server that it found: perhaps one of another test
             server.wait(60)
 
 
