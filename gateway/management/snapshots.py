@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gateway.routing.routes import Routes
 from marq.control import snapshots as files
-from marq.registry.models import Models
+from marq.registry.snapshot import Models
 from marq.settings import snapshot_files
 from marq.settings.snapshot_files import Snapshots
 

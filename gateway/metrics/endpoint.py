@@ -19,7 +19,8 @@ from marq.metrics.measurements import Series
 from marq.queue import depth
 from marq.queue.depth import Depth, Total
 from marq.queue.ids import new_id
-from marq.registry.models import Registry, Snapshot
+from marq.registry.models import Registry
+from marq.registry.snapshot import Snapshot
 from marq.registry.spec import ModelSpec
 
 PATH = "/metrics"

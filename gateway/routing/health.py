@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable
 
-from marq.registry.models import HEARTBEAT_LIMIT_S, Snapshot
+from marq.registry.models import HEARTBEAT_LIMIT_S
+from marq.registry.snapshot import Snapshot
 
 UNSERVED_S = 30.0  # a node that has just been lost is replaced in the meantime
 

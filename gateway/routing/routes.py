@@ -19,7 +19,8 @@ from marq.connections import clients
 from marq.connections.commands import AsyncRedisClient
 from marq.errors import ModelNotFound, ModelVersionNotFound, ServiceUnavailable
 from marq.registry.memory import Memory
-from marq.registry.models import HEARTBEAT_S, Models, Registry, Snapshot
+from marq.registry.models import HEARTBEAT_S, Registry
+from marq.registry.snapshot import Models, Snapshot
 from marq.registry.spec import ModelSpec, cannot_load
 from marq.settings.fields import Settings
 

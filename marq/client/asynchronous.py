@@ -18,7 +18,8 @@ from marq.queue.entries import EntryFields, EntryHead
 from marq.queue.ids import JobId, new_id
 from marq.queue.job_records import JobRecord
 from marq.queue.jobs import Jobs, KeyedRequest
-from marq.registry.models import Models, Registry
+from marq.registry.models import Registry
+from marq.registry.snapshot import Models
 from marq.registry.spec import ModelSpec
 
 DEFAULT_TIMEOUT_S = 60.0

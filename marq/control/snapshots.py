@@ -14,7 +14,7 @@ from typing import Any
 import javaproperties
 
 from archive.store.model_store import file_name
-from marq.registry.models import Models
+from marq.registry.snapshot import Models
 from marq.registry.spec import ModelSpec
 from marq.settings.snapshot_files import Snapshots, files
 from marq.settings.torchserve_keys import SNAPSHOT

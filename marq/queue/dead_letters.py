@@ -13,7 +13,8 @@ from marq.queue import scripts
 from marq.queue.entries import decode
 from marq.queue.giving_up import ABOUT
 from marq.queue.ids import JobId, new_id
-from marq.registry.models import Models, Registry
+from marq.registry.models import Registry
+from marq.registry.snapshot import Models
 
 PAGE = 1000  # letters that are read at once
 ID = "^[0-9]{1,19}-[0-9]{1,19}$"  # of a letter: the id of a stream entry

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from marq.registry.models import Models, Registry, Snapshot
+from marq.registry.models import Registry
+from marq.registry.snapshot import Models, Snapshot
 
 log = logging.getLogger(__name__)
 

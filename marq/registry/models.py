@@ -1,9 +1,8 @@
 """The registry in Redis: models, their versions, sizes and default versions, and the reports of pools."""
 
 import secrets
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import replace
 from operator import itemgetter
 
 import redis
@@ -11,59 +10,15 @@ import redis
 from marq import keys
 from marq.connections.commands import RedisClient, RedisTransaction
 from marq.connections.scripts import loads, read
-from marq.errors import Conflict, InvalidModelVersion, ModelNotFound, ModelVersionNotFound
+from marq.errors import Conflict, InvalidModelVersion, ModelVersionNotFound
 from marq.registry import changes
 from marq.registry.reports import PoolReport, ReplicaReport
+from marq.registry.snapshot import Models, Snapshot, models_of
 from marq.registry.spec import ModelSpec
 
 HEARTBEAT_S = 1.0
 HEARTBEAT_LIMIT_S = 10.0  # a pool or node without a report for this time is lost
 REPORTS = read("marq.registry", "reports")
-PARSED = 10_000  # specs that are kept parsed: most reads find the texts of the read before
-
-
-@dataclass(frozen=True)
-class Models:
-    """The registry at one moment."""
-
-    specs: dict[str, dict[str, ModelSpec]]  # name -> version -> spec
-    defaults: dict[str, str]
-    mark: bytes = b""  # of the Redis that holds it; empty: it has none yet
-
-    def __iter__(self) -> Iterator[ModelSpec]:
-        return (spec for versions in self.specs.values() for spec in versions.values())
-
-    def versions(self, name: str) -> dict[str, ModelSpec]:
-        """All versions of a model. Raises ModelNotFound."""
-        try:
-            return self.specs[name]
-        except KeyError:
-            raise ModelNotFound(f"Model not found: {name}") from None
-
-    def get(self, name: str, version: str | None = None) -> ModelSpec:
-        """The version, or the default one. Raises ModelNotFound or ModelVersionNotFound."""
-        versions = self.versions(name)
-        wanted = version or self.defaults.get(name, "")
-        if wanted not in versions:
-            raise ModelVersionNotFound(f"Model version: {wanted} does not exist for model: {name}")
-        return versions[wanted]
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The registry, and the reports of the pools that are alive, at one moment."""
-
-    models: Models
-    reports: dict[str, list[PoolReport]]  # by the key of the version; versions without any are missing
-    moment: float  # unix s of the Redis server's clock
-
-    def of(self, spec: ModelSpec) -> list[PoolReport]:
-        """The reports of a version, in the order of the pools' names."""
-        return self.reports.get(spec.key, [])
-
-    def replicas(self, spec: ModelSpec) -> list[ReplicaReport]:
-        """The replicas of all these pools."""
-        return [replica for report in self.of(spec) for replica in report.replicas]
 
 
 class Registry:
@@ -78,7 +33,7 @@ class Registry:
             pipe.hgetall(keys.DEFAULT_VERSIONS)
             pipe.execute_command("GET", keys.MARK)
             stored, defaults, mark = pipe.execute()
-        return _models(stored, defaults, mark)
+        return models_of(stored, defaults, mark)
 
     def snapshot(self) -> Snapshot:
         """The registry with all live reports, in one round trip however many models there are."""
@@ -98,7 +53,7 @@ class Registry:
             by_pool = sorted(zip(texts[::2], texts[1::2], strict=True), key=itemgetter(0))
             parsed = [PoolReport.from_json(text) for _, text in by_pool]
             reports[key.decode()] = [report for report in parsed if report.reported >= alive]
-        return Snapshot(_models(stored, defaults, mark), reports, moment)
+        return Snapshot(models_of(stored, defaults, mark), reports, moment)
 
     def current(self, spec: ModelSpec) -> ModelSpec:
         """The version as it is now; `spec` itself if it is not registered any more."""
@@ -263,15 +218,3 @@ class Registry:
     def now(self) -> float:
         """Unix seconds by the Redis server's clock: the one that all hosts share."""
         return changes.now(self.redis)
-
-
-def _models(stored: dict[bytes, bytes], defaults: dict[bytes, bytes], mark: bytes | None) -> Models:
-    specs: dict[str, dict[str, ModelSpec]] = {}
-    for spec in map(_parse, stored.values()):
-        specs.setdefault(spec.name, {})[spec.version] = spec
-    return Models(specs, {name.decode(): version.decode() for name, version in defaults.items()}, mark or b"")
-
-
-@lru_cache(PARSED)
-def _parse(text: bytes) -> ModelSpec:
-    return ModelSpec.from_json(text)

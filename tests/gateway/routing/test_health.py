@@ -3,8 +3,9 @@ from clock import FakeClock
 from thread_replica import make_spec
 
 from gateway.routing.health import UNSERVED_S, Health
-from marq.registry.models import HEARTBEAT_LIMIT_S, Models, Snapshot
+from marq.registry.models import HEARTBEAT_LIMIT_S
 from marq.registry.reports import PoolReport
+from marq.registry.snapshot import Models, Snapshot
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ from marq.connections import clients
 from marq.control.removal import retire
 from marq.errors import Conflict, InvalidModelVersion, ModelNotFound, ModelVersionNotFound, ServiceError
 from marq.registry.memory import Memory
-from marq.registry.models import Models, Registry
+from marq.registry.models import Registry
+from marq.registry.snapshot import Models
 from marq.registry.spec import ModelSpec
 
 NAMES, VERSIONS = st.sampled_from("ab"), st.sampled_from("123")
