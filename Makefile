@@ -7,6 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARCHIVERS := .venv-archivers
 TORCHVISION := .venv-torchvision
 SOURCES := pyproject.toml constraints.txt
+# PyTorch for the CPU, unless there is an NVIDIA GPU; `make TORCH_INDEX= ...` takes pip's own index.
+TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow coverage test-chaos test-soak test-compose check format bench bench-memory clean
@@ -64,6 +66,8 @@ $(VENV)/.test: EXTRAS := demo,test,lint
 
 $(VENV)/.demo $(VENV)/.bench $(VENV)/.test: $(VENV)/bin/python $(SOURCES)
 	@echo "Installing marq[$(EXTRAS)] into $(VENV) ..."
+	@$(if $(TORCH_INDEX),$(PIP) install --no-deps --retries 1 --timeout 15 --index-url $(TORCH_INDEX) \
+		--constraint constraints.txt torch || echo "$(TORCH_INDEX) cannot be used: PyTorch comes from pip's own index.")
 	$(PIP) install --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	@touch $@
 

@@ -12,9 +12,10 @@ PROJECT = Path(__file__).parents[1]
 PACKAGES = (
     *("archive", "base_handler", "gateway", "marq", "model_archiver", "ts", "workers", "workflow_archiver"),
 )
+PROJECT_TABLE = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
 REQUIRED = {
     re.split(r"[\[<>=]", requirement)[0]: requirement
-    for requirement in tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
+    for requirement in [*PROJECT_TABLE["dependencies"], *PROJECT_TABLE["optional-dependencies"]["gateway"]]
 }
 MODULES = {  # of packages that are not called like what they are imported as
     "nvidia-ml-py": "pynvml", "prometheus-client": "prometheus_client",

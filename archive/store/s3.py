@@ -15,7 +15,7 @@ _NOTHING_TO_SIGN_WITH = (
     "Miss environment variables AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_DEFAULT_REGION"
 )
 _ADVICE = "Set them for the server (or give it an AWS profile or role), or use a presigned URL."
-_NO_LIBRARY = "S3 needs the package botocore: pip install 'marq[s3]'. Presigned https URLs work without it."
+_NO_LIBRARY = "S3 needs the package botocore: pip install botocore. Presigned https URLs work without it."
 _DEFAULT_REGION = "us-east-1"  # of a bucket that is named without one; S3 says where it really is
 
 Sign = Callable[[str], Mapping[str, str]]
