@@ -10,6 +10,9 @@ SOURCES := pyproject.toml constraints.txt
 # PyTorch for the CPU, unless there is an NVIDIA GPU; `make TORCH_INDEX= ...` takes pip's own index.
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 
+# Hundreds of processes that the tests start would compile all modules again.
+test test-slow coverage: export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow coverage test-chaos test-soak test-compose check format bench bench-memory clean
 

@@ -5,8 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
+import psutil
 import redis
-from support import RunningServer
+from support import RunningServer, wait_for
+
+END_S = 150.0  # a replica may finish its batch
 
 
 @dataclass(frozen=True)
@@ -18,25 +21,43 @@ class SharedServer:
 
     def serve(self, archives: Path, models: list[str] | None = None) -> RunningServer:
         """Registers archives of a folder, all unless some are named; does not wait for their replicas."""
+        log_start = len(self.server.model_log)
         names = sorted(path.name for path in archives.iterdir())
         for name in names:
             shutil.copy(archives / name, self.store / name)
         for name in names if models is None else models:
             query = {"url": name, "synchronous": "false"}
             httpx.post(f"{self.server.management}/models", params=query, timeout=60).raise_for_status()
-        return replace(self.server, model_log_start=len(self.server.model_log))
+        return replace(self.server, model_log_start=log_start)
 
     def clear(self) -> None:
-        """Unregisters all models, and deletes their archives and everything that Redis keeps of them."""
+        """Unregisters all models; deletes their archives, and what Redis keeps of them.
+
+        Their pools have ended then: these answer no request, log no line and report nothing any more.
+        """
         with httpx.Client(base_url=self.server.management, timeout=150) as api:
             names = [model["modelName"] for model in api.get("/models").json()["models"]]
             for name in names:
                 _unregister(api, name)
+        wait_for(lambda: not self._pools(), END_S, "the end of all pools", self.server.log)
         with redis.Redis.from_url(self.server.redis_url) as client:
             for name in names:
                 client.delete("-", *client.keys(f"marq:{{{name}}}:*"))
         for archive in self.store.iterdir():
             archive.unlink()
+
+    def _pools(self) -> list[psutil.Process]:
+        """The processes of pools and of their replicas."""
+        found = psutil.Process(self.server.process.pid).children(recursive=True)
+        return [process for process in found if {"workers.app", "workers.replica"} & {*_command(process)}]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    """Empty for a process that has ended."""
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
 
 
 def _unregister(api: httpx.Client, name: str) -> None:
