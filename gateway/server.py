@@ -30,6 +30,7 @@ from marq.connections import clients
 from marq.errors import ServiceError, ServiceUnavailable
 from marq.host import certificates
 from marq.host.server_file import LOCAL_TOKEN_VARIABLE
+from marq.payloads.place import Place
 from marq.queue.broker import Broker
 from marq.queue.jobs import Jobs
 from marq.registry.models import HEARTBEAT_LIMIT_S
@@ -85,7 +86,8 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     `number` is that of this process among the host's gateways; the first one writes the key file. Raises
     TaskKeepsEnding, after the same, when a background task keeps ending.
     """
-    broker, routes = Broker(config.redis_url), Routes(config)
+    place = Place.of(config)
+    broker, routes = Broker(config.redis_url, place=place), Routes(config, place)
     tokens = Tokens(not config.disable_token_auth, os.environ.get(LOCAL_TOKEN_VARIABLE, ""))
     await broker.start()
     follow_tokens = TokenFollower(tokens, broker, config.redis_url, writes_file=number == 0)

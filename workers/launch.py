@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from marq.payloads.place import Place
 from marq.registry.consumers import pool_name
 from marq.registry.spec import ModelSpec
 
@@ -41,11 +42,18 @@ class PoolSpec:
     metrics_mode: str = "log"
     metrics_config: str = ""  # the file; empty: marq's own
     metrics_auto_detect: bool = False  # whether metrics that the file does not list are kept, too
+    payload_dir: str = ""  # large bodies and answers; empty: they travel through Redis
+    payload_threshold: int = 0  # larger answers are files
     metrics_location: str = ""  # where metrics logs are; empty: beside `log_file`
 
     @property
     def metrics_dir(self) -> Path:
         return Path(self.metrics_location or Path(self.log_file).parent)
+
+    @property
+    def place(self) -> Place | None:
+        """The place of the payload files that its replicas read and write."""
+        return Place(Path(self.payload_dir), self.payload_threshold, 0) if self.payload_dir else None
 
     @property
     def paths(self) -> list[Path]:

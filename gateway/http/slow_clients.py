@@ -116,7 +116,8 @@ def _stage(protocol: HttpToolsProtocol) -> Stage | None:
         return None if idle else Stage(cycle, None, 0, "", now)
     if cycle is None or not _is_awaited(protocol, cycle):
         return None
-    return Stage(cycle, cycle.body, len(cycle.body), "Nothing of the request's body arrived", now)
+    received = cycle.received if isinstance(cycle, Exchange) else len(cycle.body)
+    return Stage(cycle, cycle.body, received, "Nothing of the request's body arrived", now)
 
 
 def _is_current(protocol: HttpToolsProtocol, cycle: Exchange | RequestResponseCycle | None) -> bool:

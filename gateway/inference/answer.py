@@ -33,6 +33,7 @@ from marq.errors import (
     ServiceError,
     ServiceUnavailable,
 )
+from marq.payloads.folder import Upload
 from marq.queue.entries import EntryFields, Reply
 from marq.queue.ids import new_id
 from marq.queue.reply_stream import ReplyStream
@@ -56,29 +57,34 @@ class Inference:
     async def __call__(self, scope: Scope, receive: Receive, send: Send, target: Target) -> None:
         request_id = new_id()
         try:
-            route, body = await self._read(scope, receive, target)
+            route, body = await self._read(scope, receive, target, request_id)
             headers = client_headers(scope)
             timeout_s = deadlines.timeout_s(headers, route.client_timeout_ms)
             params = scope["query_string"] if target.takes_query else b""
             path = None if target.path is None else target.path.encode()
             head = self._predictor.entry_head(target.headers(headers), path, params, timeout_s)
-            await self._answer(receive, send, route, request_id, EntryFields(body, head), timeout_s)
+            fields = EntryFields(body, head) if isinstance(body, bytes) else EntryFields(b"", head, body)
+            await self._answer(receive, send, route, request_id, fields, timeout_s)
         except ServiceError as error:
             if isinstance(error, BadReply):
                 log.error("request %s: %s", request_id.decode(), error.message)
             await respond_error(send, error, request_id)
+        finally:
+            self._predictor.cancel(request_id)
 
-    async def _read(self, scope: Scope, receive: Receive, target: Target) -> tuple[Route, bytes]:
+    async def _read(
+        self, scope: Scope, receive: Receive, target: Target, request_id: bytes
+    ) -> tuple[Route, bytes | Upload]:
         """Refuses before the body is read, where the URL says enough."""
-        headers = scope["headers"]
+        headers, find = scope["headers"], self._predictor.find
         if model := target.model or self._named(scope["query_string"]):
-            self._predictor.find(headers, model, target.version).check()
-        else:
-            self._predictor.authorize(headers)
-        body = await self._predictor.uploads.read(scope, receive)
-        return self._predictor.find(
-            headers, model or await self._named_by(headers, body), target.version
-        ), body
+            route = find(headers, model, target.version)
+            route.check()
+            body = await self._predictor.read(route, request_id, scope, receive)
+            return find(headers, model, target.version), body
+        self._predictor.authorize(headers)
+        form = await self._predictor.uploads.read(scope, receive)
+        return find(headers, await self._named_by(headers, form), target.version), form
 
     async def _named_by(self, headers: Headers, body: bytes) -> str:
         """The model that a form names; a large form is read in a thread, so that nobody waits for it."""
@@ -116,7 +122,7 @@ class Inference:
         finally:
             if watching:
                 watching.cancel()
-            self._predictor.cancel(request_id)
+            self._predictor.cancel(request_id)  # before the error is sent
 
 
 async def _first_part(stream: ReplyStream, timeout_s: float | None) -> Reply:

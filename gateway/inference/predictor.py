@@ -4,12 +4,17 @@ The receiver of an answer is a sink (`marq.queue.pending.Waiting`): the socket o
 response. A sink is filled from the event loop's thread.
 """
 
+from functools import partial
+
+from starlette.types import Receive, Scope
+
 from gateway.asgi import Headers, content_type, encode_headers
 from gateway.auth import AUTHORIZATION, Tokens
 from gateway.inference import deadlines
 from gateway.routing.routes import Route, Routes
 from gateway.uploads import Uploads, too_large
-from marq.errors import ServiceError, ServiceUnavailable
+from marq.errors import QueueFull, ServiceError, ServiceUnavailable
+from marq.payloads.folder import Upload
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, EntryHead
 from marq.queue.ids import new_id
@@ -32,6 +37,9 @@ class Predictor:
     ) -> None:  # fmt: skip
         self.max_request_size = max_request_size
         self.uploads = Uploads(max_buffered_bytes, max_request_size)
+        folder = broker.folder
+        # A larger body is a file, where the model's replicas share the folder
+        self.threshold = folder.place.threshold if folder else max_request_size
         self._routes, self._broker, self._jobs, self._tokens = routes, broker, jobs, tokens
 
     def authorize(self, headers: Headers) -> None:
@@ -76,14 +84,48 @@ class Predictor:
         """
         route.check()
         size = len(fields.body)
-        if size > self.max_request_size:
-            raise too_large(size, self.max_request_size)
+        if size > self.threshold or fields.file is not None:
+            size, fields = self._in_file(route, request_id, fields)
         route.backlog.admit(size)
         try:
             self._broker.queue(route.lane, request_id, fields, sink)
         except ServiceError:
             route.backlog.forgo(size)
             raise
+
+    def begin_upload(self, route: Route, request_id: bytes, size: int) -> Upload | None:
+        """The file for a body of about `size` bytes that is about to arrive.
+
+        None where it is to be read into memory: the model has replicas elsewhere, too, or none, or a request
+        of this size is refused. `cancel` removes the file of a request that is not queued.
+        """
+        folder = self._broker.folder
+        full = size > self.max_request_size or route.unavailable or not route.backlog.has_room(size)
+        if folder is None or full or not route.shares_files:
+            return None
+        try:
+            return folder.begin(request_id, size)
+        except QueueFull:
+            return None
+
+    async def read(self, route: Route, request_id: bytes, scope: Scope, receive: Receive) -> bytes | Upload:
+        """The body of a request: in a file, if it is large and the model's replicas share the folder.
+
+        Raises as `Uploads.read`, and QueueFull before a body is read for which there is no room.
+        """
+        folder = self._broker.folder
+        if folder is None or not route.shares_files:
+            return await self.uploads.read(scope, receive)
+        return await self.uploads.read_into(scope, receive, self.threshold, partial(folder.begin, request_id))
+
+    def _in_file(self, route: Route, request_id: bytes, fields: EntryFields) -> tuple[int, EntryFields]:
+        """(size, fields) of a large body; a file, if it can be one. Raises RequestTooLarge or QueueFull."""
+        size, folder = fields.size, self._broker.folder
+        if size > self.max_request_size:
+            raise too_large(size, self.max_request_size)
+        if folder and fields.file is None and route.shares_files:
+            fields = EntryFields(b"", fields.head, folder.add(request_id, fields.body))
+        return size, fields
 
     async def submit(self, route: Route, fields: EntryFields, key: str = "") -> str:
         """Queues a job; returns its public id. With an idempotency key, a job is queued once.

@@ -91,6 +91,10 @@ class Backlog:
         self.waiting += 1
         self.room.left -= size
 
+    def has_room(self, size: int) -> bool:
+        """Whether `admit` would count a prediction of this size now."""
+        return self.waiting < self.limit and size <= self.room.left
+
     def admit_job(self, size: int) -> None:
         """The same for a job. Raises TooManyJobs, or QueueFull where no request at all is taken."""
         if self.reason:

@@ -18,6 +18,7 @@ from marq import keys
 from marq.connections import clients
 from marq.connections.commands import AsyncRedisClient
 from marq.errors import ModelNotFound, ModelVersionNotFound, ServiceUnavailable
+from marq.payloads.place import Place
 from marq.registry.memory import Memory
 from marq.registry.models import HEARTBEAT_S, Registry
 from marq.registry.snapshot import Models, Snapshot
@@ -44,9 +45,15 @@ class Failure:
 class Route:
     """The lane of one model version, and the reasons to refuse requests for it."""
 
-    __slots__ = ("backlog", "client_timeout_ms", "failure", "lane", "spec", "unavailable", "versioned")
+    __slots__ = (
+        "backlog", "client_timeout_ms", "failure", "lane", "shares_files", "spec", "unavailable", "versioned",
+    )  # fmt: skip
 
-    def __init__(self, spec: ModelSpec, versioned: bool, backlog: Backlog, failure: Failure | None) -> None:
+    def __init__(
+        self, spec: ModelSpec, versioned: bool, backlog: Backlog, failure: Failure | None,
+        shares_files: bool = False,
+    ) -> None:  # fmt: skip
+        self.shares_files = shares_files  # whether all its replicas can read this gateway's files
         self.spec, self.backlog, self.failure = spec, backlog, failure
         self.versioned = versioned  # whether the URL names the version
         self.lane = keys.lane(spec.name, spec.version).encode()
@@ -74,13 +81,15 @@ class Route:
 class Routes:
     """All routes; kept up to date with the registry."""
 
-    def __init__(self, config: Settings) -> None:
+    def __init__(self, config: Settings, place: Place | None = None) -> None:
+        """`place`: of the payload files of this gateway."""
+        self._place = place
         self._url = url = config.redis_url
         self.backlogs = Backlogs(config.max_queued_jobs, config.max_queued_bytes)
         self._registry = Registry(clients.client(url))
         self._memory = Memory(self._registry)
         self._by_name: dict[str, dict[str | None, Route]] = {}
-        self._used: tuple[Models, dict[str, Failure]] | None = None  # behind the routes
+        self._used: tuple[Models, dict[str, Failure], set[str]] | None = None  # behind the routes
         self._idle: list[ModelSpec] = []  # the versions without a ready replica
         self._moment = 0.0  # of the snapshot behind the routes
         self._refreshes = itertools.count(1)
@@ -158,25 +167,39 @@ class Routes:
 
     def _use(self, snapshot: Snapshot) -> None:
         models, failures = snapshot.models, _find_failures(snapshot)
-        if (models, failures) == self._used:  # quick: a spec that has not changed is the same object
+        sharing = self._find_sharing(snapshot)
+        if (models, failures, sharing) == self._used:  # quick: an unchanged spec is the same object
             return
-        self._make_routes(models, failures)
+        self._make_routes(models, failures, sharing)
         final = {key for key, failure in failures.items() if failure.is_final}
         self.health.is_failing = any(
             f"{name}/{version}" in final for name, version in models.defaults.items()
         )
-        self._used = models, failures
+        self._used = models, failures, sharing
 
-    def _make_routes(self, models: Models, failures: dict[str, Failure]) -> None:
+    def _find_sharing(self, snapshot: Snapshot) -> set[str]:
+        """The versions all of whose pools see the payload files of this gateway, by their keys."""
+        own = self._place.identity if self._place else ""
+        if not own:
+            return set()
+        return {
+            spec.key
+            for spec in snapshot.models
+            if (reports := snapshot.of(spec)) and all(report.payloads == own for report in reports)
+        }
+
+    def _make_routes(self, models: Models, failures: dict[str, Failure], sharing: set[str]) -> None:
         by_name: dict[str, dict[str | None, Route]] = {}
         for spec in models:
             by_name.setdefault(spec.name, {})[spec.version] = Route(
-                spec, True, self.backlogs.of(spec), failures.get(spec.key)
+                spec, True, self.backlogs.of(spec), failures.get(spec.key), spec.key in sharing
             )
         for name, version in models.defaults.items():
             if name in by_name and version in by_name[name]:
                 named = by_name[name][version]
-                by_name[name][None] = Route(named.spec, False, named.backlog, named.failure)
+                by_name[name][None] = Route(
+                    named.spec, False, named.backlog, named.failure, named.shares_files
+                )  # fmt: skip
         self.backlogs.keep({spec.key for spec in models})
         self._by_name = by_name
         self.startup_models = sorted({spec.name for spec in models if spec.loaded_at_startup})

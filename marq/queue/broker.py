@@ -17,6 +17,8 @@ from marq.connections.pipelined import PipelinedConnection
 from marq.connections.scripts import Script
 from marq.connections.urls import RECONNECT_DELAY_S, Command
 from marq.errors import QueueUnavailable, RedisUnavailable, ServiceUnavailable
+from marq.payloads.folder import Folder
+from marq.payloads.place import Place, folder_of
 from marq.queue import scripts
 from marq.queue.entries import EntryFields, EntryRef, Reply
 from marq.queue.lost_requests import LOST, LostRequests
@@ -30,6 +32,7 @@ REPLIES_TTL_S = 60  # a reply stream without a reader expires after this time
 KEEP_EVERY_S = REPLIES_TTL_S / 3
 # XADD as `pack` packs it; that would take most of the time that a prediction costs here
 ADD = b"*%d\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$1\r\n*\r\n$2\r\nid\r\n$%d\r\n%b\r\n%b%b$4\r\nbody\r\n$%d\r\n%b\r\n"
+ADD_REF = ADD.replace(b"$4\r\nbody", b"$8\r\nbody_ref")
 UNREACHABLE = "Redis is not reachable at the moment. Try again later."
 
 
@@ -37,16 +40,17 @@ class Broker:
     """Queues requests and resolves their replies, over one connection for each direction.
 
     Raises QueueUnavailable where a request cannot be queued. Lost connections are opened again in the
-    background.
+    background. With a `place`, large bodies and answers are files in `folder`.
     """
 
-    def __init__(self, url: str, name: str = "") -> None:
+    def __init__(self, url: str, name: str = "", place: Place | None = None) -> None:
         self.url = url
         self.stream = keys.replies(name or f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}")
         stream = self.stream.encode()
         self._reply_field = b"$7\r\nreplies\r\n$%d\r\n%b\r\n" % (len(stream), stream)
-        self.pending = PendingRequests()
-        self._reader = ReplyReader(self.stream, self.pending)
+        self.folder = _folder(place, self.stream) if place else None
+        self.pending = PendingRequests(self.folder)
+        self._reader = ReplyReader(self.stream, self.pending, self.folder)
         self._lost = LostRequests()
         self._commands: PipelinedConnection | None = None
         self._replies: PipelinedConnection | None = None
@@ -73,6 +77,8 @@ class Broker:
             if connection:
                 connection.close()
         self.pending.fail_all(QueueUnavailable("The gateway is stopping."))
+        if self.folder:
+            self.folder.close()
 
     @property
     def in_flight(self) -> int:
@@ -101,8 +107,8 @@ class Broker:
         if self._commands is None:
             raise QueueUnavailable(UNREACHABLE)
         self.pending.add(request_id, lane, waiting)
-        head, body = fields.head, fields.body
-        packed = ADD % (
+        head, body = fields.head, fields.body if fields.file is None else fields.file.ref
+        packed = (ADD if fields.file is None else ADD_REF) % (
             9 + len(head.flat), len(lane), lane, len(request_id), request_id, self._reply_field,
             head.packed, len(body), body,
         )  # fmt: skip
@@ -216,6 +222,8 @@ class Broker:
         while True:
             await asyncio.sleep(KEEP_EVERY_S)
             try:
+                if self.folder:
+                    self.folder.tidy(self.pending.__contains__)
                 if self._commands:
                     await self._open_stream(self._commands)
                     await self._lost.look(self)
@@ -227,3 +235,13 @@ class Broker:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _folder(place: Place, stream: str) -> Folder | None:
+    """The folder of this process's payloads; None where there can be none: they travel through Redis then."""
+    place.sweep()
+    try:
+        return Folder(place, folder_of(stream))
+    except OSError as error:
+        log.warning("large bodies travel through Redis, not as files in %s: %s", place.directory, error)
+        return None

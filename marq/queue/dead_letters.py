@@ -18,7 +18,7 @@ from marq.registry.snapshot import Models
 
 PAGE = 1000  # letters that are read at once
 ID = "^[0-9]{1,19}-[0-9]{1,19}$"  # of a letter: the id of a stream entry
-NOT_REPLAYED = frozenset((b"id", b"deadline", b"reply", b"replies"))  # fields of the first request alone
+NOT_REPLAYED = frozenset((b"id", b"deadline", b"reply", b"replies", b"body_ref"))  # of the first request
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""The queue contract, version 1: the fields of a request entry and of a reply entry.
+"""The queue contract, version 2: the fields of a request entry and of a reply entry.
 
 A request entry is flat fields, so that a producer in any language needs only `XADD`. Only `body` is
-required. A reply entry holds the fields of one reply, or of several in a row, each starting with `id`.
+required; a large body may be a file of the host that both sides share, which `body_ref` names instead. A
+reply entry holds the fields of one reply, or of several in a row, each starting with `id`.
 """
 
 import logging
@@ -11,11 +12,13 @@ from typing import NamedTuple
 
 from marq import keys
 from marq.errors import BadReply, MalformedEntry
+from marq.payloads.folder import Upload
+from marq.payloads.place import is_ref
 from marq.reply_rules import is_final_status
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 DEFAULT_TTL_MS = 3_600_000  # how long a finished job's record is kept
 MOST_DIGITS = 19  # of a number: a longer one is not a time, and Python refuses to read it
 MOST_REPLIES = 10_000  # of a stream that a producer named and may never read
@@ -64,15 +67,25 @@ PLAIN = EntryHead()
 
 
 class EntryFields:
-    """The fields of a request entry, but for its id and the reply stream of a gateway or client."""
+    """The fields of a request entry, but for its id and the reply stream of a gateway or client.
 
-    __slots__ = ("body", "head")
+    With a `file` the body is there, and `body` is empty.
+    """
 
-    def __init__(self, body: bytes, head: EntryHead = PLAIN) -> None:
-        self.body, self.head = body, head
+    __slots__ = ("body", "file", "head")
+
+    def __init__(self, body: bytes, head: EntryHead = PLAIN, file: Upload | None = None) -> None:
+        self.body, self.head, self.file = body, head, file
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return len(self.body) if self.file is None else self.file.size
 
     def flat(self) -> tuple[bytes, ...]:
         """Names and values in turn, as XADD takes them."""
+        if self.file is not None:
+            return (*self.head.flat, b"body_ref", self.file.ref)
         return (*self.head.flat, b"body", self.body)
 
 
@@ -93,7 +106,7 @@ class Request:
 
     entry: bytes
     lane: str
-    body: bytes
+    body: bytes = b""
     id: bytes = b""  # default: the entry's id
     type: bytes = b""  # content type
     headers: bytes = b""  # JSON object of the client's headers
@@ -105,6 +118,7 @@ class Request:
     deadline: bytes = b""  # unix ms; the request is not started later
     attempts: bytes = b"0"  # how many replicas were lost while they ran it
     trace: bytes = b""  # W3C traceparent
+    body_ref: bytes = b""  # instead of `body`: the file with it
 
     @property
     def ref(self) -> EntryRef:
@@ -120,8 +134,8 @@ class Request:
 FIELDS = {
     name.encode(): name
     for name in (
-        "body", "id", "type", "headers", "path", "params", "reply", "replies", "job", "deadline", "attempts",
-        "trace",
+        "body", "body_ref", "id", "type", "headers", "path", "params", "reply", "replies", "job", "deadline",
+        "attempts", "trace",
     )
 }  # fmt: skip
 
@@ -131,8 +145,18 @@ def decode(lane: str, entry: bytes, fields: list[bytes]) -> Request:
     known = {
         FIELDS[name]: value for name, value in zip(fields[::2], fields[1::2], strict=True) if name in FIELDS
     }
-    if "body" not in known:
+    if "body" not in known and "body_ref" not in known:
         raise MalformedEntry("the field `body` is missing", fields)
+    if "body_ref" in known and not is_ref(known["body_ref"]):
+        raise MalformedEntry("the field `body_ref` is not the reference of a file", fields)
+    _check_values(known, fields)
+    request = Request(entry, lane, **known)
+    if not request.id:
+        request.id = entry
+    return request
+
+
+def _check_values(known: dict[str, bytes], fields: list[bytes]) -> None:
     for name in ("deadline", "attempts"):
         if name in known and not (known[name].isdigit() and len(known[name]) <= MOST_DIGITS):
             raise MalformedEntry(
@@ -144,10 +168,6 @@ def decode(lane: str, entry: bytes, fields: list[bytes]) -> Request:
     for name in ("id", "path"):
         if name in known and not _is_text(known[name]):
             raise MalformedEntry(f"the field `{name}` must be UTF-8, not {known[name]!r:.40}", fields)
-    request = Request(entry, lane, **known)
-    if not request.id:
-        request.id = entry
-    return request
 
 
 def may_take_replies(stream: bytes) -> bool:
@@ -168,7 +188,7 @@ class Reply:
     """The answer to one request, or one part of it.
 
     `headers` is a JSON object or empty. `more` is 0 for a whole answer and for the last part of a streamed
-    one, else the part's number, from 1.
+    one, else the part's number, from 1. With a `body_ref` the body is in that file.
     """
 
     id: bytes
@@ -176,6 +196,7 @@ class Reply:
     body: bytes
     headers: bytes = b""
     more: int = 0
+    body_ref: bytes = b""
 
     def fields(self) -> list[bytes]:
         flat = [b"id", self.id, b"status", b"%d" % self.status]
@@ -183,7 +204,7 @@ class Reply:
             flat += (b"headers", self.headers)
         if self.more:
             flat += (b"more", b"%d" % self.more)
-        flat += (b"body", self.body)
+        flat += (b"body_ref", self.body_ref) if self.body_ref else (b"body", self.body)
         return flat
 
     def commands(self, reply: bytes, replies: bytes) -> list[tuple[object, ...]]:
@@ -212,6 +233,8 @@ def decode_replies(fields: list[bytes]) -> list[Reply]:
             replies.append(reply)
         elif name == b"body":
             reply.body = value
+        elif name == b"body_ref":
+            reply.body_ref = value
         elif name == b"status":
             reply.status = _number(value)
         elif name == b"more":

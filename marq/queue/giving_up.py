@@ -35,11 +35,14 @@ class Death:
 UNTRIED = Death("")
 
 
-def bury(spec: ModelSpec, lane: str, entry: bytes, death: Death, acknowledge: bool = True) -> list[Command]:
+def bury(
+    spec: ModelSpec, lane: str, entry: bytes, death: Death, acknowledge: bool = True, body: bytes = b""
+) -> list[Command]:
     """The commands that move an entry to its model's dead letters, in one atomic step.
 
     A job of this entry fails with 400 and the reason. Without `acknowledge` entry and job stay as they are:
-    for a transaction that also answers the request.
+    for a transaction that also answers the request. `body` is that of a request whose body is a file: the
+    letter has it instead of the reference, as the file ends with the request.
     """
     limits, failure = Retention.from_environment(), BadRequest(death.reason)
     values = (
@@ -52,7 +55,7 @@ def bury(spec: ModelSpec, lane: str, entry: bytes, death: Death, acknowledge: bo
         keys.GROUP, entry, int(acknowledge),
         limits.dead_letter_ttl_s * 1000, limits.dead_letter_max_bytes,
         keys.job(spec.name, ""), limits.job_result_ttl_s * 1000, keys.finished(spec.name),
-        failure.status, JSON_HEADERS, failure.body(), *about,
+        failure.status, JSON_HEADERS, failure.body(), body, *about,
     )  # fmt: skip
     return [move]
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from marq.errors import StreamBroken
+from marq.payloads.folder import Folder, Upload
 from marq.queue.entries import EntryRef, Reply
 from marq.queue.reply_stream import StreamState
 
@@ -31,15 +32,23 @@ class Waiting(Protocol):
 
 
 class PendingRequests:
-    """All pending requests of one process, by id. Nothing else keeps or changes them."""
+    """All pending requests of one process, by id. Nothing else keeps or changes them.
 
-    def __init__(self) -> None:
+    The file of a request's body is removed from `folder` when the request has ended.
+    """
+
+    def __init__(self, folder: Folder | None = None) -> None:
+        self._folder = folder
+        self._bodies: dict[bytes, Upload] = folder.bodies if folder else {}
         self._waiting: dict[bytes, Waiting] = {}
         self._streams: dict[bytes, StreamState] = {}  # of the requests that have received a part
         self._cancelled: dict[bytes, tuple[bytes, TakeOut]] = {}  # until Redis answers: lane, callback
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._cancelled)
+
+    def __contains__(self, request_id: bytes) -> bool:
+        return request_id in self._waiting or request_id in self._cancelled
 
     def add(self, request_id: bytes, lane: bytes, waiting: Waiting) -> None:
         waiting.lane = lane
@@ -71,6 +80,8 @@ class PendingRequests:
             self._part(reply)
             return
         waiting = self._waiting.pop(reply.id, None)
+        if self._bodies:
+            self._discard(reply.id)
         if waiting and not waiting.done():
             try:
                 waiting.set_result(reply)
@@ -82,13 +93,15 @@ class PendingRequests:
         """Ignores all replies to this request from now on."""
         self._waiting.pop(request_id, None)
         self._streams.pop(request_id, None)
+        if self._bodies:
+            self._discard(request_id)
 
     def cancel(self, request_id: bytes, take_out: TakeOut) -> None:
         """Forgets a request; `take_out` is called with its entry, at once or as soon as that is known."""
         waiting = self._waiting.get(request_id)
+        self.forget(request_id)
         if waiting is None:
             return
-        self.forget(request_id)
         if waiting.entry:
             take_out(request_id, EntryRef(waiting.lane, waiting.entry))
         else:
@@ -104,6 +117,10 @@ class PendingRequests:
     def fail_all(self, error: Exception) -> None:
         for request_id in [*self._waiting, *self._cancelled]:
             self.fail(request_id, error)
+
+    def _discard(self, request_id: bytes) -> None:
+        if self._folder:
+            self._folder.discard(request_id)
 
     def _part(self, reply: Reply) -> None:
         """Passes parts on in order.

@@ -4,10 +4,12 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from marq import keys
 from marq.connections.urls import Command
 from marq.errors import DeadlineExceeded, ServiceError
+from marq.payloads.place import Place
 from marq.queue import job_records, scripts
 from marq.queue.entries import DEFAULT_TTL_MS, JSON_HEADERS, Reply, Request
 from marq.registry.spec import ModelSpec
@@ -18,9 +20,14 @@ NEVER = 0  # instead of the time at which a request started
 
 
 class Publisher:
-    """Builds the commands for one model version; sends nothing itself."""
+    """Builds the commands for one model version; sends nothing itself, but writes the files of answers."""
 
-    def __init__(self, spec: ModelSpec, device: str, job_result_ttl_ms: int = DEFAULT_TTL_MS) -> None:
+    def __init__(
+        self, spec: ModelSpec, device: str, job_result_ttl_ms: int = DEFAULT_TTL_MS,
+        place: Place | None = None,
+    ) -> None:  # fmt: skip
+        """`place`: of large answers, which are files where their reader shares it."""
+        self._place = place
         self._spec = spec
         self._device = device
         self._ttl_ms = job_result_ttl_ms
@@ -30,6 +37,8 @@ class Publisher:
         """Replies first, acknowledgement last: a crash in between may repeat an answer, but loses none."""
         jobs = [answer for answer in answers if answer[0].job]
         others = [answer for answer in answers if not answer[0].job]
+        if self._place:
+            answers = [(request, _in_file(self._place, request, reply)) for request, reply in answers]
         commands = [*_packed(answers), *_single(answers)]
         commands += _acknowledge(request for request, _ in others)
         if jobs:
@@ -75,6 +84,14 @@ class Publisher:
             script_keys, keys.GROUP, self._ttl_ms, self._channel, self._spec.version, self._device,
             int(time.time() * 1000), *arguments,
         )  # fmt: skip
+
+
+def _in_file(place: Place, request: Request, reply: Reply) -> Reply:
+    """The reply to a gateway, with its body in a file if it is large and the gateway shares the place."""
+    if not request.replies or len(reply.body) <= place.threshold or request.job or request.reply:
+        return reply
+    ref = place.deposit(request.replies, reply.id, reply.body)
+    return replace(reply, body=b"", body_ref=ref) if ref else reply
 
 
 def _state(reply: Reply, started_ms: int) -> str:

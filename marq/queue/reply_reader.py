@@ -3,10 +3,12 @@
 import asyncio
 import logging
 
-from marq.connections.commands import Reply
+from marq.connections.commands import Reply as RedisReply
 from marq.connections.pipelined import PipelinedConnection
 from marq.errors import BadReply, MalformedEntry
-from marq.queue.entries import decode_replies
+from marq.payloads.folder import Folder
+from marq.payloads.place import PayloadLost
+from marq.queue.entries import Reply, decode_replies
 from marq.queue.pending import PendingRequests
 
 log = logging.getLogger(__name__)
@@ -18,9 +20,9 @@ READ_AGAIN_AFTER_S = 0.2  # after Redis refused to read the stream
 class ReplyReader:
     """Reads over one connection at a time, and passes each reply to the pending request."""
 
-    def __init__(self, stream: str, pending: PendingRequests) -> None:
+    def __init__(self, stream: str, pending: PendingRequests, folder: Folder | None = None) -> None:
         self.last = b"0"  # the newest entry that was read
-        self._stream = stream
+        self._stream, self._folder = stream, folder
         self._pending = pending
         self._untrimmed = 0
 
@@ -33,7 +35,7 @@ class ReplyReader:
         read = connection.execute("XREAD", "BLOCK", 0, "STREAMS", self._stream, self.last)
         read.add_done_callback(lambda done: self._on_replies(connection, done))
 
-    def _on_replies(self, connection: PipelinedConnection, done: asyncio.Future[Reply]) -> None:
+    def _on_replies(self, connection: PipelinedConnection, done: asyncio.Future[RedisReply]) -> None:
         if done.cancelled() or isinstance(done.exception(), ConnectionError):
             return
         if error := done.exception():
@@ -59,11 +61,23 @@ class ReplyReader:
             return
         for reply in replies:
             try:
+                if reply.body_ref:
+                    reply.body = self._fetch(reply)
                 self._pending.reply(reply)
             except Exception as error:
                 log.exception("request %s: its reply cannot be sent", reply.id.decode(errors="replace"))
-                known = isinstance(error, BadReply)
+                known = isinstance(error, BadReply | PayloadLost)
                 self._pending.fail(reply.id, error if known else BadReply("The reply cannot be sent."))
+
+    def _fetch(self, reply: Reply) -> bytes:
+        """The body of an answer that is a file; nothing for an answer that is not awaited any more.
+
+        Raises PayloadLost.
+        """
+        if self._folder is None:
+            raise PayloadLost("The answer is a file, which this process does not share.")
+        body = self._folder.take(reply.body_ref)
+        return body if reply.id in self._pending else b""
 
 
 def _after(entry: bytes) -> bytes:
@@ -72,7 +86,7 @@ def _after(entry: bytes) -> bytes:
     return b"%s-%d" % (milliseconds, int(number or 0) + 1)
 
 
-def log_failure(done: asyncio.Future[Reply]) -> None:
+def log_failure(done: asyncio.Future[RedisReply]) -> None:
     """For commands whose replies do not matter."""
     if not done.cancelled() and (error := done.exception()):
         log.debug("Redis refused a command whose reply does not matter: %s", error)

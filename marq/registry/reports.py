@@ -41,6 +41,7 @@ class PoolReport:
     cannot_load: bool = False  # the last two failures were alike, and no replica has ever been ready
     preparing: bool | None = None  # None in the report of a pool; False: the preparation has ended
     replicas: tuple[ReplicaReport, ...] = ()
+    payloads: str = ""  # the identity of the directory whose payload files its replicas can read; or none
     reported: float = 0.0  # the heartbeat: unix s of the Redis server's clock
 
     @property
@@ -54,7 +55,9 @@ class PoolReport:
 
     def to_json(self) -> str:
         """A pool's report has no key `preparing`, that of a preparation no `generation`."""
-        left_out = {key for key in ("generation", "preparing") if getattr(self, key) is None}
+        left_out = {
+            key for key in ("generation", "preparing", "payloads") if getattr(self, key) in (None, "")
+        }
         return json.dumps({key: value for key, value in asdict(self).items() if key not in left_out})
 
     @classmethod

@@ -70,6 +70,9 @@ class Settings(BaseModel):
     max_form_fields: Positive = 1_000  # of a form that names the model
     max_connections: Positive = 10_000  # of one address of one gateway
     max_buffered_bytes: Positive = 2**30  # of the incomplete bodies of a gateway, and of its unread answers
+    payload_dir: Path | None = None  # None: in shared memory, or in the state directory where that is small
+    payload_threshold: NotNegative = 65_536  # larger bodies and answers are files; 0: none is
+    max_payload_bytes: Positive = 2 * 2**30  # of the bodies of a gateway that are files
     slow_client_timeout: Positive = 60  # seconds
     job_queue_size: Positive = 100
     redis_max_memory: int = 0  # of the embedded server; 0: half of the machine's

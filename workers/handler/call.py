@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from marq.errors import BadRequest, DeadlineExceeded, ServiceError
+from marq.payloads.place import Place
 from marq.queue.entries import Reply, Request
 from ts.context import Context, RequestProcessor
 from ts.utils.util import PredictionException
@@ -28,7 +29,12 @@ class HandlerCall:
     `part_sink` takes the parts of streamed answers; it is set before the first run.
     """
 
-    def __init__(self, handle: Handle, context: Context, decode_input: bool, max_response_size: int) -> None:
+    def __init__(
+        self, handle: Handle, context: Context, decode_input: bool, max_response_size: int,
+        place: Place | None = None,
+    ) -> None:  # fmt: skip
+        """`place`: of the bodies that are files."""
+        self._place = place
         self._handle = handle
         self._context = context
         self._decode_input = decode_input
@@ -139,7 +145,7 @@ class HandlerCall:
         data: list[rows.Row] = []
         processors: list[RequestProcessor] = []
         for request in requests:
-            row, headers = rows.build(request, self._decode_input)
+            row, headers = rows.build(request, self._decode_input, self._place)
             data.append(row)
             processors.append(RequestProcessor(headers))
         ids = {index: request.id.decode() for index, request in enumerate(requests)}
@@ -150,6 +156,9 @@ class HandlerCall:
         return data, processors, stream
 
     def _unreadable(self, requests: Sequence[Request], error: Exception) -> list[Reply]:
+        if isinstance(error, ServiceError):
+            log.error("%d: request %s: %s", error.status, requests[0].id.decode(), error.message)
+            return responses.failures(requests, error.status, error.message, error.type)
         log.error("400: request %s cannot be read", requests[0].id.decode(), exc_info=error)
         return responses.failures(requests, 400, "The request cannot be read.", BadRequest.type)
 

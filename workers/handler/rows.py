@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from marq import forms
+from marq.payloads.place import PayloadLost, Place
 from marq.queue.entries import Request
 
 log = logging.getLogger(__name__)
@@ -14,14 +15,19 @@ Row = dict[str, object]
 Headers = dict[str, object]
 
 
-def build(request: Request, decode_input: bool = True) -> tuple[Row, Callable[[], Headers]]:
+def build(
+    request: Request, decode_input: bool = True, place: Place | None = None
+) -> tuple[Row, Callable[[], Headers]]:
     """The row of one request, and a function that makes its headers; most handlers never ask for them.
 
     A row is `{"body": value}`, or one key for each field of a form. Values are parsed JSON for
     `application/json`, `str` for `text/...` and `bytearray` otherwise, or where decoding fails. The request's
-    parameters are keys, too.
+    parameters are keys, too. Raises PayloadLost for a body whose file is not in `place`.
     """
-    row, kinds = _row(request, decode_input)
+    body: bytes | bytearray = request.body
+    if request.body_ref:
+        body = _load(request.body_ref, place)
+    row, kinds = _row(request, body, decode_input)
     if request.params:
         added = {name: bytearray(value) for name, value in forms.fields(request.params)}
         row, kinds = added | row, dict.fromkeys(added, "") | kinds
@@ -38,18 +44,24 @@ def _headers(request: Request, kinds: dict[str, str]) -> Headers:
     return headers
 
 
-def _row(request: Request, decode_input: bool) -> tuple[Row, dict[str, str]]:
+def _load(ref: bytes, place: Place | None) -> bytearray:
+    if place is None:
+        raise PayloadLost("The body is a file, and this replica reads none.")
+    return place.load(ref)
+
+
+def _row(request: Request, body: bytes | bytearray, decode_input: bool) -> tuple[Row, dict[str, str]]:
     """The row that the body makes, with the content type of each key."""
     mime = forms.mime_type(request.type)
     if mime.lower() == forms.MULTIPART:
-        return _multipart_row(request, decode_input)
+        return _multipart_row(request, bytes(body), decode_input)
     if mime.lower() == forms.FORM:
-        row: Row = {name: bytearray(value) for name, value in forms.fields(request.body)}
+        row: Row = {name: bytearray(value) for name, value in forms.fields(bytes(body))}
         return row, dict.fromkeys(row, "")
-    return {"body": _decode(request.body, mime, decode_input)}, {"body": mime}
+    return {"body": _decode(body, mime, decode_input)}, {"body": mime}
 
 
-def _decode(body: bytes, mime: str, decode_input: bool) -> object:
+def _decode(body: bytes | bytearray, mime: str, decode_input: bool) -> object:
     if decode_input and body:
         try:
             if mime == "application/json":
@@ -58,17 +70,17 @@ def _decode(body: bytes, mime: str, decode_input: bool) -> object:
                 return body.decode()
         except (ValueError, RecursionError) as error:
             log.warning("the handler gets a %s body as bytes, because it cannot be decoded: %s", mime, error)
-    return bytearray(body)
+    return body if isinstance(body, bytearray) else bytearray(body)
 
 
-def _multipart_row(request: Request, decode_input: bool) -> tuple[Row, dict[str, str]]:
+def _multipart_row(request: Request, body: bytes, decode_input: bool) -> tuple[Row, dict[str, str]]:
     """One key for each part, bytes if it has no file name. Of a broken body, the readable parts."""
     row: Row = {}
     kinds: dict[str, str] = {}
     boundary = forms.boundary(request.type)
     if not boundary:
-        return {"body": bytearray(request.body)}, {"body": forms.MULTIPART}
-    parts, broken = forms.parts(request.body, boundary)
+        return {"body": bytearray(body)}, {"body": forms.MULTIPART}
+    parts, broken = forms.parts(body, boundary)
     if broken:
         log.warning(
             "request %s: the handler gets only part of its multipart body: %s", request.id.decode(), broken

@@ -14,6 +14,7 @@ import redis
 from marq import gpus, keys, logs
 from marq.connections import clients
 from marq.host.node_name import NameTaken, NodeLease
+from marq.payloads.place import Place
 from marq.registry import changes
 from marq.registry.consumers import pool_name
 from marq.registry.memory import Memory
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 STOP_TIMEOUT_S = 30.0
 RESTART_EVERY_S = 2.0  # a pool that ends as soon as it has started is not started again at once
 TIDY_EVERY_S = 3600.0
+SWEEP_EVERY_S = 5.0
 
 
 class Node:
@@ -51,7 +53,8 @@ class Node:
         self._leaving: list[PoolProcess] = []
         self._preparations = Preparations(config, on_done=partial(self._wake, "unpacked"))
         self._preparing: dict[str, Preparation] = {}  # also finished ones, until their pool starts
-        self._tidy_at = 0.0
+        self._place = Place.of(config)
+        self._tidy_at = self._sweep_at = 0.0
         self._seen = b""
         self._devices_given = 0
         self._stopping = False
@@ -67,6 +70,7 @@ class Node:
                 self._lease.hold()
                 self.reconcile()
                 self._metrics.collect_if_due(self._redis)
+                self._sweep_if_due()
                 self._sleep()
             except NameTaken:
                 self._end_pools()
@@ -154,6 +158,12 @@ class Node:
             used += prepared.paths
         self._preparations.tidy(wanted.values(), used)
 
+    def _sweep_if_due(self) -> None:
+        """Removes the payload files of gateways that have ended without doing so."""
+        if self._place and time.monotonic() >= self._sweep_at:
+            self._sweep_at = time.monotonic() + SWEEP_EVERY_S
+            self._place.sweep()
+
     def _pool_spec(self, spec: ModelSpec, prepared: Prepared, replicas: int) -> PoolSpec:
         config, first = self._config, self._devices_given
         self._devices_given += spec.min_workers
@@ -180,6 +190,8 @@ class Node:
             metrics_location=str(config.metrics_log_dir),
             python=prepared.python,
             dependency_dir=prepared.dependency_dir,
+            payload_dir=str(self._place.directory) if self._place else "",
+            payload_threshold=config.payload_threshold,
             hidden_variables=config.blacklist_env_vars,
         )
 

@@ -11,6 +11,7 @@ from marq import keys
 from marq.connections.blocking import Connection
 from marq.connections.urls import Command
 from marq.errors import MalformedEntry, ServiceUnavailable
+from marq.payloads.place import PayloadLost
 from marq.queue.entries import EntryRef, Reply, Request, decode
 from marq.queue.giving_up import Death, bury, refusals, refuse, take
 from marq.queue.publishing import Publisher
@@ -39,7 +40,7 @@ class Recovery:
         self._connection = Connection(pool.redis_url)
         self._lanes = keys.lanes(self._model.name, self._model.version)
         self._ttl_ms = pool.job_result_ttl_ms
-        self._run_dir = pool.run_dir
+        self._run_dir, self._place = pool.run_dir, pool.place
         self._guard = TakeoverGuard(clock)
         self._own = consumer_name(pool.name, 0, os.getpid())  # the consumer of refused entries
 
@@ -125,9 +126,16 @@ class Recovery:
         log.error("request %s: %s\n%s", request.id.decode(), death.reason, death.log)
         publisher = Publisher(self._model, death.device, self._ttl_ms)
         return [
-            *bury(self._model, request.lane, request.entry, death, acknowledge=False),
+            *bury(self._model, request.lane, request.entry, death, False, self._body(request)),
             *publisher.commands([(request, reply)], request.queued_ms),
         ]
+
+    def _body(self, request: Request) -> bytes:
+        """The body of a request that is a file. Empty if there is none, or it is lost with its client."""
+        try:
+            return self._place.read(request.body_ref) if self._place and request.body_ref else b""
+        except PayloadLost:
+            return b""
 
 
 def _message(ending: Ending) -> str:

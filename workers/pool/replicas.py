@@ -31,6 +31,7 @@ class Replicas:
         self, spec: PoolSpec, model_log: logging.Logger, metrics: HandlerMetrics, recovery: Recovery
     ) -> None:
         self._spec, self._model_log, self._metrics, self._recovery = spec, model_log, metrics, recovery
+        self._place = spec.place
         self._replicas: list[ReplicaProcess] = []
         self.generation = spec.model.generation
         self.failures = Failures(repeats=spec.model.max_retry_timeout_s > 0)
@@ -174,5 +175,6 @@ class Replicas:
             failing_since=self.failures.since,
             reason=self.reason,
             cannot_load=self.failures.is_repeated and not self._has_loaded,
+            payloads=self._place.identity if self._place else "",
             replicas=tuple(replica.report() for replica in self._replicas),
         )

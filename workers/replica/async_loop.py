@@ -61,7 +61,7 @@ class AsyncReplica:
         model = spec.pool.model
         self._call, self._board, self._loop, self._model = call, board, loop, model
         self._connection = Connection(spec.pool.redis_url)
-        self._publisher = Publisher(model, spec.device, spec.pool.job_result_ttl_ms)
+        self._publisher = Publisher(model, spec.device, spec.pool.job_result_ttl_ms, spec.pool.place)
         self._sender = Sender(spec.pool.redis_url)
         self._source: BatchSource = Batcher(
             self._connection, model, consumer_name(spec.pool.name, spec.slot, os.getpid())

@@ -51,7 +51,7 @@ class Replica:
         self._call, self._board = call, board
         self._consumer = consumer_name(spec.pool.name, spec.slot, os.getpid())
         self._connection = Connection(spec.pool.redis_url)
-        self._publisher = Publisher(self._model, spec.device, spec.pool.job_result_ttl_ms)
+        self._publisher = Publisher(self._model, spec.device, spec.pool.job_result_ttl_ms, spec.pool.place)
         self._outgoing: list[Command] = []
         self._draining = self._blocked = False
         self._sender = Sender(spec.pool.redis_url)

@@ -3,15 +3,16 @@
 -- ARGV  1 group   2 entry   3 1: acknowledge it; 0: the caller's transaction does so, with the answer
 --       4 how long letters are kept (ms)   5 most bytes   6 key prefix of the model's job records
 --       7 how long a finished job is kept (ms)   8 channel of finished jobs   9 status   10 headers   11 body
---       12.. the leading fields of the letter: name, value, ...
+--       12 body of the letter, if the entry has only a reference to it; else empty
+--       13.. the leading fields of the letter: name, value, ...
 -- With the acknowledgement a job of this entry fails, with this status, headers and body.
 -- A letter has the leading fields, then the entry's fields except `attempts`, which is among the leading ones.
 -- The newest letter stays, however large it is. Returns the letter's id; nil if the entry is already settled.
-local FIRST = 12
+local FIRST = 13
 local MOST_VALUES = 7000 -- of one entry: Lua passes no more than about 8000 to a command
 local SHARE = 256 -- measuring costs time with the number of letters: it is done for each such part of the limit
 local MEANT = {}
-for name in string.gmatch("body id type headers path params reply replies job deadline trace replay_of", "%S+") do
+for name in string.gmatch("body body_ref id type headers path params reply replies job deadline trace replay_of", "%S+") do
   MEANT[name] = true
 end
 
@@ -23,9 +24,15 @@ local function copy(fields, letter)
   end
   for i = 1, #fields, 2 do
     local name = fields[i]
-    if name ~= "attempts" and (few or (MEANT[name] and last[name] == i)) then
+    if name ~= "attempts" and not (name == "body_ref" and ARGV[12] ~= "") and (few or (MEANT[name] and last[name] == i)) then
       letter[#letter + 1], letter[#letter + 2] = name, fields[i + 1]
     end
+  end
+end
+
+local function add_body(letter)
+  if ARGV[12] ~= "" then
+    letter[#letter + 1], letter[#letter + 2] = "body", ARGV[12]
   end
 end
 
@@ -76,6 +83,7 @@ if not found then
 end
 local letter = {unpack(ARGV, FIRST)}
 copy(found[2], letter)
+add_body(letter)
 local time = redis.call("TIME")
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 -- Trimmed first: a script that has begun to write is not refused where Redis is full, and this only moves.

@@ -43,7 +43,7 @@ def test_unknown_fields_are_ignored():
 
 
 def test_every_field_of_the_contract_is_known():
-    assert set(FIELDS.values()) == {"body", *OPTIONAL}
+    assert set(FIELDS.values()) == {"body", "body_ref", *OPTIONAL}
 
 
 @given(st.fixed_dictionaries({"body": BODY}, optional=OPTIONAL))
@@ -58,6 +58,7 @@ def test_what_a_producer_writes_is_what_a_replica_reads(written):
     [
         ([b"data", b"x"], "`body` is missing"),
         ([], "`body` is missing"),
+        ([b"body_ref", b"../../etc/passwd"], "`body_ref` is not the reference of a file"),
         ([b"body", b"x", b"deadline", b"tomorrow"], "`deadline` must be a whole number, not b'tomorrow'"),
         ([b"body", b"x", b"deadline", b"-1"], "`deadline` must be a whole number"),
         ([b"body", b"x", b"attempts", b"1.5"], "`attempts` must be a whole number"),

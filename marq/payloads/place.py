@@ -1,0 +1,215 @@
+"""Where the payload files of this host are: large bodies and answers, which do not travel through Redis.
+
+The directory has a folder for each process that answers clients. The process keeps its folder locked, so a
+folder without a lock belongs to a process that has ended, and `sweep` removes it.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import secrets
+import shutil
+import socket
+import stat
+import time
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from marq.errors import ServiceUnavailable
+
+if TYPE_CHECKING:
+    from marq.settings.fields import Settings  # replicas have no pydantic
+
+log = logging.getLogger(__name__)
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of this user's own is made there
+LEAST_SHARED_MEMORY = 2**30  # bytes; containers often have 64 MiB
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+REF = re.compile(rb"[0-9a-f]{32}/[0-9A-Za-z-]{1,64}(\.[0-9a-f]{8})?")
+PLAIN = re.compile(rb"[0-9A-Za-z-]{1,64}")  # a request id that can be part of a file's name
+UNFINISHED = "new-"  # begins the name of a folder that is not locked yet
+UNFINISHED_S = 60.0  # no process takes so long to lock its folder
+
+
+class PayloadLost(ServiceUnavailable):
+    """Raised when the file of a body or an answer is not on this host, or not any more."""
+
+
+def is_ref(value: bytes) -> bool:
+    """Whether a value can be the reference of a file: `FOLDER/NAME`."""
+    return REF.fullmatch(value) is not None
+
+
+def folder_of(stream: bytes | str) -> str:
+    """The folder of the process that reads a reply stream."""
+    name = stream.encode() if isinstance(stream, str) else stream
+    return hashlib.sha256(name).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The directory of this host's payload files. Processes that have the same one share their files."""
+
+    directory: Path
+    threshold: int  # a larger body or answer is a file
+    most: int  # bytes of all bodies of one process
+
+    @classmethod
+    def of(cls, settings: "Settings") -> "Place | None":
+        """The place that the settings name; None where payloads are not to be files."""
+        if not settings.payload_threshold:
+            return None
+        directory = settings.payload_dir or default_directory(settings.state_dir)
+        return cls(directory.absolute(), settings.payload_threshold, settings.max_payload_bytes)
+
+    @property
+    def identity(self) -> str:
+        """Equal for two processes only if they see the same directory of the same host.
+
+        Empty where the directory cannot be used.
+        """
+        try:
+            found = self.make().stat()
+        except OSError as error:
+            log.debug("payloads do not become files: %s", error)
+            return ""
+        return f"{_boot()}:{found.st_dev}:{found.st_ino}"
+
+    def make(self) -> Path:
+        """The directory, made unless it exists. Raises OSError, also where it is not this user's own."""
+        with contextlib.suppress(FileExistsError):
+            self.directory.mkdir(parents=True, mode=0o700)
+        if not is_own(self.directory):
+            raise PermissionError(f"{self.directory} is not a directory of this user alone")
+        return self.directory
+
+    def read(self, ref: bytes) -> bytes:
+        """The bytes of a file. Raises PayloadLost."""
+        try:
+            with self._open(ref) as file:
+                return file.read()
+        except OSError as error:
+            raise _lost(error) from None
+
+    def load(self, ref: bytes) -> bytearray:
+        """The same, copied once. Raises PayloadLost."""
+        try:
+            with self._open(ref) as file:
+                content = bytearray(os.fstat(file.fileno()).st_size)
+                view, filled = memoryview(content), 0
+                while filled < len(content) and (count := file.readinto(view[filled:])):
+                    filled += count
+        except OSError as error:
+            raise _lost(error) from None
+        return content
+
+    def _open(self, ref: bytes) -> FileIO:
+        return open(self._path(ref), "rb", buffering=0)  # noqa: PTH123 - the cheapest way
+
+    def deposit(self, stream: bytes, request_id: bytes, parts: bytes) -> bytes:
+        """Writes an answer for the process that reads `stream`; returns its reference.
+
+        Empty where that process does not share this directory, or the file system is full: then the answer
+        travels through Redis.
+        """
+        if not PLAIN.fullmatch(request_id):
+            return b""
+        name = f"{request_id.decode()}.{secrets.token_hex(4)}"
+        ref = f"{folder_of(stream)}/{name}".encode()
+        path = self._path(ref)
+        try:
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return b""
+        try:
+            write_all(file, parts)
+        except OSError as error:
+            log.warning("the answer to request %s goes through Redis: %s", request_id.decode(), error)
+            with contextlib.suppress(OSError):
+                Path(path).unlink()
+            return b""
+        finally:
+            os.close(file)
+        return ref
+
+    def sweep(self) -> int:
+        """Removes the folders of processes that have ended; returns how many there were."""
+        removed = 0
+        with contextlib.suppress(OSError):
+            for folder in os.scandir(self.directory):
+                if folder.is_dir(follow_symlinks=False) and not _is_being_made(folder):
+                    removed += _remove_abandoned(folder.path)
+        return removed
+
+    def _path(self, ref: bytes) -> str:
+        """Raises PayloadLost for a text that is not a reference: it may come from outside."""
+        if not is_ref(ref):
+            raise PayloadLost("The reference of a body is not one.")
+        return f"{self.directory}/{ref.decode()}"
+
+
+def default_directory(state_dir: Path) -> Path:
+    """A directory of this user in shared memory; in the state directory where that is small or missing."""
+    own = SHARED_MEMORY / f"marq-{os.getuid()}"
+    with contextlib.suppress(OSError):
+        size = os.statvfs(SHARED_MEMORY)
+        large = size.f_blocks * size.f_frsize >= LEAST_SHARED_MEMORY
+        if large and os.access(SHARED_MEMORY, os.W_OK | os.X_OK) and (not own.exists() or is_own(own)):
+            return own
+    return state_dir / "payloads"
+
+
+def is_own(directory: Path) -> bool:
+    """Whether it is a directory, not a link to one, that only this user can enter."""
+    found = directory.lstat()
+    is_private = found.st_uid == os.getuid() and not stat.S_IMODE(found.st_mode) & 0o077
+    return stat.S_ISDIR(found.st_mode) and is_private
+
+
+def write_all(file: int, data: bytes) -> None:
+    """Raises OSError where the file system is full."""
+    if (written := os.write(file, data)) < len(data):
+        view = memoryview(data)
+        while written < len(data):
+            written += os.write(file, view[written:])
+
+
+def _is_being_made(folder: os.DirEntry[str]) -> bool:
+    """Whether a process may be about to lock it."""
+    age_s = time.time() - folder.stat(follow_symlinks=False).st_mtime
+    return folder.name.startswith(UNFINISHED) and age_s < UNFINISHED_S
+
+
+def _remove_abandoned(folder: str) -> bool:
+    """Removes a folder that no process has locked."""
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        return True
+    finally:
+        os.close(lock)
+
+
+def _boot() -> str:
+    """The start of this machine's kernel, or the machine's name where the kernel does not number them."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return socket.gethostname()
+
+
+def _lost(error: OSError) -> PayloadLost:
+    reason = "it is not on this host, or was removed" if isinstance(error, FileNotFoundError) else str(error)
+    return PayloadLost(f"The file of a body cannot be read: {reason}. Send the request again.")
