@@ -1,6 +1,8 @@
-"""Ends processes that a handler has left running: a mark in their environment identifies them.
+"""Ends processes that a handler has left running: a mark on them identifies them.
 
-A mark, unlike a process group or the parent, is kept by daemons that have left both.
+The mark is their soft limit of real-time processor time (RLIMIT_RTTIME), too large to have any other effect.
+All that a replica starts inherits it. Unlike the parent, a session, the environment or the title, it is also
+kept by daemons that leave, clear or overwrite those, as vLLM's engine does.
 """
 
 import contextlib
@@ -13,32 +15,47 @@ import psutil
 
 log = logging.getLogger(__name__)
 
-MARK_VARIABLE = "MARQ_REPLICA_MARK"
 GRACE_S = 2.0  # between SIGTERM and SIGKILL
+MARKED = 1 << 62  # µs; a mark has the pool's pid and a random number below this bit
+PID_SHIFT = 32
 
 
-def new_mark() -> str:
-    """A mark for the environment of one replica of the pool that is this process."""
-    return f"{_prefix(os.getpid())}{secrets.token_hex(8)}"
+def mark(pid: int) -> int:
+    """Marks the process of a new replica of the pool that is this process; returns the mark.
+
+    Must come before the replica starts others. 0: the host does not let processes be marked.
+    """
+    wanted = _of_pool(os.getpid()) | secrets.randbits(PID_SHIFT)
+    try:
+        process = psutil.Process(pid)
+        _, hard = process.rlimit(psutil.RLIMIT_RTTIME)
+        process.rlimit(psutil.RLIMIT_RTTIME, (wanted, hard))
+    except psutil.NoSuchProcess:
+        return 0
+    except (psutil.Error, OSError, ValueError) as error:
+        log.warning("processes that a handler leaves running will not be ended: %s", error)
+        return 0
+    return wanted
 
 
-def end_of_replica(mark: str) -> None:
+def end_of_replica(mark: int) -> None:
     """Ends, in a thread, all processes with the mark, those of other users excepted."""
-    threading.Thread(target=_end, args=(mark,), name="leftovers").start()
+    if mark:
+        threading.Thread(target=_end, args=(range(mark, mark + 1),), name="leftovers").start()
 
 
 def end_of_pool(pid: int) -> None:
     """Ends the processes that any replica of the pool has left behind, when the pool itself has ended."""
-    _end(_prefix(pid))
+    _end(range(_of_pool(pid), _of_pool(pid + 1)))
 
 
-def _prefix(pool_pid: int) -> str:
-    """Not the pool's name: its successor has the same."""
-    return f"{pool_pid}/"
+def _of_pool(pid: int) -> int:
+    """The least mark of a pool's replicas. Not by the pool's name: its successor has the same."""
+    return MARKED | pid << PID_SHIFT
 
 
-def _end(prefix: str) -> None:
-    left = [process for process in psutil.process_iter() if _mark(process).startswith(prefix)]
+def _end(marks: range) -> None:
+    left = [process for process in psutil.process_iter() if _mark(process) in marks]
     if not left:
         return
     log.warning(
@@ -53,8 +70,8 @@ def _end(prefix: str) -> None:
             process.kill()
 
 
-def _mark(process: psutil.Process) -> str:
+def _mark(process: psutil.Process) -> int:
     try:
-        return str(process.environ().get(MARK_VARIABLE, ""))
+        return process.rlimit(psutil.RLIMIT_RTTIME)[0]
     except (psutil.Error, OSError):
-        return ""
+        return 0

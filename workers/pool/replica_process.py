@@ -78,14 +78,14 @@ class ReplicaProcess:
         self._ready_at = 0.0  # when its pool saw that (monotonic s)
         self._shutdown = ShutdownDeadline(self.board, self._patience_s)
         self._overdue = ""
-        self.mark = leftovers.new_mark()
-        own = self.spec.to_environment() | {leftovers.MARK_VARIABLE: self.mark}
+        own = self.spec.to_environment()
         self._process = subprocess.Popen(
             [pool.python, "-P", "-m", "workers.replica"],
             env=_visible(child_environment(self._threads(), own), pool.hidden_variables),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, errors="replace",
         )  # fmt: skip
+        self.mark = leftovers.mark(self.pid)
         self.consumer = consumer_name(pool.name, slot, self.pid)
         self._accept_metric = accept_metric
         self._readers = [
@@ -234,5 +234,5 @@ class ReplicaProcess:
 
 def _visible(environment: dict[str, str], hidden: str) -> dict[str, str]:
     """All variables but those whose whole name matches the regular expression; never hides marq's own."""
-    kept = (REPLICA_VARIABLE, PARENT_VARIABLE, leftovers.MARK_VARIABLE)
+    kept = (REPLICA_VARIABLE, PARENT_VARIABLE)
     return {n: v for n, v in environment.items() if n in kept or not (hidden and re.fullmatch(hidden, n))}

@@ -1,4 +1,4 @@
-"""Which processes count as left behind by a pool."""
+"""Which processes count as left behind by a pool, whatever they did to leave it."""
 
 import os
 import subprocess
@@ -11,13 +11,15 @@ from support import wait_for
 
 from workers.pool import leftovers
 
-# A pool that leaves a process behind; its output is that process's pid.
+# A pool whose replica leaves a daemon behind that has cleared its environment and left its session and its
+# parent; the output is the pids of the pool and of the daemon.
 POOL = """
 import os, subprocess
 from workers.pool import leftovers
-env = os.environ | {leftovers.MARK_VARIABLE: leftovers.new_mark()}
-child = subprocess.Popen(["sleep", "60"], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-print(os.getpid(), child.pid)
+daemon = "read go; env -i setsid sh -c 'echo $$; exec sleep 60 > /dev/null 2>&1' &"
+replica = subprocess.Popen(["bash", "-c", daemon], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+assert leftovers.mark(replica.pid)
+print(os.getpid(), int(replica.communicate(b"go\\n")[0]))
 """
 
 
