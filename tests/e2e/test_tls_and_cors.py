@@ -80,47 +80,75 @@ def keystore(pair) -> tuple[str, ...]:
     return f"keystore={pair.keystore}", f"keystore_pass={pair.password}", "keystore_type=PKCS12"
 
 
-@pytest.mark.parametrize("certificate", [pem, keystore])
-def test_all_addresses_answer_over_tls_also_on_the_short_cut_of_predictions(
-    run_marq, store, pair, certificate
-):
-    server = run_marq(store, *certificate(pair))
+def lines(config: tuple[str, ...]) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in config)
+
+
+def on_https() -> dict[str, str]:
+    planes = ("inference", "management", "metrics")
+    return {f"{plane}_address": f"https://127.0.0.1:{free_port()}" for plane in planes}
+
+
+@pytest.fixture(scope="module")
+def secured(start_server, store, pair):
+    """A server with a certificate as PEM files, and with tokens."""
+    return start_server(store, arguments=["--enable-model-api"], **on_https(), **lines(pem(pair)))
+
+
+def keys_of(server: RunningServer) -> dict[str, dict[str, str]]:
+    """The headers with the token of each plane."""
+    stored = json.loads((server.log.parent / "key_file.json").read_text())
+    return {plane: {"Authorization": f"Bearer {each['key']}"} for plane, each in stored.items()}
+
+
+def check_that_all_addresses_answer(server: RunningServer, pair, keys) -> None:
     with httpx.Client(verify=trusting(pair), timeout=60) as client:
         for size in (1, 200_000):  # the second one is too large for the short cut
             body = b"x" * size
             for _ in range(3):
-                answer = client.post(f"{server.inference}/predictions/echo", content=body)
+                url = f"{server.inference}/predictions/echo"
+                answer = client.post(url, content=body, headers=keys.get("inference"))
                 assert (answer.status_code, answer.content) == (200, body)
-        assert client.get(f"{server.management}/models").status_code == 200
-        assert client.get(f"{server.metrics}/metrics").status_code == 200
+        managed = client.get(f"{server.management}/models", headers=keys.get("management"))
+        assert managed.status_code == 200
+        assert client.get(f"{server.metrics}/metrics", headers=keys.get("management")).status_code == 200
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{server.inference}/ping")  # not trusted
     with pytest.raises(httpx.TransportError):
         httpx.get(server.inference.replace("https", "http") + "/ping")
 
 
+def test_all_addresses_answer_over_tls_also_on_the_short_cut_of_predictions(secured, pair):
+    check_that_all_addresses_answer(secured, pair, keys_of(secured))
+
+
+def test_all_addresses_answer_over_tls_with_a_keystore(start_server, store, pair):
+    server = start_server(store, **on_https(), **lines(keystore(pair)))
+    check_that_all_addresses_answer(server, pair, {})
+
+
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.*is deprecated:DeprecationWarning")
-def test_old_versions_of_tls_are_refused(run_marq, store, pair):
-    server = run_marq(store, *pem(pair))
+def test_old_versions_of_tls_are_refused(secured, pair):
     old = trusting(pair)
     old.minimum_version = ssl.TLSVersion.TLSv1
     old.maximum_version = ssl.TLSVersion.TLSv1_1
     old.set_ciphers("DEFAULT:@SECLEVEL=0")
+    headers = keys_of(secured)["inference"]
+    url = f"{secured.inference}/ping"
     with pytest.raises(httpx.TransportError):
-        httpx.get(f"{server.inference}/ping", verify=old)
-    assert httpx.get(f"{server.inference}/ping", verify=trusting(pair)).status_code == 200
+        httpx.get(url, verify=old, headers=headers)
+    assert httpx.get(url, verify=trusting(pair), headers=headers).status_code == 200
 
 
-def test_the_commands_trust_the_server_on_this_host(run_marq, store, pair, tmp_path):
-    run_marq(store, *pem(pair), arguments=())
+def test_the_commands_trust_the_server_on_this_host(secured, tmp_path):
     (tmp_path / "body").write_bytes(b"hello")
 
     def marq(*arguments: str) -> str:
-        done = subprocess.run([MARQ, *arguments], capture_output=True, text=True, timeout=60)
+        done = secured.marq(*arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert marq("predict", "echo", "body") == "hello"
+    assert marq("predict", "echo", str(tmp_path / "body")) == "hello"
     assert [model["name"] for model in json.loads(marq("models", "--json"))] == ["echo"]
 
 
@@ -133,13 +161,18 @@ def test_an_https_address_without_a_certificate_ends_the_start_and_says_what_to_
     assert "Traceback" not in told
 
 
-def test_browsers_of_an_allowed_origin_may_ask_before_and_read_the_answer(start_server, store):
-    # Given a server with tokens, which a page of another origin wants to use
-    server = start_server(
+@pytest.fixture(scope="module")
+def open_to_origin(start_server, store):
+    """A server with tokens that the pages of one other origin may use."""
+    return start_server(
         store, arguments=["--enable-model-api"], cors_allowed_origin=ORIGIN,
         cors_allowed_methods="GET, POST, PUT", cors_allowed_headers="authorization, content-type",
     )  # fmt: skip
-    key = json.loads((server.log.parent / "key_file.json").read_text())["inference"]["key"]
+
+
+def test_browsers_of_an_allowed_origin_may_ask_before_and_read_the_answer(open_to_origin):
+    # Given a server with tokens, which a page of another origin wants to use
+    server = open_to_origin
     url = f"{server.inference}/predictions/echo"
     # When its browser asks before, without a token as browsers do
     asked = httpx.options(
@@ -156,7 +189,7 @@ def test_browsers_of_an_allowed_origin_may_ask_before_and_read_the_answer(start_
     assert "PUT" in asked.headers["access-control-allow-methods"]
     assert "authorization" in asked.headers["access-control-allow-headers"]
     # And the answer may be read, whether it is a prediction or an error
-    headers = {"Origin": ORIGIN, "Authorization": f"Bearer {key}"}
+    headers = {"Origin": ORIGIN, **keys_of(server)["inference"]}
     answer = httpx.put(url, content=b"x", headers=headers, timeout=60)
     assert (answer.status_code, answer.content) == (200, b"x")
     refused = httpx.put(url, content=b"x", headers={"Origin": ORIGIN})
@@ -166,15 +199,15 @@ def test_browsers_of_an_allowed_origin_may_ask_before_and_read_the_answer(start_
         assert "x-request-id" in each.headers["access-control-expose-headers"]
 
 
-def test_browsers_of_other_origins_and_other_methods_are_refused(start_server, store):
-    server = start_server(store, cors_allowed_origin=ORIGIN)
-    url = f"{server.inference}/predictions/echo"
+def test_browsers_of_other_origins_and_other_methods_are_refused(open_to_origin):
+    url = f"{open_to_origin.inference}/predictions/echo"
     other = httpx.options(url, headers={"Origin": "https://evil", "Access-Control-Request-Method": "POST"})
     assert other.status_code == 400
     assert "access-control-allow-origin" not in other.headers
     method = httpx.options(url, headers={"Origin": ORIGIN, "Access-Control-Request-Method": "DELETE"})
     assert method.status_code == 400
-    plain = httpx.post(url, content=b"x", headers={"Origin": "https://evil"}, timeout=60)
+    headers = {"Origin": "https://evil", **keys_of(open_to_origin)["inference"]}
+    plain = httpx.post(url, content=b"x", headers=headers, timeout=60)
     assert plain.status_code == 200
     assert "access-control-allow-origin" not in plain.headers
 
@@ -191,14 +224,15 @@ def test_without_cors_settings_no_header_is_added(quiet):
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-def test_requests_of_all_kinds_are_in_the_access_log(start_server, store):
-    server = start_server(store)
-    server.predict("echo", b"x")
-    server.predict("none", b"x")
-    httpx.get(f"{server.management}/models?limit=3")
+def test_requests_of_all_kinds_are_in_the_access_log(open_to_origin):
+    # Given requests that no other test sends
+    server, keys = open_to_origin, keys_of(open_to_origin)
+    assert server.predict("echo/1.0", b"x", headers=keys["inference"]).status_code == 200
+    server.predict("none", b"x", headers=keys["inference"])
+    httpx.get(f"{server.management}/models?limit=3", headers=keys["management"])
     path = server.state_dir / "logs" / "access_log.log"
     beginnings = (
-        'POST /predictions/echo HTTP/1.1" 200 ',
+        'POST /predictions/echo/1.0 HTTP/1.1" 200 ',
         'POST /predictions/none HTTP/1.1" 404 ',
         'GET /models?limit=3 HTTP/1.1" 200 ',
     )
