@@ -38,7 +38,7 @@ def user(tmp_path, store):
     home = Path(tempfile.mkdtemp(dir="/tmp"))
     user = User(home, store)
     yield user
-    user.torchserve("--stop")
+    user.leave()
     shutil.rmtree(home, ignore_errors=True)
 
 

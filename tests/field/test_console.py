@@ -60,12 +60,16 @@ class Console:
         return (self.state / "logs" / file).read_text()
 
 
-@pytest.fixture
-def start(make_archive: Callable[..., Path], tmp_path: Path) -> Iterator[Callable[..., Console]]:
+@pytest.fixture(scope="module")
+def start(
+    make_archive: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Console]]:
     consoles = []
 
     def run(broken: bool = False, **settings: str) -> Console:
-        make_archive(tmp_path / "store", "m", HANDLER.format(broken=broken), {"minWorkers": 1})
+        tmp_path = tmp_path_factory.mktemp("console")
+        config = {"minWorkers": 1, "maxWorkers": 1}
+        make_archive(tmp_path / "store", "m", HANDLER.format(broken=broken), config)
         ports = {f"{plane}_address": free_port() for plane in ("inference", "management", "metrics")}
         lines = {key: f"http://127.0.0.1:{port}" for key, port in ports.items()} | settings
         properties = tmp_path / "config.properties"
@@ -83,7 +87,16 @@ def start(make_archive: Callable[..., Path], tmp_path: Path) -> Iterator[Callabl
     yield run
     for console in consoles:
         console.process.send_signal(signal.SIGINT)
+    for console in consoles:
         console.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def quiet(start: Callable[..., Console]) -> Console:
+    """A server that shows neither requests nor what models print."""
+    console: Console = start(access_log_on_console="false", model_log_on_console="false")
+    wait_for(_answers(console, "hello"), 60, "an answer")
+    return console
 
 
 def _answers(console: Console, body: str) -> Callable[[], bool]:
@@ -116,9 +129,8 @@ def test_prints_logs_tracebacks_and_requests_are_on_the_console(start: Callable[
     wait_for(lambda: refused in console.logged("access_log.log"), what="the access log's next lines")
 
 
-def test_each_can_be_turned_off(start: Callable[..., Console]) -> None:
-    console = start(access_log_on_console="false", model_log_on_console="false")
-    wait_for(_answers(console, "hello"), 60, "an answer")
+def test_each_can_be_turned_off(quiet: Console) -> None:
+    console = quiet
     wait_for(lambda: "printed hello" in console.logged("model_log.log"), what="the log file")
     wait_for(lambda: "predictions/m" in console.logged("access_log.log"), what="the access log")
     assert not console.shows("hello")
@@ -150,9 +162,8 @@ def test_a_console_that_has_been_closed_holds_nothing_up(start: Callable[..., Co
     wait_for(lambda: "printed last" in console.logged("model_log.log"), what="the last line in the log file")
 
 
-def test_what_comes_after_two_megabytes_without_a_line_end_is_logged(start: Callable[..., Console]) -> None:
-    console = start()
-    wait_for(_answers(console, "hello"), 60, "an answer")
+def test_what_comes_after_two_megabytes_without_a_line_end_is_logged(quiet: Console) -> None:
+    console = quiet
     assert console.predict("m", "long").status_code == 200
     wait_for(lambda: "printed long" in console.logged("model_log.log"), what="the line after it")
     wait_for(lambda: "step 98 of 100" in console.logged("model_log.log"), what="the progress bar")

@@ -13,12 +13,14 @@ HANDLER = "def handle(data, context):\n    return None if data is None else [{an
 ARGUMENTS = ["--disable-token-auth", "--enable-model-api"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def servers(
-    start_server: Callable[..., RunningServer], make_archive: Callable[..., Path], tmp_path: Path
+    start_server: Callable[..., RunningServer],
+    make_archive: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[RunningServer, RunningServer]:
     """One with two versions of a model and another model, and one without; each has the archives."""
-    stores = [tmp_path / name for name in ("old", "new")]
+    stores = [tmp_path_factory.mktemp("stores") / name for name in ("old", "new")]
     for version in ("1.0", "2.0"):
         path = make_archive(stores[0], "m", HANDLER.format(answer=version), version=version)
         path.rename(path.with_name(f"m{version}.mar"))

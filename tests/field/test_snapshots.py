@@ -34,13 +34,51 @@ def store(make_archive: Callable[..., Path], tmp_path_factory: pytest.TempPathFa
     return directory
 
 
+@pytest.fixture(scope="module")
+def new_user(store: Path) -> Iterator[Callable[[], User]]:
+    homes: list[Path] = []
+
+    def make() -> User:
+        homes.append(Path(tempfile.mkdtemp(dir="/tmp")))  # short: the path of a Unix socket is limited
+        return User(homes[-1], store)
+
+    yield make
+    for home in homes:
+        shutil.rmtree(home, ignore_errors=True)
+
+
 @pytest.fixture
-def user(store: Path) -> Iterator[User]:
-    home = Path(tempfile.mkdtemp(dir="/tmp"))  # short: the path of a Unix socket is limited
-    user = User(home, store)
+def user(new_user: Callable[[], User]) -> Iterator[User]:
+    user = new_user()
     yield user
+    user.leave()
+
+
+@pytest.fixture(scope="module")
+def past(new_user: Callable[[], User]) -> User:
+    """Its server has run with `a`, with two replicas, and with both versions of `b`; it has been stopped."""
+    user = new_user()
+    start(user, "--models", "a.mar")
+    prepare(user)
+    httpx.put(f"{user.management}/models/a?min_worker=2&synchronous=true", timeout=60).raise_for_status()
     user.torchserve("--stop")
-    shutil.rmtree(home, ignore_errors=True)
+    for folder in KEPT:
+        (user.home / folder).rename(user.home / f"{folder} then")
+    return user
+
+
+@pytest.fixture
+def again(past: User) -> Iterator[User]:
+    """The same user, with the registry and the snapshots of then."""
+    for folder in KEPT:
+        shutil.copytree(past.home / f"{folder} then", past.home / folder)
+    yield past
+    past.leave()
+    for folder in KEPT:
+        shutil.rmtree(past.home / folder, ignore_errors=True)
+
+
+KEPT = ("state", "logs")
 
 
 def start(user: User, *arguments: str) -> None:
@@ -127,47 +165,36 @@ def test_a_start_each_change_and_the_stop_write_a_file_that_torchserve_can_start
     assert models_of(written(user)[-1]).keys() == {"b"}
 
 
-def test_a_start_without_a_config_file_restores_the_models_of_the_newest_snapshot(user: User) -> None:
+def test_a_start_without_a_config_file_restores_the_models_of_the_newest_snapshot(again: User) -> None:
     # Given a stopped server whose registry is lost
-    start(user, "--models", "a.mar")
-    prepare(user)
-    user.torchserve("--stop")
-    shutil.rmtree(user.home / "state")
+    shutil.rmtree(again.home / "state")
     # When it is started again
-    start(user)
+    start(again)
     # Then all is as it was
-    assert sizes(user) == RESTORED
-    assert described(user, "b")[0]["modelVersion"] == "2.0"
-    assert listed(user) == {"a", "b"}
-    assert "-shutdown.cfg is used" in (user.home / "logs" / "ts_log.log").read_text()
+    assert sizes(again) == RESTORED
+    assert described(again, "b")[0]["modelVersion"] == "2.0"
+    assert listed(again) == {"a", "b"}
+    assert "-shutdown.cfg is used" in (again.home / "logs" / "ts_log.log").read_text()
 
 
-def test_where_the_registry_is_there_it_wins_and_nothing_is_registered_twice(user: User) -> None:
-    start(user, "--models", "a.mar")
-    prepare(user)
-    httpx.put(f"{user.management}/models/a?min_worker=2&synchronous=true", timeout=60).raise_for_status()
-    user.torchserve("--stop")
+def test_where_the_registry_is_there_it_wins_and_nothing_is_registered_twice(again: User) -> None:
     # Given an older file that says something else
-    newest = written(user)[-1]
+    newest = written(again)[-1]
     newest.write_text(newest.read_text().replace("b2.0.mar", "gone.mar"))
-    start(user, "--models", "a.mar")
-    assert "Failed to load" not in user.output.read_text()
-    assert sizes(user) == RESTORED
+    start(again, "--models", "a.mar")
+    assert "Failed to load" not in again.output.read_text()
+    assert sizes(again) == RESTORED
     # Models of the command line keep their size, too
-    assert described(user, "a")[0]["minWorkers"] == 2
+    assert described(again, "a")[0]["minWorkers"] == 2
 
 
-def test_ncs_writes_no_files_and_restores_none(user: User) -> None:
-    start(user)
-    prepare(user)
-    user.torchserve("--stop")
-    shutil.rmtree(user.home / "state")
-    before = written(user)
-    start(user, "--ncs")
-    user.torchserve("--stop")
-    assert written(user) == before
-    start(user, "--ncs", "--models", "a.mar")
-    assert listed(user) == {"a"}
+def test_ncs_writes_no_files_and_restores_none(again: User) -> None:
+    shutil.rmtree(again.home / "state")
+    before = written(again)
+    start(again, "--ncs", "--models", "a.mar")
+    assert listed(again) == {"a"}
+    again.torchserve("--stop")
+    assert written(again) == before
 
 
 @pytest.fixture

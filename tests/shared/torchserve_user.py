@@ -54,6 +54,11 @@ class User:
         wait_for(lambda: "Model server started." in self.output.read_text(), START_TIMEOUT_S, log=self.output)
         return started
 
+    def leave(self) -> None:
+        """Stops the server, if one has been left running."""
+        if (self.home / "tmp" / ".model_server.pid").exists():
+            self.torchserve("--stop")
+
     def has_ended(self) -> bool:
         try:
             httpx.get(f"{self.inference}/ping")
