@@ -16,6 +16,7 @@ import socket
 import stat
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of this user's own is 
 LEAST_SHARED_MEMORY = 2**30  # bytes; containers often have 64 MiB
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 REF = re.compile(rb"[0-9a-f]{32}/[0-9A-Za-z-]{1,64}(\.[0-9a-f]{8})?")
+FOLDER_DIGITS, TAG_DIGITS = 32, 8  # of the name of a folder; its last ones are the tag of its place
 PLAIN = re.compile(rb"[0-9A-Za-z-]{1,64}")  # a request id that can be part of a file's name
 UNFINISHED = "new-"  # begins the name of a folder that is not locked yet
 UNFINISHED_S = 60.0  # no process takes so long to lock its folder
@@ -43,12 +45,6 @@ class PayloadLost(ServiceUnavailable):
 def is_ref(value: bytes) -> bool:
     """Whether a value can be the reference of a file: `FOLDER/NAME`."""
     return REF.fullmatch(value) is not None
-
-
-def folder_of(stream: bytes | str) -> str:
-    """The folder of the process that reads a reply stream."""
-    name = stream.encode() if isinstance(stream, str) else stream
-    return hashlib.sha256(name).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -79,6 +75,20 @@ class Place:
             log.debug("payloads do not become files: %s", error)
             return ""
         return f"{_boot()}:{found.st_dev}:{found.st_ino}"
+
+    def folder_of(self, stream: bytes) -> str:
+        """The folder of the process that reads a reply stream. Raises OSError."""
+        return hashlib.sha256(stream).hexdigest()[: FOLDER_DIGITS - TAG_DIGITS] + self._tag
+
+    def is_elsewhere(self, ref: bytes) -> bool:
+        """Whether a reference names a file of another host. Raises OSError."""
+        return ref.partition(b"/")[0][-TAG_DIGITS:].decode(errors="replace") != self._tag
+
+    @cached_property
+    def _tag(self) -> str:
+        """Of this file system of this host: the same when the directory has been removed and made again."""
+        where = f"{_boot()}:{self.make().stat().st_dev}"
+        return hashlib.sha256(where.encode()).hexdigest()[:TAG_DIGITS]
 
     def make(self) -> Path:
         """The directory, made unless it exists. Raises OSError, also where it is not this user's own."""
@@ -120,9 +130,9 @@ class Place:
         if not PLAIN.fullmatch(request_id):
             return b""
         name = f"{request_id.decode()}.{secrets.token_hex(4)}"
-        ref = f"{folder_of(stream)}/{name}".encode()
-        path = self._path(ref)
         try:
+            ref = f"{self.folder_of(stream)}/{name}".encode()
+            path = self._path(ref)
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError:
             return b""

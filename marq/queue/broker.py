@@ -18,7 +18,7 @@ from marq.connections.scripts import Script
 from marq.connections.urls import RECONNECT_DELAY_S, Command
 from marq.errors import QueueUnavailable, RedisUnavailable, ServiceUnavailable
 from marq.payloads.folder import Folder
-from marq.payloads.place import Place, folder_of
+from marq.payloads.place import Place
 from marq.queue import scripts
 from marq.queue.entries import EntryFields, EntryRef, Reply
 from marq.queue.lost_requests import LOST, LostRequests
@@ -239,9 +239,9 @@ class Broker:
 
 def _folder(place: Place, stream: str) -> Folder | None:
     """The folder of this process's payloads; None where there can be none: they travel through Redis then."""
-    place.sweep()
     try:
-        return Folder(place, folder_of(stream))
+        place.sweep()
+        return Folder(place, place.folder_of(stream.encode()))
     except OSError as error:
         log.warning("large bodies travel through Redis, not as files in %s: %s", place.directory, error)
         return None

@@ -11,6 +11,8 @@ from marq.queue.entries import EntryRef, Request
 from marq.registry.consumers import aside_name
 from marq.registry.spec import ModelSpec
 
+PASSED_ON_MS = 10_000
+
 
 class Spent(NamedTuple):
     """An entry after its last attempt. It stays pending until the caller answers it."""
@@ -51,6 +53,17 @@ def put_back(connection: Connection, spec: ModelSpec, consumer: str, rows: Seque
     claims = [("XCLAIM", lane, keys.GROUP, aside, 0, *entries, "JUSTID") for lane, entries in by_lane.items()]
     connection.pipeline(claims)
     requeue(connection, spec, aside, spec.max_attempts)
+
+
+def pass_on(connection: Connection, spec: ModelSpec, request: Request) -> bool:
+    """Moves a row whose body is a file of another host to the front, for a replica there.
+
+    Not for longer than PASSED_ON_MS: then it returns False, and the caller answers the request. Raises
+    redis.RedisError.
+    """
+    front = keys.lane(spec.name, spec.version, keys.FRONT)
+    moved = connection.run(scripts.PASS_ON, [request.lane, front], keys.GROUP, request.entry, PASSED_ON_MS)
+    return bool(moved)
 
 
 def still_wanted(connection: Connection, consumer: str, rows: Sequence[Request]) -> list[Request]:

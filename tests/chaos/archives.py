@@ -31,7 +31,11 @@ class Square:
         if any(isinstance(text, str) and text.endswith("poison") for text in texts):
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(self.seconds)
-        return ["none" if n is None else n ** 2 for n in numbers]
+        return ["none" if n is None else answer(n, text) for n, text in zip(numbers, texts)]
+
+
+def answer(n, text):  # as large as the body
+    return str(n ** 2).ljust(len(text)) if isinstance(text, str) else n ** 2
 
 
 def number(text):

@@ -24,6 +24,7 @@ ANSWER_S = 60.0  # whoever has no answer after so long has lost its request
 TRY_AGAIN_S = 0.5
 RECOVERY_S = 1.0  # within which everything must be accepted again
 MOST_RUNS = 3  # of one row: maxAttempts counts those that a replica did not survive
+LARGE, LARGE_EVERY = 100_000, 6  # every so many predictions have a body and an answer of this size
 BROKEN = "connection"  # the outcome of a request whose connection ended
 
 
@@ -119,7 +120,8 @@ class Load:
 
     async def _prediction(self, number: int, sent: int) -> None:
         poison = bool(self._poison_every) and sent % self._poison_every == self._poison_every // 2
-        body = f"{number} poison" if poison else str(number)
+        body = str(number) if sent % LARGE_EVERY else str(number).ljust(LARGE)
+        body += " poison" if poison else ""
         path = f"/predictions/{self.model}"
         try:
             response = await self.client.request("POST", path, body.encode(), timeout_s=self._answer_s)
@@ -137,7 +139,7 @@ class Load:
         elif poison:
             died = response.status == 500 and b"Worker died." in response.body
             self._judge(number, "poison", response.body.decode(), allowed=died)
-        elif response.status == 200 and response.body == str(number**2).encode():
+        elif response.status == 200 and response.body.rstrip() == str(number**2).encode():
             self.ledger.accepted += 1
             self.ledger.right += 1
         else:
@@ -194,7 +196,7 @@ class Load:
                 seen = repr(error)
             else:
                 seen = response.told
-                if response.status == 200 and response.body == str(number**2).encode():
+                if response.status == 200 and response.body.rstrip() == str(number**2).encode():
                     self.ledger.right += 1
                     return
                 if response.status not in (409, 503):  # not finished; Redis is away
@@ -223,6 +225,8 @@ class Load:
         ledger, model = self.ledger, self.model
         if left := await self.stage.until_empty(model):
             ledger.complain(f"left in the lanes (entries, pending): {left}")
+        if files := await self.stage.until_no_files():
+            ledger.complain(f"{len(files)} files of bodies and answers are left, {files[0]} among them")
         ledger.duplicated += self.client.strays
         ledger.duplicated += sum(max(0, self._told[job] - 1) for job in self._accepted)
         letters = self.stage.dead_letters(model) - self._letters_before

@@ -24,6 +24,8 @@ SINGLE = r"(job|parts|replies|process|host|slot|owner|celery):.*"  # keys of one
 MAX_REQUEST_SIZE = 60 << 20
 READY_S = 60.0
 SETTLE_S = 20.0  # within which nothing may be left in the lanes
+FILES_SETTLE_S = 90.0  # gateways look for answers that nobody fetches every 20 s
+PAYLOADS = "payloads"
 
 
 @dataclass
@@ -47,7 +49,10 @@ class Stage:
         """Starts a server; `own_url`: where Redis is, if `redis_url` is a detour."""
         store = directory / "store"
         archives.pack_all(store, directory / "sources", directory / "runs", directory / "ends")
-        settings = {"gateway_workers": 2, "max_request_size": MAX_REQUEST_SIZE, **config}
+        settings = {
+            "gateway_workers": 2, "max_request_size": MAX_REQUEST_SIZE,
+            "payload_dir": str(directory / PAYLOADS), **config,
+        }  # fmt: skip
         arguments = ["--disable-token-auth", *(["--redis-url", redis_url] if redis_url else [])]
         server = start_server(directory, store, [f"{model}.mar" for model in models], arguments, settings)
         stage = cls(server, directory, own_url or server.redis_url)
@@ -143,6 +148,18 @@ class Stage:
                 break
             await asyncio.sleep(0.1)
         return left
+
+    async def until_no_files(self) -> list[str]:
+        """The files of bodies and answers that are there after a while; empty as soon as there are none."""
+        deadline = asyncio.get_running_loop().time() + FILES_SETTLE_S
+        while left := await asyncio.to_thread(self._files):
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(0.1)
+        return left
+
+    def _files(self) -> list[str]:
+        return [str(path) for path in (self.directory / PAYLOADS).rglob("*") if path.is_file()]
 
     def redis_memory(self) -> int:
         """Bytes in use."""

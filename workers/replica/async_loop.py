@@ -64,7 +64,10 @@ class AsyncReplica:
         self._publisher = Publisher(model, spec.device, spec.pool.job_result_ttl_ms, spec.pool.place)
         self._sender = Sender(spec.pool.redis_url)
         self._source: BatchSource = Batcher(
-            self._connection, model, consumer_name(spec.pool.name, spec.slot, os.getpid())
+            self._connection,
+            model,
+            consumer_name(spec.pool.name, spec.slot, os.getpid()),
+            place=spec.pool.place,
         )
         self._room = threading.Semaphore(BATCHES_IN_FLIGHT)
         self._running: dict[EntryRef, Running] = {}

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from marq.connections.blocking import Connection
 from marq.connections.urls import Command
+from marq.payloads.place import Place
 from marq.queue.entries import EntryRef, Request
 from marq.registry.spec import ModelSpec
 from workers.replica.clock import Clock
@@ -36,10 +37,14 @@ class Batcher:
         consumer: str,
         on_blocked: Callable[[bool], None] = lambda _: None,
         clock: Clock = time,
+        place: Place | None = None,
     ) -> None:
-        """`on_blocked` is called with True before and False after each wait for a first row."""
+        """`on_blocked` is called with True before and False after each wait for a first row.
+
+        `place`: of the bodies that are files.
+        """
         self._connection, self._spec, self._clock = connection, spec, clock
-        self._reader = LaneReader(connection, spec, consumer, clock, on_blocked)
+        self._reader = LaneReader(connection, spec, consumer, clock, on_blocked, place)
         self._rule = WaitingRule(spec)
         self._watch = SlowHandlerWatch(self._reader.give_back, clock.monotonic)
         self._prefetcher = Prefetcher(lambda: self._watch.fetch(self._read_ahead), clock.monotonic)

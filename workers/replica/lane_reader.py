@@ -9,9 +9,10 @@ from marq import keys
 from marq.connections.blocking import Connection
 from marq.connections.urls import Command
 from marq.errors import MalformedEntry
+from marq.payloads.place import Place
 from marq.queue.entries import EntryRef, Request, decode
 from marq.queue.giving_up import refuse
-from marq.queue.redelivery import put_back, still_wanted
+from marq.queue.redelivery import pass_on, put_back, still_wanted
 from marq.registry.spec import ModelSpec
 from workers.replica.clock import Clock
 
@@ -21,6 +22,7 @@ LANES = (keys.FRONT, *keys.LANES)  # the most urgent first
 URGENT = (keys.FRONT, keys.HIGH)  # read also while rows of other lanes are held
 LOW_LANES_FIRST_EVERY = 8  # batches: then `normal` or `low`, in turns, come before `high`, and do not starve
 MOST_ADOPTED = 10_000  # entries of each lane
+PASS_ON_PAUSE_S = 0.02  # in which a replica of another host can take a row that only it can run
 TRUSTED_S = 0.05  # rows held for longer are checked for cancellation before they run
 
 
@@ -46,7 +48,10 @@ class LaneReader:
         consumer: str,
         clock: Clock,
         on_blocked: Callable[[bool], None],
+        place: Place | None = None,
     ) -> None:
+        """`place`: of the bodies that are files."""
+        self._place = place
         self._connection, self._spec, self._consumer = connection, spec, consumer
         self._clock, self._on_blocked = clock, on_blocked
         self._streams = {name: keys.lane(spec.name, spec.version, name) for name in LANES}
@@ -110,11 +115,29 @@ class LaneReader:
             try:
                 for entry, fields in entries:
                     try:
-                        rows.append(decode(stream, entry, fields or []))
+                        row = decode(stream, entry, fields or [])
                     except MalformedEntry as error:
                         self._refuse(stream, entry, error)
+                        continue
+                    if not row.body_ref or not self._pass_on(row):
+                        rows.append(row)
             finally:
                 self.held += len(rows) - before
+
+    def _pass_on(self, row: Request) -> bool:
+        """Whether the row's body is a file of another host, and the row was left to a replica there."""
+        if not self._is_elsewhere(row.body_ref):
+            return False
+        passed = pass_on(self._connection, self._spec, row)
+        if passed:
+            self._clock.sleep(PASS_ON_PAUSE_S)
+        return passed
+
+    def _is_elsewhere(self, ref: bytes) -> bool:
+        try:
+            return self._place is None or self._place.is_elsewhere(ref)
+        except OSError:
+            return True
 
     def _refuse(self, stream: str, entry: bytes, error: MalformedEntry) -> None:
         log.warning(

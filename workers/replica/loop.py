@@ -58,7 +58,9 @@ class Replica:
         call.part_sink = PartSender(self._sender, self._publisher, lambda _: board.touch())
         call.row_limit.on_change = board.limit_rows
         self._finished = 0.0  # when the oldest unpublished result was ready
-        self._source: BatchSource = Batcher(self._connection, self._model, self._consumer, self._note_blocked)
+        self._source: BatchSource = Batcher(
+            self._connection, self._model, self._consumer, self._note_blocked, place=spec.pool.place
+        )
 
     def run(self) -> None:
         """Returns when drained: all results are published. The pool puts the fetched rows back."""

@@ -6,7 +6,7 @@ import pytest
 
 from marq.errors import QueueFull
 from marq.payloads.folder import Folder
-from marq.payloads.place import Place, folder_of
+from marq.payloads.place import Place
 
 STREAM = b"marq:replies:gateway"
 ID, OTHER = b"request-1", b"request-2"
@@ -19,11 +19,11 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.fixture
 def folder(place: Place) -> Folder:
-    return Folder(place, folder_of(STREAM))
+    return Folder(place, place.folder_of(STREAM))
 
 
 def names(folder: Folder) -> list[str]:
-    return sorted(file.name for file in (folder.place.directory / folder_of(STREAM)).iterdir())
+    return sorted(file.name for file in (folder.place.directory / folder.place.folder_of(STREAM)).iterdir())
 
 
 def test_a_body_is_written_while_it_arrives(folder: Folder) -> None:
@@ -66,14 +66,14 @@ def test_a_body_of_unknown_size_is_counted_while_it_grows(folder: Folder) -> Non
 
 
 def test_a_full_file_system_refuses_bodies(place: Place) -> None:
-    folder = Folder(Place(place.directory, 10, 2**62), folder_of(STREAM))
+    folder = Folder(Place(place.directory, 10, 2**62), place.folder_of(STREAM))
     with pytest.raises(QueueFull, match="payload_dir"):
         folder.begin(ID, 2**60)
     assert folder.held == 0
 
 
 def test_a_folder_that_was_removed_is_made_again(folder: Folder) -> None:
-    (folder.place.directory / folder_of(STREAM)).rmdir()
+    (folder.place.directory / folder.place.folder_of(STREAM)).rmdir()
     upload = folder.add(ID, b"body")
     assert folder.place.read(upload.ref) == b"body"
     assert folder.place.sweep() == 0  # it is locked again

@@ -11,7 +11,7 @@ import pytest
 from support import wait_for
 
 from marq.payloads.folder import Folder
-from marq.payloads.place import PayloadLost, Place, default_directory, folder_of
+from marq.payloads.place import PayloadLost, Place, default_directory
 
 STREAM, ID = b"marq:replies:here-1-2", b"0b0c5dc2-6b59-4a6c-9a40-0123456789ab"
 LARGE = bytes(range(256)) * 1000
@@ -33,7 +33,7 @@ def place(tmp_path: Path) -> Place:
 
 
 def test_an_answer_is_deposited_with_the_reader_of_the_stream_alone(place: Place) -> None:
-    folder = Folder(place, folder_of(STREAM))
+    folder = Folder(place, place.folder_of(STREAM))
     ref = place.deposit(STREAM, ID, LARGE)
     assert folder.take(ref) == LARGE
     with pytest.raises(PayloadLost):
@@ -43,7 +43,7 @@ def test_an_answer_is_deposited_with_the_reader_of_the_stream_alone(place: Place
 
 @pytest.mark.parametrize("request_id", [b"../x", b"a/b", b"", b"." * 5, b"\xff", b"x" * 200])
 def test_the_id_of_a_request_names_no_other_file(place: Place, request_id: bytes) -> None:
-    Folder(place, folder_of(STREAM))
+    Folder(place, place.folder_of(STREAM))
     assert place.deposit(STREAM, request_id, LARGE) == b""
 
 
@@ -54,7 +54,7 @@ def test_only_references_are_read(place: Place, ref: bytes) -> None:
 
 
 def test_nobody_else_can_read_the_files(place: Place) -> None:
-    folder = Folder(place, folder_of(STREAM))
+    folder = Folder(place, place.folder_of(STREAM))
     upload = folder.add(ID, LARGE)
     path = place.directory / upload.ref.decode()
     assert [each.stat().st_mode & 0o777 for each in (place.directory, path.parent, path)] == [
@@ -66,7 +66,7 @@ def test_a_directory_that_others_can_enter_is_not_used(place: Place) -> None:
     place.directory.mkdir(mode=0o755)
     assert place.identity == ""
     with pytest.raises(OSError, match="not a directory of this user alone"):
-        Folder(place, folder_of(STREAM))
+        Folder(place, place.folder_of(STREAM))
 
 
 def test_a_link_is_not_followed(place: Place, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_identities_are_equal_for_the_same_directory_only(place: Place, tmp_path
 
 
 def test_the_sweep_removes_folders_of_processes_that_were_killed(place: Place) -> None:
-    living = Folder(place, folder_of(STREAM))
+    living = Folder(place, place.folder_of(STREAM))
     living.add(ID, LARGE)
     command = [sys.executable, "-c", OWNER, str(place.directory)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
@@ -91,7 +91,7 @@ def test_the_sweep_removes_folders_of_processes_that_were_killed(place: Place) -
     process.send_signal(signal.SIGKILL)
     process.wait()
     wait_for(place.sweep, what="the sweep")
-    assert [folder.name for folder in place.directory.iterdir()] == [folder_of(STREAM)]
+    assert [folder.name for folder in place.directory.iterdir()] == [place.folder_of(STREAM)]
     assert place.load(living.bodies[ID].ref) == LARGE
 
 
