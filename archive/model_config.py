@@ -4,12 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
-from archive.errors import InvalidArchive, UnsafeArchive
+from archive import bounded_yaml
 
 _MAX_INT = 2**31 - 1  # TorchServe reads Java ints
-_MAX_VALUES = 100_000
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ class ModelConfig:
     @classmethod
     def parse(cls, text: str | bytes, name: str = "model-config.yaml") -> "ModelConfig":
         """Reads the YAML of the file `name`; an empty one sets nothing. Raises InvalidArchive."""
-        raw = _load(text, name)
+        raw = bounded_yaml.load_map(text, name)
         warnings: list[str] = []
         values = _read(_KEYS, raw, "", warnings)
         if isinstance(given := raw.get("torchrun"), dict):
@@ -208,36 +205,3 @@ def _read(
 def _torchrun(raw: dict[object, object], warnings: list[str]) -> Torchrun:
     warnings += [f"torchrun: unsupported parameter {key}" for key in raw if key not in _TORCHRUN_KEYS]
     return Torchrun(**_read(_TORCHRUN_KEYS, raw, "torchrun.", warnings))
-
-
-def _load(text: str | bytes, name: str) -> dict[object, object]:
-    try:
-        raw = yaml.safe_load(text)
-    # PyYAML lets KeyError, AttributeError and others through for values that do not fit their tags.
-    except Exception as error:
-        raise InvalidArchive(f"Failed to parse model config file {name}: {_place(error)}") from error
-    if raw is None:
-        return {}
-    if not isinstance(raw, dict):
-        raise InvalidArchive(f"The model config file {name} must be a map of keys, not {type(raw).__name__}.")
-    _check_size(raw, name)
-    return raw
-
-
-def _place(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark or error.context_mark):
-        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
-    return f"{type(error).__name__}: {error}"
-
-
-def _check_size(raw: object, name: str) -> None:
-    """Aliases let a short YAML stand for an endless value, which would show only when it is copied."""
-    waiting, seen = [raw], 0
-    while waiting:
-        value = waiting.pop()
-        children = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-        if isinstance(children, list | tuple | set):
-            seen += len(children)
-            waiting += children
-        if seen > _MAX_VALUES:
-            raise UnsafeArchive(f"The aliases in {name} expand to more than {_MAX_VALUES} values.")

@@ -36,7 +36,7 @@ LAYERS = (
 ROOMS = {
     "archive": (
         ("errors",),
-        ("formats",),
+        ("bounded_yaml", "formats"),
         ("manifest", "model_config", "shadows"),
         ("unpacking",),
         ("reader",),

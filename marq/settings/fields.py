@@ -195,7 +195,7 @@ class Settings(BaseModel):
     def _check_model_settings(cls, value: str) -> str:
         try:
             models = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             models = None
         if not _is_nested(models, 3):
             raise ValueError("must be a JSON object {name: {version: {...}}}, but is not")

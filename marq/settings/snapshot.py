@@ -32,5 +32,5 @@ def versions(text: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
             for version, stored in by_version.items():
                 stored["marName"]  # must be there
                 yield name, version, stored
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"must be a snapshot, a JSON object {SHAPE}, but is not") from None

@@ -1,6 +1,7 @@
 import dataclasses
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -168,7 +169,6 @@ def test_a_syntax_error_names_file_and_line():
         "a: 2024-99-99",
         b"\xff\xfe\x00",
         "a: \x00",
-        "[" * 5000,
         "? {a: b}\n: c",
     ],
 )
@@ -191,6 +191,37 @@ def test_aliases_that_expand_without_end_are_refused(text):
         ModelConfig.parse(text)
 
 
+MERGED = "a0: &a0 {" + ", ".join(f"k{n}: 1" for n in range(20)) + "}\n" + "".join(
+    f"a{n}: &a{n}\n  <<: [{', '.join([f'*a{n - 1}'] * 20)}]\n" for n in range(1, 7)
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "bound"),
+    [
+        (MERGED, "its merge keys expand to more than 50000 values"),
+        ("<<: &a\n  <<: *a", "its merge keys expand|recursion"),
+        ("batchSize: 0x" + "f" * 5000, "the number in line 1 has more than 100 digits"),
+        ("a: 1\nbatchSize: 1" + ":59" * 100_000, "the number in line 2 has more than 100 digits"),
+        ("a: 1" + "0" * 5000 + ".5", "the number in line 1 has more than 100 digits"),
+        ("[" * 100_000, "nested deeper than 100 levels"),
+        ("- " * 100_000, "nested deeper than 100 levels"),
+        ("{a: " * 100_000, "nested deeper than 100 levels"),
+        ("a: [" + "x," * 60_000 + "x]", "it has more than 50000 values"),
+        ("# " + "x" * (1 << 20), "has 1048578 bytes; at most 1048576 are read"),
+    ],
+    ids=lambda value: value[:12],
+)
+def test_a_text_that_would_take_hours_or_all_memory_is_refused_with_the_bound(text, bound):
+    with pytest.raises(InvalidArchive, match=bound):
+        ModelConfig.parse(text)
+
+
+def test_merge_keys_work():
+    config = ModelConfig.parse("base: &base {batchSize: 4, maxWorkers: 2}\n<<: *base\nmaxWorkers: 3")
+    assert (config.batch_size, config.max_workers) == (4, 3)
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -201,7 +232,7 @@ values = st.recursive(
 @settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(model_config._KEYS)), values))
 def test_any_value_is_either_used_or_warned_of(raw):
-    config = ModelConfig.parse(model_config.yaml.safe_dump(raw))
+    config = ModelConfig.parse(yaml.safe_dump(raw))
     ignored = {warning.partition(":")[0].partition(".")[0] for warning in config.warnings}
     assert ignored <= raw.keys()
     for key in ignored - {"torchrun", "parallelLevel", "batching"}:

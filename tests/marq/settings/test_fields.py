@@ -121,7 +121,7 @@ def test_marqs_own_sources_of_booleans_stay_strict(monkeypatch):
     assert "valid boolean" in refused()
 
 
-@pytest.mark.parametrize("value", ["{", "[]", '"m"', '{"m": 3}', '{"m": {"1.0": 3}}'])
+@pytest.mark.parametrize("value", ["{", "[" * 3000, "[]", '"m"', '{"m": 3}', '{"m": {"1.0": 3}}'])
 def test_the_models_json_must_have_its_shape(config, value):
     message = refused(config(f"models={value}"))
     assert "config.properties:1: models: must be a JSON object {name: {version: {...}}}" in message
