@@ -53,6 +53,11 @@ def job(model: str, request_id: str) -> str:
     return f"{PREFIX}{{{model}}}:job:{request_id}"
 
 
+def jobs(model: str) -> str:
+    """What the keys of the index of a model's jobs begin with (see marq/queue/lua/index.lua)."""
+    return f"{PREFIX}{{{model}}}:jobs:"
+
+
 def parts(model: str, request_id: str) -> str:
     """The streamed parts of a job (list): status and headers as JSON, then the bodies of the parts."""
     return f"{PREFIX}{{{model}}}:parts:{request_id}"

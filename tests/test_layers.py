@@ -26,6 +26,7 @@ LAYERS = (
     ("marq.settings",),
     ("marq.payloads", "marq.migration"),
     ("marq.queue",),
+    ("marq.jobs",),
     ("marq.control",),
     ("marq.host",),
     ("marq.client",),

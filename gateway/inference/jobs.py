@@ -8,11 +8,11 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from gateway.asgi import Document, client_headers, header_lines
 from gateway.inference import deadlines
+from gateway.inference.job_lists import describe
 from gateway.inference.predictor import Predictor
 from marq.errors import BadReply, Conflict
 from marq.queue import job_records
 from marq.queue.entries import EntryFields
-from marq.queue.job_records import JobRecord
 from marq.queue.jobs import Jobs
 from marq.reply_rules import WITHOUT_BODY, is_final_status
 
@@ -86,10 +86,3 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
         return describe(await jobs.get(job_id))
 
     return api
-
-
-def describe(record: JobRecord) -> Document:
-    data = record.to_dict()
-    if record.is_finished and record.state != job_records.CANCELLED:
-        data["result"] = f"/jobs/{quote(str(record.id), safe=':')}/result"
-    return data

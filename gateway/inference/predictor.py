@@ -56,6 +56,12 @@ class Predictor:
             return None
         return route
 
+    @property
+    def models(self) -> list[str]:
+        """The names of all registered models, sorted."""
+        registered = self._routes.registered
+        return sorted(registered.specs) if registered else []
+
     def find(self, headers: Headers, model: str, version: str | None) -> Route:
         """The route of a model. Raises InvalidToken, ModelNotFound or ModelVersionNotFound."""
         self.authorize(headers)

@@ -48,9 +48,9 @@ class Rerun:
             replies[place] = reply
 
 
-def read(package: str, name: str) -> Script:
-    """The script NAME.lua in the package's folder `lua`."""
-    return Script(files(package).joinpath("lua", f"{name}.lua").read_text())
+def read(package: str, *names: str) -> Script:
+    """The script NAME.lua in the package's folder `lua`; several names: one script of all their texts."""
+    return Script("".join(files(package).joinpath("lua", f"{name}.lua").read_text() for name in names))
 
 
 def loads(commands: Iterable[Command]) -> list[Command]:

@@ -156,13 +156,15 @@ class Broker:
             raise QueueUnavailable(UNREACHABLE)
         return await self._commands.run(script.call(script_keys, *args))
 
-    async def run_all(self, calls: Sequence[Command]) -> None:
-        """Runs many scripts, pipelined. Raises what `execute` does, when all have been answered."""
+    async def run_all(self, calls: Sequence[Command]) -> list[RedisReply]:
+        """The replies of many scripts, pipelined. Raises what `execute` does, when all have been answered."""
         if self._commands is None:
             raise QueueUnavailable(UNREACHABLE)
-        for reply in await self._commands.run_all(calls):
+        replies = await self._commands.run_all(calls)
+        for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
+        return replies
 
     # connections
 

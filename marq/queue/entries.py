@@ -41,11 +41,12 @@ class EntryHead:
     job: bytes = b""
     attempts: bytes = b""
     reply: bytes = b""
+    tags: bytes = b""  # separated by commas: the lists of jobs that have the job
 
     @cached_property
     def flat(self) -> tuple[bytes, ...]:
         """Names and values in turn, as XADD takes them."""
-        given: list[bytes] = [] if self.path is None else [b"path", self.path]
+        given: list[bytes] = [] if self.path is None else [b"path", self.path]  # it may be empty
         for name in _HEAD_FIELDS:
             if value := getattr(self, name):
                 given += (name.encode(), value)
@@ -62,7 +63,7 @@ class EntryHead:
         return replace(self, job=b"1")
 
 
-_HEAD_FIELDS = ("type", "headers", "params", "deadline", "job", "attempts", "reply")  # path may be empty
+_HEAD_FIELDS = ("type", "headers", "params", "deadline", "job", "attempts", "reply", "tags")
 PLAIN = EntryHead()
 
 

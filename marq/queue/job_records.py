@@ -9,8 +9,8 @@ from marq import keys
 from marq.errors import JobNotFound
 from marq.queue.ids import JobId
 
-QUEUED, RUNNING, SUCCEEDED, FAILED, EXPIRED, CANCELLED = (
-    "queued", "running", "succeeded", "failed", "expired", "cancelled",
+STATES = SCHEDULED, QUEUED, RUNNING, SUCCEEDED, FAILED, EXPIRED, CANCELLED = (
+    "scheduled", "queued", "running", "succeeded", "failed", "expired", "cancelled",
 )  # fmt: skip
 FINISHED = frozenset((SUCCEEDED, FAILED, EXPIRED, CANCELLED))
 
@@ -31,6 +31,8 @@ class JobRecord:
     status: int | None = None  # the handler's HTTP status
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
+    priority: str | None = None  # the lane that it was queued in
+    tags: tuple[str, ...] = ()
     replay_of: str | None = None  # the id of the request whose dead letter was replayed
     parts: tuple[bytes, ...] = ()  # the parts streamed so far, unless the job has finished
 
@@ -44,7 +46,7 @@ class JobRecord:
             "job_id": self.id, "state": self.state, "model": self.model, "version": self.version,
             "attempts": self.attempts, "device": self.device, "queued": self.queued,
             "started": self.started, "finished": self.finished, "status": self.status,
-            "replay_of": self.replay_of,
+            "priority": self.priority, "tags": list(self.tags) or None, "replay_of": self.replay_of,
         }  # fmt: skip
         return {name: value for name, value in data.items() if value is not None}
 
@@ -80,6 +82,8 @@ def parse_record(
         status=int(text["status"]) if "status" in text else None,
         headers=json.loads(text.get("headers") or b"{}"),
         body=text.get("body"),
+        priority=text["priority"].decode() if "priority" in text else None,
+        tags=tuple(filter(None, text.get("tags", b"").decode().split(","))),
         replay_of=text["replay_of"].decode() if "replay_of" in text else None,
     )
     return _with_parts(record, begin, parts) if begin else record

@@ -65,7 +65,7 @@ class Jobs:
     """Submits jobs and reads their records. Raises ServiceUnavailable while Redis cannot be reached."""
 
     def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+        self.broker = broker
         self._finished = Finished(broker.url)
 
     def stop(self) -> None:
@@ -92,7 +92,7 @@ class Jobs:
         Raises IdempotencyConflict if that was another request.
         """
         record = keys.job(request.model, request.id.decode())
-        state, digest = await self._broker.execute("HMGET", record, "state", "digest")
+        state, digest = await self.broker.execute("HMGET", record, "state", "digest")
         if state is not None and digest != request.digest:
             raise request.conflict()
         return None if state is None else request.job_id
@@ -102,7 +102,7 @@ class Jobs:
     ) -> int:
         script_keys, arguments = submit_command(model, version, request_id, fields, keys.NORMAL, digest)
         try:
-            queued: int = await self._broker.run(scripts.SUBMIT, script_keys, *arguments)
+            queued: int = await self.broker.run(scripts.SUBMIT, script_keys, *arguments)
         except hiredis.ReplyError as error:  # Redis is full, or cannot write for another reason
             raise QueueUnavailable(f"Redis refused the request: {error}") from None
         return queued
@@ -118,9 +118,9 @@ class Jobs:
             calls.append(scripts.SUBMIT.call(script_keys, *arguments))
             ids.append(str(JobId(model, request_id.decode())))
             if len(calls) >= CHUNK:
-                await self._broker.run_all(calls)
+                await self.broker.run_all(calls)
                 calls = []
-        await self._broker.run_all(calls)
+        await self.broker.run_all(calls)
         return ids
 
     async def get(self, public_id: str) -> JobRecord:
@@ -128,7 +128,7 @@ class Jobs:
         return await self._read(JobId.parse(public_id))
 
     async def _read(self, job: JobId) -> JobRecord:
-        flat = await self._broker.execute("HGETALL", keys.job(job.model, job.request_id))
+        flat = await self.broker.execute("HGETALL", keys.job(job.model, job.request_id))
         stored = dict(zip(flat[::2], flat[1::2], strict=True))
         query = job_records.pending_query(stored)
         running_for_ms = await self._running_for_ms(query) if query else None
@@ -139,7 +139,7 @@ class Jobs:
 
     async def _running_for_ms(self, query: tuple[object, ...]) -> int | None:
         try:
-            pending = await self._broker.execute("XPENDING", *query)
+            pending = await self.broker.execute("XPENDING", *query)
         except hiredis.ReplyError as error:
             if not str(error).startswith("NOGROUP"):  # the model was unregistered
                 raise
@@ -173,11 +173,11 @@ class Jobs:
         job = JobId.parse(public_id)
         record, channel = keys.job(job.model, job.request_id), keys.finished(job.model)
         while True:
-            state, lane = await self._broker.execute("HMGET", record, "state", "lane")
+            state, lane = await self.broker.execute("HMGET", record, "state", "lane")
             if state is None:
                 raise JobNotFound(f"Job not found: {job}")
             now_ms = int(time.time() * 1000)
-            cancelled = await self._broker.run(
+            cancelled = await self.broker.run(
                 scripts.CANCEL, [record, lane or b""], keys.GROUP, job.request_id, now_ms, ttl_ms, channel
             )
             if cancelled is not None:
@@ -207,12 +207,12 @@ class Jobs:
             yield last
 
     async def _parts(self, key: str, start: int) -> tuple[bytes, list[bytes]]:
-        head = self._broker.execute("LRANGE", key, 0, 0)
-        parts: list[bytes] = await self._broker.execute("LRANGE", key, start, -1)
+        head = self.broker.execute("LRANGE", key, 0, 0)
+        parts: list[bytes] = await self.broker.execute("LRANGE", key, start, -1)
         return b"".join(await head), parts
 
     async def _last_part(self, job: JobId, begin: bytes) -> bytes:
-        status, body = await self._broker.execute(
+        status, body = await self.broker.execute(
             "HMGET", keys.job(job.model, job.request_id), "status", "body"
         )
         if not job_records.completes(begin, int(status or 0)):

@@ -3,23 +3,24 @@
 from marq.connections.scripts import Script, read
 
 
-def _read(name: str) -> Script:
-    return read("marq.queue", name)
+def _read(*names: str) -> Script:
+    return read("marq.queue", *names)
 
 
-SUBMIT = _read("submit")
-PUBLISH = _read("publish")
+SUBMIT = _read("index", "submit")
+PUBLISH = _read("index", "publish")
 REQUEUE = _read("requeue")
 DROP = _read("drop")
-PART = _read("part")
+PART = _read("index", "part")
 WITHDRAW = _read("withdraw")
-CANCEL = _read("cancel")
-BURY = _read("bury")
+CANCEL = _read("index", "cancel")
+BURY = _read("index", "bury")
 PASS_ON = _read("pass_on")
 LETTERS = _read("letters")
-REPLAY = _read("replay")
+REPLAY = _read("index", "replay")
 LATE = _read("late")
 MISSING = _read("missing")
 BACKLOG = _read("backlog")
 DEPTH = _read("depth")
 TOTAL = _read("total")
+JOBS = _read("index", "jobs")

@@ -9,8 +9,11 @@ end
 if lane ~= KEYS[2] then
   return nil
 end
+local now, version = math.floor(index.now() / 1000), redis.call("HGET", KEYS[1], "version") or ""
 redis.call("XACK", KEYS[2], ARGV[1], entry)
 redis.call("XDEL", KEYS[2], entry)
+index.finish(KEYS[1], "cancelled", now, tonumber(ARGV[4]))
+index.settle(KEYS[1], version, now, tonumber(ARGV[4]))
 redis.call("HSET", KEYS[1], "state", "cancelled", "finished", ARGV[3])
 redis.call("PEXPIRE", KEYS[1], ARGV[4])
 redis.call("PUBLISH", ARGV[5], ARGV[2])

@@ -8,7 +8,8 @@ if #redis.call("XPENDING", KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1) == 0 then
 end
 if redis.call("EXISTS", KEYS[2]) == 0 then -- a producer queued it without a record
   redis.call("HSET", KEYS[2], "state", "queued", "version", ARGV[4], "queued", ARGV[5],
-    "lane", KEYS[1], "entry", ARGV[2])
+    "priority", index.priority(KEYS[1]), "lane", KEYS[1], "entry", ARGV[2])
+  index.add(KEYS[2], index.priority(KEYS[1]), "", ARGV[4], ARGV[5] * 1000)
 end
 if ARGV[8] == "1" then
   redis.call("DEL", KEYS[3])

@@ -19,7 +19,9 @@ for i = tonumber(ARGV[2]) + 1, #letter[2], 2 do
   end
 end
 local entry = redis.call("XADD", KEYS[2], "*", unpack(request))
+local tags, priority = index.field(request, "tags") or "", index.priority(KEYS[2])
 redis.call("HSET", KEYS[3], "state", "queued", "version", ARGV[4], "queued", ARGV[5], "lane", KEYS[2],
-  "entry", entry, "replay_of", ARGV[6])
+  "entry", entry, "priority", priority, "tags", tags, "replay_of", ARGV[6])
+index.add(KEYS[3], priority, tags, ARGV[4], index.now())
 redis.call("XDEL", KEYS[1], ARGV[1])
 return 1

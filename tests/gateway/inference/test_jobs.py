@@ -5,7 +5,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
-from gateway.inference import jobs
+from gateway.inference import job_lists, jobs
 from marq import keys
 from marq.connections import clients
 from marq.errors import ServiceError
@@ -14,6 +14,7 @@ from marq.errors import ServiceError
 @pytest.fixture
 async def http(make):
     app = FastAPI()
+    app.include_router(job_lists.router(make(), make.jobs))
     app.include_router(jobs.router(make(), make.jobs))
 
     @app.exception_handler(ServiceError)
@@ -92,3 +93,31 @@ async def test_a_job_that_cannot_be_queued_is_refused(http, path, body, headers,
 async def test_an_unknown_job_is_not_found(http):
     for job in ("m:nope", "nonsense"):
         assert (await http.get(f"/jobs/{job}")).status_code == 404
+
+
+async def test_jobs_are_listed_page_by_page_with_counts(http):
+    ids = [(await submit(http)).json()["job_id"] for _ in range(3)]
+    await http.delete(f"/jobs/{ids[0]}")
+    first = (await http.get("/jobs?model=m&limit=2")).json()
+    assert [job["job_id"] for job in first["jobs"]] == [ids[2], ids[1]]
+    assert (first["counts"]["queued"], first["counts"]["cancelled"]) == (2, 1)
+    second = (await http.get(first["next"])).json()
+    assert [(job["job_id"], job["state"]) for job in second["jobs"]] == [(ids[0], "cancelled")]
+    assert "next" not in second
+    # Without a model: those of all models
+    everything = (await http.get("/jobs?state=queued")).json()
+    assert [job["job_id"] for job in everything["jobs"]] == [ids[2], ids[1]]
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "message"),
+    [
+        ("model=nope", 404, "Model not found: nope"),
+        ("after=nonsense", 400, "Parameter after must be the `next` of an earlier page, not 'nonsense'"),
+    ],
+)
+async def test_a_wrong_list_is_refused(http, query, status, message):
+    refused = await http.get(f"/jobs?{query}")
+    assert (refused.status_code, refused.json()["message"]) == (status, message)
+    assert (await http.get("/jobs?state=lost")).status_code == 422
+    assert (await http.get("/jobs?limit=0")).status_code == 422

@@ -94,6 +94,7 @@ def test_a_record_tells_where_its_job_is_queued(submit, client):
     queued = int(record.pop(b"queued")) / 1000
     assert record == {
         b"state": b"queued", b"version": b"1.0", b"lane": LANE.encode(), b"entry": entry,
+        b"priority": b"normal",
     }  # fmt: skip
     assert queued == pytest.approx(time.time(), abs=600)
 

@@ -206,11 +206,12 @@ def test_results_that_are_sent_while_rows_are_held_arrive_where_redis_forgot_its
     assert batcher.held == 1
     # When Redis has forgotten its scripts, one of which is called while the row is held
     client.script_flush()
-    job = scripts.SUBMIT.call(["record", NORMAL], 1, "1.0", "", "body", "x")
+    record = keys.job("m", "1")
+    job = scripts.SUBMIT.call([record, NORMAL], 1, "1.0", "", "body", "x")
     # Then it is loaded, and runs
     assert len(next_batch(batcher, SET, job)) == 1
     assert client.get("sent") == b"1"
-    assert client.hget("record", "state") == b"queued"
+    assert client.hget(record, "state") == b"queued"
 
 
 def test_a_batcher_without_its_group_says_so(make_batcher, client):

@@ -1,0 +1,65 @@
+"""`GET /jobs`: lists of jobs."""
+
+from typing import Annotated, Literal
+from urllib.parse import quote, urlencode
+
+from fastapi import APIRouter, Query
+
+from gateway.asgi import Document
+from gateway.inference.predictor import Predictor
+from marq.errors import ModelNotFound
+from marq.jobs import listing
+from marq.jobs.listing import Cursor, JobFilter, Page
+from marq.queue import job_records
+from marq.queue.job_records import JobRecord
+from marq.queue.jobs import Jobs
+
+Model = Annotated[str | None, Query(description="Only jobs of this model; default: those of all models.")]
+State = Annotated[
+    Literal["scheduled", "queued", "running", "succeeded", "failed", "expired", "cancelled"] | None,
+    Query(description="Only jobs in this state; the counts are those of all states."),
+]
+Limit = Annotated[int, Query(ge=1, le=listing.MOST, description="How many jobs at most.")]
+After = Annotated[str | None, Query(description="Of the previous page's `next`.")]
+
+
+def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
+    """The routes of lists."""
+    api = APIRouter(tags=["jobs"])
+
+    @api.get("/jobs")
+    async def show(
+        model: Model = None,
+        version: str = "",
+        state: State = None,
+        tag: str = "",
+        limit: Limit = 100,
+        after: After = None,
+    ) -> Document:
+        """A page of jobs, the newest first, and how many there are in each state.
+
+        `next` is the URL of the following page; it is missing on the last one.
+        """
+        wanted = JobFilter(version, state or "", tag)
+        cursor = Cursor.parse(after) if after else None
+        page = await listing.page(jobs.broker, [model] if model else predictor.models, wanted, limit, cursor)
+        if model and model not in predictor.models and not any(page.counts.values()):
+            raise ModelNotFound(f"Model not found: {model}")
+        query = {"model": model, "version": version, "state": state, "tag": tag, "limit": limit}
+        return describe_page(page, {name: value for name, value in query.items() if value})
+
+    return api
+
+
+def describe_page(page: Page, query: dict[str, object]) -> Document:
+    data: Document = {"jobs": [describe(record) for record in page.jobs], "counts": page.counts}
+    if page.next:
+        data["next"] = f"/jobs?{urlencode({**query, 'after': str(page.next)})}"
+    return data
+
+
+def describe(record: JobRecord) -> Document:
+    data = record.to_dict()
+    if record.is_finished and record.state != job_records.CANCELLED:
+        data["result"] = f"/jobs/{quote(str(record.id), safe=':')}/result"
+    return data

@@ -1,0 +1,1 @@
+"""What there is to jobs beyond one at a time: lists of them."""
