@@ -63,19 +63,20 @@ BODIES = (
     b"null", b"y" * 70_000,
 )  # fmt: skip
 TYPES = (
-    "application/json", "multipart/form-data; boundary=B", "multipart/form-data", "text/plain; charset=nope", "",
-    "application/x-www-form-urlencoded", "application/json; charset=utf-16", "\xff", "a" * 300,
+    "application/json", "multipart/form-data; boundary=B", "multipart/form-data", "text/plain; charset=nope",
+    "", "application/x-www-form-urlencoded", "application/json; charset=utf-16", "\xff", "a" * 300,
 )  # fmt: skip
 PATHS = {
     "inference": (
         "/predictions/plain", "/predictions/batch/1.0", "/predictions/none", "/explanations/plain",
-        "/v1/models/plain:predict", "/v2/models/plain/infer", "/v2/models/plain", "/v2/health/ready", "/ping", "/jobs/plain",
-        "/jobs/plain:x", "/invocations",
+        "/v1/models/plain:predict", "/v2/models/plain/infer", "/v2/models/plain", "/v2/health/ready", "/ping",
+        "/jobs/plain", "/jobs/plain:x", "/invocations",
         "/models/plain/invoke", "/predictions/plain/1.0/a/../b", "/api-description", "/",
     ),
     "management": (
         "/models", "/models/plain", "/models/plain/all", "/models/plain/9", "/models/none/set-default",
-        "/token?type=inference", "/models?url=none.mar", "/models?url=../../etc/passwd", "/models?limit=x&next_page_token=y", "/",
+        "/token?type=inference", "/models?url=none.mar", "/models?url=../../etc/passwd",
+        "/models?limit=x&next_page_token=y", "/",
     ),
     "metrics": ("/metrics", "/metrics?name[]=x", "/"),
 }  # fmt: skip
