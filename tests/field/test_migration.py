@@ -8,8 +8,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from marq.cli import torchserve
+from marq.cli.app import app
 from marq.migration import words
 from marq.registry.spec import SETTINGS
 from marq.settings.loading import resolve
@@ -27,7 +29,10 @@ def folder(tmp_path):
 
 
 def migrate(folder, *arguments):
-    return subprocess.run([MARQ, "migrate", folder, *arguments], capture_output=True, text=True, timeout=60)
+    """Runs `marq migrate` in this process."""
+    result = CliRunner().invoke(app, ["migrate", str(folder), *arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
 
 
 def archive(path, **changes):
@@ -47,7 +52,8 @@ def findings(folder):
 def test_a_folder_that_runs_as_it_is_exits_with_0(folder):
     (folder / "config.properties").write_text("job_queue_size=5\nvmargs=-Xmx4g\n")
     archive(folder / "model-store" / "digits.mar")
-    answer = migrate(folder)
+    command = [MARQ, "migrate", folder]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert answer.returncode == 0, answer.stderr
     lines = answer.stdout.splitlines()
     assert lines[0] == f"{folder}/config.properties:1: runs: job_queue_size"
@@ -76,7 +82,7 @@ def test_lines_that_keep_the_server_from_starting_have_the_text_of_its_error(fol
     assert findings(folder) == {
         "config.properties:2": ("change", str(refused.value).removeprefix(f"{file}:2: ")),
     }
-    assert migrate(folder).returncode == 1
+    assert migrate(folder).exit_code == 1
 
 
 def test_lines_without_effect_are_known_beside_one_that_stops_the_server(folder):
@@ -289,10 +295,10 @@ def test_properties_of_other_programs_are_not_judged(folder):
 def test_the_variables_of_this_machine_do_not_count(folder, monkeypatch):
     monkeypatch.setenv("MARQ_JOB_QUEUE_SIZE", "nonsense")
     (folder / "config.properties").write_text("job_queue_size=5\n")
-    assert migrate(folder).returncode == 0
+    assert migrate(folder).exit_code == 0
 
 
 def test_a_folder_without_files_of_torchserve_is_an_error(folder):
     answer = migrate(folder)
-    assert answer.returncode == 1
+    assert answer.exit_code == 1
     assert "has no files of TorchServe" in answer.stderr
