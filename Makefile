@@ -23,14 +23,14 @@ demo: $(VENV)/.demo ## Train, pack, serve and crash-test a digit classifier; end
 	$(BIN)/python examples/digits/demo.py
 
 test: $(VENV)/.test ## Run the tests, less those that take long
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" --ignore=tests/examples
 
 test-slow: $(VENV)/.test $(VENV)/.minilm $(ARCHIVERS)/.installed $(TORCHVISION)/.installed ## Run the others: failover, chaos, installations, examples, the original archivers
 	MARQ_REAL_ARCHIVER=$(abspath $(ARCHIVERS)/bin/torch-model-archiver) \
 		MARQ_TORCHVISION=$(abspath $(TORCHVISION)) $(PYTEST) -m slow
 
 coverage: $(VENV)/.test ## Measure which branches the tests reach, less the end-to-end ones; fails below 85 %
-	$(PYTEST) -m "not slow" --ignore=tests/contract --ignore=tests/e2e --cov --cov-report=term
+	$(PYTEST) -m "not slow" --ignore=tests/examples --ignore=tests/contract --ignore=tests/e2e --cov --cov-report=term
 
 test-compose: $(VENV)/.test ## Bring the containers up with Docker, kill some, count the answers
 	$(BIN)/python -m pytest tests/compose --log-cli-level=INFO

@@ -122,6 +122,7 @@ def test_all_addresses_answer_over_tls_also_on_the_short_cut_of_predictions(secu
     check_that_all_addresses_answer(secured, pair, keys_of(secured))
 
 
+@pytest.mark.slow
 def test_all_addresses_answer_over_tls_with_a_keystore(start_server, store, pair):
     server = start_server(store, **on_https(), **lines(keystore(pair)))
     check_that_all_addresses_answer(server, pair, {})

@@ -154,7 +154,7 @@ def test_tokens_are_written_where_the_server_was_started_and_go_with_it(user):
     assert not (user.home / "key_file.json").exists()
 
 
-@pytest.mark.parametrize("flag", ["--disable-token-auth", "--dt"])
+@pytest.mark.parametrize("flag", ["--disable-token-auth", pytest.param("--dt", marks=pytest.mark.slow)])
 def test_tokens_can_be_switched_off(user, flag):
     config = user.home / "config.properties"
     config.write_text(config.read_text().replace("disable_token_authorization=true\n", ""))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from shared_server import SharedServer
 from support import RunningServer
 
 HANDLER = "def handle(data, context):\n    return None if data is None else ['ok'] * len(data)\n"
@@ -50,10 +51,9 @@ def test_urls_files_and_directories_named_at_the_start_load_with_the_default_set
 
 
 def test_a_url_of_a_private_address_is_refused_with_the_line_that_allows_it(
-    start_server: Start, web: str, tmp_path: Path
+    start_server: Start, shared_server: SharedServer, web: str, tmp_path: Path
 ) -> None:
-    server = start_server(tmp_path, [], ["--disable-token-auth", "--enable-model-api"])
-    answer = register(server, f"{web}/m.mar")
+    answer = register(shared_server.server, f"{web}/m.mar")
     assert answer.status_code == 404
     line = f"allowed_urls={web}/.*"
     assert f"Given URL {web}/m.mar does not match any allowed URL(s)" in answer.json()["message"]

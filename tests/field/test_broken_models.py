@@ -39,12 +39,12 @@ def fixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(
-    start_server: Callable[..., RunningServer], make_archive: Callable[..., Path], fixed: Path,
+    serve_models: Callable[..., RunningServer], make_archive: Callable[..., Path], fixed: Path,
     tmp_path_factory: Any,
 ) -> RunningServer:  # fmt: skip
     store = tmp_path_factory.mktemp("store")
     make_archive(store, "broken", HANDLER.format(fixed=str(fixed)), {"minWorkers": 1, "maxWorkers": 1})
-    return start_server(store, "broken.mar")
+    return serve_models(store)
 
 
 def test_waiting_clients_get_the_reason_after_two_equal_failures_and_jobs_stay(

@@ -158,7 +158,7 @@ def test_the_walk_through_of_handler_factory_loads_and_answers(
 
 
 def test_a_directory_with_the_same_files_loads_and_answers(
-    start_server: Callable[..., RunningServer], sources: Path, tmp_path: Path
+    serve_models: Callable[..., RunningServer], sources: Path, tmp_path: Path
 ) -> None:
     """An unpacked archive, as people keep it while they work on a handler."""
     folder = tmp_path / "directory"
@@ -169,7 +169,7 @@ def test_a_directory_with_the_same_files_loads_and_answers(
     }  # fmt: skip
     (folder / "MAR-INF").mkdir()
     (folder / "MAR-INF/MANIFEST.json").write_text(json.dumps({"runtime": "python", "model": manifest}))
-    server = start_server(tmp_path)
+    server = serve_models(tmp_path)
     server.wait_until_ready("directory")
     row = [1.0, 2.0, 3.0, 4.0]
     expected = network(sources)

@@ -207,7 +207,7 @@ def test_a_client_that_disconnects_before_its_whole_answer_ends_the_generation(a
     wait_for(lambda: requests_of(address)[request] == "aborted")
 
 
-@pytest.mark.parametrize("moment", ["starting", "started"])
+@pytest.mark.parametrize("moment", [pytest.param("starting", marks=pytest.mark.slow), "started"])
 def test_a_launcher_that_is_terminated_deletes_what_it_has_made(tmp_path: Path, moment: str) -> None:
     with launched(tmp_path) as launcher:
         if moment == "started":

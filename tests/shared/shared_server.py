@@ -20,11 +20,15 @@ class SharedServer:
     store: Path
 
     def serve(self, archives: Path, models: list[str] | None = None) -> RunningServer:
-        """Registers archives of a folder, all unless some are named; does not wait for their replicas."""
+        """Registers archives of a folder, all unless some are named; does not wait for their replicas.
+
+        A folder in it is a model directory.
+        """
         log_start = len(self.server.model_log)
         names = sorted(path.name for path in archives.iterdir())
         for name in names:
-            shutil.copy(archives / name, self.store / name)
+            copy = shutil.copytree if (archives / name).is_dir() else shutil.copy
+            copy(archives / name, self.store / name)
         for name in names if models is None else models:
             query = {"url": name, "synchronous": "false"}
             httpx.post(f"{self.server.management}/models", params=query, timeout=60).raise_for_status()
@@ -44,7 +48,10 @@ class SharedServer:
             for name in names:
                 client.delete("-", *client.keys(f"marq:{{{name}}}:*"))
         for archive in self.store.iterdir():
-            archive.unlink()
+            if archive.is_dir():
+                shutil.rmtree(archive)
+            else:
+                archive.unlink()
 
     def _pools(self) -> list[psutil.Process]:
         """The processes of pools and of their replicas."""

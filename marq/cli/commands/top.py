@@ -14,8 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from marq.cli import options
-from marq.cli.commands.status import STYLES, summarize
+from marq.cli.commands.status import summarize
 from marq.cli.output import out
+from marq.cli.status_tables import STYLES
 
 if TYPE_CHECKING:
     from marq.registry.models import Registry

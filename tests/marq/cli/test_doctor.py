@@ -143,8 +143,8 @@ def test_a_torch_that_cannot_be_imported_is_told(tmp_path):
     assert found["torch"]["text"] == "cannot be imported: ImportError: libcudart.so is missing"
 
 
-def test_what_the_server_on_this_host_uses_is_not_taken_for_a_conflict(start_server, tmp_path, quick):
-    server = start_server(tmp_path / "store", models=[])
+def test_what_the_server_on_this_host_uses_is_not_taken_for_a_conflict(shared_server, quick):
+    server = shared_server.server
     config = server.log.parent / "config.properties"
     state = {"MARQ_STATE_DIR": str(server.state_dir), **quick}
     code, found = findings("--ts-config", str(config), "--model-store", "store", **state)

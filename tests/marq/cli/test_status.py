@@ -10,7 +10,7 @@ import redis
 from support import MARQ
 
 from marq import keys
-from marq.cli.commands import status as status_command
+from marq.cli import status_tables
 from marq.cli.commands.status import summarize
 from marq.host import server_file
 from marq.registry.models import Registry
@@ -162,4 +162,4 @@ def test_stop_ends_the_process_and_tells_when_it_does_not(run, note_server, monk
     ("seconds", "text"), [(0, "0 s"), (59.9, "59 s"), (3_700, "1 h 1 min"), (172_800, "2 d")]
 )
 def test_durations_have_two_parts_at_most(seconds, text):
-    assert status_command._duration(seconds) == text
+    assert status_tables._duration(seconds) == text
