@@ -43,7 +43,7 @@ def server(serve_models, make_archive, tmp_path_factory) -> RunningServer:
 
 def dead(server: RunningServer, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Runs `marq dead`."""
-    answer = server.marq("dead", *arguments)
+    answer = server.command("dead", *arguments)
     assert answer.returncode == code, answer.stdout + answer.stderr
     return answer
 

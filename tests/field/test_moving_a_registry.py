@@ -50,9 +50,9 @@ def test_models_versions_settings_and_defaults_arrive(
 ) -> None:
     old, new = servers
     file = tmp_path / "models.json"
-    exported = old.marq("export", str(file))
+    exported = old.command("export", str(file))
     assert exported.returncode == 0, exported.stderr
-    imported = new.marq("import", str(file))
+    imported = new.command("import", str(file))
     assert imported.returncode == 0, imported.stderr
     for name, version in (("m", "1.0"), ("m", "2.0"), ("my%20model", "1.0")):
         assert described(new, name, version) == described(old, name, version)
@@ -61,9 +61,9 @@ def test_models_versions_settings_and_defaults_arrive(
     assert new.predict("m/1.0").text == "1.0"
     # What is there already stays, and what has no archive is named
     file.write_text(file.read_text().replace('"other.mar"', '"gone.mar"'))
-    assert new.marq("import", str(file)).returncode == 0
+    assert new.command("import", str(file)).returncode == 0
     httpx.delete(f"{new.management}/models/my%20model").raise_for_status()
-    again = new.marq("import", str(file))
+    again = new.command("import", str(file))
     assert again.returncode == 1
     assert "m 1.0: is registered already" in again.stdout
     assert "Model not found at: gone.mar" in again.stderr
@@ -72,6 +72,6 @@ def test_models_versions_settings_and_defaults_arrive(
 def test_another_file_is_refused(servers: tuple[RunningServer, RunningServer], tmp_path: Path) -> None:
     for content in ("{", "[]", json.dumps({"format": 2, "models": []})):
         (tmp_path / "bad.json").write_text(content)
-        refused = servers[1].marq("import", str(tmp_path / "bad.json"))
+        refused = servers[1].command("import", str(tmp_path / "bad.json"))
         assert refused.returncode == 1
         assert "Traceback" not in refused.stderr

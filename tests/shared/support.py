@@ -14,8 +14,10 @@ from typing import Any
 import httpx
 import redis
 from ports import free_port
+from typer.testing import CliRunner
 
 from marq import keys
+from marq.cli.app import app
 from marq.host import server_file
 from marq.registry.reports import PoolReport
 
@@ -101,6 +103,13 @@ class RunningServer:
         return subprocess.run(
             [MARQ, *arguments], capture_output=True, text=True, env=self.environment, timeout=60
         )
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The same in the tests' own process, without the start of a Python interpreter."""
+        environment = {"MARQ_STATE_DIR": str(self.state_dir)}
+        done = CliRunner().invoke(app, arguments, env=environment, prog_name="marq")
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
     def ask_to_stop(self) -> None:
         """Ctrl-C, which is harmless once the server has ended."""

@@ -29,7 +29,7 @@ def server(start_server, make_archive, tmp_path_factory):
 
 
 def shown(server, *arguments):
-    done = server.marq("logs", *arguments)
+    done = server.command("logs", *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -30,7 +30,7 @@ def told(server):
     """Runs a command that succeeds; what it prints, parsed if it is JSON."""
 
     def run(*arguments: str):
-        done = server.marq(*arguments)
+        done = server.command(*arguments)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout) if "--json" in arguments else done.stdout
 
@@ -69,7 +69,7 @@ def test_attempts_are_set_with_the_model_or_later(told, server):
     assert told("describe", "other", "--json")[0]["maxAttempts"] == 2
     told("unregister", "other")
     for arguments in ((), ("--max", "2"), ("--max", "2", "--max-attempts", "2")):
-        refused = server.marq("scale", "echo", *arguments)
+        refused = server.command("scale", "echo", *arguments)
         assert refused.returncode == 2
         assert "The number of replicas is missing." in refused.stderr
 

@@ -37,28 +37,28 @@ def test_once_shows_all_since_the_start(server):
         assert server.predict("echo", b"x").status_code == 200
 
     def view():
-        (line,) = json.loads(server.marq("top", "--json").stdout)
+        (line,) = json.loads(server.command("top", "--json").stdout)
         return line if line["mean_batch_size"] else None
 
     line = wait_for(view, what="the report of the pool")
     assert (line["name"], line["state"], line["replicas_ready"]) == ("echo", "ready", 1)
     assert (line["waiting"], line["oldest_s"], line["mean_batch_size"]) == (0, None, 1.0)
-    table = server.marq("top", "--once").stdout
+    table = server.command("top", "--once").stdout
     assert "Requests/s" in table
     assert "echo" in table
 
 
 def test_what_waits_has_an_age(server):
     # Given a model without a replica, and a job for it
-    assert server.marq("scale", "echo", "0").returncode == 0
+    assert server.command("scale", "echo", "0").returncode == 0
     server.submit("echo", b"x")
     time.sleep(0.3)
     # Then its job waits, and grows older
-    (line,) = json.loads(server.marq("top", "--json").stdout)
+    (line,) = json.loads(server.command("top", "--json").stdout)
     assert (line["state"], line["waiting"]) == ("stopped", 1)
     assert 0.2 < line["oldest_s"] < 600
-    assert server.marq("scale", "echo", "1").returncode == 0
-    wait_for(lambda: json.loads(server.marq("top", "--json").stdout)[0]["waiting"] == 0)
+    assert server.command("scale", "echo", "1").returncode == 0
+    wait_for(lambda: json.loads(server.command("top", "--json").stdout)[0]["waiting"] == 0)
 
 
 def test_on_a_terminal_it_refreshes_in_place_until_ctrl_c(server):
