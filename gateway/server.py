@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import hiredis
 import uvicorn
@@ -38,6 +39,9 @@ from marq.settings import addresses
 from marq.settings.fields import Settings
 from marq.settings.snapshot_files import Snapshots
 from marq.tasks import supervise
+
+if TYPE_CHECKING:
+    from gateway.grpc.serving import RpcServer
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +107,8 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     metering = Metering(meter, routes)
     front, measuring = Front(config, predictor, meter), Measuring(config, meter, routes, broker)
 
+    managing = made.management()
+
     def served(plane: str, app: ASGIApp) -> ASGIApp:
         app = WithMetrics(app, endpoint) if config.metrics_plane == plane else app
         return front.wrap(Watched(app, metering.watch))
@@ -110,13 +116,16 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     app = served("inference", made.inference() if "management" in sockets else made.shared())
     servers = {"inference": server(app, front.protocol, config.inference_address, config)}
     if "management" in sockets:
-        app = served("management", made.management())
+        app = served("management", managing)
         servers["management"] = server(app, front.managing, config.management_address, config)
     if "metrics" in sockets:
         app = front.wrap(Watched(endpoint, metering.watch))
         servers["metrics"] = server(app, front.managing, config.metrics_address, config)
 
+    stopping = asyncio.Event()
+
     def stop(*_: object) -> None:
+        stopping.set()
         for each in servers.values():
             each.should_exit = True
 
@@ -132,7 +141,10 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     supervised = [asyncio.create_task(supervise(name, run)) for name, run in tasks.items()]
     for task in supervised:
         task.add_done_callback(stop)
-    await asyncio.gather(*(servers[name].serve([sock]) for name, sock in sockets.items()))
+    # First gRPC, so that a gateway that answers HTTP answers gRPC, too
+    rpc = await _start_grpc(config, (predictor, routes, meter, front), managing, number)
+    ended = [servers[name].serve([sock]) for name, sock in sockets.items()]
+    await asyncio.gather(*ended, *(each.end(stopping, GRACE_S) for each in rpc))
     failures = [task.exception() for task in supervised if task.done()]
     for task in supervised:
         task.cancel()
@@ -144,6 +156,21 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     await broker.stop()
     for failure in filter(None, failures):
         raise failure
+
+
+async def _start_grpc(
+    config: Settings, shared: tuple[Predictor, Routes, RequestMeter, Front], managing: ASGIApp, number: int
+) -> "list[RpcServer]":
+    """The gRPC servers, which listen; none where gRPC is switched off: its packages are not even loaded."""
+    if not config.enable_grpc:
+        return []
+    from gateway.grpc import serving
+    from gateway.grpc.planes import Planes
+
+    predictor, routes, meter, front = shared
+    planes = Planes(config, predictor, routes.health, meter, front.access_log)
+    services = {"inference": planes.inference(), "management": planes.management(managing)}
+    return await serving.start(config, services, number)
 
 
 async def _refreshed(

@@ -1,6 +1,7 @@
 """Fixtures that start the real thing: a real Valkey, real servers, real archives."""
 
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -22,6 +23,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background jobs ignore Ctrl-C, and so would everything that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+# Servers of tests that run at the same time would want the same ports. Tests of gRPC switch it on for theirs.
+os.environ["MARQ_ENABLE_GRPC"] = "false"
 
 # The five seconds that httpx allows are too few for a machine that has much else to do.
 for _limit in ("connect", "read", "write", "pool"):

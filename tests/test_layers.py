@@ -50,6 +50,7 @@ ROOMS = {
         ("inference",),
         ("openapi", "metrics"),
         ("http", "management"),
+        ("grpc",),
         ("application",),
         ("server",),
         ("__main__",),

@@ -54,6 +54,7 @@ class Server:
             f"management_address={self.management}\n"
             f"metrics_address={self.metrics}\n"
             "job_queue_size=20000\n"
+            "enable_grpc=false\n"
         )
         with (self._directory / "server.log").open("wb") as log:
             self._process = subprocess.Popen(

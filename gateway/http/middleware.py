@@ -33,14 +33,14 @@ log = logging.getLogger(__name__)
 
 
 class Front:
-    """One for each gateway process.
+    """One for each gateway process; `access_log` is None where it is switched off.
 
     `protocol` is the one for connections to the inference address, `managing` the one for the others.
     """
 
     def __init__(self, settings: Settings, predictor: Predictor, meter: RequestMeter) -> None:
         self._settings = settings
-        self._access_log = _access_log(settings)
+        self.access_log = _access_log(settings)
         limits = Limits.of(settings)
         self.managing: Callable[..., asyncio.Protocol] = partial(ManagementProtocol, limits=limits)
         self.protocol: Callable[..., asyncio.Protocol] = partial(
@@ -52,9 +52,9 @@ class Front:
             log.warning(NOT_FAST, uvicorn.__version__, ", ".join(missing))
         if missing or settings.cors:
             self.protocol = self.managing  # the fast path bypasses the applications, and with them CORS
-        elif self._access_log:
+        elif self.access_log:
             self.protocol = partial(
-                LoggedProtocol, predictor=predictor, meter=meter, lines=self._access_log, limits=limits
+                LoggedProtocol, predictor=predictor, meter=meter, lines=self.access_log, limits=limits
             )
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
@@ -68,11 +68,11 @@ class Front:
                 allow_headers=_items(settings.cors_allowed_headers),
                 expose_headers=EXPOSED,
             )
-        return Http10(Watched(app, self._access_log.watch) if self._access_log else app)
+        return Http10(Watched(app, self.access_log.watch) if self.access_log else app)
 
     def tasks(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """The background tasks that keep the access log written; none where it is switched off."""
-        return {"access log": self._access_log.follow} if self._access_log else {}
+        return {"access log": self.access_log.follow} if self.access_log else {}
 
 
 def _items(text: str) -> list[str]:

@@ -109,7 +109,7 @@ class Inference:
         try:
             self._predictor.begin(route, request_id, fields, stream)
             watching = asyncio.create_task(_watch(receive, stream))
-            first = await _first_part(stream, timeout_s)
+            first = await first_part(stream, timeout_s)
             route.backlog.waiting -= 1
             headers = reply_headers(first.headers)
             if first.more:
@@ -125,7 +125,7 @@ class Inference:
             self._predictor.cancel(request_id)  # before the error is sent
 
 
-async def _first_part(stream: ReplyStream, timeout_s: float | None) -> Reply:
+async def first_part(stream: ReplyStream, timeout_s: float | None) -> Reply:
     """Raises DeadlineExceeded."""
     try:
         async with asyncio.timeout(timeout_s):

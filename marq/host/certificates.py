@@ -23,8 +23,8 @@ WANTED = (
 
 
 def uses_tls(settings: Settings) -> bool:
-    """Whether any address is https."""
-    return any(addresses.parse(address).tls for address in _addresses(settings).values())
+    """Whether any address is https, or gRPC uses TLS."""
+    return bool(_users(settings))
 
 
 def prepare(settings: Settings) -> Settings:
@@ -39,8 +39,10 @@ def prepare(settings: Settings) -> Settings:
         unset = {"keystore": None, "keystore_pass": ""}
         settings = settings.model_copy(update={"private_key_file": pem, "certificate_file": pem, **unset})
     if not (settings.private_key_file and settings.certificate_file):
-        name = next(name for name, address in _addresses(settings).items() if addresses.parse(address).tls)
+        name = _users(settings)[0]
         raise SettingsError(f"{name}: {getattr(settings, name)} {WANTED}.")
+    if settings.enable_grpc and (authorities := settings.grpc_client_ca_file):
+        _check_authorities(authorities)
     context(settings)
     return settings
 
@@ -78,11 +80,21 @@ def context(settings: Settings) -> ssl.SSLContext:
     return made
 
 
-def _addresses(settings: Settings) -> dict[str, str]:
+def _users(settings: Settings) -> list[str]:
+    """The settings that ask for TLS."""
     names = ["inference_address", "management_address"]
     if settings.enable_metrics_api:
         names.append("metrics_address")
-    return {name: getattr(settings, name) for name in names}
+    users = [name for name in names if addresses.parse(getattr(settings, name)).tls]
+    return [*users, "enable_grpc_ssl"] if settings.enable_grpc and settings.enable_grpc_ssl else users
+
+
+def _check_authorities(file: Path) -> None:
+    """Raises SettingsError unless the file has certificates."""
+    try:
+        ssl.create_default_context(cafile=str(file))
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(f"grpc_client_ca_file {file} cannot be used: {error}. It must be PEM.") from None
 
 
 def _converted(settings: Settings, target: Path) -> Path:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from marq.errors import MarqError
 from marq.settings import addresses
+from marq.settings.addresses import Address
+from marq.settings.grpc_addresses import Plane
 
 VARIABLE = "MARQ_LISTEN"  # "inference=5,management=6"
 GATEWAY_VARIABLE = "MARQ_GATEWAY"  # the number of a gateway among the host's
@@ -23,6 +25,35 @@ class PortTaken(MarqError):
 def listen(address: str, name: str) -> socket.socket:
     """A listening socket for the address that the setting `name` gives. Raises PortTaken, ValueError."""
     where = addresses.parse(address, name)
+    try:
+        sock = _bound(where)
+    except OSError as error:
+        raise _taken(f"{name} {address}", where, error, f"set another {name}") from None
+    sock.listen(BACKLOG)
+    return sock
+
+
+def reserve(plane: Plane) -> socket.socket | None:
+    """Checks that a gRPC address is free; a port stays reserved for this user while the socket is open.
+
+    The socket does not listen: the gateways do, each with a socket of its own. A Unix socket is not
+    reserved: None. Raises PortTaken.
+    """
+    where = Address(plane.host, plane.port, path=plane.path)
+    try:
+        _bound(where).close()
+        if not where.path:
+            return _bound(where, shared=True)
+        Path(where.path).unlink()
+    except OSError as error:
+        setting = f"grpc_{plane.name}_{'address' if where.path else 'port'}"
+        cure = f"set another {setting}, or MARQ_ENABLE_GRPC=false"
+        raise _taken(f"{setting} {plane.target}", where, error, cure) from None
+    return None
+
+
+def _bound(where: Address, shared: bool = False) -> socket.socket:
+    """`shared`: other sockets of this user can listen on the same port. Raises OSError."""
     family = socket.AF_UNIX if where.path else socket.AF_INET6 if ":" in where.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -31,17 +62,20 @@ def listen(address: str, name: str) -> socket.socket:
             sock.bind(where.path)
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind((where.host, where.port))
-    except OSError as error:
+    except OSError:
         sock.close()
-        what = where.path or f"port {where.port}"
-        user = _user_of(where.port) if error.errno == errno.EADDRINUSE and where.port else ""
-        cure = f"{user} uses {what}: stop it" if user else f"Stop what uses {what}"
-        raise PortTaken(
-            f"{name} {address} cannot be used: {error.strerror or error}. {cure}, or set another {name}."
-        ) from None
-    sock.listen(BACKLOG)
+        raise
     return sock
+
+
+def _taken(given: str, where: Address, error: OSError, cure: str) -> PortTaken:
+    what = where.path or f"port {where.port}"
+    user = _user_of(where.port) if error.errno == errno.EADDRINUSE and where.port else ""
+    first = f"{user} uses {what}: stop it" if user else f"Stop what uses {what}"
+    return PortTaken(f"{given} cannot be used: {error.strerror or error}. {first}, or {cure}.")
 
 
 def _user_of(port: int) -> str:

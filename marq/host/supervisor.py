@@ -29,7 +29,7 @@ from marq.host.server_file import LOCAL_TOKEN_VARIABLE
 from marq.host.watcher import Plan, Program
 from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
-from marq.settings import addresses, snapshot
+from marq.settings import addresses, grpc_addresses, snapshot
 from marq.settings.fields import Settings
 from marq.settings.loading import Resolved
 from marq.settings.properties import SettingsError
@@ -83,6 +83,9 @@ class Supervisor:
                 plane: stack.enter_context(listen.listen(getattr(self._settings, name), name))
                 for plane, name in self._addresses().items()
             }
+            for plane in grpc_addresses.planes(self._settings):
+                if reserved := listen.reserve(plane):
+                    stack.enter_context(reserved).set_inheritable(True)  # the watcher keeps it
             try:
                 self._set_up()
                 self._plan(sockets).execute()
@@ -118,6 +121,8 @@ class Supervisor:
             self._announce(greeting.line(f"{plane.capitalize()} API", getattr(self._settings, name)))
         if self._settings.metrics_plane:
             self._announce(greeting.line("Metrics API", self._settings.metrics_address))
+        for grpc in grpc_addresses.planes(self._settings):
+            self._announce(greeting.line(f"{grpc.name.capitalize()} gRPC", grpc.target))
         self._announce(greeting.line("Logs", self._settings.log_dir.resolve()))
         self._write_snapshot(Registry(client))
         self._greet(sorted(Registry(client).models(), key=lambda spec: spec.key))

@@ -51,7 +51,8 @@ class Settings(BaseModel):
     cors_allowed_methods: str = ""
     cors_allowed_headers: str = ""
 
-    grpc_inference_address: str = "127.0.0.1"
+    enable_grpc: bool = True
+    grpc_inference_address: str = "127.0.0.1"  # or unix:/path
     grpc_management_address: str = "127.0.0.1"
     grpc_inference_port: Port = 7070
     grpc_management_port: Port = 7071
@@ -60,6 +61,9 @@ class Settings(BaseModel):
     grpc_inference_max_connection_age_grace_ms: NotNegative = 2**63 - 1
     grpc_management_max_connection_age_grace_ms: NotNegative = 2**63 - 1
     enable_grpc_ssl: bool = False
+    grpc_client_ca_file: Path | None = None  # clients must have a certificate of one of these authorities
+    enable_grpc_health: bool = True
+    enable_grpc_reflection: bool = True
 
     max_request_size: Positive = 6_553_500
     max_response_size: Positive = 6_553_500

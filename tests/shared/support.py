@@ -138,6 +138,8 @@ def start_server(
     )
     log = directory / "server.log"
     environment = {**os.environ, "MARQ_STATE_DIR": str(directory / "state")}
+    if "enable_grpc" in config:
+        environment.pop("MARQ_ENABLE_GRPC", None)
     command = [MARQ, "start", "--model-store", store, "--ts-config", properties, *arguments]
     wanted = [models] if isinstance(models, str) else models
     with log.open("wb") as output:

@@ -30,7 +30,7 @@ class User:
             f"inference_address={self.inference}\n"
             f"management_address={self.management}\n"
             f"metrics_address={self.metrics}\n"
-            "enable_model_api=true\ndisable_token_authorization=true\nnumber_of_netty_threads=32\n"
+            "enable_model_api=true\ndisable_token_authorization=true\nnumber_of_netty_threads=32\nenable_grpc=false\n"
         )
 
     def torchserve(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,7 @@ import pytest
 from ports import free_port
 
 from marq.host import sockets as listen
+from marq.settings.grpc_addresses import Plane
 
 
 def test_a_socket_listens_on_its_address():
@@ -90,3 +91,48 @@ def test_a_unix_socket_that_is_in_use_is_not_taken_away(tmp_path):
             listen.listen(f"unix:{path}", "inference_address")
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
+
+
+def plane(port=0, **given):
+    return Plane("inference", "" if given else "127.0.0.1", port, **given)
+
+
+def test_a_reserved_port_is_left_to_sockets_that_share_it():
+    # Given a reserved port
+    port = free_port()
+    with listen.reserve(plane(port)), socket.socket() as shares, socket.socket() as other:
+        # When a socket that shares ports listens on it
+        shares.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        shares.bind(("127.0.0.1", port))
+        shares.listen()
+        # Then it gets the connections, and nothing else can have the port
+        with socket.create_connection(("127.0.0.1", port), timeout=60):
+            assert shares.accept()
+        with pytest.raises(OSError, match="Address already in use"):
+            other.bind(("127.0.0.1", port))
+
+
+def test_a_taken_grpc_port_names_the_setting_and_the_switch():
+    port = free_port()
+    with listen.listen(f"http://127.0.0.1:{port}", "x"), pytest.raises(listen.PortTaken) as caught:
+        listen.reserve(plane(port))
+    text = str(caught.value)
+    assert text.startswith(f"grpc_inference_port 127.0.0.1:{port} cannot be used: Address already in use.")
+    assert text.endswith("stop it, or set another grpc_inference_port, or MARQ_ENABLE_GRPC=false.")
+
+
+def test_a_taken_grpc_port_is_noticed_though_its_socket_shares_it():
+    port = free_port()
+    with listen.reserve(plane(port)) as reserved:
+        reserved.listen()
+        with pytest.raises(listen.PortTaken):
+            listen.reserve(plane(port))
+
+
+def test_a_unix_socket_for_grpc_is_checked_and_left_to_the_gateway(tmp_path):
+    path = tmp_path / "grpc.sock"
+    assert listen.reserve(plane(path=str(path))) is None
+    assert not path.exists()
+    with listen.listen(f"unix:{path}", "x"), pytest.raises(listen.PortTaken) as caught:
+        listen.reserve(plane(path=str(path)))
+    assert f"grpc_inference_address unix:{path} cannot be used" in str(caught.value)

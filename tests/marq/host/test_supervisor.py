@@ -50,6 +50,7 @@ def make_settings(tmp_path, monkeypatch, redis_url):
         planes = ("inference", "management", "metrics")
         addresses = {f"{plane}_address": f"unix:{tmp_path / plane}" for plane in planes}
         known = {"redis_url": redis_url, "state_dir": tmp_path / "state", "gateway_workers": 2, **addresses}
+        known["enable_grpc"] = False
         return Settings(**known | given)
 
     return make

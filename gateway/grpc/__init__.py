@@ -1,0 +1,1 @@
+"""The gRPC APIs. Nothing else imports this package, or `grpc`, where `enable_grpc` is off."""

@@ -1,0 +1,133 @@
+"""What every gRPC call has: a deadline, metadata, an outcome that is counted and logged."""
+
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from gateway.asgi import Headers
+from gateway.grpc.failures import Failure, number_of, unreadable
+from gateway.http.access_log import AccessLog
+from gateway.inference.predictor import CLIENT_GONE
+from gateway.metrics.counting import RequestMeter
+from gateway.routing.routes import Route
+
+log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Run = Callable[[Any, "Call"], Awaitable[Any]]
+CANCELLED = grpc.StatusCode.CANCELLED
+
+
+class Call:
+    """One call. A service sets its `route`, for the metrics."""
+
+    __slots__ = ("_context", "_peer", "code", "route", "status")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._peer: str = context.peer()  # not known after the end
+        self.route: Route | None = None
+        self.status, self.code = CLIENT_GONE, number_of(CANCELLED)  # unless it ends otherwise
+
+    @property
+    def headers(self) -> Headers:
+        """The metadata, as the headers of an HTTP request."""
+        return [
+            (name.encode(), value if isinstance(value, bytes) else value.encode())
+            for name, value in self._context.invocation_metadata() or ()
+        ]
+
+    def timeout_s(self, limit_ms: int) -> float | None:
+        """The shorter of the time until the client's deadline and `limit_ms`; 0 and None: no limit."""
+        limits = [limit_ms / 1000] if limit_ms else []
+        left: float | None = self._context.time_remaining()
+        if left is not None:
+            limits.append(max(left, 0.001))
+        return min(limits, default=None)
+
+    async def write(self, message: Message) -> None:
+        """Sends one message of a stream; waits while the client does not read."""
+        await self._context.write(message)
+
+    @property
+    def peer(self) -> str:
+        """host:port of the client, as in the access log; `-` if it came through a Unix socket."""
+        kind, _, address = self._peer.partition(":")
+        return unquote(address).strip() if kind in ("ipv4", "ipv6") else "-"
+
+
+class Method(NamedTuple):
+    """One method of a service.
+
+    `kind` counts the calls that are for no model; `streams`: whether the request and the answer are streams.
+    In a stream of requests, None stands for bytes that are not one.
+    """
+
+    run: Run
+    request: type[Message]
+    response: type[Message]
+    kind: str
+    streams: tuple[bool, bool] = (False, False)
+
+
+class Calls:
+    """Makes the handlers of services: their errors become statuses, and each call is counted and logged."""
+
+    def __init__(self, meter: RequestMeter, access_log: AccessLog | None) -> None:
+        self._meter, self._access_log = meter, access_log
+
+    def service(self, name: str, methods: dict[str, Method]) -> grpc.GenericRpcHandler:
+        """The handlers of a service."""
+        handlers = {method: self._handler(f"{name}/{method}", found) for method, found in methods.items()}
+        return grpc.method_handlers_generic_handler(name, handlers)
+
+    def _handler(self, name: str, method: Method) -> Any:
+        make = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[method.streams]
+
+        async def answer(request: Message | AsyncIterator[Message] | None, context: Context) -> Any:
+            call, began = Call(context), time.monotonic()
+            try:
+                if request is None:
+                    raise unreadable()
+                response = await method.run(request, call)
+                call.status = 200
+                call.code = 0
+                return response
+            except Failure as failure:
+                call.status, call.code = failure.status, failure.number
+                await context.abort(failure.code, failure.text, failure.trailers)
+            except Exception:
+                log.exception("%s failed", name)
+                call.status, call.code = 500, number_of(grpc.StatusCode.INTERNAL)
+                await context.abort(grpc.StatusCode.INTERNAL, "Internal server error.")
+            finally:
+                self._note(name, method.kind, call, time.monotonic() - began)
+
+        return make(answer, partial(_read, method.request), method.response.SerializeToString)
+
+    def _note(self, name: str, kind: str, call: Call, seconds: float) -> None:
+        if call.route is not None:
+            self._meter.answered(call.route, call.status, seconds)
+        else:
+            self._meter.count(kind, None, call.status, seconds)
+        if self._access_log:
+            line = self._access_log.describe(call.peer, "gRPC", name, "HTTP/2.0")
+            self._access_log.add(line, call.code, seconds)
+
+
+def _read(kind: type[Message], data: bytes) -> Message | None:
+    """The message; None if the bytes are not one."""
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        return None

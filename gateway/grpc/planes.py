@@ -1,0 +1,52 @@
+"""The services of each gRPC server of a gateway process."""
+
+from typing import NamedTuple
+
+import grpc
+from starlette.types import ASGIApp
+
+from gateway.grpc import inference, management, probes
+from gateway.grpc.calls import Calls, Method
+from gateway.grpc.in_process import Application
+from gateway.grpc.inference import InferenceService
+from gateway.grpc.management import ManagementService
+from gateway.grpc.probes import Probes
+from gateway.http.access_log import AccessLog
+from gateway.inference.predictor import Predictor
+from gateway.metrics.counting import RequestMeter
+from gateway.routing.health import Health
+from marq.settings.fields import Settings
+
+
+class Services(NamedTuple):
+    """What one server serves; the names are for reflection."""
+
+    names: list[str]
+    handlers: list[grpc.GenericRpcHandler]
+
+
+class Planes:
+    """Makes the services; they share what a gateway process has once."""
+
+    def __init__(
+        self, settings: Settings, predictor: Predictor, health: Health, meter: RequestMeter,
+        access_log: AccessLog | None,
+    ) -> None:  # fmt: skip
+        self._settings, self._predictor, self._health, self._meter = settings, predictor, health, meter
+        self._calls = Calls(meter, access_log)
+
+    def inference(self) -> Services:
+        """The services of the inference address."""
+        service = InferenceService(self._predictor, self._health, self._meter, self._settings)
+        return self._with_health({inference.NAME: service.methods()})
+
+    def management(self, app: ASGIApp) -> Services:
+        """The services of the management address; `app` is the application of the REST API."""
+        return self._with_health({management.NAME: ManagementService(Application(app)).methods()})
+
+    def _with_health(self, services: dict[str, dict[str, Method]]) -> Services:
+        if self._settings.enable_grpc_health:
+            names = [*services, probes.NAME]
+            services = {**services, probes.NAME: Probes(self._health, names).methods()}
+        handlers = [self._calls.service(name, methods) for name, methods in services.items()]
+        return Services(list(services), handlers)

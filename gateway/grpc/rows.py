@@ -1,0 +1,48 @@
+"""The body of a request, from the `input` of a message: the handler's row has one key for each entry."""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from marq import forms
+from marq.errors import BadRequest
+from marq.queue.ids import new_id
+
+BODY = "body"  # the key of a body without a type
+LONGEST_NAME = 1_000  # bytes
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+
+
+class Body(NamedTuple):
+    """The fields `type` and `body` of a queue entry."""
+
+    type: bytes
+    content: bytes
+
+
+def body_of(entries: Mapping[str, bytes]) -> Body:
+    """The body whose row has these keys, all with bytes. Raises BadRequest for a name that cannot be one."""
+    if not entries:
+        return Body(forms.FORM.encode(), b"")
+    if entries.keys() == {BODY}:
+        return Body(b"", entries[BODY])
+    boundary = b"marq-" + new_id()  # random: no client can write it into its data
+    parts = []
+    for name, value in entries.items():
+        parts += [
+            b'--%b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n' % (boundary, _quoted(name)),
+            value,
+            b"\r\n",
+        ]
+    parts.append(b"--%b--\r\n" % boundary)
+    return Body(b"%b; boundary=%b" % (forms.MULTIPART.encode(), boundary), b"".join(parts))
+
+
+def _quoted(name: str) -> bytes:
+    encoded = name.encode()
+    if _CONTROL.search(name) or len(encoded) > LONGEST_NAME:
+        raise BadRequest(
+            f"The name of an input must have at most {LONGEST_NAME} bytes and no control characters, "
+            f"not {name[:40]!r}."
+        )
+    return encoded.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
