@@ -18,7 +18,9 @@ REQUIRED = {
     for requirement in [*PROJECT_TABLE["dependencies"], *PROJECT_TABLE["optional-dependencies"]["gateway"]]
 }
 MODULES = {  # of packages that are not called like what they are imported as
-    "nvidia-ml-py": "pynvml", "prometheus-client": "prometheus_client",
+    "googleapis-common-protos": "google", "grpcio": "grpc", "grpcio-health-checking": "grpc_health",
+    "grpcio-reflection": "grpc_reflection", "nvidia-ml-py": "pynvml",
+    "prometheus-client": "prometheus_client", "protobuf": "google",
     "python-multipart": "python_multipart", "PyYAML": "yaml",
 }  # fmt: skip
 COME_WITH = {  # imported, and required by a package that is required here

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from marq.migration.findings import Finding, Verdict
-from marq.migration.words import KEYS, NO_GRPC
+from marq.migration.words import KEYS
 from marq.settings import loading, properties
 from marq.settings.retention import SETTINGS_PREFIX
 
@@ -47,9 +47,6 @@ def _messages(file: Path, environ: dict[str, str]) -> Iterator[Finding]:
 
 
 def _known(file: Path, number: int, key: str) -> Finding:
-    if "grpc" in key:
-        text = f"{key}: {NO_GRPC}"
-        return Finding(file, number, Verdict.IGNORED, text)
     if key.startswith("ts_header_key_sequence"):
         text = f"{key} has no effect: marq does not keep the requests of a sequence together."
         return Finding(file, number, Verdict.IGNORED, text)

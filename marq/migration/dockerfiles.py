@@ -42,10 +42,6 @@ def _judge(instruction: _Instruction) -> Iterator[words.Placed]:
         case "ENV":
             for line, text in instruction.lines:
                 yield from ((line, found) for name in _variables(text) if (found := words.of_variable(name)))
-        case "EXPOSE":
-            for port in re.findall(r"\d+", instruction.text):
-                if judgement := words.of_port(int(port)):
-                    yield first, judgement
         case "CMD" | "ENTRYPOINT":
             yield from words.of_container_command(_words(instruction))
         case "RUN":

@@ -10,6 +10,7 @@ from marq.migration import model_configs, words
 from marq.migration.findings import Finding, Judgement, Verdict
 
 _TEMPLATE = re.compile(r"\{\{.*?\}\}")  # Helm's; what they stand for is not known
+_NO_GRPC = "no open inference protocol over gRPC yet: use REST."
 _GRPC = re.compile(r"grpc|h2c", re.IGNORECASE)
 _COMMANDS = frozenset(("command", "args", "entrypoint"))
 _VARIABLES = frozenset(("env", "environment"))
@@ -62,13 +63,7 @@ def _judge(key: str, node: yaml.Node, is_kserve: bool) -> Iterator[words.Placed]
 
 
 def _of_scalar(key: str, value: str, is_kserve: bool) -> Iterator[Judgement | None]:
-    if key.startswith("ports") or key.lower().endswith("port"):
-        yield from (
-            words.of_port(int(port)) for port in dict.fromkeys(re.findall(r"(?<!\d)\d{4}(?!\d)", value))
-        )
-    if key in ("ports:name", "ports:appProtocol") and _GRPC.match(value):
-        yield Judgement(Verdict.CHANGE, f"{value}: {words.NO_GRPC}")
-    elif key == "protocolVersion":
+    if key == "protocolVersion":
         yield _of_protocol(value)
     elif is_kserve and key == "runtime" and "torchserve" in value:
         yield words.OF_KSERVE
@@ -80,7 +75,7 @@ def _of_scalar(key: str, value: str, is_kserve: bool) -> Iterator[Judgement | No
 
 def _of_protocol(value: str) -> Judgement:
     if _GRPC.match(value):
-        return Judgement(Verdict.CHANGE, f"protocolVersion {value}: {words.NO_GRPC}")
+        return Judgement(Verdict.CHANGE, f"protocolVersion {value}: {_NO_GRPC}")
     return Judgement(Verdict.RUNS, f"protocolVersion {value}")
 
 

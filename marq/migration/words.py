@@ -19,7 +19,6 @@ from marq.settings.torchserve_keys import (
 Placed = tuple[int, Judgement]  # with the line
 
 KEYS = spelled(Settings.model_fields) | set(MEANINGLESS)  # of config.properties
-NO_GRPC = "no gRPC yet: use REST."
 _IMAGE = re.compile(r"(?<![\w-])(?:pytorch|kserve)/torchserve(?:-[\w-]+)?(?![\w/-])", re.IGNORECASE)
 _OF_KSERVE = re.compile(r"kfs|kserve", re.IGNORECASE)
 _PACKAGE = re.compile(
@@ -30,7 +29,6 @@ _JAVA = re.compile(r"(?:openjdk|default-jre|default-jdk)[\w.-]*")
 _SHELLS = frozenset(("sh", "bash"))
 _KEEPERS = frozenset(("tail", "sleep", "wait", "marq"))  # commands that keep a container running
 _ENDS = frozenset(("&&", "||", ";", "|", "&"))  # of a command in a shell
-GRPC_PORTS = frozenset((7070, 7071))
 # The flags of `torchserve`; those without an effect, with the reason.
 FLAGS = frozenset(
     (
@@ -92,10 +90,6 @@ def of_package(word: str) -> Judgement | None:
     return Judgement(Verdict.IGNORED, f"{name}: marq does not need Java.") if _JAVA.fullmatch(name) else None
 
 
-def of_port(port: int) -> Judgement | None:
-    return Judgement(Verdict.IGNORED, f"port {port} stays closed: {NO_GRPC}") if port in GRPC_PORTS else None
-
-
 def of_variable(name: str) -> Judgement | None:
     """The judgement on an environment variable, None if it has nothing to do with TorchServe."""
     if name in _OTHER_VARIABLES:
@@ -107,8 +101,6 @@ def of_variable(name: str) -> Judgement | None:
         return Judgement(Verdict.IGNORED, f"{name} is not a variable of marq.")
     if key in MEANINGLESS:
         return Judgement(Verdict.IGNORED, f"{name} has no effect: {MEANINGLESS[key]}.")
-    if "grpc" in key:
-        return Judgement(Verdict.IGNORED, f"{name}: {NO_GRPC}")
     if key == "ts_open_inference_protocol":
         return Judgement(Verdict.RUNS, name)
     return Judgement(Verdict.RUNS, f"{name}, if config.properties has {ENVIRONMENT_SWITCH}=true, as there.")

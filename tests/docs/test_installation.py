@@ -81,7 +81,10 @@ def test_the_wheel_serves_an_archive(
     server = subprocess.Popen(
         [str(word) for word in [*start, *ports, "--state-dir", tmp_path / "state", "--disable-token-auth"]],
         cwd=tmp_path,
-        env=PYTHON_FREE,
+        env={
+            **PYTHON_FREE,
+            **{f"MARQ_GRPC_{api}_PORT": str(free_port()) for api in ("INFERENCE", "MANAGEMENT")},
+        },
     )
     try:
         wait_for(lambda: answers(f"http://127.0.0.1:{port}/ping"), what="the server")

@@ -127,7 +127,6 @@ def test_the_lines_of_container_files_that_name_torchserve_are_judged(folder):
         "Dockerfile:2": "change",
         "Dockerfile:3": "ignored",
         "Dockerfile:4": "change",
-        "Dockerfile:5": "ignored",
         "Dockerfile:6": "runs",
         "Dockerfile:7": "runs",
         "docker-compose.yml:3": "change",
@@ -197,7 +196,7 @@ def test_the_flags_of_commands_are_those_of_torchserve():
         ("TS_JOB_QUEUE_SIZE", "runs"),
         ("TS_OPEN_INFERENCE_PROTOCOL", "runs"),
         ("TS_NUMBER_OF_NETTY_THREADS", "ignored"),
-        ("TS_GRPC_INFERENCE_PORT", "ignored"),
+        ("TS_GRPC_INFERENCE_PORT", "runs"),
         ("TS_RUN_IN_DOCKER", "ignored"),
         ("JAVA_HOME", "ignored"),
         ("MODEL_NAME", None),
@@ -228,7 +227,7 @@ def test_a_kserve_manifest_without_an_image_starts_torchserves(folder):
     assert "inference_address=http://0.0.0.0:8080" in found[0][2]
 
 
-def test_grpc_is_named_wherever_it_stands(folder):
+def test_grpc_of_torchserve_runs(folder):
     text = """\
         apiVersion: serving.kserve.io/v1beta1
         kind: InferenceService
@@ -243,9 +242,7 @@ def test_grpc_is_named_wherever_it_stands(folder):
     (folder / "config.properties").write_text("grpc_inference_port=7070\n")
     said = judged(folder, "kserve.yaml", text)
     assert said == [
-        (1, "ignored", "grpc_inference_port: no gRPC yet: use REST."),
-        (8, "ignored", "port 7070 stays closed: no gRPC yet: use REST."),
-        (9, "change", "h2c: no gRPC yet: use REST."),
+        (1, "runs", "grpc_inference_port"),
     ]
 
 
