@@ -66,6 +66,7 @@ class Exchange:
     body = lane = entry = b""
     upload: Upload | None = None  # the file that takes the body instead of `body`
     failure: ServiceError | None = None  # of the upload
+    takes_buffers = True  # an answer may be a mapped file
     response_started = False
     streaming = chunked = bodiless = disconnected = False
     more_body = keep_alive = True
@@ -261,8 +262,11 @@ class PredictionProtocol(GuardedProtocol):
             head = self._head(exchange, status, headers)
             if status in WITHOUT_BODY:
                 self.transport.write(head + _no_body(status))
-            else:
+            elif len(body) <= HIGH_WATER_LIMIT:
                 self.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+            else:  # joining them would cost more than a second write
+                self.transport.write(b"%bcontent-length: %d\r\n\r\n" % (head, len(body)))
+                self.transport.write(body)
         self._finish(exchange)
 
     def respond_part(self, exchange: Exchange, part: Reply) -> None:

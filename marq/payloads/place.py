@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import hashlib
 import logging
+import mmap
 import os
 import re
 import secrets
@@ -34,6 +35,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 REF = re.compile(rb"[0-9a-f]{32}/[0-9A-Za-z-]{1,64}(\.[0-9a-f]{8})?")
 FOLDER_DIGITS, TAG_DIGITS = 32, 8  # of the name of a folder; its last ones are the tag of its place
 PLAIN = re.compile(rb"[0-9A-Za-z-]{1,64}")  # a request id that can be part of a file's name
+POPULATE = getattr(mmap, "MAP_POPULATE", 0)  # Linux
 UNFINISHED = "new-"  # begins the name of a folder that is not locked yet
 UNFINISHED_S = 60.0  # no process takes so long to lock its folder
 
@@ -104,6 +106,14 @@ class Place:
             with self._open(ref) as file:
                 return file.read()
         except OSError as error:
+            raise _lost(error) from None
+
+    def map(self, ref: bytes) -> memoryview:
+        """The same without a copy; the file may be removed meanwhile. Raises PayloadLost."""
+        try:
+            with self._open(ref) as file:
+                return memoryview(mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED | POPULATE, mmap.PROT_READ))
+        except (OSError, ValueError) as error:
             raise _lost(error) from None
 
     def load(self, ref: bytes) -> bytearray:
@@ -220,6 +230,6 @@ def _boot() -> str:
         return socket.gethostname()
 
 
-def _lost(error: OSError) -> PayloadLost:
+def _lost(error: Exception) -> PayloadLost:
     reason = "it is not on this host, or was removed" if isinstance(error, FileNotFoundError) else str(error)
     return PayloadLost(f"The file of a body cannot be read: {reason}. Send the request again.")

@@ -50,6 +50,10 @@ class PendingRequests:
     def __contains__(self, request_id: bytes) -> bool:
         return request_id in self._waiting or request_id in self._cancelled
 
+    def takes_buffers(self, request_id: bytes) -> bool:
+        """Whether the receiver of a request's reply takes a body that is a memoryview."""
+        return getattr(self._waiting.get(request_id), "takes_buffers", False)
+
     def add(self, request_id: bytes, lane: bytes, waiting: Waiting) -> None:
         waiting.lane = lane
         self._waiting[request_id] = waiting

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import cast
 
 from marq.connections.commands import Reply as RedisReply
 from marq.connections.pipelined import PipelinedConnection
@@ -76,6 +77,8 @@ class ReplyReader:
         """
         if self._folder is None:
             raise PayloadLost("The answer is a file, which this process does not share.")
+        if self._pending.takes_buffers(reply.id):
+            return cast(bytes, self._folder.take_mapped(reply.body_ref))
         body = self._folder.take(reply.body_ref)
         return body if reply.id in self._pending else b""
 

@@ -349,3 +349,13 @@ async def test_predictions_are_in_the_access_log(gateway, tmp_path):
 async def test_its_benchmark_measures_requests_that_are_answered():
     [microseconds] = await measure(connections=3, requests=300, repeats=1)
     assert 0 < microseconds < 100_000
+
+
+async def test_a_large_answer_is_sent_whole(gateway, client):
+    protocol, transport = client
+    protocol.data_received(request(b"hello"))
+    [request_id] = await gateway.queued()
+    gateway.reply(request_id, memoryview(b"x" * 200_000))
+    head, body = head_and_body(transport.written)
+    assert b"content-length: 200000" in head
+    assert body == b"x" * 200_000

@@ -41,6 +41,22 @@ def test_an_answer_is_deposited_with_the_reader_of_the_stream_alone(place: Place
     assert place.deposit(b"marq:replies:elsewhere", ID, LARGE) == b""
 
 
+def test_a_mapped_answer_outlives_its_file(place: Place) -> None:
+    folder = Folder(place, place.folder_of(STREAM))
+    mapped = folder.take_mapped(place.deposit(STREAM, ID, LARGE))
+    assert list((place.directory / place.folder_of(STREAM)).iterdir()) == []
+    assert mapped == LARGE
+
+
+def test_an_answer_of_another_folder_is_not_taken(place: Place) -> None:
+    folder, other = (Folder(place, place.folder_of(stream)) for stream in (STREAM, b"other"))
+    ref = place.deposit(b"other", ID, LARGE)
+    for take in (folder.take, folder.take_mapped):
+        with pytest.raises(PayloadLost):
+            take(ref)
+    assert other.take(ref) == LARGE
+
+
 @pytest.mark.parametrize("request_id", [b"../x", b"a/b", b"", b"." * 5, b"\xff", b"x" * 200])
 def test_the_id_of_a_request_names_no_other_file(place: Place, request_id: bytes) -> None:
     Folder(place, place.folder_of(STREAM))
