@@ -16,7 +16,7 @@ from gateway.auth import Tokens
 from gateway.inference import job_lists, jobs, kserve, urls
 from gateway.inference.answer import Inference
 from gateway.inference.predictor import Predictor
-from gateway.management import dead_letters, models, token_renewal
+from gateway.management import dead_letters, models, token_renewal, unused_parameters
 from gateway.routing.routes import Routes
 from marq import __version__
 from marq.errors import (
@@ -157,6 +157,7 @@ def _application(title: str, plane_of: Callable[[str], str], tokens: Tokens) -> 
         except Exception:
             log.exception("%s %s failed", request.method, request.scope["path"])
             response = await _on_service_error(request, ServiceError("Internal server error."))
+        unused_parameters.add_warnings(request, response)
         return _finished(response)
 
     return app

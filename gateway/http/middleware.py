@@ -21,7 +21,7 @@ from marq import logs
 from marq.settings.fields import Settings
 
 SIMPLE_METHODS = ["GET", "HEAD", "POST"]  # which browsers allow without CORS
-EXPOSED = ["x-request-id", "location"]  # headers of answers that scripts may read
+EXPOSED = ["x-request-id", "location", "warning"]  # headers of answers that scripts may read
 
 
 NOT_FAST = (

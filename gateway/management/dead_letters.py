@@ -7,11 +7,12 @@ import base64
 from typing import Annotated, Self
 
 import orjson
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gateway.asgi import Document
+from gateway.management.unused_parameters import refuse_mistaken
 from gateway.management.waiting import WaitingRequests
 from gateway.uploads import Uploads
 from marq.connections import clients
@@ -60,10 +61,11 @@ def router(settings: Settings) -> APIRouter:
     handlers = Handlers(settings)
     api.get("/dead-letters")(handlers.list_models)
     api.get("/dead-letters/{model}")(handlers.list_letters)
-    api.delete("/dead-letters/{model}")(handlers.delete_all)
+    unmistaken = [Depends(refuse_mistaken)]
+    api.delete("/dead-letters/{model}", dependencies=unmistaken)(handlers.delete_all)
     api.post("/dead-letters/{model}/replay", status_code=202, openapi_extra=ORDER)(handlers.replay)
     api.get("/dead-letters/{model}/{letter_id}")(handlers.show)
-    api.delete("/dead-letters/{model}/{letter_id}")(handlers.delete)
+    api.delete("/dead-letters/{model}/{letter_id}", dependencies=unmistaken)(handlers.delete)
     api.get(
         "/dead-letters/{model}/{letter_id}/body",
         response_class=Response,

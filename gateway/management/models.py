@@ -15,6 +15,7 @@ from gateway.management.describe_handler import ask_handler
 from gateway.management.parameters import PAGE, Customized, Limit, ModelVersion, PageToken, Timeout
 from gateway.management.responses import json_answer, outcome
 from gateway.management.scaling import Scaling
+from gateway.management.unused_parameters import GIVEN, refuse_mistaken
 from gateway.management.waiting import WaitingRequests
 from gateway.openapi import model_document
 from gateway.routing.routes import Routes
@@ -50,20 +51,20 @@ def router(settings: Settings, routes: Routes) -> APIRouter:
     describe = waiting.handler(handlers.describe, "customized")
     scale, reload = (waiting.handler(each, "synchronous") for each in (scaling.scale, scaling.reload))
     unregister = waiting.handler(handlers.unregister)
-    restricted = [Depends(handlers.check_enabled)]
+    restricted, unmistaken = Depends(handlers.check_enabled), Depends(refuse_mistaken)
     model, version = "/models/{model_name}", "/models/{model_name}/{model_version}"
     api.get("/models")(handlers.list_models)
     api.post(
         "/models",
-        dependencies=restricted,
+        dependencies=[restricted],
         responses=openapi.REGISTERED,
         openapi_extra=openapi.register_operation(),
     )(handlers.register)
     for path in (model, version):
         api.get(path, responses=description.DESCRIBED)(describe)
-        api.put(path, responses=openapi.STARTED)(scale)
+        api.put(path, dependencies=[unmistaken], responses=openapi.STARTED)(scale)
         api.post(f"{path}/reload", responses=openapi.STARTED)(reload)
-        api.delete(path, dependencies=restricted, responses=openapi.UNREGISTERED)(unregister)
+        api.delete(path, dependencies=[restricted, unmistaken], responses=openapi.UNREGISTERED)(unregister)
     api.put(f"{version}/set-default")(handlers.set_default)
     api.options(model)(handlers.document)
     return api
@@ -110,7 +111,7 @@ class Management:
         """Registers a model version, and starts its replicas."""
         if content_type(request.scope["headers"]).partition(b";")[0].strip().lower() == b"application/json":
             body = await self._uploads.read(request.scope, request.receive)
-            given = openapi.json_object(body)
+            request.scope[GIVEN] = given = openapi.json_object(body)
         else:
             given = dict(request.query_params)
         return await self.waiting.run(self._register, openapi.register_parameters(given))

@@ -1,0 +1,87 @@
+"""Parameters that a request gives and that have no effect: the answer and the log name them.
+
+A request is refused where it would remove or resize something else than its client meant.
+"""
+
+import logging
+import re
+from collections.abc import Collection, Mapping
+
+from fastapi import Request, Response
+
+from gateway.openapi import OWN_ROUTES
+from marq.errors import BadRequest
+from marq.settings.torchserve_keys import meant
+
+GIVEN = "marq.given"  # key of a scope whose parameters are not in the query string
+MOST = 10  # parameters that are named
+SIZES = ("min_worker", "max_worker", "max_attempts")  # without one of these a request resizes to one replica
+DECIDING = ("min_worker", "max_worker", "model_version")
+# Parameters of TorchServe's management API without an effect, with the reason.
+WITHOUT_EFFECT = {
+    "number_gpu": "deviceIds in model-config.yaml chooses the GPUs of a model",
+    "synchronous": "the answer always waits until it is done",
+}
+_ODD = re.compile(r"[^A-Za-z0-9_.-]")
+_ADDRESSES = ("/ping", "/api-description")  # probes may add what they like
+
+log = logging.getLogger(__name__)
+
+
+def add_warnings(request: Request, response: Response) -> None:
+    """Adds a header `Warning` for each parameter without an effect, and logs it."""
+    given = request.scope.get(GIVEN) or request.query_params
+    known = _known(request) if given else None
+    if known is None:
+        return
+    for sentence in sentences(given, known)[:MOST]:
+        log.warning("%s %s: %s", request.method, ascii(request.scope["path"])[1:-1], sentence)
+        response.headers.append("Warning", f'299 marq "{sentence}"')
+
+
+async def refuse_mistaken(request: Request) -> None:
+    """For routes that remove or resize. Raises BadRequest where a parameter without an effect may have been
+    meant to say what or how much."""
+    given = request.query_params
+    known = _known(request) if given else None
+    if known is None:
+        return
+    for name in given:
+        if name not in known and name not in WITHOUT_EFFECT and _is_dangerous(name, given, known):
+            status = 422 if request.scope["path"].startswith(OWN_ROUTES) else None
+            raise BadRequest(f"Parameter {_sentence(name, known)}", status)
+
+
+def sentences(given: Mapping[str, object], known: Collection[str]) -> list[str]:
+    """What is to be said of the parameters that are given."""
+    said = [_sentence(name, known) for name in given if name not in known]
+    waits = str(given.get("synchronous", "")).lower() == "true"
+    if {"timeout", "synchronous"} <= set(known) and "timeout" in given and not waits:
+        said.append("timeout has no effect without synchronous=true.")
+    return said
+
+
+def _is_dangerous(name: str, given: Collection[str], known: Collection[str]) -> bool:
+    if "min_worker" not in known:
+        return True  # the route removes something
+    like = meant(name.lower(), known)
+    return not any(size in given for size in SIZES) or (like in DECIDING and like not in given)
+
+
+def _sentence(name: str, known: Collection[str]) -> str:
+    shown = _ODD.sub("?", name[:50])
+    if name in WITHOUT_EFFECT:
+        return f"{shown} has no effect: {WITHOUT_EFFECT[name]}."
+    if like := meant(name.lower(), known):
+        return f"{shown} has no effect: did you mean {like}?"
+    names = ", ".join(sorted(known)) or "none"
+    return f"{shown} has no effect here. The parameters of this request: {names}."
+
+
+def _known(request: Request) -> set[str] | None:
+    """The query parameters of the request's route; None if it has none that are documented."""
+    path = getattr(request.scope.get("route"), "path", "")
+    operation = request.app.openapi()["paths"].get(path, {}).get(request.method.lower())
+    if operation is None or path in _ADDRESSES:
+        return None
+    return {each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"}
