@@ -1,0 +1,182 @@
+"""Everything in README.md, docs/ and the READMEs of examples that a reader would paste is pasted here."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import redis
+from documents import LANGUAGES, RUN, Block, Terminal, blocks, documents
+from sources import PROJECT, PYTHON_FREE, copy_sources
+from support import wait_for
+
+OpenTerminal = Callable[..., Terminal]
+ALL = [block for document in documents() for block in blocks(document)]
+COMMANDS = Path(sys.executable).parent
+README = PROJECT / "README.md"
+DOCS = PROJECT / "docs"
+EXAMPLES = sorted((PROJECT / "examples").glob("*/README.md"))
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+
+SLOW = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture
+def open_terminal(tmp_path: Path) -> Iterator[OpenTerminal]:
+    """Opens a terminal in a clean copy of the sources."""
+    opened: list[Terminal] = []
+
+    def open_one(commands: Path = COMMANDS, **variables: str) -> Terminal:
+        folder = tmp_path / "marq"
+        folder.mkdir()
+        opened.append(Terminal(copy_sources(folder), commands, **variables))
+        return opened[-1]
+
+    yield open_one
+    for terminal in opened:
+        terminal.close(COMMANDS)
+
+
+def runnable(document: Path) -> list[Block]:
+    return [block for block in blocks(document) if block.language in RUN and not block.not_run]
+
+
+SECTIONS = sorted(
+    {(document.name, block.section) for document in DOCS.glob("*.md") for block in runnable(document)}
+)
+
+
+def first_screen() -> list[Block]:
+    """README.md's blocks after the installation."""
+    return [block for block in runnable(README) if not block.text.startswith(("make", "pip"))]
+
+
+def serve_digits(terminal: Terminal, redis_url: str) -> Mapping[str, str]:
+    """The server and the image of README.md's first screen."""
+    for block in first_screen()[:1]:
+        terminal.run(block)
+    return {}
+
+
+def bury_two(terminal: Terminal, redis_url: str) -> Mapping[str, str]:
+    """Two dead letters of the model: entries whose deadline is not a number."""
+    serve_digits(terminal, redis_url)
+    url = terminal.type("marq redis-url", "redis-url").split()[-1]
+    body = (terminal.folder / "seven.png").read_bytes()
+    with redis.Redis.from_url(url) as client:
+        for _ in range(2):
+            client.xadd("marq:{digits}:normal:1.0", {"body": body, "type": "image/png", "deadline": "soon"})
+        letters = wait_for(lambda: len(found := client.xrange("marq:{digits}:dead")) == 2 and found)
+    return {"1763641000123-0": letters[0][0].decode(), "--version 2.0": "--version 1.0"}
+
+
+def two_hosts(terminal: Terminal, redis_url: str) -> Mapping[str, str]:
+    store = terminal.folder / "models"
+    terminal.type(f"python examples/scikit_learn/pack.py {store}", "pack")
+    return {
+        "redis://:password@redis.internal:6379/0": f"'{redis_url}'",
+        "/models": str(store),
+        "/var/lib/marq": str(terminal.folder / "node"),
+    }
+
+
+def serve_words(terminal: Terminal, redis_url: str) -> Mapping[str, str]:
+    """The launcher with a stand-in for vLLM."""
+    terminal.type("python -m ts.llm_launcher --model_id org/teller --disable_token_auth &", "launcher")
+    terminal.wait_for_the_server()
+    return {}
+
+
+def torchserve_folder(terminal: Terminal, redis_url: str) -> Mapping[str, str]:
+    folder = terminal.folder / "my-torchserve"
+    (folder / "model-store").mkdir(parents=True)
+    (folder / "Dockerfile").write_text("FROM pytorch/torchserve:latest-cpu\n")
+    (folder / "config.properties").write_text("inference_address=http://0.0.0.0:8080\nvmargs=-Xmx4g\n")
+    model = {"modelName": "digits", "modelVersion": "1.0", "handler": "image_classifier"}
+    with zipfile.ZipFile(folder / "model-store/digits.mar", "w") as archive:
+        archive.writestr("MAR-INF/MANIFEST.json", json.dumps({"model": model}))
+    return {}
+
+
+# What the reader of a section has already; README.md's server where it says nothing else.
+PREPARATIONS: dict[tuple[str, str], Callable[[Terminal, str], Mapping[str, str]]] = {
+    ("operations.md", "Dead letters"): bury_two,
+    ("operations.md", "More hosts"): two_hosts,
+    ("llm.md", "Requests"): serve_words,
+    ("migration.md", "Moving from TorchServe"): torchserve_folder,
+}
+VARIABLES = {("llm.md", "Requests"): {"PYTHONPATH": str(PROJECT / "tests/shared/llm_engines")}}
+
+
+def test_each_block_says_what_it_is() -> None:
+    assert [str(block) for block in ALL if block.language not in LANGUAGES] == []
+
+
+def test_each_command_is_in_a_block() -> None:
+    """Lines that are indented by four spaces are code, too, and would not be run."""
+    for document in documents():
+        lines = pairwise(document.read_text().splitlines())
+        assert [line for before, line in lines if not before and line.startswith("    ")] == [], document
+
+
+def test_blocks_that_are_not_run_are_few(capsys: pytest.CaptureFixture[str]) -> None:
+    left_out = [block for block in ALL if block.not_run]
+    reasons = "\n".join(f"  {block}: {block.not_run}" for block in left_out)
+    with capsys.disabled():
+        sys.stdout.write(f"\n{len(left_out)} blocks of the documents are not run:\n{reasons}\n")
+    assert len(left_out) <= 7
+
+
+def test_the_first_screen_works_as_shown(open_terminal: OpenTerminal) -> None:
+    terminal = open_terminal()
+    for block in first_screen():
+        terminal.run(block)
+
+
+class TestSlowly:
+    """What installs, trains or starts much."""
+
+    pytestmark = SLOW
+
+    def test_readme_works_from_the_installation_on(self, open_terminal: OpenTerminal, tmp_path: Path) -> None:
+        """In a new environment; without access to PyTorch's own index, pip's sources have to have it."""
+        subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True, env=PYTHON_FREE)
+        terminal = open_terminal(tmp_path / "env/bin")
+        elsewhere = {} if is_known("download.pytorch.org") else {f" --index-url {TORCH_INDEX}": ""}
+        for block in runnable(README):
+            terminal.run(block, elsewhere)
+
+    @pytest.mark.parametrize(("document", "section"), SECTIONS)
+    def test_a_section_of_the_documents_works_as_shown(
+        self, document: str, section: str, open_terminal: OpenTerminal, redis_url: str
+    ) -> None:
+        wanted = [block for block in runnable(DOCS / document) if block.section == section]
+        for tool in ("redis-cli",):
+            if not shutil.which(tool) and any(tool in block.text for block in wanted):
+                pytest.skip(f"{tool} is not installed")
+        terminal = open_terminal(**VARIABLES.get((document, section), {}))
+        replaced = PREPARATIONS.get((document, section), serve_digits)(terminal, redis_url)
+        for block in wanted:
+            terminal.run(block, replaced)
+
+    @pytest.mark.parametrize("document", EXAMPLES, ids=lambda path: path.parent.name)
+    def test_an_example_works_as_its_readme_says(self, document: Path, open_terminal: OpenTerminal) -> None:
+        terminal = open_terminal(PIP_NO_INDEX="1")  # the packages are there already
+        for script in terminal.folder.glob(f"examples/{document.parent.name}/*.py"):
+            terminal.adapt(script)
+        for block in runnable(document):
+            terminal.run(block)
+
+
+def is_known(host: str) -> bool:
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        return False
+    return True
