@@ -101,7 +101,10 @@ class RegisterParameters(BaseModel):
         False, description="Whether more replicas than hosts like this one can run are meant."
     )
     synchronous: Flag = Field(True, description="Whether to answer only when the replicas are ready.")
-    s3_sse_kms: Flag = Field(False, description="Not supported: use a presigned URL.")
+    s3_sse_kms: Flag = Field(
+        False,
+        description="Sign the download from S3 with this server's AWS credentials (botocore).",
+    )
 
     def registration(self) -> Registration:
         """Raises BadRequest without a URL."""

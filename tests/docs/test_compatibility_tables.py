@@ -20,7 +20,8 @@ from workflow_archiver.arg_parser import ArgParser as WorkflowArgParser
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
-STATES = {"same", "better", "narrower", "not supported", "marq's own"}
+STATES = {"same", "better", "narrower", "not there"}
+TABLES = sorted(DOCS.glob("compatibility*.md"))
 
 
 def sections(name):
@@ -103,12 +104,33 @@ def test_each_property_of_the_context_is_named():
     assert names <= words(HANDLERS["Context and metrics"])
 
 
-@pytest.mark.parametrize(
-    ("title", "text"), [*HANDLERS.items(), *ARCHIVES.items()], ids=[*HANDLERS, *ARCHIVES]
-)
-def test_every_row_says_how_it_compares(title, text):
-    if title != "Memory":  # figures
-        assert [cells for cells in table_rows(text) if not STATES & set(cells)] == []
+def comparisons(page):
+    """The rows of a page that compare something with TorchServe: all but figures."""
+    return [
+        cells
+        for title, text in sections(page.name).items()
+        for cells in table_rows(text)
+        if title != "Memory"
+    ]
+
+
+@pytest.mark.parametrize("page", TABLES, ids=lambda page: page.stem)
+def test_every_row_has_one_of_four_words(page):
+    assert [cells for cells in comparisons(page) if len(STATES & set(cells)) != 1] == []
+
+
+@pytest.mark.parametrize("page", TABLES, ids=lambda page: page.stem)
+def test_every_row_names_a_test_that_exists(page):
+    assert [cells for cells in comparisons(page) if not quoted(cells[-1])] == []
+    named = {test for cells in comparisons(page) for test in quoted(cells[-1])}
+    assert [test for test in sorted(named) if not is_test(test)] == []
+
+
+def is_test(name):
+    """Whether there is such a file of tests under tests/, and such a test in it: `e2e/test_x.py::test_y`."""
+    file, _, test = name.partition("::")
+    path = ROOT / "tests" / file
+    return path.is_file() and f"def {test or 'test_'}" in path.read_text()
 
 
 def test_the_pages_can_be_found():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from ts.torch_handler._device import use_tensor_cores
 from ts.torch_handler._weights import WeightsError, fill
 from ts.torch_handler.base_handler import BaseHandler
 
@@ -264,3 +265,16 @@ def test_the_base_handler_imports_no_optional_package():
         """
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("capability", "precision"), [((7, 5), "highest"), ((8, 0), "high")])
+def test_devices_with_tensor_cores_use_them(monkeypatch, capability, precision):
+    before = torch.get_float32_matmul_precision()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    torch.set_float32_matmul_precision("highest")
+    try:
+        use_tensor_cores()
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
