@@ -7,7 +7,8 @@ from marq.registry.spec import ModelSpec
 MIN_HANDLER_S = 0.001  # a faster handler does not wait: it has run before more rows arrive
 LINGER = 0.05  # of the handler's time: rows may wait for so long even when their delay has passed
 MIN_PAUSE_S = 0.0005  # a shorter wait costs more than it brings
-MOST_LOOKS = 10  # for new rows during one wait
+MOST_LOOKS = 10  # for new rows during a short wait
+LONGEST_PAUSE_S = 0.1  # between two looks: a batch that is full meanwhile waits for no more
 PROBE_EVERY = 16  # batches: how often the rule waits although recent batches gained nothing by it
 MEMORY = 16  # batches whose sizes are remembered
 AHEAD_S, MOST_AHEAD = 0.001, 32  # fetched ahead for a fast handler: work for so long, in so many batches
@@ -59,7 +60,7 @@ class WaitingRule:
 
 def pause_s(wait_s: float) -> float:
     """The time between two looks for new rows during a wait."""
-    return max(MIN_PAUSE_S, wait_s / MOST_LOOKS)
+    return min(max(MIN_PAUSE_S, wait_s / MOST_LOOKS), LONGEST_PAUSE_S)
 
 
 def batches_ahead(handler_s: float) -> int:

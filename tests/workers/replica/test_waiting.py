@@ -6,6 +6,7 @@ from marq.registry.spec import ModelSpec
 from workers.replica.waiting import (
     AHEAD_S,
     LINGER,
+    LONGEST_PAUSE_S,
     MEMORY,
     MIN_HANDLER_S,
     MIN_PAUSE_S,
@@ -102,6 +103,10 @@ def test_fixed_batching_expects_more_rows_until_the_batch_is_full():
 def test_there_are_few_looks_during_a_wait():
     assert pause_s(1.0) == 1.0 / MOST_LOOKS
     assert pause_s(MIN_PAUSE_S) == MIN_PAUSE_S
+
+
+def test_a_batch_that_fills_up_during_a_long_wait_runs_soon():
+    assert pause_s(60.0) == LONGEST_PAUSE_S
 
 
 @pytest.mark.parametrize(
