@@ -19,7 +19,8 @@ from workflow_archiver.arg_parser import ArgParser as WorkflowArgParser
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+EXAMPLES = sorted((ROOT / "examples").glob("*/README.md"))
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks/README.md", *sorted(DOCS.glob("*.md"))]
 STATES = {"same", "better", "narrower", "not there"}
 TABLES = sorted(DOCS.glob("compatibility*.md"))
 
@@ -141,7 +142,10 @@ def test_the_pages_can_be_found():
 
 def paths(text):
     """The paths of the project in backticks, without those that stand for members of an archive."""
-    folders = "archive|benchmarks|chaos|contract|deploy|docs|e2e|examples|gateway|marq|tests|ts|workers"
+    folders = (
+        "archive|archivers|benchmarks|chaos|compose|contract|deploy|docs|e2e|examples|field|gateway|marq|tests|ts"
+        "|workers"
+    )
     named = {piece for piece in quoted(text) if re.fullmatch(rf"(?:{folders})/[\w./-]*", piece)}
     return named - {
         "archive/data.csv",
@@ -158,6 +162,13 @@ def test_each_path_that_a_page_names_exists(page):
     assert [
         path for path in named if not (ROOT / path).exists() and not (ROOT / "tests" / path).exists()
     ] == []
+
+
+@pytest.mark.parametrize("readme", EXAMPLES, ids=lambda path: path.parent.name)
+def test_each_file_in_the_table_of_an_example_exists(readme):
+    named = {name for cells in table_rows(readme.read_text()) for name in quoted(cells[0])}
+    files = {name for name in named if re.fullmatch(r"[\w.-]+\.(py|yaml|json)|[\w.-]+/", name)}
+    assert [name for name in files if not (readme.parent / name).exists()] == []
 
 
 def test_each_page_of_the_documents_is_linked_in_the_readme_or_from_compatibility():

@@ -104,6 +104,7 @@ class Terminal:
             "MARQ_METRICS_ADDRESS": f"http://127.0.0.1:{self._ports['8082']}",
             "MARQ_GRPC_INFERENCE_PORT": self._ports["7070"],
             "MARQ_GRPC_MANAGEMENT_PORT": self._ports["7071"],
+            "OMP_NUM_THREADS": "1",  # the tests share the cores
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             **variables,
         }
