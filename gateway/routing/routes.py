@@ -46,7 +46,8 @@ class Route:
     """The lane of one model version, and the reasons to refuse requests for it."""
 
     __slots__ = (
-        "backlog", "client_timeout_ms", "failure", "lane", "shares_files", "spec", "unavailable", "versioned",
+        "backlog", "client_timeout_ms", "failure", "has_ended", "lane", "shares_files", "spec", "unavailable",
+        "versioned",
     )  # fmt: skip
 
     def __init__(
@@ -61,21 +62,29 @@ class Route:
         subject = f'Model "{spec.name}" Version {spec.version}"' if versioned else f'Model "{spec.name}"'
         reason = failure.reason if failure else ""
         self.unavailable = reason if spec.min_workers else NO_WORKER.format(subject=subject)
+        self.has_ended = False
+
+    def end(self) -> None:
+        """The version is unregistered: refuses requests whose bodies were still arriving."""
+        self.has_ended = True
+        self.unavailable = f"Model version: {self.spec.version} does not exist for model: {self.spec.name}"
 
     def admit_job(self, size: int) -> None:
-        """Counts a job. Raises ServiceUnavailable where it cannot be taken.
+        """Counts a job. Raises ServiceUnavailable or ModelVersionNotFound where it cannot be taken.
 
         A model without replicas takes jobs, which wait for one. A model that has been failing for longer than
         `maxRetryTimeoutInSec` takes none.
         """
+        if self.has_ended:
+            raise ModelVersionNotFound(self.unavailable)
         if self.failure and self.failure.is_final:
             raise ServiceUnavailable(self.failure.reason)
         self.backlog.admit_job(size)
 
     def check(self) -> None:
-        """Raises ServiceUnavailable if nothing would ever take the request."""
+        """Raises ServiceUnavailable or ModelVersionNotFound if nothing would ever take the request."""
         if self.unavailable:
-            raise ServiceUnavailable(self.unavailable)
+            raise (ModelVersionNotFound if self.has_ended else ServiceUnavailable)(self.unavailable)
 
 
 class Routes:
@@ -200,7 +209,11 @@ class Routes:
                 by_name[name][None] = Route(
                     named.spec, False, named.backlog, named.failure, named.shares_files
                 )  # fmt: skip
-        self.backlogs.keep({spec.key for spec in models})
+        registered = {spec.key for spec in models}
+        self.backlogs.keep(registered)
+        for route in (route for routes in self._by_name.values() for route in routes.values()):
+            if route.spec.key not in registered:
+                route.end()
         self._by_name = by_name
         self.startup_models = sorted({spec.name for spec in models if spec.loaded_at_startup})
         self.urls = dict(_urls(by_name))
