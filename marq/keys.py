@@ -24,6 +24,17 @@ CELERY = PREFIX + "celery:"  # prefix of all that Celery and kombu write
 METRICS = PREFIX + "metrics"  # sorted set: key of a hash of metrics of no model -> last written, unix s
 
 
+def celery_queue(model: str, version: str) -> str:
+    """The name of the Celery queue that the pools of a version read."""
+    return f"{model}.{version}"
+
+
+def celery_keys(model: str, version: str) -> tuple[str, ...]:
+    """The keys that kombu writes for that queue and leaves behind: the queue and its bindings."""
+    queue = celery_queue(model, version)
+    return tuple(CELERY + kind + queue for kind in ("", "_kombu.binding.", "_kombu.binding_permanent."))
+
+
 def node_owner(node: str) -> str:
     """The lease (string with a time-out) of a node's name; its value is the process that has the name."""
     return f"{PREFIX}node:{node}"

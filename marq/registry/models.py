@@ -188,6 +188,8 @@ class Registry:
 
     def delete_lanes(self, spec: ModelSpec) -> None:
         self.redis.delete(*keys.lanes(spec.name, spec.version), keys.pools(spec.name, spec.version))
+        for key in keys.celery_keys(spec.name, spec.version):  # one by one: not of one slot in a cluster
+            self.redis.delete(key)
 
     # what runs, as reported by pools
 

@@ -92,9 +92,11 @@ def test_after_its_end_nothing_of_a_model_is_in_redis_but_finished_jobs(server: 
         client.delete("leaving-answers")
         assert keys_of_the_model(client)
         unregister(server)
-        left = [key for key in keys_of_the_model(client) if b":job:" not in key]
-        assert left == []
-        assert all(client.ttl(key) > 0 for key in keys_of_the_model(client))
+        left = keys_of_the_model(client)
+        assert [key for key in left if not key.startswith(b"marq:{leaving}:job")] == []
+        assert all(client.ttl(key) > 0 for key in left)
+        bindings = client.scan_iter("marq:celery:_kombu.binding*", _type="set")
+        assert [key for key in bindings if any(b"leaving" in member for member in client.smembers(key))] == []
 
 
 def test_entries_that_come_while_their_model_is_unregistered_are_answered(

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from marq import keys
 from marq.host.processes import child_environment
 from marq.registry.models import HEARTBEAT_S
 from marq.registry.reports import PoolReport
@@ -35,7 +36,7 @@ class PoolProcess:
                 sys.executable, "-P", "-W", ROOT_WARNING,
                 "-m", "celery", "--quiet", "-A", "workers.app", "worker",
                 "--hostname", spec.name, "--pool", "custom", "--concurrency", str(size),
-                "--queues", f"{spec.model.name}.{spec.model.version}", "--events",
+                "--queues", keys.celery_queue(spec.model.name, spec.model.version), "--events",
                 "--without-gossip", "--without-mingle", "--loglevel", "WARNING",
             ],
             env=child_environment({"CELERY_CUSTOM_WORKER_POOL": POOL_CLASS}, spec.to_environment()),
