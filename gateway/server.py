@@ -168,7 +168,7 @@ async def _start_grpc(
     from gateway.grpc.planes import Planes
 
     predictor, routes, meter, front = shared
-    planes = Planes(config, predictor, routes.health, meter, front.access_log)
+    planes = Planes(config, predictor, routes, meter, front.access_log)
     services = {"inference": planes.inference(), "management": planes.management(managing)}
     return await serving.start(config, services, number)
 

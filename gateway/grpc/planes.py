@@ -5,16 +5,17 @@ from typing import NamedTuple
 import grpc
 from starlette.types import ASGIApp
 
-from gateway.grpc import inference, management, probes
+from gateway.grpc import inference, management, open_inference, probes, service_names
 from gateway.grpc.calls import Calls, Method
 from gateway.grpc.in_process import Application
 from gateway.grpc.inference import InferenceService
 from gateway.grpc.management import ManagementService
+from gateway.grpc.open_inference import OpenInferenceService
 from gateway.grpc.probes import Probes
 from gateway.http.access_log import AccessLog
 from gateway.inference.predictor import Predictor
 from gateway.metrics.counting import RequestMeter
-from gateway.routing.health import Health
+from gateway.routing.routes import Routes
 from marq.settings.fields import Settings
 
 
@@ -29,16 +30,21 @@ class Planes:
     """Makes the services; they share what a gateway process has once."""
 
     def __init__(
-        self, settings: Settings, predictor: Predictor, health: Health, meter: RequestMeter,
+        self, settings: Settings, predictor: Predictor, routes: Routes, meter: RequestMeter,
         access_log: AccessLog | None,
     ) -> None:  # fmt: skip
-        self._settings, self._predictor, self._health, self._meter = settings, predictor, health, meter
+        self._settings, self._predictor, self._routes, self._meter = settings, predictor, routes, meter
         self._calls = Calls(meter, access_log)
 
     def inference(self) -> Services:
         """The services of the inference address."""
-        service = InferenceService(self._predictor, self._health, self._meter, self._settings)
-        return self._with_health({inference.NAME: service.methods()})
+        torchserve = InferenceService(self._predictor, self._routes.health, self._meter, self._settings)
+        protocol = OpenInferenceService(self._predictor, self._routes)
+        if self._settings.enable_grpc_reflection:
+            service_names.describe()
+        return self._with_health(
+            {inference.NAME: torchserve.methods(), **dict.fromkeys(open_inference.NAMES, protocol.methods())}
+        )
 
     def management(self, app: ASGIApp) -> Services:
         """The services of the management address; `app` is the application of the REST API."""
@@ -47,6 +53,6 @@ class Planes:
     def _with_health(self, services: dict[str, dict[str, Method]]) -> Services:
         if self._settings.enable_grpc_health:
             names = [*services, probes.NAME]
-            services = {**services, probes.NAME: Probes(self._health, names).methods()}
+            services = {**services, probes.NAME: Probes(self._routes.health, names).methods()}
         handlers = [self._calls.service(name, methods) for name, methods in services.items()]
         return Services(list(services), handlers)

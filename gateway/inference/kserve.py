@@ -14,6 +14,23 @@ NOT_READY: Responses = {503: {"description": "Not ready: the body is the same, w
 NOT_ALL_READY: Responses = {503: {"description": "`missing` names the versions without a ready replica."}}
 
 
+def not_ready(routes: Routes) -> list[str]:
+    """The default versions with `minWorkers` above 0 and without a ready replica. Raises redis.RedisError."""
+    models = routes.models()
+    wanted = [models.get(name) for name in models.defaults if name in models.specs]
+    return sorted(spec.key for spec in wanted if spec.min_workers and not routes.is_ready(spec))
+
+
+def model_versions(routes: Routes, model: str, version: str | None) -> tuple[str, list[str]]:
+    """The name of a model, and its versions, or the one that is asked for.
+
+    Raises ModelNotFound, ModelVersionNotFound or redis.RedisError.
+    """
+    known = routes.models()
+    spec = known.get(model, version)
+    return spec.name, [spec.version] if version else sorted(known.versions(model))
+
+
 def readiness(routes: Routes) -> APIRouter:
     """Version 1 of the protocol; TorchServe has it on the management address."""
     api = APIRouter(tags=["KServe"])
@@ -52,23 +69,16 @@ def router(routes: Routes) -> APIRouter:
     @api.get("/v2/health/ready", responses=NOT_ALL_READY)
     def server_ready() -> Response:
         """Whether each default version with `minWorkers` above 0 has a ready replica."""
-        models = routes.models()
-        wanted = [models.get(name) for name in models.defaults if name in models.specs]
-        missing = [spec.key for spec in wanted if spec.min_workers and not routes.is_ready(spec)]
-        if missing:
-            return _json({"ready": False, "missing": sorted(missing)}, 503)
+        if missing := not_ready(routes):
+            return _json({"ready": False, "missing": missing}, 503)
         return _json({"ready": True})
 
     @api.get(model)
     @api.get(version)
     def model_metadata(model_name: str, model_version: str | None = None) -> Response:
         """Name and versions of a model; inputs and outputs are empty: only the handler knows them."""
-        known = routes.models()
-        spec = known.get(model_name, model_version)
-        versions = [spec.version] if model_version else sorted(known.versions(model_name))
-        return _json(
-            {"name": spec.name, "versions": versions, "platform": PLATFORM, "inputs": [], "outputs": []}
-        )
+        name, versions = model_versions(routes, model_name, model_version)
+        return _json({"name": name, "versions": versions, "platform": PLATFORM, "inputs": [], "outputs": []})
 
     @api.get(f"{model}/ready", responses=NOT_READY)
     @api.get(f"{version}/ready", responses=NOT_READY)

@@ -10,8 +10,6 @@ from marq.migration import model_configs, words
 from marq.migration.findings import Finding, Judgement, Verdict
 
 _TEMPLATE = re.compile(r"\{\{.*?\}\}")  # Helm's; what they stand for is not known
-_NO_GRPC = "no open inference protocol over gRPC yet: use REST."
-_GRPC = re.compile(r"grpc|h2c", re.IGNORECASE)
 _COMMANDS = frozenset(("command", "args", "entrypoint"))
 _VARIABLES = frozenset(("env", "environment"))
 _PACKAGES = frozenset(("dependencies", "pip"))  # of a conda environment
@@ -64,19 +62,13 @@ def _judge(key: str, node: yaml.Node, is_kserve: bool) -> Iterator[words.Placed]
 
 def _of_scalar(key: str, value: str, is_kserve: bool) -> Iterator[Judgement | None]:
     if key == "protocolVersion":
-        yield _of_protocol(value)
+        yield Judgement(Verdict.RUNS, f"protocolVersion {value}")
     elif is_kserve and key == "runtime" and "torchserve" in value:
         yield words.OF_KSERVE
     elif key in _PACKAGES:
         yield words.of_package(value)
     else:
         yield words.of_image(value)
-
-
-def _of_protocol(value: str) -> Judgement:
-    if _GRPC.match(value):
-        return Judgement(Verdict.CHANGE, f"protocolVersion {value}: {_NO_GRPC}")
-    return Judgement(Verdict.RUNS, f"protocolVersion {value}")
 
 
 def _names(node: yaml.Node) -> Iterator[tuple[int, str]]:

@@ -13,6 +13,7 @@ from ports import free_port
 from support import wait_for
 
 from gateway.grpc.messages import management_pb2 as messages
+from gateway.grpc.messages import open_inference_pb2 as protocol
 from gateway.grpc.messages.inference_pb2 import PredictionsRequest
 
 Code = grpc.StatusCode
@@ -346,3 +347,126 @@ def test_management_errors(managing, method, request_, code, text):
     with refusal() as error:
         getattr(managing, method)(request_, timeout=WAIT_S)
     assert (error.code, error.text) == (code, text)
+
+
+# 5.3
+
+MIRROR = """
+import json
+
+
+def handle(data, context):
+    if data is None:
+        return None
+    answers = []
+    for row in data:
+        body = row["body"]
+        outputs = [{**each, "name": "y", "data": each["data"]} for each in body["inputs"]]
+        outputs.append({"name": "row", "datatype": "BYTES", "shape": [1], "data": [json.dumps(body)]})
+        answers.append({"id": body.get("id", ""), "model_name": "mirror", "outputs": outputs})
+    return answers if outputs[0]["datatype"] != "BOOL" else ["no answer of the protocol"]
+"""
+
+
+@pytest.fixture(scope="module")
+def mirror(server, store, managing):
+    pack(store, "mirror", MIRROR)
+    managing.RegisterModel(
+        messages.RegisterModelRequest(url="mirror.mar", initial_workers=1, synchronous=True), timeout=WAIT_S
+    )
+    server.wait_until_ready("mirror")
+    return "mirror"
+
+
+@pytest.fixture(scope="module", params=[grpc_stubs.OPEN_INFERENCE, "inference.GRPCInferenceService"])
+def oip(request, server):
+    with grpc.insecure_channel(f"127.0.0.1:{PORTS['inference']}") as channel:
+        yield grpc_stubs.open_inference(channel, request.param)
+
+
+def tensor(datatype, shape, **contents):
+    return protocol.ModelInferRequest.InferInputTensor(
+        name="x", datatype=datatype, shape=shape, contents=protocol.InferTensorContents(**contents)
+    )
+
+
+def test_the_server_is_live_and_ready_and_says_who_it_is(server, oip):
+    server.wait_until_ready("tell")
+    assert oip.ServerLive(protocol.ServerLiveRequest(), timeout=WAIT_S).live
+    assert isinstance(oip.ServerReady(protocol.ServerReadyRequest(), timeout=WAIT_S).ready, bool)
+    found = oip.ServerMetadata(protocol.ServerMetadataRequest(), timeout=WAIT_S)
+    assert (found.name, list(found.extensions)) == ("Torchserve", ["kserve", "kubeflow"])
+
+
+def test_a_model_is_ready_when_a_replica_is(server, oip, second):
+    server.wait_until_ready("tell")
+    for name, ready in (("tell", True), (second, False)):
+        assert oip.ModelReady(protocol.ModelReadyRequest(name=name), timeout=WAIT_S).ready is ready
+
+
+def test_metadata_of_a_model(oip):
+    found = oip.ModelMetadata(protocol.ModelMetadataRequest(name="tell", version="1.0"), timeout=WAIT_S)
+    assert (found.name, list(found.versions), list(found.inputs)) == ("tell", ["1.0"], [])
+
+
+def test_infer_gives_the_handler_the_row_of_the_rest_api(server, oip, mirror):
+    given = {"id": "7", "model_name": mirror, "inputs": [
+        {"name": "x", "shape": [2], "datatype": "FP32", "data": [0.5, 2.0]},
+    ]}  # fmt: skip
+    request = protocol.ModelInferRequest(
+        model_name=mirror, id="7", inputs=[tensor("FP32", [2], fp32_contents=[0.5, 2])]
+    )
+    found = oip.ModelInfer(request, timeout=WAIT_S)
+    over_rest = httpx.post(f"{server.inference}/v2/models/{mirror}/infer", json=given, timeout=WAIT_S).json()
+    (row_,) = over_rest["outputs"][-1]["data"]
+    assert json.loads(found.outputs[1].contents.bytes_contents[0]) == json.loads(row_)
+    assert (found.id, found.model_name, found.model_version) == ("7", mirror, "1.0")
+    assert list(found.outputs[0].contents.fp32_contents) == [0.5, 2.0]
+
+
+def test_infer_takes_and_gives_raw_contents(oip, mirror):
+    # TorchServe ignores them
+    request = protocol.ModelInferRequest(
+        model_name=mirror, inputs=[tensor("FP16", [2])], raw_input_contents=[b"\0\x3c\0\x40"]
+    )
+    found = oip.ModelInfer(request, timeout=WAIT_S)
+    assert found.raw_output_contents[0] == b"\0\x3c\0\x40"
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "code", "text"),
+    [
+        pytest.param("ModelReady", protocol.ModelReadyRequest(), Code.INTERNAL,
+                     "Parameter name is required.\nBadRequestException.()", id="ready of no name"),
+        pytest.param("ModelMetadata", protocol.ModelMetadataRequest(), Code.INTERNAL,
+                     "Parameter model_name is required.\nBadRequestException.()", id="metadata of no name"),
+        pytest.param("ModelInfer", protocol.ModelInferRequest(), Code.INTERNAL,
+                     "Parameter model_name is required.\nBadRequestException.()", id="infer of no name"),
+        pytest.param("ModelReady", protocol.ModelReadyRequest(name="no"), Code.NOT_FOUND,
+                     f"Model not found: no\n{MODEL}ModelNotFoundException", id="ready of an unknown model"),
+        pytest.param("ModelMetadata", protocol.ModelMetadataRequest(name="tell", version="9"), Code.NOT_FOUND,
+                     f"Model version: 9 does not exist for model: tell\n{MODEL}ModelVersionNotFoundException",
+                     id="metadata of an unknown version"),
+        pytest.param("ModelInfer", protocol.ModelInferRequest(model_name="no"), Code.NOT_FOUND,
+                     f"Model not found: no\n{MODEL}ModelNotFoundException",
+                     id="infer of an unknown model: TorchServe INTERNAL"),
+        pytest.param("ModelInfer",
+                     protocol.ModelInferRequest(model_name="tell", inputs=[tensor("FP32", [3])]),
+                     Code.INVALID_ARGUMENT, "Input 'x', FP32: shape [3] has 3 elements, but the contents "
+                     "have 0.\nBadRequestException.()", id="shape and contents differ"),
+    ],
+)  # fmt: skip
+def test_open_inference_errors(oip, method, request_, code, text):
+    with refusal() as error:
+        getattr(oip, method)(request_, timeout=WAIT_S)
+    assert (error.code, error.text) == (code, text)
+
+
+def test_an_answer_that_is_none_of_the_protocol_is_an_error(oip, mirror):
+    request = protocol.ModelInferRequest(
+        model_name=mirror, inputs=[tensor("BOOL", [1], bool_contents=[True])]
+    )
+    with refusal() as error:
+        oip.ModelInfer(request, timeout=WAIT_S)
+    assert error.code is Code.INTERNAL
+    assert error.text.startswith("The answer is not one of the open inference protocol")

@@ -185,8 +185,13 @@ def test_health_and_reflection(server, ports):
             response_deserializer=ServerReflectionResponse.FromString,
         )
         (listed,) = reflect(iter([ServerReflectionRequest(list_services="")]), timeout=WAIT_S)
-    names = {service.name for service in listed.list_services_response.service}
-    assert {grpc_stubs.INFERENCE, "grpc.health.v1.Health"} <= names
+        names = {service.name for service in listed.list_services_response.service}
+        for name in names:
+            asked = ServerReflectionRequest(file_containing_symbol=name)
+            (described,) = reflect(iter([asked]), timeout=WAIT_S)
+            assert described.file_descriptor_response.file_descriptor_proto, name
+    services = (grpc_stubs.INFERENCE, grpc_stubs.OPEN_INFERENCE, "inference.GRPCInferenceService")
+    assert {*services, "grpc.health.v1.Health"} <= names
 
 
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100_000, b"\xff" * 10_000])

@@ -9,7 +9,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from gateway.grpc.messages import inference_pb2, management_pb2
+from gateway.grpc.messages import inference_pb2, management_pb2, open_inference_pb2
 from gateway.grpc.messages.inference_pb2 import (
     PredictionResponse,
     PredictionsRequest,
@@ -18,6 +18,7 @@ from gateway.grpc.messages.inference_pb2 import (
 
 INFERENCE = "org.pytorch.serve.grpc.inference.InferenceAPIsService"
 MANAGEMENT = "org.pytorch.serve.grpc.management.ManagementAPIsService"
+OPEN_INFERENCE = "org.pytorch.serve.grpc.openinference.GRPCInferenceService"
 LARGE = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 WAIT_S = 60
 
@@ -49,6 +50,15 @@ def inference(channel: Any) -> Stub:
             "StreamPredictions2": ("stream_stream", *both),
         },
     )  # fmt: skip
+
+
+def open_inference(channel: Any, name: str = OPEN_INFERENCE) -> Stub:
+    names = ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
+    kinds = {
+        each: [getattr(open_inference_pb2, f"{each}{end}") for end in ("Request", "Response")]
+        for each in names
+    }
+    return Stub(channel, name, {each: ("unary_unary", *kinds[each]) for each in names})
 
 
 def management(channel: Any) -> Stub:

@@ -140,6 +140,10 @@ def start_server(
     environment = {**os.environ, "MARQ_STATE_DIR": str(directory / "state")}
     if "enable_grpc" in config:
         environment.pop("MARQ_ENABLE_GRPC", None)
+    else:
+        environment["MARQ_ENABLE_GRPC"] = (
+            "false"  # servers that run at the same time would want the same ports
+        )
     command = [MARQ, "start", "--model-store", store, "--ts-config", properties, *arguments]
     wanted = [models] if isinstance(models, str) else models
     with log.open("wb") as output:
