@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+import support
 from support import RunningServer, wait_for
 
 from archive.packing.writer import ArchiveSpec, write
@@ -121,11 +122,11 @@ def test_large_weights_are_not_copied(server: RunningServer) -> None:
     unregister(server, "a", "b")
 
 
-def test_a_model_is_complete_after_a_restart_of_the_server(
-    start_server: Callable[..., RunningServer], store: Path, tmp_path: Path
-) -> None:
-    for _ in range(2):
-        server = start_server(store, "first.mar", state_dir=str(tmp_path / "state"))
-        server.wait_until_ready("first")
-        assert server.predict("first", b"note").text == "assets1 noted"
-        server.stop()
+def test_a_model_is_complete_after_a_restart_of_the_server(store: Path, tmp_path: Path) -> None:
+    for _ in range(2):  # with the same state directory
+        server = support.start_server(tmp_path, store, "first.mar", ["--disable-token-auth"], {})
+        try:
+            server.wait_until_ready("first")
+            assert server.predict("first", b"note").text == "assets1 noted"
+        finally:
+            server.stop()

@@ -40,7 +40,8 @@ def server(start_server, make_archive, tmp_path_factory):
 
 
 def models(server):
-    return {model["name"]: model for model in json.loads(server.marq("status", "--json").stdout)["models"]}
+    shown = json.loads(server.command("status", "--json").stdout)
+    return {model["name"]: model for model in shown["models"]}
 
 
 def states(server):
