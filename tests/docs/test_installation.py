@@ -1,6 +1,7 @@
 """A wheel and a source distribution are built, installed into new environments, and used there."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -72,6 +73,7 @@ def test_the_wheel_serves_an_archive(
     [wheel] = distributions.glob("*.whl")
     commands = new_environment(f"{wheel}[worker]")
     assert run(commands / "marq", "--version").startswith("marq ")
+    assert installed(commands) - pinned() <= {"marq", "pip", "setuptools"}
     (tmp_path / "mirror.py").write_text(MIRROR)
     archiver = [commands / "torch-model-archiver", "--model-name", "mirror", "--version", "1.0"]
     run(*archiver, "--handler", tmp_path / "mirror.py", "--export-path", tmp_path)
@@ -95,6 +97,21 @@ def test_the_wheel_serves_an_archive(
         server.wait(60)
 
 
+def installed(commands: Path) -> set[str]:
+    listed = json.loads(run(commands / "pip", "list", "--format", "json"))
+    return {normal(package["name"]) for package in listed}
+
+
+def pinned() -> set[str]:
+    return {
+        normal(name) for name in re.findall(r"^([\w.-]+)==", (PROJECT / "constraints.txt").read_text(), re.M)
+    }
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def answers(url: str) -> bool:
     try:
         return httpx.get(url).status_code == 200
@@ -113,10 +130,8 @@ def light(distributions: Path, new_environment: Callable[..., Path]) -> Iterator
 
 def test_clients_need_none_of_the_packages_of_the_server(light: Path) -> None:
     """docs/queue-contract.md states these figures."""
-    listed = json.loads(run(light / "pip", "list", "--format", "json"))
-    installed = {package["name"].lower() for package in listed}
-    assert installed <= {"hiredis", "marq", "pip", "pyyaml", "redis", "setuptools"}
-    assert not HEAVY & installed
+    assert installed(light) <= {"hiredis", "marq", "pip", "pyyaml", "redis", "setuptools"}
+    assert not HEAVY & installed(light)
     [packages] = light.parent.glob("lib/python*/site-packages")
     tools = ("pip", "setuptools", "pkg_resources", "_distutils_hack")
     own = [folder for folder in packages.iterdir() if not folder.name.startswith(tools)]
