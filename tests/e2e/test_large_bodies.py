@@ -71,12 +71,26 @@ def files(server: RunningServer) -> list[Path]:
     return [path for path in directory(server).rglob("*") if path.is_file()]
 
 
+def sizes(server: RunningServer) -> list[int]:
+    """Those of the files; none while one of them is just being removed."""
+    try:
+        return [path.stat().st_size for path in files(server)]
+    except FileNotFoundError:
+        return []
+
+
 def is_shared(server: RunningServer) -> bool:
     """Whether the gateway knows that its replicas read its files: a body is none of Redis's then."""
     with redis.Redis.from_url(server.redis_url) as client:
         client.config_resetstat()
         assert server.predict("large", body("", 900_000)).status_code == 200
         return int(client.info("stats")["total_net_input_bytes"]) < 900_000
+
+
+def gateway(server: RunningServer) -> psutil.Process:
+    children = psutil.Process(server.process.pid).children()
+    [found] = [child for child in children if child.cmdline()[-1:] == ["gateway"]]
+    return found
 
 
 def body(line: str, size: int = SIZE) -> bytes:
@@ -113,14 +127,27 @@ def test_redis_does_not_see_them(server: RunningServer, gate: Gate) -> None:
     with redis.Redis.from_url(server.redis_url) as client, ThreadPoolExecutor(8) as executor:
         before = client.info("stats")["total_net_input_bytes"]
         asked = [executor.submit(server.predict, "large", body(f"hold {gate}")) for _ in range(8)]
-        wait_for(lambda: sum(path.stat().st_size for path in files(server)) == 8 * SIZE, what="the bodies")
+        wait_for(lambda: sum(sizes(server)) == 8 * SIZE, what="the bodies")
         gate.wait_until_reached()
         gate.open()
         assert {answer.result().status_code for answer in asked} == {200}
         answers = [executor.submit(server.predict, "large", f"answer {SIZE}\n".encode()) for _ in range(8)]
         assert {len(answer.result().content) for answer in answers} == {SIZE}
-        assert client.info("stats")["total_net_input_bytes"] - before < SIZE
+        assert client.info("stats")["total_net_input_bytes"] - before < 4 * SIZE
     assert files(server) == []
+
+
+def test_a_gateway_holds_no_body_in_memory(server: RunningServer, gate: Gate) -> None:
+    size = 6_500_000
+    assert server.predict("large", body("warm", size)).status_code == 200
+    before = gateway(server).memory_info().rss
+    with ThreadPoolExecutor(3) as executor:
+        asked = [executor.submit(server.predict, "large", body(f"hold {gate}", size)) for _ in range(3)]
+        wait_for(lambda: sum(sizes(server)) == 3 * size, what="the bodies")
+        grown = gateway(server).memory_info().rss - before
+        gate.open()
+        assert {answer.result().status_code for answer in asked} == {200}
+    assert grown < size
 
 
 def test_a_replica_that_ends_loses_no_body(server: RunningServer, tmp_path: Path) -> None:
@@ -150,7 +177,7 @@ def test_a_client_that_goes_away_leaves_no_file(server: RunningServer, gate: Gat
             with socket.create_connection((where.hostname, where.port)) as client:
                 client.sendall(request.encode() + sent[:size])
                 wait_for(
-                    lambda size=size: [path.stat().st_size for path in files(server)] == [size],
+                    lambda size=size: sizes(server) == [size],
                     what="the file",
                 )
             wait_for(lambda: files(server) == [], what="the end of the file")
@@ -164,7 +191,7 @@ def test_a_file_that_has_vanished_fails_its_own_request_only(server: RunningServ
         gate.wait_until_reached()
         good = body("good")
         lost = executor.submit(server.predict, "large", body("lost"))
-        wait_for(lambda: [path.stat().st_size for path in files(server)] == [SIZE], what="the body")
+        wait_for(lambda: sizes(server) == [SIZE], what="the body")
         [file] = files(server)
         fine = executor.submit(server.predict, "large", good)
         wait_for(lambda: len(files(server)) == 2, what="the other body")
@@ -199,12 +226,7 @@ def test_a_gateway_that_is_killed_leaves_no_file(server: RunningServer, gate: Ga
         asked = executor.submit(server.predict, "large", body(f"hold {gate}"))
         gate.wait_until_reached()
         assert len(files(server)) == 1
-        [gateway] = [
-            child
-            for child in psutil.Process(server.process.pid).children()
-            if child.cmdline()[-1:] == ["gateway"]
-        ]
-        os.kill(gateway.pid, signal.SIGKILL)
+        os.kill(gateway(server).pid, signal.SIGKILL)
         assert isinstance(asked.exception(), httpx.TransportError)
         wait_for(lambda: files(server) == [], what="the sweep")
         gate.open()
@@ -224,12 +246,16 @@ def test_where_pools_do_not_share_the_directory_bodies_travel_through_redis(
     server: RunningServer,
 ) -> None:
     with redis.Redis.from_url(server.redis_url) as client:
-        # A pool of another host reports
-        reports = keys.pools("large", "1.0")
-        [(_, report)] = client.hgetall(reports).items()
-        client.hset(reports, "large-1.0@other", report.replace(b'"payloads": "', b'"payloads": "other:'))
-        wait_for(lambda: not is_shared(server), what="a gateway that knows")
+        pools, other = keys.pools("large", "1.0"), b"large-1.0@other"
+
+        def is_known() -> bool:
+            """A pool of another host reports, again and again."""
+            [report] = [report for name, report in client.hgetall(pools).items() if name != other]
+            client.hset(pools, other, report.replace(b'"payloads": "', b'"payloads": "other:'))
+            return not is_shared(server)
+
+        wait_for(is_known, what="a gateway that knows")
         sent = body("inline")
         assert server.predict("large", sent).text == expected(sent)
         assert server.predict("large", f"answer {SIZE}\n".encode()).content == b"x" * SIZE
-        client.hdel(reports, "large-1.0@other")
+        client.hdel(pools, other)
