@@ -82,19 +82,19 @@ class InferenceService:
             except Failure as failure:
                 status = failure.status
                 error = Status(code=failure.number, message=failure.text)
-                await call.write(PredictionResponse(sequenceId=request.sequenceId, status=error))
+                await call.write(PredictionResponse(sequence_id=request.sequence_id, status=error))
             finally:
                 route, call.route = call.route, None  # the requests are counted, not the call
                 if route is not None:
                     self._meter.answered(route, status, time.monotonic() - began)
 
     async def _step(self, request: PredictionsRequest, call: Call) -> None:
-        sequence = request.sequenceId or self._new_sequence(request)
+        sequence = request.sequence_id or self._new_sequence(request)
         route = self._answers.find(call, _name(request), request.model_version)
         headers = orjson.dumps({self._id_header: sequence})
         async with self._answers.parts(call, route, _body(request), headers) as parts:
             async for part in parts:
-                await call.write(PredictionResponse(prediction=part.body, sequenceId=sequence))
+                await call.write(PredictionResponse(prediction=part.body, sequence_id=sequence))
 
     def _new_sequence(self, request: PredictionsRequest) -> str:
         """An id for the sequence that a request starts. Raises Failure if it starts none."""

@@ -204,30 +204,30 @@ def test_stream_predictions_reports_errors_as_predictions_does(rpc, acts):
 
 
 def sequence(name, **entries):
-    return PredictionsRequest(model_name="tell", sequenceId=name, input=entries)
+    return PredictionsRequest(model_name="tell", sequence_id=name, input=entries)
 
 
 def test_a_stream_answers_each_request_in_order_with_its_sequence(rpc):
-    # TorchServe loses answers after the client's half-close, and fills no sequenceId
+    # TorchServe loses answers after the client's half-close, and fills no sequence_id
     requests = [sequence(f"s{n % 3}", n=str(n).encode()) for n in range(30)]
     answers = list(rpc.StreamPredictions2(iter(requests), timeout=WAIT_S))
     assert [told(answer)["row"]["n"] for answer in answers] == [f"bytearray {n}" for n in range(30)]
-    assert [answer.sequenceId for answer in answers] == [f"s{n % 3}" for n in range(30)]
+    assert [answer.sequence_id for answer in answers] == [f"s{n % 3}" for n in range(30)]
 
 
 def test_in_a_stream_an_error_is_a_message_and_the_others_go_on(rpc):
     requests = [
-        sequence("", a=b""), sequence("a", a=b""), PredictionsRequest(model_name="no", sequenceId="b"),
+        sequence("", a=b""), sequence("a", a=b""), PredictionsRequest(model_name="no", sequence_id="b"),
         sequence("", ts_request_sequence_start=b"true"),
     ]  # fmt: skip
     missing, good, unknown, started = rpc.StreamPredictions2(iter(requests), timeout=WAIT_S)
     assert (missing.status.code, missing.status.message) == (
         Code.INTERNAL.value[0], "Parameter sequenceId is required.\nBadRequestException.()",
     )  # fmt: skip
-    assert good.sequenceId == "a" and not good.HasField("status")
-    assert unknown.sequenceId == "b"
+    assert good.sequence_id == "a" and not good.HasField("status")
+    assert unknown.sequence_id == "b"
     assert unknown.status.message.startswith("Model not found: no\n")
-    assert started.sequenceId.startswith("ts-seq-")
+    assert started.sequence_id.startswith("ts-seq-")
 
 
 def test_calls_are_logged_with_their_codes(server, rpc):

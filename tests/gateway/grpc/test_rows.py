@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.grpc.rows import body_of
@@ -18,6 +18,7 @@ def row_of(entries):
     return row, headers()
 
 
+@settings(deadline=None)
 @given(st.dictionaries(NAMES, st.binary(max_size=100), max_size=5))
 def test_the_row_has_every_name_with_its_bytes(entries):
     row, headers = row_of(entries)

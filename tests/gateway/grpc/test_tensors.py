@@ -3,7 +3,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.grpc import tensors
@@ -16,6 +16,7 @@ NUMPY = {
 
 
 @pytest.mark.parametrize("datatype", NUMPY)
+@settings(deadline=None)
 @given(data=st.data())
 def test_raw_contents_are_those_of_numpy(datatype, data):
     bytes_ = data.draw(st.binary(max_size=64))
@@ -29,6 +30,7 @@ def test_raw_contents_are_those_of_numpy(datatype, data):
     assert np.array_equal(again, values, equal_nan=values.dtype.kind == "f")
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(width=32, allow_subnormal=False)))
 def test_bf16_is_the_nearest_upper_half_of_a_float(values):
     kind = KINDS["BF16"]
@@ -47,6 +49,7 @@ def test_bf16_has_known_values():
     assert KINDS["BF16"].encode([1.0, -2.0, 1.00390625]) == struct.pack("<3H", 0x3F80, 0xC000, 0x3F80)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=5)))
 def test_bytes_have_their_lengths_before_them(values):
     kind = KINDS["BYTES"]
