@@ -95,6 +95,7 @@ class Terminal:
         self._ports = {port: str(free_port()) for port in ("8080", "8081", "8082", "7070", "7071")}
         self.inference = f"http://127.0.0.1:{self._ports['8080']}"
         self.management = f"http://127.0.0.1:{self._ports['8081']}"
+        (folder.parent / ".curlrc").write_text("silent\nshow-error\n")  # no progress between the lines
         self._environment = {
             **PYTHON_FREE,
             "PATH": f"{commands}:{os.environ['PATH']}",
@@ -104,6 +105,7 @@ class Terminal:
             "MARQ_METRICS_ADDRESS": f"http://127.0.0.1:{self._ports['8082']}",
             "MARQ_GRPC_INFERENCE_PORT": self._ports["7070"],
             "MARQ_GRPC_MANAGEMENT_PORT": self._ports["7071"],
+            "CURL_HOME": str(folder.parent),
             "OMP_NUM_THREADS": "1",  # the tests share the cores
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             **variables,
