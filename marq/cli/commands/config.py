@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from marq.host.server_file import Server
 
 DEFAULT = "default"
+REDIS_USER = "default"  # of a URL without a user: redis-cli takes an empty one at its word
 SECRET = frozenset(("keystore_pass",))
 HIDDEN = "***"
 
@@ -104,12 +106,14 @@ def redis_url(
             port = int(str(client.info()["tcp_port"]))
         if not port:
             fail("This Redis has no TCP port, only a Unix socket: --socket prints its URL.")
-        user, password = options_of.get("username") or "", options_of.get("password") or ""
+        user, password = options_of.get("username") or REDIS_USER, options_of.get("password") or ""
         login = f"{quote(user)}:{quote(password)}@" if password else ""
         shown = f"redis://{login}127.0.0.1:{port}/{options_of.get('db', 0)}"
         complain(f"redis-cli -s {options_of['path']} is quicker: --socket has the URL.", "Note", "yellow")
     elif "+sentinel:" in stored:
         complain("redis-cli takes the URL of one server: ask a Sentinel for the primary.", "Note", "yellow")
+    else:
+        shown = re.sub("^(rediss?://):", rf"\1{REDIS_USER}:", stored)
     typer.echo(json.dumps({"url": shown}) if as_json else shown)
 
 
