@@ -137,7 +137,8 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
         **front.tasks(),
     }
     if front.knows_uvicorn:
-        tasks["slow clients"] = SlowClients(servers.values(), config.slow_client_timeout).follow
+        slow = SlowClients(servers.values(), config.slow_client_timeout, config.min_body_rate)
+        tasks["slow clients"] = slow.follow
     supervised = [asyncio.create_task(supervise(name, run)) for name, run in tasks.items()]
     for task in supervised:
         task.add_done_callback(stop)

@@ -7,9 +7,10 @@ from urllib.parse import unquote_to_bytes
 
 FORM, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 LONGEST = 1_000  # bytes of a name or a value that `value` looks at
+MOST_FIELDS = 1_000
 
 
-class TooManyFields(ValueError):
+class FormTooLarge(ValueError):
     """Raised when a form has more fields than are read."""
 
 
@@ -18,8 +19,13 @@ def mime_type(content_type: bytes) -> str:
     return content_type.partition(b";")[0].strip().decode("latin-1")
 
 
-def fields(encoded: bytes) -> Iterator[tuple[str, bytes]]:
-    """The names and values of an urlencoded form or query string; pairs without a name are left out."""
+def fields(encoded: bytes, most: int = MOST_FIELDS) -> Iterator[tuple[str, bytes]]:
+    """The names and values of an urlencoded form or query string; pairs without a name are left out.
+
+    Raises FormTooLarge, before the first, if there are more than `most`.
+    """
+    if encoded.count(b"&") >= most:
+        raise _too_many(most)
     for pair in encoded.split(b"&"):
         name, _, value = pair.replace(b"+", b" ").partition(b"=")
         if name:
@@ -33,8 +39,11 @@ def boundary(content_type: bytes) -> bytes:
     return parse_options_header(content_type)[1].get(b"boundary", b"")
 
 
-def parts(body: bytes, boundary: bytes) -> tuple[list[tuple[Message, bytes]], str]:
-    """The headers and contents of a multipart body's parts, and the error that ended the reading, or ""."""
+def parts(body: bytes, boundary: bytes, most: int = MOST_FIELDS) -> tuple[list[tuple[Message, bytes]], str]:
+    """The headers and contents of a multipart body's parts, and the error that ended the reading, or "".
+
+    python-multipart bounds the headers of a part. Raises FormTooLarge for more than `most` parts.
+    """
     from python_multipart.multipart import MultipartParser
 
     found: list[tuple[Message, bytes]] = []
@@ -42,6 +51,8 @@ def parts(body: bytes, boundary: bytes) -> tuple[list[tuple[Message, bytes]], st
 
     def begin_part() -> None:
         nonlocal headers, content
+        if len(found) == most:
+            raise _too_many(most)
         headers, content = Message(), BytesIO()
         headers.set_default_type("application/octet-stream")
 
@@ -60,6 +71,8 @@ def parts(body: bytes, boundary: bytes) -> tuple[list[tuple[Message, bytes]], st
     }
     try:
         MultipartParser(boundary, callbacks).write(body)  # type: ignore[arg-type]
+    except FormTooLarge:
+        raise
     except ValueError as error:
         return found, str(error)
     return found, ""
@@ -85,31 +98,30 @@ def file_type(headers: Message) -> str:
 def value(content_type: bytes, body: bytes, wanted: str, most: int) -> bytes | None:
     """The value of one field, the last of that name; None without one. A body that is no form has no fields.
 
-    Raises TooManyFields above `most`, before the form is read.
+    Raises FormTooLarge, as `fields` and `parts` do.
     """
     mime = mime_type(content_type).lower()
     if mime == FORM:
-        _check_count(body, b"&", most - 1)
-        return _in_pairs(body, wanted)
+        return _in_pairs(body, wanted, most)
     if mime == MULTIPART and (separator := boundary(content_type)):
-        _check_count(body, b"--" + separator, most + 1)
-        return _in_parts(body, separator, wanted)
+        return _in_parts(body, separator, wanted, most)
     return None
 
 
-def _check_count(body: bytes, separator: bytes, most: int) -> None:
-    if body.count(separator) > most:
-        raise TooManyFields
+def _too_many(most: int) -> FormTooLarge:
+    return FormTooLarge(f"The form has more than {most} fields (max_form_fields).")
 
 
-def _in_pairs(body: bytes, wanted: str) -> bytes | None:
+def _in_pairs(body: bytes, wanted: str, most: int) -> bytes | None:
+    if body.count(b"&") >= most:
+        raise _too_many(most)
     pairs = [pair for pair in body.split(b"&") if len(pair) <= 2 * LONGEST]
-    return dict(fields(b"&".join(pairs))).get(wanted)
+    return dict(fields(b"&".join(pairs), most)).get(wanted)
 
 
-def _in_parts(body: bytes, separator: bytes, wanted: str) -> bytes | None:
+def _in_parts(body: bytes, separator: bytes, wanted: str, most: int) -> bytes | None:
     found = None
-    for headers, content in parts(body, separator)[0]:
+    for headers, content in parts(body, separator, most)[0]:
         if len(content) <= LONGEST and part_name(headers) == wanted:
             found = content
     return found

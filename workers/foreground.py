@@ -146,6 +146,7 @@ def _replica(archive: Path, directory: Path) -> ReplicaSpec:
         run_dir=str(directory), log_file=str(directory / "log"), gpus=visible, first_device=0,
         threads=devices.threads_per_replica(1), max_response_size=settings.max_response_size,
         job_result_ttl_ms=0, decode_input=settings.decode_input_request,
+        max_form_fields=settings.max_form_fields,
         limit_max_image_pixels=settings.limit_max_image_pixels, dependency_dir=packages,
         metrics_config=str(settings.metrics_config or ""),
     )  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from marq.forms import MOST_FIELDS
 from marq.payloads.place import Place
 from marq.registry.consumers import pool_name
 from marq.registry.spec import ModelSpec
@@ -45,6 +46,7 @@ class PoolSpec:
     payload_dir: str = ""  # large bodies and answers; empty: they travel through Redis
     payload_threshold: int = 0  # larger answers are files
     metrics_location: str = ""  # where metrics logs are; empty: beside `log_file`
+    max_form_fields: int = MOST_FIELDS
 
     @property
     def metrics_dir(self) -> Path:

@@ -34,6 +34,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _is_chunked = _is_fresh = False  # whether a chunked body is incomplete; whether it began in these bytes
     _received = 0  # bytes of the incomplete headers, or of the chunked body without its content
     _refusal: ServiceError | None = None
+    body_bytes = 0  # of all bodies of the connection that the application reads
 
     def __init__(
         self,
@@ -102,6 +103,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._received -= len(body)
+        self.body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:

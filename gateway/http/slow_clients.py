@@ -11,9 +11,10 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.http.fast_path import Exchange
+from gateway.http.guarded import GuardedProtocol
 from gateway.http.refusal import Deaf, refuse
 from marq.errors import RequestTimeout
 
@@ -33,22 +34,29 @@ class Stage(NamedTuple):
     size: int  # bytes of the body so far, or of the answer that are not sent yet
     missing: str  # the error message; empty where the client is not answered
     since: float  # seconds of the monotonic clock
+    body: int | None = None  # bytes of the connection's bodies so far, while one arrives
 
     def is_same(self, other: "Stage") -> bool:
         """Whether the client made no progress. The next request may have equal headers: identities count."""
         return self.request is other.request and self.received is other.received and self.size == other.size
+
+    def is_too_slow(self, began: "Stage", rate: float) -> bool:
+        """Whether less of the body has arrived since then than a rate in bytes per second demands."""
+        return (self.body or 0) - (began.body or 0) < rate * (time.monotonic() - began.since)
 
 
 class SlowClients:
     """Watches the connections of servers.
 
     `limit_s` bounds four times: until all headers of a request have arrived, a pause in its body, a new
-    connection without any byte, and a pause in the reading of an answer.
+    connection without any byte, and a pause in the reading of an answer. In each such time, a body that is
+    incomplete must arrive at `rate` bytes per second on average.
     """
 
-    def __init__(self, servers: Collection[uvicorn.Server], limit_s: float = LIMIT_S) -> None:
-        self._servers, self._limit_s = servers, limit_s
-        self._stages: dict[HttpToolsProtocol, Stage] = {}  # of the connections that waited at the last visit
+    def __init__(self, servers: Collection[uvicorn.Server], limit_s: float = LIMIT_S, rate: int = 0) -> None:
+        self._servers, self._limit_s, self._rate = servers, limit_s, rate
+        self._stages: dict[GuardedProtocol, Stage] = {}  # of the connections that waited at the last visit
+        self._measured: dict[GuardedProtocol, Stage] = {}  # where the measuring of their bodies began
 
     async def follow(self) -> None:
         """Visits all connections at intervals; never returns."""
@@ -57,7 +65,8 @@ class SlowClients:
             await self._look()
 
     async def _look(self) -> None:
-        stages: dict[HttpToolsProtocol, Stage] = {}
+        stages: dict[GuardedProtocol, Stage] = {}
+        measured: dict[GuardedProtocol, Stage] = {}
         ended = 0
         for number, protocol in enumerate(self._connections(), 1):
             if number % AT_A_TIME == 0:
@@ -66,22 +75,42 @@ class SlowClients:
             if stage is None:
                 continue
             before = self._stages.get(protocol)
-            if before and stage.is_same(before):
-                stage = before
-            if time.monotonic() - stage.since < self._limit_s:
-                stages[protocol] = stage
-            else:
+            waits = before if before and stage.is_same(before) else stage
+            began = self._measuring(protocol, stage)
+            if self._is_over(waits):
                 self._end(protocol, stage)
                 ended += 1
-        self._stages = stages
+            elif self._rate and began and self._is_over(began) and stage.is_too_slow(began, self._rate):
+                text = f"The request's body arrives more slowly than {self._rate} bytes/s (min_body_rate)."
+                refuse(protocol.transport, RequestTimeout(text))
+                ended += 1
+            else:
+                stages[protocol] = waits
+                if began:
+                    measured[protocol] = stage if self._is_over(began) else began
+        self._stages, self._measured = stages, measured
         if ended:
-            log.info("closed %d connections of clients that were idle for %g s", ended, self._limit_s)
+            log.info(
+                "closed %d connections of clients that were slower than slow_client_timeout or "
+                "min_body_rate allows",
+                ended,
+            )
 
-    def _connections(self) -> list[HttpToolsProtocol]:
+    def _measuring(self, protocol: GuardedProtocol, stage: Stage) -> Stage | None:
+        """Where the measuring of the body that arrives began; None while none does."""
+        began = self._measured.get(protocol)
+        if stage.body is None:
+            return None
+        return began if began and began.request is stage.request else stage
+
+    def _is_over(self, stage: Stage) -> bool:
+        return time.monotonic() - stage.since >= self._limit_s
+
+    def _connections(self) -> list[GuardedProtocol]:
         found = [protocol for server in self._servers for protocol in server.server_state.connections]
-        return [protocol for protocol in found if isinstance(protocol, HttpToolsProtocol)]
+        return [protocol for protocol in found if isinstance(protocol, GuardedProtocol)]
 
-    def _end(self, protocol: HttpToolsProtocol, stage: Stage) -> None:
+    def _end(self, protocol: GuardedProtocol, stage: Stage) -> None:
         """Closes the connection; a client that has sent part of a request gets an answer first."""
         if stage.missing:
             refuse(protocol.transport, RequestTimeout(f"{stage.missing} within {self._limit_s:g} s."))
@@ -91,7 +120,7 @@ class SlowClients:
             protocol.transport.close()
 
 
-def _stage(protocol: HttpToolsProtocol) -> Stage | None:
+def _stage(protocol: GuardedProtocol) -> Stage | None:
     """None while a response is due or the connection idles: there uvicorn's keep-alive time-out applies.
 
     A connection that closes stays until its client has read everything.
@@ -116,18 +145,20 @@ def _stage(protocol: HttpToolsProtocol) -> Stage | None:
         return None if idle else Stage(cycle, None, 0, "", now)
     if cycle is None or not _is_awaited(protocol, cycle):
         return None
-    received = cycle.received if isinstance(cycle, Exchange) else len(cycle.body)
-    return Stage(cycle, cycle.body, received, "Nothing of the request's body arrived", now)
+    missing = "Nothing of the request's body arrived"
+    if isinstance(cycle, Exchange):
+        return Stage(cycle, cycle.body, cycle.received, missing, now, cycle.received)
+    return Stage(cycle, cycle.body, len(cycle.body), missing, now, protocol.body_bytes)
 
 
-def _is_current(protocol: HttpToolsProtocol, cycle: Exchange | RequestResponseCycle | None) -> bool:
+def _is_current(protocol: GuardedProtocol, cycle: Exchange | RequestResponseCycle | None) -> bool:
     """Whether `cycle` belongs to the newest request, whose headers then are complete."""
     if isinstance(cycle, Exchange):
         return cycle.url is protocol.url
     return cycle is not None and cycle.scope["headers"] is protocol.headers
 
 
-def _is_awaited(protocol: HttpToolsProtocol, cycle: Exchange | RequestResponseCycle) -> bool:
+def _is_awaited(protocol: GuardedProtocol, cycle: Exchange | RequestResponseCycle) -> bool:
     """Whether nothing happens before more of the body arrives."""
     if not cycle.more_body or protocol.flow.read_paused or protocol.pipeline:
         return False

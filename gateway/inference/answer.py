@@ -165,8 +165,8 @@ def _named_in_form(kind: bytes, body: bytes, most_fields: int) -> str:
     """The model that a form names. Raises BadRequest, or RequestTooLarge for a form of too many fields."""
     try:
         name = forms.value(kind, body, MODEL_NAME, most_fields)
-    except forms.TooManyFields:
-        raise RequestTooLarge(f"The form has more than {most_fields} fields (max_form_fields).") from None
+    except forms.FormTooLarge as error:
+        raise RequestTooLarge(str(error)) from None
     if name:
         return name.decode("utf-8", "replace")
     raise BadRequest("Parameter model_name is required.")

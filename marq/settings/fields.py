@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from marq.forms import MOST_FIELDS
 from marq.settings import addresses
 from marq.settings.retention import SETTINGS_PREFIX, Retention
 from marq.settings.state_dir import default_state_dir
@@ -71,13 +72,14 @@ class Settings(BaseModel):
     max_url_length: Positive = 16_384
     max_header_size: Positive = 65_536  # names and values of all headers of a request
     max_header_count: Positive = 256
-    max_form_fields: Positive = 1_000  # of a form that names the model
+    max_form_fields: Positive = MOST_FIELDS  # or parts of a form
     max_connections: Positive = 10_000  # of one address of one gateway
     max_buffered_bytes: Positive = 2**30  # of the incomplete bodies of a gateway, and of its unread answers
     payload_dir: Path | None = None  # None: in shared memory, or in the state directory where that is small
     payload_threshold: NotNegative = 65_536  # larger bodies and answers are files; 0: none is
     max_payload_bytes: Positive = 2 * 2**30  # of the bodies of a gateway that are files
     slow_client_timeout: Positive = 60  # seconds
+    min_body_rate: NotNegative = 500  # bytes of a body in a second, over each slow_client_timeout; 0: none
     job_queue_size: Positive = 100
     redis_max_memory: int = 0  # of the embedded server; 0: half of the machine's
     max_queued_jobs: Positive = 100_000  # of one model version

@@ -329,10 +329,11 @@ PART = b'--B\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
     [(FORM, b"a&" * 3_000_000), (FORM, b"a=%41&" * 1_000_000), (PARTS, PART % (b"a", b"b") * 100_000)],
     ids=["pairs", "pairs with values", "parts"],
 )
+@pytest.mark.parametrize("path", ["/invocations", "/predictions/m"])  # refused by gateway and replica
 def test_a_form_of_many_fields_is_refused_and_nobody_waits_for_it(
-    server: RunningServer, headers: dict[str, str], body: bytes
+    server: RunningServer, path: str, headers: dict[str, str], body: bytes
 ) -> None:
-    answer = httpx.post(f"{server.inference}/invocations", content=body, headers=headers, timeout=60)
+    answer = httpx.post(server.inference + path, content=body, headers=headers, timeout=60)
     assert (answer.status_code, answer.json()["code"]) == (413, 413)
     assert "max_form_fields" in answer.json()["message"]
 

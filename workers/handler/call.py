@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from marq.errors import BadRequest, DeadlineExceeded, ServiceError
+from marq.forms import MOST_FIELDS
 from marq.payloads.place import Place
 from marq.queue.entries import Reply, Request
 from ts.context import Context, RequestProcessor
@@ -31,10 +32,10 @@ class HandlerCall:
 
     def __init__(
         self, handle: Handle, context: Context, decode_input: bool, max_response_size: int,
-        place: Place | None = None,
+        place: Place | None = None, max_form_fields: int = MOST_FIELDS,
     ) -> None:  # fmt: skip
         """`place`: of the bodies that are files."""
-        self._place = place
+        self._place, self._max_form_fields = place, max_form_fields
         self._handle = handle
         self._context = context
         self._decode_input = decode_input
@@ -145,7 +146,7 @@ class HandlerCall:
         data: list[rows.Row] = []
         processors: list[RequestProcessor] = []
         for request in requests:
-            row, headers = rows.build(request, self._decode_input, self._place)
+            row, headers = rows.build(request, self._decode_input, self._place, self._max_form_fields)
             data.append(row)
             processors.append(RequestProcessor(headers))
         ids = {index: request.id.decode() for index, request in enumerate(requests)}

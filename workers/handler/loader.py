@@ -107,7 +107,9 @@ def load_replica(spec: ReplicaSpec, collector: Collector) -> HandlerCall:
     with _requirements_named(model_dir, pool.dependency_dir):
         handle = load(model.handler, model_dir, context, model.envelope or None)
     handle = collector.timed(handle, model.async_communication)
-    return HandlerCall(handle, context, pool.decode_input, pool.max_response_size, pool.place)
+    return HandlerCall(
+        handle, context, pool.decode_input, pool.max_response_size, pool.place, pool.max_form_fields
+    )
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from marq import forms
+from marq.errors import RequestTooLarge
+from marq.forms import MOST_FIELDS
 from marq.payloads.place import PayloadLost, Place
 from marq.queue.entries import Request
 
@@ -16,21 +18,25 @@ Headers = dict[str, object]
 
 
 def build(
-    request: Request, decode_input: bool = True, place: Place | None = None
+    request: Request, decode_input: bool = True, place: Place | None = None, most_fields: int = MOST_FIELDS
 ) -> tuple[Row, Callable[[], Headers]]:
     """The row of one request, and a function that makes its headers; most handlers never ask for them.
 
     A row is `{"body": value}`, or one key for each field of a form. Values are parsed JSON for
     `application/json`, `str` for `text/...` and `bytearray` otherwise, or where decoding fails. The request's
-    parameters are keys, too. Raises PayloadLost for a body whose file is not in `place`.
+    parameters are keys, too. Raises PayloadLost for a body whose file is not in `place`, and RequestTooLarge
+    for a form or parameters of more than `most_fields`.
     """
     body: bytes | bytearray = request.body
     if request.body_ref:
         body = _load(request.body_ref, place)
-    row, kinds = _row(request, body, decode_input)
-    if request.params:
-        added = {name: bytearray(value) for name, value in forms.fields(request.params)}
-        row, kinds = added | row, dict.fromkeys(added, "") | kinds
+    try:
+        row, kinds = _row(request, body, decode_input, most_fields)
+        if request.params:
+            added = {name: bytearray(value) for name, value in forms.fields(request.params, most_fields)}
+            row, kinds = added | row, dict.fromkeys(added, "") | kinds
+    except forms.FormTooLarge as error:
+        raise RequestTooLarge(str(error)) from None
     return row, partial(_headers, request, kinds)
 
 
@@ -50,13 +56,15 @@ def _load(ref: bytes, place: Place | None) -> bytearray:
     return place.load(ref)
 
 
-def _row(request: Request, body: bytes | bytearray, decode_input: bool) -> tuple[Row, dict[str, str]]:
+def _row(
+    request: Request, body: bytes | bytearray, decode_input: bool, most_fields: int
+) -> tuple[Row, dict[str, str]]:
     """The row that the body makes, with the content type of each key."""
     mime = forms.mime_type(request.type)
     if mime.lower() == forms.MULTIPART:
-        return _multipart_row(request, bytes(body), decode_input)
+        return _multipart_row(request, bytes(body), decode_input, most_fields)
     if mime.lower() == forms.FORM:
-        row: Row = {name: bytearray(value) for name, value in forms.fields(bytes(body))}
+        row: Row = {name: bytearray(value) for name, value in forms.fields(bytes(body), most_fields)}
         return row, dict.fromkeys(row, "")
     return {"body": _decode(body, mime, decode_input)}, {"body": mime}
 
@@ -73,14 +81,16 @@ def _decode(body: bytes | bytearray, mime: str, decode_input: bool) -> object:
     return body if isinstance(body, bytearray) else bytearray(body)
 
 
-def _multipart_row(request: Request, body: bytes, decode_input: bool) -> tuple[Row, dict[str, str]]:
+def _multipart_row(
+    request: Request, body: bytes, decode_input: bool, most_fields: int
+) -> tuple[Row, dict[str, str]]:
     """One key for each part, bytes if it has no file name. Of a broken body, the readable parts."""
     row: Row = {}
     kinds: dict[str, str] = {}
     boundary = forms.boundary(request.type)
     if not boundary:
         return {"body": bytearray(body)}, {"body": forms.MULTIPART}
-    parts, broken = forms.parts(body, boundary)
+    parts, broken = forms.parts(body, boundary, most_fields)
     if broken:
         log.warning(
             "request %s: the handler gets only part of its multipart body: %s", request.id.decode(), broken

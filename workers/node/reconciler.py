@@ -183,6 +183,7 @@ class Node:
             max_response_size=config.max_response_size,
             job_result_ttl_ms=config.job_result_ttl_s * 1000,
             decode_input=config.decode_input_request,
+            max_form_fields=config.max_form_fields,
             limit_max_image_pixels=config.limit_max_image_pixels,
             metrics_mode=config.metrics_mode,
             metrics_config=str(config.metrics_config or ""),

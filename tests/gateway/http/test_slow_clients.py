@@ -26,6 +26,7 @@ from marq.queue.entries import Reply, Request
 from marq.registry.models import Registry
 
 LIMIT_S = 1.0
+RATE = 10  # min_body_rate
 PATIENCE_S = 60.0  # so long a busy machine may take longer
 LARGE = 200_000  # bytes: more than the short cut of predictions takes
 LENGTH = rb"content-length: (\d+)(?:\r\n[^\r\n]+)*\r\n\r\n"
@@ -66,7 +67,7 @@ def gateway(request, _redis, tmp_path_factory) -> Iterator[Gateway]:
     where = {name: f"{scheme}://127.0.0.1:{free_port()}" for name in ("inference", "management")}
     sockets = {name: listen.listen(address, name) for name, address in where.items()}
     settings = {
-        "MARQ_SLOW_CLIENT_TIMEOUT": f"{LIMIT_S:g}",
+        "MARQ_SLOW_CLIENT_TIMEOUT": f"{LIMIT_S:g}", "MARQ_MIN_BODY_RATE": str(RATE),
         "MARQ_REDIS_URL": _redis.url, "MARQ_STATE_DIR": str(directory), "MARQ_DISABLE_TOKEN_AUTH": "true",
         "MARQ_INFERENCE_ADDRESS": where["inference"], "MARQ_MANAGEMENT_ADDRESS": where["management"],
         "MARQ_PRIVATE_KEY_FILE": str(pair.key), "MARQ_CERTIFICATE_FILE": str(pair.certificate),
@@ -135,6 +136,15 @@ def send_until_ended(sock: socket.socket, pieces: Iterator[bytes]) -> tuple[byte
     raise AssertionError(f"the connection is still open; received: {received!r}")
 
 
+def drops(piece: bytes) -> Iterator[bytes]:
+    """A piece more often than a pause in a body may last, but less often than `min_body_rate` demands."""
+    last = -LIMIT_S
+    while True:
+        is_due = time.monotonic() - last >= LIMIT_S / 4
+        last = time.monotonic() if is_due else last
+        yield piece if is_due else b""
+
+
 def is_told_to_hurry(answer: bytes) -> bool:
     top, _, body = answer.partition(b"\r\n\r\n")
     error = json.loads(body)
@@ -193,6 +203,31 @@ def test_a_body_of_which_nothing_more_comes_is_given_up(connect, plane, request_
     assert ended - began >= LIMIT_S
 
 
+@over_tls_too
+@pytest.mark.parametrize(
+    ("plane", "request_head"),
+    [
+        ("inference", head(1000)),
+        ("inference", head(LARGE)),
+        ("inference", head(1000, "/jobs/slow")),
+        ("inference", head(1000).replace(b"Content-Length: 1000", b"Transfer-Encoding: chunked")),
+        ("management", head(1000, "/dead-letters/slow/replay")),
+    ],
+)  # fmt: skip
+def test_a_body_that_drips_is_given_up(connect, plane, request_head):
+    sock = connect(plane)
+    began = time.monotonic()
+    sock.sendall(request_head)
+    piece = b"1\r\nx\r\n" if b"chunked" in request_head else b"x"
+    said, ended = send_until_ended(sock, drops(piece))
+    top, _, body = said.partition(b"\r\n\r\n")
+    assert top.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    assert json.loads(body)["message"] == (
+        f"The request's body arrives more slowly than {RATE} bytes/s (min_body_rate)."
+    )
+    assert ended - began >= LIMIT_S
+
+
 def test_what_is_answered_before_its_end_cannot_be_sent_for_ever(connect):
     sock = connect()
     assert b"404" in ask(sock, b"", head(0, "/predictions/nobody"))
@@ -204,7 +239,7 @@ def test_what_is_answered_before_its_end_cannot_be_sent_for_ever(connect):
 
 @pytest.mark.slow
 @over_tls_too
-@pytest.mark.parametrize(("size", "piece"), [(12, 1), (LARGE, LARGE // 12)])
+@pytest.mark.parametrize(("size", "piece"), [(1200, 100), (LARGE, LARGE // 12)])
 def test_a_slow_but_steady_upload_is_taken(connect, size, piece):
     sock = connect()
     sock.sendall(head(size))

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marq import forms
+from marq.errors import RequestTooLarge
 from marq.queue.entries import Request
 from workers.handler import rows
 
@@ -258,3 +259,35 @@ def test_headers_that_are_no_json_object_are_left_out_and_told(stored, caplog):
     seen = rows.build(broken)[1]()
     assert list(seen) == ["body"]
     assert "request 7: its headers are ignored, they are not a JSON object" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "allowed", "refused", "reason"),
+    [
+        ("application/x-www-form-urlencoded", b"&".join([b"a=1"] * 5), b"&".join([b"a=1"] * 6), "5 fields"),
+        ("application/x-www-form-urlencoded", b"&" * 4, b"&" * 3_000_000, "5 fields"),
+        (MULTIPART, form(*[part("f", "1")] * 5), form(*[part("f", "1")] * 6), "5 fields"),
+        (MULTIPART, form(*[part("f", "--b--b--b--b")] * 5), form(*[part("f", "")] * 100_000), "5 fields"),
+    ],
+)  # fmt: skip
+def test_forms_without_end_are_refused(kind, allowed, refused, reason):
+    """However an entry came into the queue: gateways look into the forms of /invocations only."""
+    rows.build(request(allowed, kind), most_fields=5)
+    with pytest.raises(RequestTooLarge) as caught:
+        rows.build(request(refused, kind), most_fields=5)
+    assert (caught.value.status, reason in caught.value.message) == (413, True)
+
+
+@pytest.mark.parametrize("headers", ["X: x" + "; a" * 1_000_000 + "\n", "a: b\n" * 1_000_000])
+def test_headers_of_a_part_without_end_are_not_read(headers):
+    """Their parameters would be read in a time that grows by the square of their number."""
+    assert row(form(part("a", "1"), headers + part("f", "2"), part("c", "3")), MULTIPART) == {
+        "a": bytearray(b"1")
+    }
+
+
+def test_so_are_parameters_without_end():
+    few, many = (Request(b"1-0", "lane", b"", id=b"7", params=b"&".join([b"a=1"] * n)) for n in (5, 6))
+    assert rows.build(few, most_fields=5)[0]["a"] == bytearray(b"1")
+    with pytest.raises(RequestTooLarge):
+        rows.build(many, most_fields=5)
