@@ -29,7 +29,7 @@ def look(file: Path) -> Iterator[Finding]:
     for key, line in lines.items():
         number = int(line.where.rpartition(":")[2])
         if number not in judged and not line.is_quoted:
-            yield _known(file, number, key)
+            yield Finding(file, number, Verdict.RUNS, key)
 
 
 def _messages(file: Path, environ: dict[str, str]) -> Iterator[Finding]:
@@ -44,13 +44,6 @@ def _messages(file: Path, environ: dict[str, str]) -> Iterator[Finding]:
         warnings = (*resolved.without_effect, *resolved.notices)
     for message in warnings:
         yield _placed(file, Verdict.IGNORED, message)
-
-
-def _known(file: Path, number: int, key: str) -> Finding:
-    if key.startswith("ts_header_key_sequence"):
-        text = f"{key} has no effect: marq does not keep the requests of a sequence together."
-        return Finding(file, number, Verdict.IGNORED, text)
-    return Finding(file, number, Verdict.RUNS, key)
 
 
 def _placed(file: Path, verdict: Verdict, message: str) -> Finding:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from marq.settings import snapshot, torchserve_values
+from marq.settings import snapshot, torchserve_values, without_effect
 from marq.settings.fields import Settings
 from marq.settings.properties import SettingsError
 from marq.settings.snapshot_files import Snapshots
@@ -57,8 +57,19 @@ def resolve(
             f"The home directory cannot be written: state goes to {settings.state_dir}. "
             "--state-dir or MARQ_STATE_DIR names another directory."
         )
+    _note_unused(found, settings)
     sources = {name: value.source for name, value in found.values.items()}
     return Resolved(settings, sources, found.without_effect, found.notices)
+
+
+def _note_unused(found: Collected, settings: Settings) -> None:
+    """Adds a notice for each value that is given and has no effect."""
+    for name, reason in without_effect.idle(settings):
+        if name in found.values:
+            found.notices.append(f"{found.values[name].label} has no effect: {reason}.")
+    if without_effect.MODELS in found.values and SNAPSHOT not in found.values:
+        label = found.values[without_effect.MODELS].label
+        found.notices += [f"{label}: {each}" for each in without_effect.in_models_json(settings)]
 
 
 def _use_snapshot(found: Collected) -> None:

@@ -4,6 +4,7 @@ First wins: `TS_` variables (if the file has `enable_envvars_config=true`, as in
 line, `MARQ_` variables, config.properties.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +22,22 @@ from marq.settings.torchserve_keys import (
 )
 
 COMMAND_LINE = "command line"
+# Variables of TorchServe that are not settings here: the first names the file, the others are for handlers.
+OF_HANDLERS = frozenset((properties.FILE_VARIABLE, "TS_IPEX_ENABLE", "TS_IPEX_GPU_ENABLE"))
 GUIDE = "docs/compatibility-configuration.md"
 LOG_VARIABLE = "LOG_LOCATION"
 PLAIN_VARIABLES = {LOG_VARIABLE: "log_location", "METRICS_LOCATION": "metrics_location"}  # as in TorchServe
-LIKELY = 0.85  # similarity above which an unknown MARQ_ variable is reported as a typo
+LIKELY = 0.85  # similarity above which an unknown variable is taken for a typo
+# Variables with the same prefix that are not settings: given by users, then by one process to another.
+OTHER_VARIABLES = frozenset(
+    f"{SETTINGS_PREFIX}{name}"
+    for name in (
+        *("NODE", "TOKEN"),
+        *("GATEWAY", "LISTEN", "LOCAL_TOKEN", "PARENT_PID", "PLAN", "POOL", "REPLICA", "SNAPSHOTS"),
+    )
+)
+# What Kubernetes adds for services whose names begin with "marq".
+OF_KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT|PORT)(_[A-Z0-9_]+)?$")
 
 
 @dataclass(frozen=True)
@@ -82,8 +95,10 @@ def _add_environment(found: Collected, environ: Mapping[str, str], names: frozen
     for variable in sorted(name for name in environ if name.startswith(SETTINGS_PREFIX)):
         if variable in variables:
             found.values[variables[variable]] = Given(environ[variable], variable, variable)
-        elif like := meant(variable, variables, LIKELY):
-            found.notices.append(f"{variable} is not a setting. Did you mean {like}?")
+        elif variable not in OTHER_VARIABLES and not OF_KUBERNETES.search(variable):
+            like = meant(variable, variables, LIKELY)
+            hint = f"Did you mean {like}?" if like else "marq config lists the settings."
+            found.notices.append(f"{variable} is not a setting. {hint}")
 
 
 def _add_torchserve_environment(found: Collected, environ: Mapping[str, str], names: frozenset[str]) -> None:
@@ -102,6 +117,22 @@ def _add_torchserve_environment(found: Collected, environ: Mapping[str, str], na
             )
         else:
             found.values[name] = Given(environ[variable], variable, variable)
+    _note_torchserve_variables(found, environ, names)
+
+
+def _note_torchserve_variables(found: Collected, environ: Mapping[str, str], names: frozenset[str]) -> None:
+    """A notice for each variable that looks like one of TorchServe's and has no effect."""
+    of_settings = {torchserve_keys.variable(key) for key in torchserve_keys.spelled(names)} - {None}
+    for variable in sorted(set(environ) - of_settings - OF_HANDLERS):
+        if not variable.startswith(torchserve_keys.TORCHSERVE_PREFIX):
+            continue
+        key = variable.removeprefix(torchserve_keys.TORCHSERVE_PREFIX).lower()
+        if key in MEANINGLESS:
+            found.notices.append(f"{variable} has no effect: {MEANINGLESS[key]}.")
+        elif key in torchserve_keys.FILE_ONLY:
+            found.notices.append(f"{variable} has no effect: write {key} into config.properties.")
+        elif like := meant(variable, [each for each in of_settings if each], LIKELY):
+            found.notices.append(f"{variable} is not a variable of TorchServe. Did you mean {like}?")
 
 
 def _switch(found: Collected, key: str) -> str:
