@@ -1,6 +1,7 @@
 """Everything in README.md, docs/ and the READMEs of examples that a reader would paste is pasted here."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -57,16 +58,30 @@ def first_screen() -> list[Block]:
     return [block for block in runnable(README) if not block.text.startswith(("make", "pip"))]
 
 
-def serve_digits(terminal: Terminal, redis_url: str) -> Mapping[str, str]:
-    """The server and the image of README.md's first screen."""
-    for block in first_screen()[:2]:  # the second one waits for an answer
-        terminal.run(block)
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the archive and the image of README.md's first screen, made once."""
+    folder = copy_sources(tmp_path_factory.mktemp("packed"))
+    *packing, _ = first_screen()[0].text.splitlines()
+    environment = {**PYTHON_FREE, "PATH": f"{COMMANDS}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    subprocess.run(["bash", "-ec", "\n".join(packing)], cwd=folder, env=environment, check=True)
+    return folder
+
+
+def serve_digits(terminal: Terminal, redis_url: str, packed: Path) -> Mapping[str, str]:
+    """The server and the image of README.md's first screen, after a first answer."""
+    shutil.copytree(packed / "store", terminal.folder / "store")
+    shutil.copy(packed / "seven.png", terminal.folder)
+    starting, asking, *_ = first_screen()
+    terminal.type(starting.text.splitlines()[-1], "README.md's server")
+    terminal.wait_for_the_server()
+    terminal.run(asking)
     return {}
 
 
-def bury_two(terminal: Terminal, redis_url: str) -> Mapping[str, str]:
+def bury_two(terminal: Terminal, redis_url: str, packed: Path) -> Mapping[str, str]:
     """Two dead letters of the model: entries whose deadline is not a number."""
-    serve_digits(terminal, redis_url)
+    serve_digits(terminal, redis_url, packed)
     url = terminal.type("marq redis-url", "redis-url").split()[-1]
     body = (terminal.folder / "seven.png").read_bytes()
     with redis.Redis.from_url(url) as client:
@@ -76,7 +91,7 @@ def bury_two(terminal: Terminal, redis_url: str) -> Mapping[str, str]:
     return {"1763641000123-0": letters[0][0].decode(), "--version 2.0": "--version 1.0"}
 
 
-def two_hosts(terminal: Terminal, redis_url: str) -> Mapping[str, str]:
+def two_hosts(terminal: Terminal, redis_url: str, packed: Path) -> Mapping[str, str]:
     store = terminal.folder / "models"
     terminal.type(f"python examples/scikit_learn/pack.py {store}", "pack")
     return {
@@ -86,14 +101,14 @@ def two_hosts(terminal: Terminal, redis_url: str) -> Mapping[str, str]:
     }
 
 
-def serve_words(terminal: Terminal, redis_url: str) -> Mapping[str, str]:
+def serve_words(terminal: Terminal, redis_url: str, packed: Path) -> Mapping[str, str]:
     """The launcher with a stand-in for vLLM."""
     terminal.type("python -m ts.llm_launcher --model_id org/teller --disable_token_auth &", "launcher")
     terminal.wait_for_the_server()
     return {}
 
 
-def torchserve_folder(terminal: Terminal, redis_url: str) -> Mapping[str, str]:
+def torchserve_folder(terminal: Terminal, redis_url: str, packed: Path) -> Mapping[str, str]:
     folder = terminal.folder / "my-torchserve"
     (folder / "model-store").mkdir(parents=True)
     (folder / "Dockerfile").write_text("FROM pytorch/torchserve:latest-cpu\n")
@@ -105,7 +120,7 @@ def torchserve_folder(terminal: Terminal, redis_url: str) -> Mapping[str, str]:
 
 
 # What the reader of a section has already; README.md's server where it says nothing else.
-PREPARATIONS: dict[tuple[str, str], Callable[[Terminal, str], Mapping[str, str]]] = {
+PREPARATIONS: dict[tuple[str, str], Callable[[Terminal, str, Path], Mapping[str, str]]] = {
     ("operations.md", "Dead letters"): bury_two,
     ("operations.md", "More hosts"): two_hosts,
     ("llm.md", "Requests"): serve_words,
@@ -154,14 +169,14 @@ class TestSlowly:
 
     @pytest.mark.parametrize(("document", "section"), SECTIONS)
     def test_a_section_of_the_documents_works_as_shown(
-        self, document: str, section: str, open_terminal: OpenTerminal, redis_url: str
+        self, document: str, section: str, open_terminal: OpenTerminal, redis_url: str, packed: Path
     ) -> None:
         wanted = [block for block in runnable(DOCS / document) if block.section == section]
         for tool in ("redis-cli",):
             if not shutil.which(tool) and any(tool in block.text for block in wanted):
                 pytest.skip(f"{tool} is not installed")
         terminal = open_terminal(**VARIABLES.get((document, section), {}))
-        replaced = PREPARATIONS.get((document, section), serve_digits)(terminal, redis_url)
+        replaced = PREPARATIONS.get((document, section), serve_digits)(terminal, redis_url, packed)
         for block in wanted:
             terminal.run(block, replaced)
 
