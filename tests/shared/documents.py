@@ -162,7 +162,11 @@ class Terminal:
         """The text with this terminal's ports, and other replacements."""
         for before, after in replaced.items():
             text = text.replace(before, after)
-        return re.sub(r"(?<=127\.0\.0\.1:|.localhost:)(\d{4})\b", lambda found: self._ports.get(found[1], found[1]), text)
+        return re.sub(
+            r"\b(127\.0\.0\.1|localhost):(\d{4})\b",
+            lambda found: f"{found[1]}:{self._ports.get(found[2], found[2])}",
+            text,
+        )
 
     def _wait(self, condition: Callable[[], bool], what: str, output: Path | None = None) -> None:
         deadline = time.monotonic() + LIMIT_S
