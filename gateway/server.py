@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp
 from gateway import application
 from gateway.asgi import Watched
 from gateway.auth import TokenFollower, Tokens
+from gateway.http.closing import ClosingProtocol
 from gateway.http.middleware import Front
 from gateway.http.slow_clients import SlowClients
 from gateway.inference.predictor import Predictor
@@ -28,11 +30,12 @@ from gateway.routing.late_requests import LateRequests
 from gateway.routing.routes import Routes
 from marq import keys
 from marq.connections import clients
-from marq.errors import ServiceError, ServiceUnavailable
+from marq.errors import QueueUnavailable, ServiceError, ServiceUnavailable
 from marq.host import certificates
 from marq.host.server_file import LOCAL_TOKEN_VARIABLE
+from marq.host.stop_limit import StopLimit
 from marq.payloads.place import Place
-from marq.queue.broker import Broker
+from marq.queue.broker import STOPPING, Broker
 from marq.queue.jobs import Jobs
 from marq.registry.models import HEARTBEAT_LIMIT_S
 from marq.settings import addresses
@@ -45,15 +48,29 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GRACE_S = 10  # for the requests in flight at a stop
+GRACE_S = 2  # beyond the stop limit, for requests that do not wait for a replica
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server among others in one event loop: signals are the gateway's."""
+    """A uvicorn server among others in one event loop: signals are the gateway's.
+
+    While it finishes the requests in flight at its stop, it refuses new ones.
+    """
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        loop, tls = asyncio.get_running_loop(), self.config.ssl
+        refusing = [
+            await loop.create_server(ClosingProtocol, sock=each.dup(), ssl=tls) for each in sockets or ()
+        ]
+        try:
+            await super().shutdown(sockets)
+        finally:
+            for each in refusing:
+                each.close()
 
 
 def server(app: ASGIApp, protocol: Callable[..., asyncio.Protocol], address: str, config: Settings) -> Server:
@@ -67,7 +84,7 @@ def server(app: ASGIApp, protocol: Callable[..., asyncio.Protocol], address: str
             http=protocol,  # type: ignore[arg-type] # uvicorn calls it, so that a partial will do
             loop="uvloop", ws="none", lifespan="off", log_level="warning",
             access_log=False, server_header=False, date_header=False,
-            timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=75,
+            timeout_keep_alive=75,
         )
     )  # fmt: skip
 
@@ -85,7 +102,7 @@ def stay_on_one_core(number: int) -> None:
 
 
 async def serve(config: Settings, sockets: dict[str, socket.socket], number: int) -> None:
-    """Serves all addresses until SIGTERM, then finishes the requests in flight.
+    """Serves all addresses until SIGTERM, then finishes the requests in flight within the stop limit.
 
     `number` is that of this process among the host's gateways; the first one writes the key file. Raises
     TaskKeepsEnding, after the same, when a background task keeps ending.
@@ -97,7 +114,8 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     follow_tokens = TokenFollower(tokens, broker, config.redis_url, writes_file=number == 0)
     snapshots = SnapshotWriter(Snapshots.from_environment(), routes)
     late = LateRequests(clients.client(config.redis_url), config.job_result_ttl_s * 1000)
-    refreshed = partial(_refreshed, routes, broker, follow_tokens, snapshots, late)
+    limit = StopLimit(config.stop_timeout, config.state_dir if number == 0 else None)
+    refreshed = partial(_refreshed, routes, broker, follow_tokens, snapshots, late, limit)
     await refreshed(await routes.refresh())
     await refreshed(await routes.refresh())  # again: only changes after the first report wait for it
     jobs = Jobs(broker)
@@ -126,10 +144,15 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
 
     def stop(*_: object) -> None:
         stopping.set()
+        routes.health.is_stopping = True
+        jobs.end_waits()
         for each in servers.values():
+            each.config.timeout_graceful_shutdown = math.ceil(limit.seconds) + GRACE_S
             each.should_exit = True
+        loop.call_later(limit.seconds, broker.give_up, QueueUnavailable(STOPPING))
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop)
     tasks: dict[str, Callable[[], Awaitable[None]]] = {
         "registry": lambda: routes.follow(refreshed),
         "measurements": measuring.follow,
@@ -145,7 +168,7 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     # First gRPC, so that a gateway that answers HTTP answers gRPC, too
     rpc = await _start_grpc(config, (predictor, routes, meter, front), managing, number)
     ended = [servers[name].serve([sock]) for name, sock in sockets.items()]
-    await asyncio.gather(*ended, *(each.end(stopping, GRACE_S) for each in rpc))
+    await asyncio.gather(*ended, *(each.end(stopping, lambda: limit.seconds + GRACE_S) for each in rpc))
     failures = [task.exception() for task in supervised if task.done()]
     for task in supervised:
         task.cancel()
@@ -180,6 +203,7 @@ async def _refreshed(
     follow_tokens: TokenFollower,
     snapshots: SnapshotWriter,
     late: LateRequests,
+    limit: StopLimit,
     moment: float,
 ) -> None:
     """Called when the routes may have changed, with the moment by Redis's clock of what they know.
@@ -187,6 +211,7 @@ async def _refreshed(
     Refuses the requests for models that cannot be loaded, answers late ones where no replica runs, reads the
     tokens, reports the moment, and writes a snapshot if the models have changed.
     """
+    limit.note(spec.response_timeout_s for spec in routes.registered or ())
     for route in routes.failing():
         broker.refuse(route.lane, ServiceUnavailable(route.unavailable))
     for spec in routes.unserved():

@@ -127,7 +127,7 @@ class DeadlineExceeded(ServiceError):
 
 
 class Conflict(ServiceError):
-    """Raised when the object to create exists."""
+    """Raised when the object to create exists, or when another request has changed it meanwhile."""
 
     status, type = HTTPStatus.CONFLICT, "ConflictStatusException"
 

@@ -35,9 +35,10 @@ class Probes:
         return HealthCheckResponse(status=self._state(request.service))
 
     async def _watch(self, request: HealthCheckRequest, call: Call) -> None:
-        """A message for each change; ends with the call."""
-        known = None
-        while True:
+        """A message for each change; ends with the call, or after the one that the server stops."""
+        known, is_last = None, False
+        while not is_last:
+            is_last = self._health.is_stopping
             if (state := self._state(request.service)) != known:
                 known = state
                 await call.write(HealthCheckResponse(status=state))

@@ -5,7 +5,7 @@ socket has one listener, the first gateway.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import grpc
 from grpc_reflection.v1alpha import reflection
@@ -45,10 +45,10 @@ class RpcServer:
         """Listens."""
         await self._server.start()
 
-    async def end(self, stopping: asyncio.Event, grace_s: float) -> None:
+    async def end(self, stopping: asyncio.Event, grace_s: Callable[[], float]) -> None:
         """Serves until the event, then finishes the calls in flight, for `grace_s` at most."""
         await stopping.wait()
-        await self._server.stop(grace_s)
+        await self._server.stop(grace_s())
 
 
 def _options(settings: Settings, plane: Plane) -> Iterable[tuple[str, int]]:

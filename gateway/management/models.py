@@ -23,7 +23,13 @@ from gateway.uploads import Uploads
 from marq import gpus
 from marq.connections import clients
 from marq.control.capacity import Capacity
-from marq.control.readiness import start_failed, wait_for_dependencies, wait_for_workers, wait_until_stopped
+from marq.control.readiness import (
+    start_failed,
+    wait_for_dependencies,
+    wait_for_gateways,
+    wait_for_workers,
+    wait_until_stopped,
+)
 from marq.control.registration import model_store, resolve
 from marq.control.removal import clear, remove_download
 from marq.errors import (
@@ -50,7 +56,7 @@ def router(settings: Settings, routes: Routes) -> APIRouter:
     scaling, waiting = Scaling(registry, handlers.capacity, handlers.refresh), handlers.waiting
     describe = waiting.handler(handlers.describe, "customized")
     scale, reload = (waiting.handler(each, "synchronous") for each in (scaling.scale, scaling.reload))
-    unregister = waiting.handler(handlers.unregister)
+    unregister, set_default = waiting.handler(handlers.unregister), waiting.handler(handlers.set_default)
     restricted, unmistaken = Depends(handlers.check_enabled), Depends(refuse_mistaken)
     model, version = "/models/{model_name}", "/models/{model_name}/{model_version}"
     api.get("/models")(handlers.list_models)
@@ -65,7 +71,7 @@ def router(settings: Settings, routes: Routes) -> APIRouter:
         api.put(path, dependencies=[unmistaken], responses=openapi.STARTED)(scale)
         api.post(f"{path}/reload", responses=openapi.STARTED)(reload)
         api.delete(path, dependencies=[restricted, unmistaken], responses=openapi.UNREGISTERED)(unregister)
-    api.put(f"{version}/set-default")(handlers.set_default)
+    api.put(f"{version}/set-default")(set_default)
     api.options(model)(handlers.document)
     return api
 
@@ -118,8 +124,9 @@ class Management:
 
     def set_default(self, model_name: str, model_version: str) -> Response:
         """Makes a version the one that requests without a version get."""
-        self._registry.set_default(model_name, model_version)
+        changed = self._registry.set_default(model_name, model_version)
         self.refresh()
+        wait_for_gateways(self._registry, changed)
         return outcome(f'Default version successfully updated for model "{model_name}" to "{model_version}"')
 
     def unregister(
@@ -142,7 +149,7 @@ class Management:
         try:
             if not parameters.force:
                 self.capacity.check(spec.min_workers)
-            self._registry.register(spec)
+            registered = self._registry.register(spec)
         except (BadRequest, Conflict):
             remove_download(model_store(self._settings), self._registry, spec)
             raise
@@ -151,6 +158,8 @@ class Management:
             self._undo(spec)
             raise ModelFailed(reason)
         subject = f'Model "{spec.name}" Version: {spec.version} registered with'
+        if not (spec.min_workers and parameters.synchronous):
+            wait_for_gateways(self._registry, registered)
         if not spec.min_workers:
             return outcome(
                 f"{subject} 0 initial workers. Use scale workers API to add workers for the model."

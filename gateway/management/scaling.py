@@ -15,7 +15,7 @@ from gateway.management.parameters import (
 )
 from gateway.management.responses import outcome
 from marq.control.capacity import Capacity
-from marq.control.readiness import start_failed, wait_for_workers
+from marq.control.readiness import start_failed, wait_for_gateways, wait_for_workers
 from marq.errors import BadRequest
 from marq.registry.models import Registry
 from marq.registry.spec import SETTINGS, ModelSpec
@@ -51,8 +51,10 @@ class Scaling:
         if fewest > spec.min_workers and not force:
             self._capacity.check(fewest)
         if changes:
-            spec = self._registry.adjust(spec, **changes)
+            change = self._registry.adjust(spec, **changes)
+            spec = change.spec
             if min_worker is None and max_worker is None:
+                wait_for_gateways(self._registry, change.moment)
                 return outcome(f"{_shown(changes)} for model: {model_name}{version}")
         spec = self._resize(spec, fewest, most)
         if not synchronous:
@@ -69,7 +71,7 @@ class Scaling:
         failing = any(report.failures for report in self._registry.live_reports(spec).values())
         scaled = self._registry.scale(spec, fewest, most, restart=failing)
         self._refresh()
-        return scaled
+        return scaled.spec
 
     def reload(
         self,
@@ -79,7 +81,7 @@ class Scaling:
         timeout: Timeout = None,
     ) -> Response:
         """Replaces all replicas of a version, each when its successor is ready."""
-        spec = self._registry.reload(self._registry.models().get(model_name, model_version))
+        spec = self._registry.reload(self._registry.models().get(model_name, model_version)).spec
         if not synchronous:
             return outcome("Processing worker updates...", 202)
         ready, reason = wait_for_workers(self._registry, spec, timeout)

@@ -17,6 +17,7 @@ class Health:
         self._answered: float | None = None  # when Redis did; None before there are regular looks
         self._unserved: float | None = None  # since when no pool has run any default version
         self.is_failing = False  # whether a default version has been failing for longer than it may
+        self.is_stopping = False  # whether this gateway ends
 
     def begin(self) -> None:
         """Regular looks begin."""
@@ -40,4 +41,4 @@ class Health:
         now = self._clock()
         is_silent = self._answered is not None and now - self._answered > HEARTBEAT_LIMIT_S
         is_unserved = self._unserved is not None and now - self._unserved > UNSERVED_S
-        return not (self.is_failing or is_silent or is_unserved)
+        return not (self.is_stopping or self.is_failing or is_silent or is_unserved)

@@ -14,7 +14,7 @@ from typing import NoReturn
 import psutil
 
 from marq.errors import MarqError
-from marq.host import processes, server_file
+from marq.host import processes, server_file, stop_limit
 from marq.host.watcher import MODEL_SERVER
 from marq.settings import loading, properties, snapshot_files
 from marq.settings.sources import LOG_VARIABLE
@@ -23,7 +23,7 @@ from ts.version import __version__
 
 PID_FILE = ".model_server.pid"
 KEY_FILE = "key_file.json"
-STOP_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 60  # beyond what gateways and pools may take
 INTERRUPTED = 130  # the exit code after Ctrl-C
 LOGS = Path("logs")  # as in TorchServe, unless LOG_LOCATION names another directory
 # Words in the command line of a server; the last one is of TorchServe's own.
@@ -179,7 +179,8 @@ def stop(wait: bool) -> NoReturn:
         _say("TorchServe is not currently running.")
         sys.exit(0)
     try:
-        ended = processes.end(psutil.Process(pid), STOP_TIMEOUT_S)
+        limit_s = stop_limit.read(server_file.state_dir())
+        ended = processes.end(psutil.Process(pid), 2 * limit_s + STOP_TIMEOUT_S)
     except psutil.NoSuchProcess:
         _say("TorchServe already stopped.")
         ended = True

@@ -3,7 +3,7 @@
 import time
 
 from marq import keys
-from marq.errors import RequestTimeout, ServiceError
+from marq.errors import Conflict, ModelVersionNotFound, RequestTimeout, ServiceError
 from marq.registry.models import HEARTBEAT_LIMIT_S, Registry
 from marq.registry.spec import ModelSpec
 
@@ -15,16 +15,23 @@ START_S = 10.0  # what unpacking and starting a pool may add to a start-up time-
 def wait_for_workers(registry: Registry, spec: ModelSpec, timeout_s: float | None = None) -> tuple[int, str]:
     """How many replicas are ready, and why not as many as there should be (empty: they are).
 
-    Those of an earlier generation do not count. Waits until they are, until one has failed, or until the
-    time-out: by default the model's for starting.
+    Those of an earlier generation do not count. Waits until they are and all gateways know it, until one has
+    failed, or until the time-out: by default the model's for starting. Raises ModelVersionNotFound or
+    Conflict if the version is unregistered or gets another size meanwhile.
     """
     timeout_s = timeout_s or spec.startup_timeout_s + START_S
     deadline = time.monotonic() + timeout_s
     while True:
-        reports = [r for r in registry.live_reports(spec).values() if r.generation == spec.generation]
+        _check_unchanged(registry, spec)
+        reports = [
+            report
+            for report in registry.live_reports(spec).values()
+            if report.generation is not None and report.generation >= spec.generation
+        ]
         replicas = [replica for report in reports for replica in report.replicas]
-        ready = sum(r.is_ready and r.generation == spec.generation for r in replicas)
+        ready = sum(r.is_ready and r.generation >= spec.generation for r in replicas)
         if ready >= spec.min_workers and len(replicas) <= spec.max_workers:
+            wait_for_gateways(registry, registry.announce("ready", spec))
             return ready, ""
         reason = next((report.reason for report in reports if report.failures), "")
         if reason and spec.min_workers:
@@ -32,6 +39,18 @@ def wait_for_workers(registry: Registry, spec: ModelSpec, timeout_s: float | Non
         if time.monotonic() >= deadline:
             return ready, f"{ready} of {spec.min_workers} workers are ready after {timeout_s:.0f} s"
         time.sleep(POLL_S)
+
+
+def _check_unchanged(registry: Registry, spec: ModelSpec) -> None:
+    """Raises ModelVersionNotFound or Conflict if another request has changed what is waited for."""
+    if not registry.has(spec):
+        raise ModelVersionNotFound(f"Model version: {spec.version} does not exist for model: {spec.name}")
+    now = registry.current(spec)
+    if (now.min_workers, now.max_workers) != (spec.min_workers, spec.max_workers):
+        raise Conflict(
+            f"Model {spec.name}, version {spec.version}, was scaled to {now.min_workers} workers by another "
+            "request meanwhile."
+        )
 
 
 def wait_for_gateways(registry: Registry, change: float, timeout_s: float = HEARTBEAT_LIMIT_S) -> None:

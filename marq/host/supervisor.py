@@ -38,7 +38,7 @@ from marq.settings.state_dir import is_writable
 
 log = logging.getLogger(__name__)
 
-GATEWAY_STOP_S, NODE_STOP_S, REDIS_STOP_S = 15.0, 35.0, 20.0
+GATEWAY_STOP_S, NODE_STOP_S, REDIS_STOP_S = 10.0, 15.0, 20.0  # the first two beyond the stop limit
 ADDRESSES = {"inference": "inference_address", "management": "management_address"}
 STARTED = "Model server started."  # as TorchServe says it: scripts wait for this line
 Announce = Callable[[str], None]
@@ -230,12 +230,13 @@ class Supervisor:
                 GATEWAY_STOP_S,
                 {**gateway_environment, listen.GATEWAY_VARIABLE: str(n)},
                 descriptors,
+                drains=True,
             )
             for n in range(self._settings.gateway_workers)
         ]
         if self._snapshots:
             gateways[0].environment.update(self._snapshots.environment())
-        node = Program("node", [*python, "workers.node"], NODE_STOP_S, environment)
+        node = Program("node", [*python, "workers.node"], NODE_STOP_S, environment, drains=True)
         stages = [gateways] if self._joins else [gateways, [node]]
         if self._embedded:
             stages.append([self._embedded.program("Redis server", REDIS_STOP_S)])

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import NoReturn
 
 from marq import logs
+from marq.host import stop_limit
 from marq.host.processes import end_with_parent
 
 log = logging.getLogger(__name__)
@@ -28,11 +29,14 @@ PLAN_VARIABLE = "MARQ_PLAN"
 # SageMaker's toolkit looks for a process with this word, the class of TorchServe's server. Python carries
 # it as an option of its own (-X) without a meaning.
 MODEL_SERVER = "org.pytorch.serve.ModelServer"
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TICK_S = 0.1
 RESTART_DELAY_S = 1.0
 RETRY_S = 10.0  # after a start that the system has refused
-STOPPING = b"Stopping: requests in flight are finished, queued ones are kept. Ctrl-C again forces it.\n"
+STOPPING = (
+    "Stopping: requests in flight have {0:g} s to finish, then running batches {0:g} s; jobs stay queued. "
+    "Ctrl-C again forces it.\n"
+)
 FORCED = b"Forced: running requests are ended, and run again after the next start.\n"
 FORCE_AFTER_S = 0.5  # some programs hand one Ctrl-C on twice
 
@@ -41,8 +45,9 @@ FORCE_AFTER_S = 0.5  # some programs hand one Ctrl-C on twice
 class Program:
     """One process to keep running.
 
-    `pid` if it runs already; `log`: the file that takes its output; `foreign`: not marq's own program, so
-    Ctrl-C must be kept from it, and it must be notified of the end of its parent.
+    `drains`: it may take the stop limit of the server and `stop_timeout_s` more. `pid` if it runs already;
+    `log`: the file that takes its output; `foreign`: not marq's own program, so Ctrl-C must be kept from it,
+    and it must be notified of the end of its parent.
     """
 
     name: str
@@ -53,6 +58,7 @@ class Program:
     log: str | None = None
     foreign: bool = False
     pid: int | None = None
+    drains: bool = False
 
 
 @dataclass
@@ -107,24 +113,32 @@ class Child:
         if not self._has_ended():
             os.kill(self.pid, signal.SIGTERM)
 
-    def wait(self, is_forced: Callable[[], bool] = bool) -> None:
+    def wait(self, limit_s: float = 0, is_forced: Callable[[], bool] = bool) -> None:
         """Waits for the end, and enforces it when the time-out has passed, or as soon as it `is_forced`.
 
-        A foreign program is not forced: a Redis server that is killed loses its last second.
+        `limit_s`: the stop limit, for a program that drains. A foreign program is not forced: a Redis server
+        that is killed loses its last second.
         """
-        deadline = time.monotonic() + self._program.stop_timeout_s
+        timeout_s = self._program.stop_timeout_s + (limit_s if self._program.drains else 0)
+        deadline = time.monotonic() + timeout_s
         while not self._has_ended() and time.monotonic() < deadline:
             if is_forced() and not self._program.foreign:
                 break
             time.sleep(TICK_S / 10)
         if not self._has_ended():
-            reason = f"did not end within {self._program.stop_timeout_s:g} s"
+            reason = f"did not end within {timeout_s:g} s"
             if time.monotonic() < deadline:
                 reason = "has not ended yet, and the stop is forced"
             log.error("the %s %s; killing it", self.name, reason)
             os.kill(self.pid, signal.SIGKILL)
             _, status = os.waitpid(self.pid, 0)
             self._ended = os.waitstatus_to_exitcode(status)
+
+    def close_sockets(self) -> None:
+        """Closes what this process holds for it: clients are refused at once instead of waiting."""
+        for descriptor in self._program.descriptors:
+            with contextlib.suppress(OSError):  # another program had the same
+                os.close(descriptor)
 
     def _start(self) -> None:
         program = self._program
@@ -151,8 +165,9 @@ class Child:
 
 
 def _ignore_interrupts() -> None:
-    """Ctrl-C reaches all processes of a terminal, also those that are still importing their modules."""
+    """Ctrl-C, and the end of a terminal, reach all its processes, also those that import their modules."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 class Watcher:
@@ -160,12 +175,14 @@ class Watcher:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._limit_s = 0.0  # read when the stop begins
         self._stopping_since: float | None = None
         self._forced = False
 
     def run(self) -> None:
         for number in SIGNALS:
-            signal.signal(number, self._on_signal)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it
+                signal.signal(number, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         stages = [[Child(program) for program in stage] for stage in self._plan.stages]
         while self._stopping_since is None:
@@ -177,14 +194,16 @@ class Watcher:
             for child in stage:
                 child.stop()
             for child in stage:
-                child.wait(lambda: self._forced)
+                child.wait(self._limit_s, lambda: self._forced)
+                child.close_sockets()
         Path(self._plan.server_file).unlink(missing_ok=True)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
         if self._stopping_since is None:
             self._stopping_since = now  # first: another signal may interrupt the rest
-            _say(STOPPING)
+            self._limit_s = stop_limit.read(Path(self._plan.server_file).parent)
+            _say(STOPPING.format(self._limit_s).encode())
         elif number == signal.SIGINT and not self._forced and now - self._stopping_since > FORCE_AFTER_S:
             self._forced = True
             _say(FORCED)

@@ -4,10 +4,11 @@ A prediction costs one packed XADD and a dictionary entry here, nothing else.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
 import hiredis
 
@@ -33,6 +34,8 @@ KEEP_EVERY_S = REPLIES_TTL_S / 3
 # XADD as `pack` packs it; that would take most of the time that a prediction costs here
 ADD = b"*%d\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$1\r\n*\r\n$2\r\nid\r\n$%d\r\n%b\r\n%b%b$4\r\nbody\r\n$%d\r\n%b\r\n"
 ADD_REF = ADD.replace(b"$4\r\nbody", b"$8\r\nbody_ref")
+STOPPING = "The server is stopping."
+WITHDRAW_S = 2.0  # at most, at the end
 UNREACHABLE = "Redis is not reachable at the moment. Try again later."
 
 
@@ -55,6 +58,7 @@ class Broker:
         self._commands: PipelinedConnection | None = None
         self._replies: PipelinedConnection | None = None
         self._tasks: set[asyncio.Task[object]] = set()
+        self._withdrawals: set[asyncio.Task[object]] = set()
         self._closing = False
 
     async def start(self) -> None:
@@ -65,6 +69,9 @@ class Broker:
         self._spawn(self._keep_stream())
 
     async def stop(self) -> None:
+        """Ends. Requests that are still pending are taken out of the queue: nobody reads their replies."""
+        self.give_up(QueueUnavailable(STOPPING))
+        await self._finish_withdrawals()
         self._closing = True
         for task in self._tasks:
             task.cancel()
@@ -76,7 +83,7 @@ class Broker:
         for connection in (self._commands, self._replies):
             if connection:
                 connection.close()
-        self.pending.fail_all(QueueUnavailable("The gateway is stopping."))
+        self.pending.fail_all(QueueUnavailable(STOPPING))
         if self.folder:
             self.folder.close()
 
@@ -124,16 +131,34 @@ class Broker:
 
     def refuse(self, lane: bytes, error: ServiceUnavailable) -> None:
         """Ends all pending requests of a lane with the error, and takes their entries out of the queue."""
-        for request_id, waiting in self.pending.of(lane).items():
+        self._refuse_all(self.pending.of(lane), error)
+
+    def give_up(self, error: ServiceUnavailable) -> None:
+        """Does the same for the pending requests of all lanes."""
+        self._refuse_all(self.pending.all(), error)
+
+    def _refuse_all(self, refused: Mapping[bytes, Waiting], error: ServiceUnavailable) -> None:
+        for request_id, waiting in refused.items():
             self.withdraw(request_id)
-            waiting.set_exception(error)
+            if not waiting.done():
+                waiting.set_exception(error)
+
+    async def _finish_withdrawals(self) -> None:
+        """Waits until the entries of cancelled requests are out of the queue, if Redis answers soon."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WITHDRAW_S):
+                while self._commands and (self.pending or self._withdrawals):
+                    await asyncio.sleep(WITHDRAW_S / 500)
 
     def _take_out(self, request_id: bytes, where: EntryRef) -> None:
         """A replica that already runs the request continues; if it ends, the request is not redelivered."""
         if self._commands is not None:
             lanes = [where.lane, keys.front_of(where.lane)]
             taking_out = self.run(scripts.WITHDRAW, lanes, keys.GROUP, where.entry, request_id)
-            self._spawn(taking_out).add_done_callback(log_failure)
+            task = self._spawn(taking_out)
+            self._withdrawals.add(task)
+            task.add_done_callback(self._withdrawals.discard)
+            task.add_done_callback(log_failure)
 
     def _on_queued(self, request_id: bytes, reply: object) -> None:
         """Handles the reply to the XADD of a request, or the loss of the connection."""

@@ -67,6 +67,11 @@ class Jobs:
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
         self._finished = Finished(broker.url)
+        self._ends_waits = False
+
+    def end_waits(self) -> None:
+        """Waits end soon, also those that begin later: with the job as it is then."""
+        self._ends_waits = True
 
     def stop(self) -> None:
         self._finished.stop()
@@ -156,7 +161,7 @@ class Jobs:
         if timeout_s <= 0:
             return record
         with self._finished.watch(job.model, job.request_id) as event:
-            while not (record.is_finished or (or_streams and record.parts)):
+            while not (record.is_finished or (or_streams and record.parts) or self._ends_waits):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break

@@ -78,6 +78,10 @@ class PendingRequests:
         """The requests of one lane, by id."""
         return {request_id: each for request_id, each in self._waiting.items() if each.lane == lane}
 
+    def all(self) -> dict[bytes, Waiting]:
+        """All requests, by id."""
+        return dict(self._waiting)
+
     def reply(self, reply: Reply) -> None:
         """Passes a reply on: a whole answer, or one part of it. Raises the exceptions of its receiver."""
         if reply.more or reply.id in self._streams:

@@ -1,11 +1,21 @@
 """Announces changes of the registry and of the tokens on the management stream."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from marq import keys
 from marq.connections.commands import RedisClient
+from marq.registry.spec import ModelSpec
 
 AUDIT_LENGTH = 1000
+
+
+@dataclass(frozen=True)
+class Change:
+    """A version as it is after a change of its settings."""
+
+    spec: ModelSpec
+    moment: float  # as `announce` returns it
 
 
 def announce(client: RedisClient, entry: Mapping[str, str]) -> float:

@@ -12,6 +12,7 @@ from marq.connections.commands import RedisClient, RedisTransaction
 from marq.connections.scripts import loads, read
 from marq.errors import Conflict, InvalidModelVersion, ModelVersionNotFound
 from marq.registry import changes
+from marq.registry.changes import Change
 from marq.registry.reports import PoolReport, ReplicaReport
 from marq.registry.snapshot import Models, Snapshot, models_of
 from marq.registry.spec import ModelSpec
@@ -64,12 +65,15 @@ class Registry:
         """Whether the version is registered."""
         return self.redis.hget(keys.REGISTRY, spec.key) is not None
 
-    def register(self, spec: ModelSpec) -> None:
-        """Adds a version and its lanes; the first version of a model is its default. Raises Conflict."""
+    def register(self, spec: ModelSpec) -> float:
+        """Adds a version and its lanes; the first version of a model is its default. Raises Conflict.
+
+        Returns the moment of the change, as `changes.announce` does.
+        """
         self.create_lanes(spec)
         if not self._add("HSETNX", spec):
             raise Conflict(f"Model version {spec.version} is already registered for model {spec.name}")
-        self.announce("register", spec)
+        return self.announce("register", spec)
 
     def put(self, spec: ModelSpec) -> None:
         """Adds a version or replaces its settings."""
@@ -97,7 +101,7 @@ class Registry:
         self.redis.set(keys.MARK, secrets.token_hex(8), nx=True)
         return bytes(self.redis.execute_command("GET", keys.MARK))
 
-    def scale(self, spec: ModelSpec, min_workers: int, max_workers: int, restart: bool = False) -> ModelSpec:
+    def scale(self, spec: ModelSpec, min_workers: int, max_workers: int, restart: bool = False) -> Change:
         """Changes only the size of a registered version. Raises ModelVersionNotFound.
 
         `restart` replaces all its replicas, without regard to earlier failures.
@@ -109,7 +113,7 @@ class Registry:
 
         return self._change("scale", spec, scaled)
 
-    def adjust(self, spec: ModelSpec, **settings: int) -> ModelSpec:
+    def adjust(self, spec: ModelSpec, **settings: int) -> Change:
         """Changes these settings of a registered version. Raises ModelVersionNotFound."""
 
         def adjusted(stored: ModelSpec) -> ModelSpec:
@@ -117,14 +121,14 @@ class Registry:
 
         return self._change("scale", spec, adjusted)
 
-    def reload(self, spec: ModelSpec) -> ModelSpec:
+    def reload(self, spec: ModelSpec) -> Change:
         """Replaces all replicas of a version, each when its successor is ready.
 
         Raises ModelVersionNotFound.
         """
         return self._change("reload", spec, lambda stored: replace(stored, generation=stored.generation + 1))
 
-    def _change(self, action: str, spec: ModelSpec, change: Callable[[ModelSpec], ModelSpec]) -> ModelSpec:
+    def _change(self, action: str, spec: ModelSpec, change: Callable[[ModelSpec], ModelSpec]) -> Change:
         def transaction(pipe: RedisTransaction) -> ModelSpec:
             if (stored := pipe.hget(keys.REGISTRY, spec.key)) is None:
                 raise ModelVersionNotFound(
@@ -136,11 +140,13 @@ class Registry:
             return changed
 
         changed = self.redis.transaction(transaction, keys.REGISTRY, value_from_callable=True)
-        self.announce(action, changed)
-        return changed
+        return Change(changed, self.announce(action, changed))
 
-    def set_default(self, name: str, version: str) -> None:
-        """Changes the default version. Raises ModelNotFound or ModelVersionNotFound."""
+    def set_default(self, name: str, version: str) -> float:
+        """Changes the default version. Raises ModelNotFound or ModelVersionNotFound.
+
+        Returns the moment of the change, as `changes.announce` does.
+        """
         self.models().versions(name)
 
         def transaction(pipe: RedisTransaction) -> None:
@@ -150,7 +156,7 @@ class Registry:
             pipe.hset(keys.DEFAULT_VERSIONS, name, version)
 
         self.redis.transaction(transaction, keys.REGISTRY, value_from_callable=True)
-        changes.announce(self.redis, {"action": "set-default", "model": name, "version": version})
+        return changes.announce(self.redis, {"action": "set-default", "model": name, "version": version})
 
     def unregister(self, spec: ModelSpec) -> float:
         """Removes a version; its lanes stay until their entries are answered. Raises InvalidModelVersion.

@@ -92,6 +92,7 @@ class Settings(BaseModel):
     default_response_timeout: Positive = 120
     default_startup_timeout: Positive = 120
     unregister_model_timeout: Positive = 120
+    stop_timeout: Positive | None = None  # seconds; None: the longest response time-out of a registered model
     default_service_handler: str = ""
     service_envelope: str = ""
     install_py_dep_per_model: bool = False

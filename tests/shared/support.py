@@ -23,6 +23,7 @@ from marq.registry.reports import PoolReport
 
 MARQ = Path(sys.executable).with_name("marq")
 START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 15  # for what a test has left in flight
 
 
 def wait_for(
@@ -131,7 +132,7 @@ def start_server(
         for name in ("inference", "management", "metrics")
     }
     lines = {f"{name}_address": address for name, address in addresses.items()}
-    lines |= {"access_log_on_console": False, **config}
+    lines |= {"access_log_on_console": False, "stop_timeout": STOP_TIMEOUT_S, **config}
     properties = directory / "config.properties"
     properties.write_text(
         "".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}\n" for k, v in lines.items())

@@ -22,6 +22,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, node.stop_soon)
         if not supervised:
             signal.signal(signal.SIGINT, node.stop_soon)
+            signal.signal(signal.SIGHUP, node.stop_soon)
         node.run()
     except NameTaken as error:
         log.error("%s", error)

@@ -14,6 +14,7 @@ import redis
 from marq import gpus, keys, logs
 from marq.connections import clients
 from marq.host.node_name import NameTaken, NodeLease
+from marq.host.stop_limit import StopLimit
 from marq.payloads.place import Place
 from marq.registry import changes
 from marq.registry.consumers import pool_name
@@ -30,7 +31,7 @@ from workers.node.preparation import Preparation, Preparations, Prepared
 
 log = logging.getLogger(__name__)
 
-STOP_TIMEOUT_S = 30.0
+STOP_MARGIN_S = 10.0  # beyond the stop limit: pools end late replicas themselves before
 RESTART_EVERY_S = 2.0  # a pool that ends as soon as it has started is not started again at once
 TIDY_EVERY_S = 3600.0
 SWEEP_EVERY_S = 5.0
@@ -57,6 +58,7 @@ class Node:
         self._tidy_at = self._sweep_at = 0.0
         self._seen = b""
         self._devices_given = 0
+        self._stop_limit = StopLimit(config.stop_timeout)
         self._stopping = False
 
     def run(self) -> None:
@@ -91,6 +93,7 @@ class Node:
         self._leaving = [pool for pool in self._leaving if not pool.has_ended]
         models, nodes = self._memory.models(), self._leases.heartbeat()
         wanted = {spec.key: spec for spec in models}
+        self._stop_limit.note(spec.response_timeout_s for spec in models)
         for key in self._pools.keys() - wanted.keys():
             self._retire(key)
         for key in self._preparing.keys() - wanted.keys():
@@ -238,10 +241,11 @@ class Node:
         self._preparations.stop()
         for pool in pools:
             pool.drain()
-        deadline = time.monotonic() + STOP_TIMEOUT_S
+        timeout_s = self._stop_limit.seconds + STOP_MARGIN_S
+        deadline = time.monotonic() + timeout_s
         for pool in pools:
             if not pool.wait(max(0.1, deadline - time.monotonic())):
-                log.error("pool %s has not ended within %g s and is killed", pool.spec.name, STOP_TIMEOUT_S)
+                log.error("pool %s has not ended within %g s and is killed", pool.spec.name, timeout_s)
                 pool.kill()
 
     def _give_back(self) -> None:

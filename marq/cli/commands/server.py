@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from marq.host.server_file import Node, Server
     from marq.settings.fields import Settings
 
-STOP_TIMEOUT_S = 60.0
+STOP_MARGIN_S = 60.0  # beyond what gateways and pools may take
 CLOCK_SLACK_S = 5.0
 PORTS: Any = {"min": 1, "max": 65535}
 
@@ -123,6 +123,16 @@ def start(
             help="Replicas of each model that does not set minWorkers. Default: one per GPU or CPU core.",
         ),
     ] = None,
+    stop_timeout: Annotated[
+        int | None,
+        typer.Option(
+            "--stop-timeout",
+            metavar="S",
+            min=1,
+            help="Most time that requests in flight, and then running batches, have to finish at a stop. "
+            "Default: the longest responseTimeout of a registered model.",
+        ),
+    ] = None,
     state_dir: options.StateDir = None,
     disable_token_auth: Annotated[
         bool, typer.Option("--disable-token-auth", "--dt", help="Answer requests without a token.")
@@ -145,6 +155,7 @@ def start(
         "redis_url": redis_url,
         "gateway_workers": gateway_workers,
         "default_workers_per_model": workers,
+        "stop_timeout": stop_timeout,
         "state_dir": state_dir,
         "disable_token_auth": disable_token_auth or None,
         "enable_model_api": enable_model_api or None,
@@ -204,11 +215,11 @@ def run(
 def stop(state_dir: options.StateDir = None) -> None:
     """Stop the server, or the node of `marq node`: running requests finish, queued requests stay queued.
 
-    Exit code 0 also if none runs, 1 if it has not ended after 60 s.
+    Exit code 0 also if none runs, 1 if it has not ended a minute after it should have.
     """
     import psutil
 
-    from marq.host import processes, server_file
+    from marq.host import processes, server_file, stop_limit
 
     try:
         _, process = running(state_dir)
@@ -218,10 +229,11 @@ def stop(state_dir: options.StateDir = None) -> None:
             return
         _, process = node
     ended = True
+    timeout_s = 2 * stop_limit.read(server_file.state_dir(state_dir)) + STOP_MARGIN_S
     with err().status(f"Stopping marq (pid {process.pid})"), contextlib.suppress(psutil.NoSuchProcess):
-        ended = processes.end(process, STOP_TIMEOUT_S)
+        ended = processes.end(process, timeout_s)
     if not ended:
-        raise StopFailed(f"marq (pid {process.pid}) has not stopped after {STOP_TIMEOUT_S:g} s.")
+        raise StopFailed(f"marq (pid {process.pid}) has not stopped after {timeout_s:g} s.")
     typer.echo(f"marq (pid {process.pid}) has stopped.")
 
 

@@ -147,7 +147,8 @@ def test_stop_ends_the_process_and_tells_when_it_does_not(run, note_server, monk
         note_server(pid=server.pid)
         result = run("stop")
         assert (result.exit_code, result.stdout) == (0, f"marq (pid {server.pid}) has stopped.\n")
-    monkeypatch.setattr("marq.cli.commands.server.STOP_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("marq.cli.commands.server.STOP_MARGIN_S", 0.2)
+    monkeypatch.setattr("marq.host.stop_limit.LEAST_S", 0.0)
     stubborn = "import signal; signal.signal(15, signal.SIG_IGN); print(flush=True); signal.pause()"
     with subprocess.Popen(["python3", "-c", stubborn], stdout=subprocess.PIPE) as server:
         server.stdout.readline()

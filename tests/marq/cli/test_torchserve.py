@@ -107,6 +107,7 @@ def test_a_stop_ends_the_server_and_forgets_its_keys(command, running, pid_file,
 
 def test_a_server_that_does_not_stop_keeps_its_pid_file(command, running, pid_file, monkeypatch):
     monkeypatch.setattr(torchserve, "STOP_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("marq.host.stop_limit.LEAST_S", 0.0)
     running(STUBBORN)
     assert command("--stop") == (0, "Stopping TorchServe took too long.\n")
     assert pid_file.exists()

@@ -10,10 +10,10 @@ from thread_replica import make_spec
 
 from marq import keys
 from marq.connections import clients
-from marq.control.readiness import wait_for_dependencies, wait_for_gateways
-from marq.errors import ModelNotFound
+from marq.control.readiness import wait_for_dependencies, wait_for_gateways, wait_for_workers
+from marq.errors import Conflict, ModelNotFound, ModelVersionNotFound
 from marq.registry.models import HEARTBEAT_LIMIT_S, Registry
-from marq.registry.reports import PoolReport
+from marq.registry.reports import PoolReport, ReplicaReport
 
 SPEC = make_spec("m", requirements="requirements.txt")
 BUSY = PoolReport("a", 0, preparing=True)
@@ -95,3 +95,26 @@ def test_without_gateways_a_change_is_known_at_once(registry):
 def test_a_gateway_that_stays_behind_is_not_waited_for_for_ever(registry):
     registry.redis.zadd(keys.GATEWAYS, {"stuck": registry.now()})
     wait_for_gateways(registry, registry.now(), timeout_s=0.1)
+
+
+def test_a_wait_for_workers_ends_when_another_request_unregisters_the_version(registry):
+    asked = registry.scale(SPEC, 1, 1).spec
+    threading.Timer(0.3, registry.unregister, (SPEC,)).start()
+    with pytest.raises(ModelVersionNotFound):
+        wait_for_workers(registry, asked)
+
+
+def test_a_wait_for_workers_ends_when_another_request_scales_the_version(registry):
+    asked = registry.scale(SPEC, 2, 2).spec
+    threading.Timer(0.3, registry.scale, (SPEC, 0, 0)).start()
+    with pytest.raises(Conflict, match="scaled to 0 workers by another request"):
+        wait_for_workers(registry, asked)
+
+
+def test_a_later_reload_ends_the_wait_for_an_earlier_one(registry):
+    asked = registry.reload(registry.scale(SPEC, 1, 1).spec).spec
+    latest = registry.reload(asked).spec
+    replica = ReplicaReport(0, 1, "cpu", "ready", 0.0, generation=latest.generation)
+    report = PoolReport("a", 1, generation=latest.generation, replicas=(replica,))
+    registry.report(SPEC, "m-1.0@a", report)
+    assert wait_for_workers(registry, asked) == (1, "")

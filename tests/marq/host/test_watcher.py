@@ -3,13 +3,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import psutil
 import pytest
 from support import wait_for
 
+from marq.host import stop_limit
 from marq.host import watcher as module
 from marq.host.watcher import PLAN_VARIABLE, Child, Plan, Program, Watcher
 
@@ -108,6 +110,44 @@ def test_a_program_that_does_not_end_in_time_is_killed(watch, program, tmp_path)
     assert watcher.wait(60) == 0
     [log] = (tmp_path / "logs").glob("*")
     assert "the gateway did not end within 0.5 s; killing it" in log.read_text()
+
+
+def test_the_end_of_a_terminal_is_a_stop_whose_limit_is_said(watch, program, tmp_path):
+    # Given a program that drains, and a stop limit
+    (tmp_path / stop_limit.FILE_NAME).write_text("42")
+    watcher = watch([replace(program("gateway", LAST_WORDS, "drained"), drains=True)])
+    output = tmp_path / "output"
+    wait_for(lambda: output.exists() and "up" in output.read_text(), what="the program")
+    # When the terminal ends
+    watcher.send_signal(signal.SIGHUP)
+    # Then it is a usual stop, and the console says how long it may take
+    assert watcher.wait(60) == 0
+    assert "requests in flight have 42 s to finish" in watcher.stdout.read()
+    assert output.read_text().endswith("drained\n")
+
+
+def test_a_server_that_is_to_outlive_its_terminal_does(watch, program):
+    # Given a server that `nohup` has started
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        watcher = watch([program("node", SLEEP)])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_for(lambda: children(watcher).get(SLEEP), what="the program")
+    # When the terminal ends, then only a later signal stops it
+    watcher.send_signal(signal.SIGHUP)
+    watcher.send_signal(signal.SIGTERM)
+    assert watcher.wait(60) == 0
+    assert watcher.stdout.read().startswith("Stopping")
+
+
+def test_a_program_that_drains_has_the_stop_limit_on_top(program, tmp_path):
+    child = Child(replace(program("node", STUBBORN, stop_timeout_s=0.2), drains=True))
+    wait_for(lambda: written(tmp_path), what="the program")
+    began = time.monotonic()
+    child.stop()
+    child.wait(1.0)
+    assert time.monotonic() - began >= 1.0
 
 
 def test_a_second_interrupt_kills_what_has_not_ended(watch, program, tmp_path):

@@ -90,11 +90,11 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(name=NAMES, version=VERSIONS, size=st.integers(0, 5))
     def scale(self, name: str, version: str, size: int) -> None:
-        self._change(name, version, lambda spec: self.registry.scale(spec, size, size))
+        self._change(name, version, lambda spec: self.registry.scale(spec, size, size).spec)
 
     @rule(name=NAMES, version=VERSIONS)
     def reload(self, name: str, version: str) -> None:
-        self._change(name, version, self.registry.reload)
+        self._change(name, version, lambda spec: self.registry.reload(spec).spec)
 
     @precondition(lambda self: self.specs)
     @rule(data=st.data())

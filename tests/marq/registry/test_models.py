@@ -81,13 +81,13 @@ def test_put_adds_what_is_not_there(registry):
 
 
 def test_scaling_changes_the_number_of_workers_alone(registry, spec, client):
-    scaled = registry.scale(spec, 2, 5)
+    scaled = registry.scale(spec, 2, 5).spec
     assert scaled == replace(spec, min_workers=2, max_workers=5) == registry.models().get("echo")
     assert announced(client)[-1] == ("scale", "1.0")
 
 
 def test_the_attempts_that_are_allowed_can_be_changed_alone(registry, spec, client):
-    changed = registry.adjust(spec, max_attempts=7)
+    changed = registry.adjust(spec, max_attempts=7).spec
     assert changed == replace(spec, max_attempts=7) == registry.current(spec)
     assert announced(client)[-1] == ("scale", "1.0")
     with pytest.raises(ModelVersionNotFound):
