@@ -19,6 +19,7 @@ from archive.store.model_store import ModelStore, default_name, file_name
 from marq import errors, gpus
 from marq.registry import names
 from marq.registry.spec import SETTINGS, ModelSpec
+from marq.registry.unused_keys import unused_keys
 from marq.settings import addresses
 from marq.settings.fields import Settings
 
@@ -172,8 +173,8 @@ def _configured(name: str, config: ModelConfig) -> dict[str, Any]:
     for setting in SETTINGS:
         if setting.yaml and (value := getattr(config, setting.name)) is not None:
             configured[setting.name] = value
-            if value and not setting.has_effect:
-                log.warning("%s: %s has no effect in marq yet", name, setting.yaml)
+    for key, text in unused_keys(config):
+        log.warning("%s: %s %s", name, key, text)
     if not (config.parallel_type and config.parallel_level):  # TorchServe uses both or none
         configured.pop("parallel_type", None)
         configured.pop("parallel_level", None)

@@ -6,9 +6,9 @@ from pathlib import Path
 from archive.errors import ArchiveError
 from archive.model_config import ModelConfig
 from marq.migration.findings import Finding, Judgement, Verdict
-from marq.registry.spec import SETTINGS
+from marq.registry.unused_keys import NOT_YET, unused_keys
 
-HARMLESS = frozenset(("use_job_ticket",))  # keys without an effect that change no answer
+HARMLESS = frozenset(("useJobTicket",))  # keys without an effect that change no answer
 _TELLING = frozenset(("minWorkers", "maxWorkers", "batchSize", "maxBatchDelay", "responseTimeout"))
 
 
@@ -35,10 +35,9 @@ def judge(config: ModelConfig) -> Iterator[Judgement]:
     """What a server would say of a model with this file."""
     for warning in config.warnings:
         yield Judgement(Verdict.IGNORED, warning)
-    for setting in SETTINGS:
-        if setting.yaml and not setting.has_effect and getattr(config, setting.name, None):
-            verdict = Verdict.IGNORED if setting.name in HARMLESS else Verdict.CHANGE
-            yield Judgement(verdict, f"{setting.yaml}: has no effect in marq yet")
+    for key, text in unused_keys(config):
+        is_needed = text == NOT_YET and key not in HARMLESS
+        yield Judgement(Verdict.CHANGE if is_needed else Verdict.IGNORED, f"{key}: {text}")
 
 
 def _line(text: str, message: str) -> int:

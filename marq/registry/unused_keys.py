@@ -1,0 +1,51 @@
+"""Keys of a model-config.yaml that have no effect: misspelled, without another key, or not supported."""
+
+import difflib
+from collections.abc import Iterator
+
+from archive.model_config import ModelConfig
+from marq.registry.spec import SETTINGS
+
+NOT_YET = "has no effect in marq yet"
+LIKELY = 0.9  # similarity above which an unknown key is taken for a typo; others are the handler's
+TORCHRUN, LEVEL, IDLE = "torchrun", "parallelLevel", "sequenceMaxIdleMSec"
+_OF_SEQUENCES = ("sequenceTimeoutMSec", "maxSequenceJobQueueSize", "maxNumSequence")
+_KEYS = tuple(each.yaml for each in SETTINGS if each.yaml)
+
+
+def unused_keys(config: ModelConfig) -> Iterator[tuple[str, str]]:
+    """The keys, and what is to be said of each: (key, "has no effect ...")."""
+    yield from _not_supported(config)
+    yield from _without_another(config)
+    plain = {_plain(key): key for key in (*_KEYS, TORCHRUN)}
+    for key in config.raw:
+        if isinstance(key, str) and key not in plain.values():
+            similar = difflib.get_close_matches(_plain(key), plain, 1, LIKELY)
+            if similar:
+                yield key, f"has no effect on the server: did you mean {plain[similar[0]]}?"
+
+
+def _not_supported(config: ModelConfig) -> Iterator[tuple[str, str]]:
+    idle = [each for each in SETTINGS if each.yaml and not each.has_effect]
+    for setting in idle:
+        from_torchrun = setting.yaml == LEVEL and LEVEL not in config.raw
+        if getattr(config, setting.name, None) and not from_torchrun:
+            yield setting.yaml, NOT_YET
+    if config.torchrun:
+        yield TORCHRUN, NOT_YET
+
+
+def _without_another(config: ModelConfig) -> Iterator[tuple[str, str]]:
+    if not config.sequence_max_idle_ms:
+        yield from ((key, f"has no effect without {IDLE}") for key in _OF_SEQUENCES if key in config.raw)
+    if config.max_workers and not config.min_workers:
+        yield "maxWorkers", "has no effect without minWorkers"
+    if config.max_workers and config.min_workers and config.max_workers < config.min_workers:
+        yield "minWorkers", "has no effect: maxWorkers is below it"
+        yield "maxWorkers", "has no effect: it is below minWorkers"
+    if config.device_ids and config.device_type == "cpu":
+        yield "deviceIds", "has no effect with deviceType cpu"
+
+
+def _plain(key: str) -> str:
+    return key.replace("_", "").replace("-", "").lower()

@@ -1,0 +1,71 @@
+import json
+from dataclasses import replace
+
+import pytest
+from thread_replica import make_spec
+
+from archive.model_config import ModelConfig
+from marq.registry.notices import notices
+from marq.registry.spec import SETTINGS
+from marq.registry.unused_keys import unused_keys
+
+NOT_YET = [each for each in SETTINGS if not each.has_effect]
+VALUES = {bool: True, int: 2, str: "pp"}
+
+
+def found(**keys: object) -> list[tuple[str, str]]:
+    return list(unused_keys(ModelConfig.parse(json.dumps(keys))))
+
+
+@pytest.mark.parametrize("setting", NOT_YET, ids=lambda setting: setting.yaml)
+def test_a_key_that_is_not_supported_is_named_and_described(setting):
+    idle = {} if setting.yaml == "sequenceMaxIdleMSec" else {"sequenceMaxIdleMSec": 1}
+    sentence = (setting.yaml, "has no effect in marq yet")
+    assert sentence in found(**{setting.yaml: VALUES[setting.type], **idle})
+    spec = replace(make_spec("m"), **{setting.name: VALUES[setting.type]})
+    assert notices(spec, []) == [" ".join(sentence)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"torchrun": {"nproc-per-node": 2}}, [("torchrun", "has no effect in marq yet")]),
+        ({"maxWorkers": 3}, [("maxWorkers", "has no effect without minWorkers")]),
+        (
+            {"minWorkers": 3, "maxWorkers": 2},
+            [
+                ("minWorkers", "has no effect: maxWorkers is below it"),
+                ("maxWorkers", "has no effect: it is below minWorkers"),
+            ],
+        ),
+        ({"deviceType": "cpu", "deviceIds": [1]}, [("deviceIds", "has no effect with deviceType cpu")]),
+        *(
+            ({key: 3}, [(key, "has no effect without sequenceMaxIdleMSec")])
+            for key in ("sequenceTimeoutMSec", "maxSequenceJobQueueSize", "maxNumSequence")
+        ),
+        ({"batch_size": 4}, [("batch_size", "has no effect on the server: did you mean batchSize?")]),
+        ({"BatchSize": 4}, [("BatchSize", "has no effect on the server: did you mean batchSize?")]),
+        (
+            {"maxBatchDelays": 4},
+            [("maxBatchDelays", "has no effect on the server: did you mean maxBatchDelay?")],
+        ),
+        (
+            {"response-timeout": 4},
+            [("response-timeout", "has no effect on the server: did you mean responseTimeout?")],
+        ),
+    ],
+)
+def test_other_keys_without_an_effect_are_named(keys, expected):
+    assert found(**keys) == expected
+
+
+def test_keys_of_the_handler_and_keys_with_an_effect_are_not_named():
+    keys = {
+        "minWorkers": 1,
+        "maxWorkers": 2,
+        "batchSize": 4,
+        "deviceType": "gpu",
+        "deviceIds": [0],
+        "useVenv": True,
+    }
+    assert found(handler={"batch_size": 3}, model_path="x", max_batch=3, temperature=1, **keys) == []
