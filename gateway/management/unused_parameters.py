@@ -5,7 +5,8 @@ A request is refused where it would remove or resize something else than its cli
 
 import logging
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
 
 from fastapi import Request, Response
 
@@ -14,7 +15,7 @@ from marq.errors import BadRequest
 from marq.settings.torchserve_keys import meant
 
 GIVEN = "marq.given"  # key of a scope whose parameters are not in the query string
-MOST = 10  # parameters that are named
+MOST, LONGEST = 10, 50  # parameters that are named, and characters of a name
 SIZES = ("min_worker", "max_worker", "max_attempts")  # without one of these a request resizes to one replica
 DECIDING = ("min_worker", "max_worker", "model_version")
 # Parameters of TorchServe's management API without an effect, with the reason.
@@ -34,7 +35,7 @@ def add_warnings(request: Request, response: Response) -> None:
     known = _known(request) if given else None
     if known is None:
         return
-    for sentence in sentences(given, known)[:MOST]:
+    for sentence in islice(sentences(given, known), MOST):
         log.warning("%s %s: %s", request.method, ascii(request.scope["path"])[1:-1], sentence)
         response.headers.append("Warning", f'299 marq "{sentence}"')
 
@@ -46,36 +47,40 @@ async def refuse_mistaken(request: Request) -> None:
     known = _known(request) if given else None
     if known is None:
         return
-    for name in given:
-        if name not in known and name not in WITHOUT_EFFECT and _is_dangerous(name, given, known):
+    unknown = (name for name in given if name not in known and name not in WITHOUT_EFFECT)
+    for name in islice(unknown, MOST):
+        if _is_dangerous(name, given, known):
             status = 422 if request.scope["path"].startswith(OWN_ROUTES) else None
             raise BadRequest(f"Parameter {_sentence(name, known)}", status)
 
 
-def sentences(given: Mapping[str, object], known: Collection[str]) -> list[str]:
+def sentences(given: Mapping[str, object], known: Collection[str]) -> Iterator[str]:
     """What is to be said of the parameters that are given."""
-    said = [_sentence(name, known) for name in given if name not in known]
     waits = str(given.get("synchronous", "")).lower() == "true"
     if {"timeout", "synchronous"} <= set(known) and "timeout" in given and not waits:
-        said.append("timeout has no effect without synchronous=true.")
-    return said
+        yield "timeout has no effect without synchronous=true."
+    yield from (_sentence(name, known) for name in given if name not in known)
 
 
 def _is_dangerous(name: str, given: Collection[str], known: Collection[str]) -> bool:
     if "min_worker" not in known:
         return True  # the route removes something
-    like = meant(name.lower(), known)
+    like = _meant(name, known)
     return not any(size in given for size in SIZES) or (like in DECIDING and like not in given)
 
 
 def _sentence(name: str, known: Collection[str]) -> str:
-    shown = _ODD.sub("?", name[:50])
+    shown = _ODD.sub("?", name[:LONGEST])
     if name in WITHOUT_EFFECT:
         return f"{shown} has no effect: {WITHOUT_EFFECT[name]}."
-    if like := meant(name.lower(), known):
+    if like := _meant(name, known):
         return f"{shown} has no effect: did you mean {like}?"
     names = ", ".join(sorted(known)) or "none"
     return f"{shown} has no effect here. The parameters of this request: {names}."
+
+
+def _meant(name: str, known: Collection[str]) -> str | None:
+    return meant(name[:LONGEST].lower(), known)
 
 
 def _known(request: Request) -> set[str] | None:

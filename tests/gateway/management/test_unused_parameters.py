@@ -10,6 +10,7 @@ from thread_replica import make_spec
 
 from gateway.application import management_application
 from gateway.auth import Tokens
+from gateway.management import unused_parameters
 from gateway.routing.routes import Routes
 from marq.connections import clients
 from marq.registry.models import Registry
@@ -115,7 +116,7 @@ async def test_dead_letters_are_not_all_deleted_by_an_unknown_parameter(registry
 
 
 async def test_names_cannot_add_headers_or_lines(registry, redis_url, caplog):
-    hostile = {'a"\r\nX-Evil: 1\x00é' + "x" * 5000: "1"} | {f"unknown{n}": "1" for n in range(1000)}
+    hostile = {'a"\r\nX-Evil: 1\x00é' + "x" * 5000: "1"} | {f"unknown{n}": "1" for n in range(500)}
     async with management(redis_url) as api:
         answer = await api.get("/models", params=hostile)
         big = await api.post(
@@ -126,3 +127,16 @@ async def test_names_cannot_add_headers_or_lines(registry, redis_url, caplog):
         assert "x-evil" not in each.headers
         assert each.headers.get_list("warning")[0].startswith('299 marq "a???X-Evil??1??xxx')
     assert not [line for line in caplog.messages if "\n" in line or len(line) > 500]
+
+
+async def test_many_or_long_names_take_no_time(registry, redis_url, monkeypatch):
+    """They are compared with the known ones: ten names of fifty characters at most."""
+    compared = []
+    monkeypatch.setattr(unused_parameters, "meant", lambda name, _known: compared.append(name))
+    many = {f"{n}" + "x" * 100: "1" for n in range(5_000)}
+    async with management(redis_url) as api:
+        await api.post("/models", json=many)
+        await api.put("/models/echo?min_worker=3&" + "&".join(f"{n}" for n in range(2_000)))
+        await api.delete("/models/nothing?" + "x" * 10_000)
+    assert len(compared) <= 32
+    assert max(map(len, compared)) == 50
