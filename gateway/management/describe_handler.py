@@ -44,7 +44,7 @@ def _metadata(fields: dict[bytes, bytes]) -> Document:
     if not replies or replies[0].status >= 400:
         reason = replies[0].body.decode(errors="replace") if replies else "no replica answered in time"
         raise ServiceError(f"Failed to get customized model matadata.\n{reason}")
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         value = json.loads(replies[0].body)
         return value if isinstance(value, dict) else {}
     return {}

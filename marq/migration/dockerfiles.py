@@ -74,7 +74,7 @@ def _words(instruction: _Instruction) -> list[tuple[int, str]]:
     first = instruction.lines[0][0]
     try:
         parsed = json.loads(instruction.text)
-    except ValueError:  # Docker gives it to a shell
+    except (ValueError, RecursionError):  # Docker gives it to a shell
         return [(first, "sh"), (first, "-c"), *instruction.lines]
     found, line = [], first
     for word in parsed if isinstance(parsed, list) else []:

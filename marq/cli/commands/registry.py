@@ -111,7 +111,7 @@ def _read(file: Path) -> list[Exported]:
         if data["format"] != FORMAT:
             fail(f"{file} has the format {data['format']}; this version of marq reads {FORMAT}.")
         models: list[Exported] = data["models"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         fail(f"{file} is not a file of marq export: {error}")
     return models
 

@@ -298,7 +298,9 @@ async def test_without_a_replica_a_handler_cannot_describe_itself(api, model, cl
 
 
 @pytest.mark.parametrize(
-    ("body", "metadata"), [('{"kind": "cat"}', {"kind": "cat"}), ("[1]", {}), ("no JSON", {})]
+    ("body", "metadata"),
+    [('{"kind": "cat"}', {"kind": "cat"}), ("[1]", {}), ("no JSON", {}), ("[" * 100_000, {})],
+    ids=["object", "list", "text", "brackets"],
 )
 async def test_a_handlers_description_is_a_json_object_or_nothing(api, model, client, play, body, metadata):
     play()
