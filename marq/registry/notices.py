@@ -3,8 +3,7 @@
 from collections.abc import Iterable
 
 from marq.registry.reports import PoolReport
-from marq.registry.spec import SETTINGS, ModelSpec
-from marq.registry.unused_keys import NOT_YET
+from marq.registry.spec import ModelSpec
 
 
 def notices(spec: ModelSpec, reports: Iterable[PoolReport]) -> list[str]:
@@ -14,8 +13,7 @@ def notices(spec: ModelSpec, reports: Iterable[PoolReport]) -> list[str]:
     nodes = [report.node for report in found if any(replica.device == "cpu" for replica in report.replicas)]
     if spec.device_type == "gpu" and nodes:
         said.append(f"{', '.join(sorted(set(nodes)))}: {no_gpu(spec)}")
-    idle = [each for each in SETTINGS if not each.has_effect and getattr(spec, each.name)]
-    return said + [f"{each.yaml} {NOT_YET}" for each in idle]
+    return said
 
 
 def no_gpu(spec: ModelSpec) -> str:
