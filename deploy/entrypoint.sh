@@ -28,6 +28,12 @@ esac
 # Another user, or a read-only root: the state directory finds a place of its own, and the logs go there.
 [ -w "${LOG_LOCATION:-/}" ] || unset LOG_LOCATION
 
+# A secret that is mounted as a file.
+if [ -n "$REDIS_URL_FILE" ]; then
+    MARQ_REDIS_URL=$(cat "$REDIS_URL_FILE")
+    export MARQ_REDIS_URL
+fi
+
 case "$1" in
 serve)
     shift

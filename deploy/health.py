@@ -23,7 +23,9 @@ def gateway() -> str:
 def node() -> str:
     """The age of the heartbeat of this container's node. Raises MarqError if it is lost."""
     name = node_name(server_file.state_dir())
-    with clients.client(os.environ["MARQ_REDIS_URL"], socket_timeout=TIMEOUT_S) as client:
+    known = server_file.find_node()
+    url = known.redis_url if known else os.environ["MARQ_REDIS_URL"]
+    with clients.client(url, socket_timeout=TIMEOUT_S) as client:
         beat, (seconds, microseconds) = client.pipeline().zscore(keys.NODES, name).time().execute()
     age_s = seconds + microseconds / 1e6 - (beat or 0)
     if age_s > HEARTBEAT_LIMIT_S:

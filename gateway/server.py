@@ -30,6 +30,8 @@ from gateway.routing.late_requests import LateRequests
 from gateway.routing.routes import Routes
 from marq import keys
 from marq.connections import clients
+from marq.control.startup import JoinedRegistry
+from marq.control.store_watch import StoreWatch
 from marq.errors import QueueUnavailable, ServiceError, ServiceUnavailable
 from marq.host import certificates
 from marq.host.server_file import LOCAL_TOKEN_VARIABLE
@@ -158,6 +160,7 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
         "measurements": measuring.follow,
         "queue lengths": lambda: routes.backlogs.follow(broker),
         **front.tasks(),
+        **(_of_first(config) if number == 0 else {}),
     }
     if front.knows_uvicorn:
         slow = SlowClients(servers.values(), config.slow_client_timeout, config.min_body_rate)
@@ -195,6 +198,13 @@ async def _start_grpc(
     planes = Planes(config, predictor, routes, meter, front.access_log)
     services = {"inference": planes.inference(), "management": planes.management(managing)}
     return await serving.start(config, services, number)
+
+
+def _of_first(config: Settings) -> dict[str, Callable[[], Awaitable[None]]]:
+    """The tasks that one process of a host is enough for."""
+    if not config.watches_model_store:
+        return {}
+    return {"model store": StoreWatch(config, JoinedRegistry(clients.client(config.redis_url))).follow}
 
 
 async def _refreshed(

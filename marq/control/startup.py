@@ -101,7 +101,7 @@ def load_startup_models(
             registry.put(_sized_like(held.get(spec.key), spec))
             loaded[spec.key] = spec
             results.append((registration.url, None))
-    _set_defaults(settings, registry, loaded.values())
+    set_defaults(settings, registry, loaded.values())
     for spec in registry.models():
         is_listed = spec.key in loaded or spec.url in failed
         if spec.loaded_at_startup and not is_listed and spec.key not in kept:
@@ -115,7 +115,8 @@ def _sized_like(held: ModelSpec | None, spec: ModelSpec) -> ModelSpec:
     return replace(spec, min_workers=held.min_workers, max_workers=held.max_workers)
 
 
-def _set_defaults(settings: Settings, registry: Registry, loaded: Iterable[ModelSpec]) -> None:
+def set_defaults(settings: Settings, registry: Registry, loaded: Iterable[ModelSpec]) -> None:
+    """Makes those the default versions that the `models` JSON names as such."""
     for spec in loaded:
         if settings.model_defaults(spec.name, spec.version).get("defaultVersion") is True:
             registry.set_default(spec.name, spec.version)

@@ -27,6 +27,7 @@ class Settings(BaseModel):
     redis_url: str = ""  # empty: start an embedded server
     state_dir: Path = Field(default_factory=default_state_dir)
     model_store: Path | None = None
+    model_store_poll_s: Annotated[float, Field(ge=0)] = 0.0  # between looks for new archives; 0: no look
     models: str = ""  # archives to load at the start: "[name=]file,...", or "all"
     model_settings: str = "{}"  # TorchServe's `models` JSON: {name: {version: {minWorkers: ...}}}
     model_snapshot: str = ""  # TorchServe's snapshot JSON: takes the place of the two before
@@ -137,6 +138,11 @@ class Settings(BaseModel):
             plane: addresses.parse(getattr(self, f"{plane}_address"), f"{plane}_address") for plane in planes
         }
         return next((plane for plane in planes if where[plane] == where["metrics"]), "")
+
+    @property
+    def watches_model_store(self) -> bool:
+        """Whether archives are registered that are put into the model store while the server runs."""
+        return self.model_store_poll_s > 0 and self.models.strip().lower() == "all"
 
     @property
     def unpacked_dir(self) -> Path:

@@ -58,6 +58,7 @@ RULES = (
     Idle(("payload_dir", "max_payload_bytes"), lambda given: not given.payload_threshold,
          "payload_threshold is 0"),
     Idle(("redis_max_memory",), lambda given: bool(given.redis_url), "the Redis is not marq's own"),
+    Idle(("model_store_poll_s",), lambda given: not given.watches_model_store, "load_models is not all"),
     Idle(("access_log_on_console",), lambda given: not given.access_log, "access_log is off"),
 )  # fmt: skip
 

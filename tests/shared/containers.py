@@ -95,13 +95,14 @@ def wait_until_healthy(containers: list[str], timeout_s: float = 120.0) -> None:
 
 @dataclass
 class Project:
-    """The services of deploy/docker-compose.yml under a name, ports and images of their own."""
+    """The services of a compose file under a name, ports and images of their own."""
 
     name: str
     environment: dict[str, str]
+    file: Path = COMPOSE_FILE
 
     def compose(self, *arguments: str, timeout_s: float = 120.0) -> str:
-        command = [*compose_command(), "--project-name", self.name, "--file", str(COMPOSE_FILE), *arguments]
+        command = [*compose_command(), "--project-name", self.name, "--file", str(self.file), *arguments]
         return run(command, timeout_s, {**os.environ, **self.environment})
 
     def up(self, gateways: int, workers: int) -> None:
