@@ -86,7 +86,9 @@ app.command(rich_help_panel=MODELS, epilog="Example: marq describe digits --json
 app.command(
     rich_help_panel=MODELS, epilog="Example: marq register digits.mar --batch-size 8 --max-batch-delay 50"
 )(models.register)
-app.command(rich_help_panel=MODELS, epilog="Example: marq scale digits 4")(models.scale)
+app.command(cls=models.ScaleCommand, rich_help_panel=MODELS, epilog="Example: marq scale digits 4")(
+    models.scale
+)
 app.command(rich_help_panel=MODELS, epilog="Example: marq reload digits")(models.reload)
 app.command("set-default", rich_help_panel=MODELS, epilog="Example: marq set-default digits 2.0")(
     models.set_default

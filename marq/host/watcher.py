@@ -23,7 +23,7 @@ from marq import logs
 from marq.host import stop_limit
 from marq.host.processes import end_with_parent
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("marq.host.watcher")  # not "__main__": it is run, too
 
 PLAN_VARIABLE = "MARQ_PLAN"
 # SageMaker's toolkit looks for a process with this word, the class of TorchServe's server. Python carries

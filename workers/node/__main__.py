@@ -10,7 +10,7 @@ from marq.host.processes import die_with_parent
 from marq.settings import loading
 from workers.node.reconciler import Node
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("workers.node")  # not "__main__"
 
 
 def main() -> None:

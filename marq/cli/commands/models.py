@@ -1,16 +1,19 @@
 """`marq models`, `describe`, `register`, `scale`, `set-default` and `unregister`: the management API."""
 
 import json
+import re
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from marq.cli import archive_names, http, model_names, model_tables, options
 from marq.cli.answers import Version
 from marq.cli.output import out
 from marq.registry.spec import SETTINGS
 
+NEGATIVE = re.compile(r"-[0-9]+")
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the replicas are ready.")]
 Force = Annotated[bool, typer.Option("--force", help="Start more replicas than hosts like this one can run.")]
 
@@ -114,6 +117,16 @@ def register(
     }
     server = http.connect(url, token, state_dir, management=True)
     _send(server, "POST", http.path("models"), as_json, given)
+
+
+class ScaleCommand(TyperCommand):
+    """Takes a negative number for what it is: not an option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for each in args:
+            if NEGATIVE.fullmatch(each):
+                raise typer.BadParameter(f"{each} is not in the range x>=0.", ctx=ctx, param_hint="'N'")
+        return super().parse_args(ctx, args)
 
 
 def scale(

@@ -67,7 +67,7 @@ def top(
 ) -> None:
     """Watch queues, replicas, batches and latencies of all models.
 
-    Rates, batch sizes and latencies are those between two views. Ctrl-C ends it.
+    Rates, batch sizes and latencies are measured between two views. Ctrl-C ends it.
     """
     from marq.cli.commands.server import running
 

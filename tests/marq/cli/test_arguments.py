@@ -35,6 +35,14 @@ def test_models_without_a_value_is_refused(given):
         join_values(given, "--models")
 
 
+@pytest.mark.parametrize("arguments", [["digits", "-1"], ["digits", "2", "--max", "-1"]])
+def test_scale_says_which_numbers_it_takes(arguments):
+    command = [Path(sys.executable).with_name("marq"), "scale", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "-1 is not in the range x>=0." in done.stderr
+
+
 def completed(directory, line):
     """What bash offers at the end of a line."""
     environment = os.environ | {
