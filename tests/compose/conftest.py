@@ -7,19 +7,7 @@ from pathlib import Path
 
 import containers
 import pytest
-from containers import BUILD_ARGUMENTS, BUILD_TIMEOUT_S, ROOT, Project, docker, free_range
-
-SQUARE = """
-import time
-
-
-def handle(data, context):  # noqa: ARG001 - all handlers are called with it
-    if data is None:
-        return None  # noqa: RET501
-    time.sleep(0.15)
-    print(f"squared {len(data)}")
-    return [int(row["body"]) ** 2 for row in data]
-"""
+from containers import BUILD_ARGUMENTS, BUILD_TIMEOUT_S, ROOT, SQUARE, Project, docker, free_range
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -30,6 +30,18 @@ BUILD_ARGUMENTS = {"PIP_INDEX_URL": "", "PIP_EXTRA_INDEX_URL": ""} | {
     if name in os.environ
 }
 BUILD_TIMEOUT_S = 1800.0
+# A handler: the square of each number.
+SQUARE = """
+import time
+
+
+def handle(data, context):  # noqa: ARG001 - all handlers are called with it
+    if data is None:
+        return None  # noqa: RET501
+    time.sleep(0.15)
+    print(f"squared {len(data)}")
+    return [int(row["body"]) ** 2 for row in data]
+"""
 
 
 def docker(*arguments: str | Path, timeout_s: float = 120.0) -> str:
