@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway import common_headers, openapi
 from gateway.asgi import Responses
 from gateway.auth import Tokens
-from gateway.inference import job_lists, jobs, kserve, urls
+from gateway.inference import job_lists, job_submission, jobs, kserve, urls
 from gateway.inference.answer import Inference
 from gateway.inference.predictor import Predictor
 from gateway.management import dead_letters, models, token_renewal, unused_parameters
@@ -97,6 +97,7 @@ class Applications:
         app.runs_models = True
         app.include_router(openapi.inference_router(self._routes))
         app.include_router(kserve.router(self._routes))
+        app.include_router(job_submission.router(self._predictor, self._jobs))
         app.include_router(job_lists.router(self._predictor, self._jobs))
         app.include_router(jobs.router(self._predictor, self._jobs))
         app.include_router(_health(self._routes))

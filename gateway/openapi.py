@@ -29,6 +29,7 @@ TOO_LARGE = "The body is larger than `max_request_size` (management: `max_manage
 TOKEN_ERROR = {400: "A parameter or the token is missing or wrong."}
 OWN_TOKEN_ERROR = {401: "The token is missing or wrong."}
 OWN_ERRORS = {
+    400: "A parameter or header is wrong.",
     409: "The job is in another state, or the dead letter is not a request.",
     429: "Too many jobs wait; `Retry-After` is the time to wait in seconds.",
 }
@@ -120,7 +121,7 @@ def _without_model_name(operations: Document) -> Document:
 def _add_errors(operation: Document, method: str, path: str) -> None:
     own = path.startswith(OWN_ROUTES)
     errors = (OWN_TOKEN_ERROR if own else TOKEN_ERROR) | SERVER_ERRORS
-    if "{" in path:
+    if "{" in path or path in OWN_ROUTES:
         errors[404] = NOT_FOUND
     if method == "post":
         errors[413] = TOO_LARGE

@@ -223,7 +223,8 @@ async def _refreshed(
     """
     limit.note(spec.response_timeout_s for spec in routes.registered or ())
     for route in routes.failing():
-        broker.refuse(route.lane, ServiceUnavailable(route.unavailable))
+        for priority in keys.LANES:
+            broker.refuse(route.at(priority).lane, ServiceUnavailable(route.unavailable))
     for spec in routes.unserved():
         await asyncio.to_thread(late.expire, spec)
     await follow_tokens()

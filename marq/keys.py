@@ -69,6 +69,11 @@ def jobs(model: str) -> str:
     return f"{PREFIX}{{{model}}}:jobs:"
 
 
+def scheduled(model: str, version: str) -> str:
+    """The jobs of a version that are not due yet (sorted set by unix ms)."""
+    return f"{PREFIX}{{{model}}}:scheduled:{version}"
+
+
 def parts(model: str, request_id: str) -> str:
     """The streamed parts of a job (list): status and headers as JSON, then the bodies of the parts."""
     return f"{PREFIX}{{{model}}}:parts:{request_id}"

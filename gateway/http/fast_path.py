@@ -23,7 +23,7 @@ from gateway.asgi import Headers, error_headers, reply_headers
 from gateway.http.guarded import NOWHERE, GuardedProtocol
 from gateway.http.http_1_0 import asks_to_keep_alive
 from gateway.http.limits import Limits
-from gateway.inference import deadlines
+from gateway.inference import deadlines, job_headers
 from gateway.inference.predictor import CLIENT_GONE, Predictor
 from gateway.metrics.counting import RequestMeter
 from gateway.routing.routes import Route
@@ -36,7 +36,7 @@ from marq.reply_rules import WITHOUT_BODY, WITHOUT_LENGTH
 
 log = logging.getLogger(__name__)
 
-UNUSUAL = (b"transfer-encoding", b"expect", deadlines.HEADER)
+UNUSUAL = (b"transfer-encoding", b"expect", deadlines.HEADER, job_headers.PRIORITY, job_headers.PREFER)
 APART = (b"HEAD", b"OPTIONS")  # HEAD has no body; OPTIONS asks for a model's document
 KEEP_ALIVE = b"connection: keep-alive\r\n"  # HTTP/1.0 clients wait for it
 LAST_CHUNK = b"0\r\n\r\n"

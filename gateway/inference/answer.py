@@ -5,22 +5,25 @@ Most predictions never come here: `gateway.http.fast_path` answers them.
 
 import asyncio
 import logging
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 import anyio
 import anyio.to_thread
+import orjson
 from starlette.types import Receive, Scope, Send
 
 from gateway import common_headers
 from gateway.asgi import (
+    JSON_TYPE,
     Headers,
     client_headers,
     content_type,
+    header_lines,
     reply_headers,
     respond,
     respond_error,
 )
-from gateway.inference import deadlines
+from gateway.inference import deadlines, job_headers
 from gateway.inference.predictor import Predictor
 from gateway.inference.urls import Target
 from gateway.routing.routes import Route, Routes
@@ -34,10 +37,11 @@ from marq.errors import (
     ServiceUnavailable,
 )
 from marq.payloads.folder import Upload
+from marq.queue import job_records
 from marq.queue.entries import EntryFields, Reply
 from marq.queue.ids import new_id
 from marq.queue.reply_stream import ReplyStream
-from marq.reply_rules import WITHOUT_BODY
+from marq.reply_rules import WITHOUT_BODY, is_final_status
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +61,13 @@ class Inference:
     async def __call__(self, scope: Scope, receive: Receive, send: Send, target: Target) -> None:
         request_id = new_id()
         try:
-            route, body = await self._read(scope, receive, target, request_id)
             headers = client_headers(scope)
+            wait_s = job_headers.async_wait_s(headers)
+            if wait_s is not None:
+                await self._answer_later(scope, receive, send, target, request_id, wait_s)
+                return
+            route, body = await self._read(scope, receive, target, request_id)
+            route = route.at(job_headers.priority(headers))
             timeout_s = deadlines.timeout_s(headers, route.client_timeout_ms)
             params = scope["query_string"] if target.takes_query else b""
             path = None if target.path is None else target.path.encode()
@@ -71,6 +80,37 @@ class Inference:
             await respond_error(send, error, request_id)
         finally:
             self._predictor.cancel(request_id)
+
+    async def _answer_later(
+        self, scope: Scope, receive: Receive, send: Send, target: Target, request_id: bytes, wait_s: float
+    ) -> None:
+        """Queues a job, and sends its result if it is there in time, else its place (RFC 7240)."""
+        headers = client_headers(scope)
+        options = job_headers.options(headers)
+        model = target.model or self._named(scope["query_string"])
+        if model:
+            self._predictor.find(headers, model, target.version)
+        else:
+            self._predictor.authorize(headers)
+        body = await self._predictor.uploads.read(scope, receive)
+        model = model or await self._named_by(headers, body)
+        route = self._predictor.find(headers, model, target.version).at(options.priority)
+        params = scope["query_string"] if target.takes_query else b""
+        path = None if target.path is None else target.path.encode()
+        start_within_s = job_headers.start_within_s(headers)
+        head = self._predictor.entry_head(target.headers(headers), path, params, start_within_s, options)
+        job_id = await self._predictor.submit(route, EntryFields(body, head), _idempotency_key(headers))
+        record = await self._predictor.jobs.wait(job_id, wait_s)
+        location = (b"location", f"/jobs/{quote(job_id, safe=':')}".encode())
+        applied = b"respond-async, wait=%d" % wait_s if wait_s else b"respond-async"
+        own = [(b"preference-applied", applied), location]
+        if not record.is_finished or record.state == job_records.CANCELLED:
+            await respond(send, 202, orjson.dumps({"job_id": job_id}), [JSON_TYPE, *own], request_id)
+        elif is_final_status(record.status or 200):
+            lines = [*header_lines(record.headers), *own]
+            await respond(send, record.status or 200, record.body or b"", lines, request_id)
+        else:
+            raise BadReply(f"The status of the job's result is {record.status}, which HTTP does not allow.")
 
     async def _read(
         self, scope: Scope, receive: Receive, target: Target, request_id: bytes
@@ -159,6 +199,13 @@ async def _stream(
             log.warning("request %s: %s", request_id.decode(), error.message)
             return
     await send({"type": "http.response.body", "body": b"" if bodiless else part.body})
+
+
+def _idempotency_key(headers: Headers) -> str:
+    for name, value in headers:
+        if name.lower() == b"idempotency-key":
+            return value.decode("latin-1")[:255]
+    return ""
 
 
 def _named_in_form(kind: bytes, body: bytes, most_fields: int) -> str:

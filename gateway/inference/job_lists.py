@@ -9,6 +9,7 @@ from gateway.asgi import Document
 from gateway.inference.predictor import Predictor
 from marq.errors import ModelNotFound
 from marq.jobs import listing
+from marq.jobs.cancellation import cancel_many
 from marq.jobs.listing import Cursor, JobFilter, Page
 from marq.queue import job_records
 from marq.queue.job_records import JobRecord
@@ -18,6 +19,11 @@ Model = Annotated[str | None, Query(description="Only jobs of this model; defaul
 State = Annotated[
     Literal["scheduled", "queued", "running", "succeeded", "failed", "expired", "cancelled"] | None,
     Query(description="Only jobs in this state; the counts are those of all states."),
+]
+RequiredModel = Annotated[str, Query(description="Only jobs of this model.")]
+Unfinished = Annotated[
+    Literal["scheduled", "queued", "running"] | None,
+    Query(description="Only jobs in this state; default: all that have not finished."),
 ]
 Limit = Annotated[int, Query(ge=1, le=listing.MOST, description="How many jobs at most.")]
 After = Annotated[str | None, Query(description="Of the previous page's `next`.")]
@@ -47,6 +53,16 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
             raise ModelNotFound(f"Model not found: {model}")
         query = {"model": model, "version": version, "state": state, "tag": tag, "limit": limit}
         return describe_page(page, {name: value for name, value in query.items() if value})
+
+    @api.delete("/jobs")
+    async def cancel(
+        model: RequiredModel, version: str = "", state: Unfinished = None, tag: str = "", limit: Limit = 1000
+    ) -> Document:
+        """Cancels jobs that have not finished: how many, and how many are left for the next call."""
+        done = await cancel_many(jobs.broker, model, JobFilter(version, state or "", tag), limit)
+        if model not in predictor.models and not done.cancelled + done.remaining:
+            raise ModelNotFound(f"Model not found: {model}")
+        return {"cancelled": done.cancelled, "remaining": done.remaining}
 
     return api
 

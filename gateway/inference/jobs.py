@@ -1,33 +1,29 @@
 """`/jobs`: submit, watch, fetch. marq's own routes: standard HTTP throughout."""
 
+import time
 from typing import Annotated
-from urllib.parse import quote
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import StreamingResponse
 
-from gateway.asgi import Document, client_headers, header_lines
-from gateway.inference import deadlines
+from gateway.asgi import Document, header_lines
+from gateway.inference import job_headers
 from gateway.inference.job_lists import describe
+from gateway.inference.job_submission import JobIdPath
 from gateway.inference.predictor import Predictor
 from marq.errors import BadReply, Conflict
+from marq.jobs.position import position
 from marq.queue import job_records
-from marq.queue.entries import EntryFields
 from marq.queue.jobs import Jobs
 from marq.reply_rules import WITHOUT_BODY, is_final_status
 
-LONGEST_WAIT_S = 60.0
-JobIdPath = Annotated[str, Path(description="As returned by `POST /jobs/{model}`.")]
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key", min_length=1, max_length=255,
-        description="The same key returns the same job while its record is kept, however full the queue is; "
-        "with another body, content type or version: 422.",
-    ),
-]  # fmt: skip
 Wait = Annotated[
-    float, Query(ge=0, le=LONGEST_WAIT_S, description="Seconds to wait for the job to finish, if it has not.")
+    float,
+    Query(
+        ge=0,
+        le=job_headers.LONGEST_WAIT_S,
+        description="Seconds to wait for the job to finish, if it has not.",
+    ),
 ]
 
 
@@ -35,25 +31,19 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
     """The routes of jobs."""
     api = APIRouter(tags=["jobs"])
 
-    @api.post("/jobs/{model}", status_code=202)
-    @api.post("/jobs/{model}/{version}", status_code=202)
-    @api.put("/jobs/{model}", status_code=202, include_in_schema=False)  # what `curl -T` sends
-    @api.put("/jobs/{model}/{version}", status_code=202, include_in_schema=False)
-    async def submit(
-        request: Request, model: str, version: str | None = None, key: IdempotencyKey = None
-    ) -> Response:
-        """Queues a request and answers at once; takes the same body as `/predictions`."""
-        headers = client_headers(request.scope)
-        route = predictor.find(headers, model, version)
-        body = await predictor.uploads.read(request.scope, request.receive)
-        head = predictor.entry_head(headers, b"", timeout_s=deadlines.timeout_s(headers))
-        job_id = await predictor.submit(route, EntryFields(body, head), key or "")
-        return JSONResponse({"job_id": job_id}, 202, {"Location": f"/jobs/{quote(job_id, safe=':')}"})
-
     @api.get("/jobs/{job_id}")
     async def status(job_id: JobIdPath, wait: Wait = 0.0) -> Document:
-        """The job's state and times, and the URL of its result once it has finished."""
-        return describe(await jobs.wait(job_id, wait))
+        """The job's state and times, and the URL of its result once it has finished.
+
+        While it is queued: about its position, and when it is expected to start.
+        """
+        record = await jobs.wait(job_id, wait)
+        place = await position(jobs.broker, record)
+        if place is None:
+            return describe(record)
+        left_s = predictor.time_until(record.model, record.version, place)
+        expected = {} if left_s is None else {"expected_start": time.time() + left_s}
+        return {**describe(record), "position": place, **expected}
 
     @api.get("/jobs/{job_id}/result")
     async def result(job_id: JobIdPath, wait: Wait = 0.0) -> Response:

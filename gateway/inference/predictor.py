@@ -13,7 +13,8 @@ from gateway.auth import AUTHORIZATION, Tokens
 from gateway.inference import deadlines
 from gateway.routing.routes import Route, Routes
 from gateway.uploads import Uploads, too_large
-from marq.errors import QueueFull, ServiceError, ServiceUnavailable
+from marq.errors import ModelNotFound, QueueFull, ServiceError, ServiceUnavailable
+from marq.jobs.options import PLAIN, JobOptions
 from marq.payloads.folder import Upload
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, EntryHead
@@ -40,7 +41,7 @@ class Predictor:
         folder = broker.folder
         # A larger body is a file, where the model's replicas share the folder
         self.threshold = folder.place.threshold if folder else max_request_size
-        self._routes, self._broker, self._jobs, self._tokens = routes, broker, jobs, tokens
+        self._routes, self._broker, self.jobs, self._tokens = routes, broker, jobs, tokens
 
     def authorize(self, headers: Headers) -> None:
         """Raises InvalidToken if the headers lack the token of the inference API, and one is required."""
@@ -62,13 +63,25 @@ class Predictor:
         registered = self._routes.registered
         return sorted(registered.specs) if registered else []
 
+    def time_until(self, model: str, version: str, position: int) -> float | None:
+        """Seconds until the queued job at this position starts, at the recent rate; None: unknown."""
+        try:
+            return self._routes.find(model, version).backlog.time_until(position)
+        except ModelNotFound:
+            return None
+
     def find(self, headers: Headers, model: str, version: str | None) -> Route:
         """The route of a model. Raises InvalidToken, ModelNotFound or ModelVersionNotFound."""
         self.authorize(headers)
         return self._routes.find(model, version)
 
     def entry_head(
-        self, headers: Headers, path: bytes | None, params: bytes = b"", timeout_s: float | None = None
+        self,
+        headers: Headers,
+        path: bytes | None,
+        params: bytes = b"",
+        timeout_s: float | None = None,
+        options: JobOptions = PLAIN,
     ) -> EntryHead:
         """The fields, but for the body, of a request that came over HTTP.
 
@@ -81,6 +94,7 @@ class Predictor:
             params=params,
             path=path,
             deadline=deadlines.deadline(timeout_s),
+            options=options.fields,
         )
 
     def begin(self, route: Route, request_id: bytes, fields: EntryFields, sink: Waiting) -> None:
@@ -148,7 +162,7 @@ class Predictor:
         try:
             return await self._submit_once(route, size, request)
         except ServiceUnavailable:
-            if (job_id := await self._jobs.find(request)) is None:
+            if (job_id := await self.jobs.find(request)) is None:
                 raise
             return job_id
 
@@ -162,7 +176,9 @@ class Predictor:
     async def _submit(self, route: Route, size: int, fields: EntryFields) -> str:
         route.admit_job(size)
         try:
-            return await self._jobs.submit(route.spec.name, route.spec.version, new_id(), fields)
+            return await self.jobs.submit(
+                route.spec.name, route.spec.version, new_id(), fields, route.priority
+            )
         except ServiceUnavailable:
             route.backlog.forgo(size)
             raise
@@ -171,7 +187,7 @@ class Predictor:
         route.admit_job(size)
         is_new = False
         try:
-            job_id, is_new = await self._jobs.submit_once(route.spec.version, request)
+            job_id, is_new = await self.jobs.submit_once(route.spec.version, request, route.priority)
         finally:
             if not is_new:
                 route.backlog.forgo(size)

@@ -37,6 +37,10 @@ class Flow:
         self._rows = self._rows * kept + rows
 
     @property
+    def rows(self) -> float:
+        return self._rows
+
+    @property
     def seconds_for_each(self) -> float:
         """With no row yet: the time observed so far."""
         return self._seconds / max(1.0, self._rows)
@@ -55,6 +59,11 @@ class DrainRate:
             for flow in (self._always, *([self._busy] if waited else [])):
                 flow.add(now - noted, max(0, taken - before))
         self._last = now, taken, waiting > 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether any row has been taken lately."""
+        return self._always.rows >= 1
 
     @property
     def seconds_for_each(self) -> float:
@@ -121,6 +130,10 @@ class Backlog:
         self.waiting = waiting
         if taken is not None:
             self._rate.note(waiting, taken, now)
+
+    def time_until(self, position: int) -> float | None:
+        """Seconds until replicas take the row at this position, at the recent rate; None: unknown."""
+        return position * self._rate.seconds_for_each if self._rate.is_known else None
 
     def _too_many(self, name: str, limit: int) -> str:
         return self.reason or (

@@ -1,6 +1,7 @@
 """Which requests go to which lane: the registry, precomputed for the request path."""
 
 import asyncio
+import copy
 import itertools
 import logging
 import time
@@ -46,8 +47,8 @@ class Route:
     """The lane of one model version, and the reasons to refuse requests for it."""
 
     __slots__ = (
-        "backlog", "client_timeout_ms", "failure", "has_ended", "lane", "shares_files", "spec", "unavailable",
-        "versioned",
+        "backlog", "client_timeout_ms", "failure", "has_ended", "lane", "priority", "shares_files", "spec",
+        "unavailable", "versioned",
     )  # fmt: skip
 
     def __init__(
@@ -57,7 +58,7 @@ class Route:
         self.shares_files = shares_files  # whether all its replicas can read this gateway's files
         self.spec, self.backlog, self.failure = spec, backlog, failure
         self.versioned = versioned  # whether the URL names the version
-        self.lane = keys.lane(spec.name, spec.version).encode()
+        self.priority, self.lane = keys.NORMAL, keys.lane(spec.name, spec.version).encode()
         self.client_timeout_ms = spec.client_timeout_ms
         subject = f'Model "{spec.name}" Version {spec.version}"' if versioned else f'Model "{spec.name}"'
         reason = failure.reason if failure else ""
@@ -68,6 +69,14 @@ class Route:
         """The version is unregistered: refuses requests whose bodies were still arriving."""
         self.has_ended = True
         self.unavailable = f"Model version: {self.spec.version} does not exist for model: {self.spec.name}"
+
+    def at(self, priority: str) -> "Route":
+        """The route to the lane of another priority of the same model version."""
+        if priority == self.priority:
+            return self
+        other = copy.copy(self)
+        other.priority, other.lane = priority, keys.lane(self.spec.name, self.spec.version, priority).encode()
+        return other
 
     def admit_job(self, size: int) -> None:
         """Counts a job. Raises ServiceUnavailable or ModelVersionNotFound where it cannot be taken.

@@ -115,6 +115,11 @@ app.command(rich_help_panel=REQUESTS, epilog="Example: marq submit digits scans/
 app.command(
     rich_help_panel=REQUESTS, epilog="Example: marq job digits:3f9c0a12b4 --wait 30 --result > answer.json"
 )(requests.job)
+app.command(rich_help_panel=REQUESTS, epilog="Example: marq jobs digits --state failed")(requests.jobs)
+app.command(rich_help_panel=REQUESTS, epilog="Example: marq cancel --model digits --tag night")(
+    requests.cancel
+)
+app.command(rich_help_panel=REQUESTS, epilog="Example: marq retry digits:3f9c0a12b4")(requests.retry)
 app.add_typer(
     dead_letters.dead,
     name="dead",

@@ -118,10 +118,13 @@ def path(*segments: str | None) -> str:
     return "".join(f"/{quote(segment, safe=':')}" for segment in segments if segment is not None)
 
 
-def upload(file: Path, content_type: str | None) -> Options:
+def upload(file: Path, content_type: str | None, headers: Mapping[str, str] | None = None) -> Options:
     """The httpx options that send a file (`-`: standard input) as the request's body."""
     content = sys.stdin.buffer.read() if file == STDIN else file.read_bytes()
-    return {"content": content, "headers": {"Content-Type": content_type or guess_type(file)}}
+    return {
+        "content": content,
+        "headers": {"Content-Type": content_type or guess_type(file), **(headers or {})},
+    }
 
 
 def guess_type(file: Path) -> str:

@@ -65,3 +65,20 @@ Body = Annotated[
 Bodies = Annotated[
     list[Path], typer.Argument(metavar="FILE", callback=_existing, help="One body each; - is standard input.")
 ]
+OptionalModelName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODEL]", help="Only jobs of this model. Default: all.", autocompletion=model_names.complete
+    ),
+]
+Priority = Annotated[
+    str | None, typer.Option("--priority", metavar="P", help="high, normal or low. Default: normal.")
+]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="TAG", help="A tag of the jobs; may be given several times."),
+]
+Tag = Annotated[str | None, typer.Option("--tag", metavar="TAG", help="Only jobs with this tag.")]
+JobState = Annotated[
+    str | None, typer.Option("--state", metavar="STATE", help="Only jobs in this state, such as queued.")
+]

@@ -1,20 +1,22 @@
 """The client for event loops, and the requests of both clients."""
 
 import asyncio
-import json
 import time
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from marq import keys
 from marq.client import results
+from marq.client.requests import deadline, encode
 from marq.client.results import Result
 from marq.connections.clients import client as redis_client
 from marq.host import server_file
+from marq.jobs import listing
+from marq.jobs.cancellation import Cancelled, cancel_many
+from marq.jobs.listing import MOST, JobFilter
+from marq.jobs.options import JobOptions, Options
 from marq.queue.broker import Broker
-from marq.queue.entries import EntryFields, EntryHead
 from marq.queue.ids import JobId, new_id
 from marq.queue.job_records import JobRecord
 from marq.queue.jobs import Jobs, KeyedRequest
@@ -23,25 +25,8 @@ from marq.registry.snapshot import Models
 from marq.registry.spec import ModelSpec
 
 DEFAULT_TIMEOUT_S = 60.0
-LONGEST_START_S = 366 * 86_400
+PAGE = 500  # jobs that are read at once
 REGISTRY_AGE_S = 5.0  # how old a client's knowledge of models and default versions may be
-
-
-def encode(data: object, content_type: str | None = None, deadline: bytes = b"") -> EntryFields:
-    """The fields of a request: bytes go as they are, text as UTF-8, everything else as JSON."""
-    if isinstance(data, bytes | bytearray | memoryview):
-        body, kind = bytes(data), ""
-    elif isinstance(data, str):
-        body, kind = data.encode(), "text/plain"
-    else:
-        body, kind = json.dumps(data).encode(), "application/json"
-    return EntryFields(body, _head((content_type if content_type is not None else kind).encode(), deadline))
-
-
-@lru_cache(maxsize=16)
-def _head(kind: bytes, deadline: bytes) -> EntryHead:
-    """Many rows in a row share one."""
-    return EntryHead(type=kind, deadline=deadline)
 
 
 class AsyncClient:
@@ -76,13 +61,17 @@ class AsyncClient:
         version: str | None = None,
         content_type: str | None = None,
         timeout: float = DEFAULT_TIMEOUT_S,
+        priority: str = keys.NORMAL,
+        path: str | None = None,
+        explain: bool = False,
     ) -> Result:
         """The handler's answer. Raises PredictionFailed for an error status, TimeoutError when late."""
         spec, request_id = await self._spec(model, version), new_id()
-        lane = keys.lane(spec.name, spec.version).encode()
+        lane = keys.lane(spec.name, spec.version, JobOptions(priority).priority).encode()
+        fields = encode(data, content_type, path=path, explain=explain)
         try:
             async with asyncio.timeout(timeout):
-                reply = await self._broker.predict(lane, request_id, encode(data, content_type))
+                reply = await self._broker.predict(lane, request_id, fields)
         except TimeoutError:
             raise TimeoutError(f"model {model} has not answered within {timeout:g} s") from None
         finally:
@@ -98,19 +87,23 @@ class AsyncClient:
         content_type: str | None = None,
         key: str = "",
         start_within: float | None = None,
+        path: str | None = None,
+        explain: bool = False,
+        **options: Unpack[Options],
     ) -> "AsyncJob":
         """Queues one job; with an idempotency `key`, once for as long as the job's record is kept.
 
-        A job that has not started within `start_within` seconds is `expired`.
-        Raises IdempotencyConflict where the key was used for something else.
+        A job that has not started within `start_within` seconds is `expired`. `options`: see JobOptions.
+        Raises IdempotencyConflict where the key was used for something else, and BadRequest for an option.
         """
-        fields = encode(data, content_type, _deadline(start_within))
+        asked = JobOptions(**options)
+        fields = encode(data, content_type, deadline(start_within), asked, path, explain)
         spec = await self._spec(model, version)
         if key:
             request = KeyedRequest(spec.name, version, key, fields)
-            public_id, _ = await self._jobs.submit_once(spec.version, request)
+            public_id, _ = await self._jobs.submit_once(spec.version, request, asked.priority)
         else:
-            public_id = await self._jobs.submit(spec.name, spec.version, new_id(), fields)
+            public_id = await self._jobs.submit(spec.name, spec.version, new_id(), fields, asked.priority)
         return AsyncJob(self, public_id)
 
     async def submit_many(
@@ -121,12 +114,15 @@ class AsyncClient:
         version: str | None = None,
         content_type: str | None = None,
         start_within: float | None = None,
+        **options: Unpack[Options],
     ) -> "list[AsyncJob]":
-        """Queues one job for each row, pipelined. `start_within`: as for `submit`, for each of them."""
-        deadline = _deadline(start_within)
+        """Queues one job for each row, pipelined. `start_within`, `options`: as for `submit`, for each."""
+        asked = JobOptions(**options)
+        start_by = deadline(start_within)
         spec = await self._spec(model, version)
-        encoded = ((new_id(), encode(row, content_type, deadline)) for row in rows)
-        return [AsyncJob(self, i) for i in await self._jobs.submit_many(spec.name, spec.version, encoded)]
+        encoded = ((new_id(), encode(row, content_type, start_by, asked)) for row in rows)
+        ids = await self._jobs.submit_many(spec.name, spec.version, encoded, asked.priority)
+        return [AsyncJob(self, public_id) for public_id in ids]
 
     async def status(self, job: "str | AsyncJob") -> JobRecord:
         """The job as it is now. Raises JobNotFound."""
@@ -135,6 +131,33 @@ class AsyncClient:
     async def cancel(self, job: "str | AsyncJob") -> bool:
         """Ends a job that has not finished; False for one that has. Raises JobNotFound."""
         return await self._jobs.cancel(str(job))
+
+    async def cancel_many(
+        self, model: str, *, version: str = "", state: str = "", tag: str = "", limit: int = MOST
+    ) -> Cancelled:
+        """Cancels up to `limit` unfinished jobs: how many, and how many are left for the next call."""
+        return await cancel_many(self._broker, model, JobFilter(version, state, tag), limit)
+
+    async def retry(self, job: "str | AsyncJob") -> None:
+        """Queues a failed or expired job again, with its id. Raises JobNotFound and Conflict."""
+        await self._jobs.retry(str(job))
+
+    async def jobs(
+        self, model: str | None = None, *, version: str = "", state: str = "", tag: str = ""
+    ) -> AsyncIterator[JobRecord]:
+        """The jobs of a model, or of all registered models, the newest first; without their results."""
+        models, after = await self._names(model), None
+        while True:
+            page = await listing.page(self._broker, models, JobFilter(version, state, tag), PAGE, after)
+            for record in page.jobs:
+                yield record
+            if (after := page.next) is None:
+                return
+
+    async def counts(self, model: str | None = None, *, version: str = "", tag: str = "") -> dict[str, int]:
+        """How many jobs of a model, or of all registered models, are in each state."""
+        page = await listing.page(self._broker, await self._names(model), JobFilter(version, "", tag), 1)
+        return page.counts
 
     async def result(self, job: "str | AsyncJob", timeout: float = DEFAULT_TIMEOUT_S) -> Result:
         """The finished job's answer.
@@ -160,6 +183,9 @@ class AsyncClient:
             models = await asyncio.to_thread(self._models)
             self._specs[model, version] = models.get(model, version)
         return self._specs[model, version]
+
+    async def _names(self, model: str | None) -> list[str]:
+        return [model] if model else sorted((await asyncio.to_thread(self._models)).specs)
 
     def _models(self) -> Models:
         with redis_client(self._url) as connection:
@@ -189,15 +215,10 @@ class AsyncJob:
         """See AsyncClient.cancel."""
         return await self._client.cancel(self.id)
 
+    async def retry(self) -> None:
+        """See AsyncClient.retry."""
+        await self._client.retry(self.id)
+
     async def result(self, timeout: float = DEFAULT_TIMEOUT_S) -> Result:
         """See AsyncClient.result."""
         return await self._client.result(self.id, timeout)
-
-
-def _deadline(start_within: float | None) -> bytes:
-    """The value that keeps replicas from running an entry after `start_within` seconds."""
-    if start_within is None:
-        return b""
-    if not 0 < start_within < LONGEST_START_S:
-        raise ValueError(f"start_within must be above 0 and below {LONGEST_START_S} s, not {start_within}")
-    return b"%d" % (1000 * (time.time() + start_within))

@@ -8,12 +8,15 @@ with marq.Client() as client:                      # or marq.Client("redis://...
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Self, TypedDict, TypeVar, Unpack
 
 from marq.client.asynchronous import DEFAULT_TIMEOUT_S, AsyncClient
 from marq.client.results import Result
+from marq.jobs.cancellation import Cancelled
+from marq.jobs.listing import MOST
+from marq.jobs.options import Options
 from marq.queue.job_records import JobRecord
 
 T = TypeVar("T")
@@ -28,9 +31,12 @@ class Prediction(_Request, total=False):
     """The options of AsyncClient.predict."""
 
     timeout: float
+    priority: str
+    path: str | None
+    explain: bool
 
 
-class Submissions(_Request, total=False):
+class Submissions(_Request, Options, total=False):
     """The options of AsyncClient.submit_many."""
 
     start_within: float | None
@@ -40,6 +46,16 @@ class Submission(Submissions, total=False):
     """The options of AsyncClient.submit."""
 
     key: str
+    path: str | None
+    explain: bool
+
+
+class Filter(TypedDict, total=False):
+    """The options of AsyncClient.jobs."""
+
+    version: str
+    state: str
+    tag: str
 
 
 class Client:
@@ -86,6 +102,24 @@ class Client:
         """See AsyncClient.cancel."""
         return self._run(self._client.cancel(str(job)))
 
+    def cancel_many(self, model: str, *, limit: int = MOST, **wanted: Unpack[Filter]) -> Cancelled:
+        """See AsyncClient.cancel_many."""
+        return self._run(self._client.cancel_many(model, limit=limit, **wanted))
+
+    def retry(self, job: "str | Job") -> None:
+        """See AsyncClient.retry."""
+        self._run(self._client.retry(str(job)))
+
+    def jobs(self, model: str | None = None, **wanted: Unpack[Filter]) -> Iterator[JobRecord]:
+        """See AsyncClient.jobs."""
+        found = self._client.jobs(model, **wanted)
+        while record := self._run(_next(found)):
+            yield record
+
+    def counts(self, model: str | None = None, *, version: str = "", tag: str = "") -> dict[str, int]:
+        """See AsyncClient.counts."""
+        return self._run(self._client.counts(model, version=version, tag=tag))
+
     def result(self, job: "str | Job", timeout: float = DEFAULT_TIMEOUT_S) -> Result:
         """See AsyncClient.result."""
         return self._run(self._client.result(str(job), timeout))
@@ -102,6 +136,10 @@ class Client:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _next(found: AsyncIterator[JobRecord]) -> JobRecord | None:
+    return await anext(found, None)
 
 
 class Job:
@@ -126,6 +164,10 @@ class Job:
     def cancel(self) -> bool:
         """See AsyncClient.cancel."""
         return self._client.cancel(self.id)
+
+    def retry(self) -> None:
+        """See AsyncClient.retry."""
+        self._client.retry(self.id)
 
     def result(self, timeout: float = DEFAULT_TIMEOUT_S) -> Result:
         """See AsyncClient.result."""

@@ -11,6 +11,7 @@ from archive.store.model_store import ModelStore
 from marq import keys
 from marq.connections import clients
 from marq.errors import ServiceUnavailable
+from marq.jobs import schedule
 from marq.metrics import measurements
 from marq.queue import scripts
 from marq.queue.giving_up import refusals, take
@@ -51,6 +52,8 @@ def clear(registry: Registry, spec: ModelSpec, job_result_ttl_s: int) -> None:
     for _ in range(MOST_LOOKS):
         if registry.has(spec):
             return
+        while schedule.queue_due(registry.redis, [spec], early=True):
+            pass  # they are answered as those that are queued
         _answer(registry, spec, job_result_ttl_s)
         if clients.pipeline(registry.redis, [drop])[0]:
             break

@@ -1,1 +1,1 @@
-"""What there is to jobs beyond one at a time: lists of them."""
+"""What there is to jobs beyond queueing one: options, lists, many at once."""

@@ -18,7 +18,7 @@ MOST = 1000  # jobs of a page
 AT_ONCE = 50  # models that are asked together
 FIELDS = (
     b"state", b"version", b"attempts", b"device", b"queued", b"started", b"finished", b"status", b"priority",
-    b"tags", b"replay_of",
+    b"tags", b"replay_of", b"due", b"retried", b"rows",
 )  # fmt: skip
 AFTER_ALL = "\U0010ffff"  # sorts after every id
 

@@ -41,7 +41,7 @@ class EntryHead:
     job: bytes = b""
     attempts: bytes = b""
     reply: bytes = b""
-    tags: bytes = b""  # separated by commas: the lists of jobs that have the job
+    options: tuple[bytes, ...] = ()  # more fields, of a job: names and values in turn
 
     @cached_property
     def flat(self) -> tuple[bytes, ...]:
@@ -50,7 +50,7 @@ class EntryHead:
         for name in _HEAD_FIELDS:
             if value := getattr(self, name):
                 given += (name.encode(), value)
-        return tuple(given)
+        return (*given, *self.options)
 
     @cached_property
     def packed(self) -> bytes:
@@ -63,7 +63,7 @@ class EntryHead:
         return replace(self, job=b"1")
 
 
-_HEAD_FIELDS = ("type", "headers", "params", "deadline", "job", "attempts", "reply", "tags")
+_HEAD_FIELDS = ("type", "headers", "params", "deadline", "job", "attempts", "reply")
 PLAIN = EntryHead()
 
 

@@ -33,6 +33,9 @@ class JobRecord:
     body: bytes | None = None
     priority: str | None = None  # the lane that it was queued in
     tags: tuple[str, ...] = ()
+    due: float | None = None  # when a scheduled job is queued
+    retried: int = 0  # how often it was tried again after the handler had failed
+    rows: int = 0  # of the batch in which it ran; 0: unknown
     replay_of: str | None = None  # the id of the request whose dead letter was replayed
     parts: tuple[bytes, ...] = ()  # the parts streamed so far, unless the job has finished
 
@@ -40,13 +43,25 @@ class JobRecord:
     def is_finished(self) -> bool:
         return self.state in FINISHED
 
+    @property
+    def timeline(self) -> dict[str, int]:
+        """How long a job that has run waited and ran, in ms, and with how many other rows."""
+        if self.queued is None or self.started is None or self.finished is None:
+            return {}
+        return {
+            "queued_ms": max(0, round(1000 * (self.started - self.queued))),
+            "handler_ms": max(0, round(1000 * (self.finished - self.started))),
+            "batched_with": max(0, self.rows - 1),
+        }
+
     def to_dict(self) -> dict[str, object]:
         """The answer of `GET /jobs/{job_id}`: everything except the result itself."""
         data = {
             "job_id": self.id, "state": self.state, "model": self.model, "version": self.version,
             "attempts": self.attempts, "device": self.device, "queued": self.queued,
             "started": self.started, "finished": self.finished, "status": self.status,
-            "priority": self.priority, "tags": list(self.tags) or None, "replay_of": self.replay_of,
+            "priority": self.priority, "tags": list(self.tags) or None, "due": self.due,
+            "retried": self.retried or None, "replay_of": self.replay_of, **self.timeline,
         }  # fmt: skip
         return {name: value for name, value in data.items() if value is not None}
 
@@ -84,6 +99,9 @@ def parse_record(
         body=text.get("body"),
         priority=text["priority"].decode() if "priority" in text else None,
         tags=tuple(filter(None, text.get("tags", b"").decode().split(","))),
+        due=_seconds(text.get("due")) if state == SCHEDULED else None,
+        retried=int(text.get("retried", 0)),
+        rows=int(text.get("rows", 0)),
         replay_of=text["replay_of"].decode() if "replay_of" in text else None,
     )
     return _with_parts(record, begin, parts) if begin else record

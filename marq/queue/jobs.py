@@ -13,6 +13,7 @@ import hiredis
 from marq import keys
 from marq.connections.urls import Command
 from marq.errors import (
+    Conflict,
     IdempotencyConflict,
     JobNotFound,
     QueueUnavailable,
@@ -76,17 +77,21 @@ class Jobs:
     def stop(self) -> None:
         self._finished.stop()
 
-    async def submit(self, model: str, version: str, request_id: bytes, fields: EntryFields) -> str:
+    async def submit(
+        self, model: str, version: str, request_id: bytes, fields: EntryFields, lane: str = keys.NORMAL
+    ) -> str:
         """Queues one job; returns its public id."""
-        await self._queue(model, version, request_id, fields)
+        await self._queue(model, version, request_id, fields, lane)
         return str(JobId(model, request_id.decode()))
 
-    async def submit_once(self, version: str, request: KeyedRequest) -> tuple[str, bool]:
+    async def submit_once(
+        self, version: str, request: KeyedRequest, lane: str = keys.NORMAL
+    ) -> tuple[str, bool]:
         """Queues a job for a version unless it exists; returns its public id and whether it is new.
 
         Raises IdempotencyConflict if the key was used for another request.
         """
-        queued = await self._queue(request.model, version, request.id, request.fields, request.digest)
+        queued = await self._queue(request.model, version, request.id, request.fields, lane, request.digest)
         if queued == OTHER_DIGEST:
             raise request.conflict()
         return request.job_id, queued != EXISTS
@@ -103,9 +108,10 @@ class Jobs:
         return None if state is None else request.job_id
 
     async def _queue(
-        self, model: str, version: str, request_id: bytes, fields: EntryFields, digest: bytes = b""
-    ) -> int:
-        script_keys, arguments = submit_command(model, version, request_id, fields, keys.NORMAL, digest)
+        self, model: str, version: str, request_id: bytes, fields: EntryFields, lane: str,
+        digest: bytes = b"",
+    ) -> int:  # fmt: skip
+        script_keys, arguments = submit_command(model, version, request_id, fields, lane, digest)
         try:
             queued: int = await self.broker.run(scripts.SUBMIT, script_keys, *arguments)
         except hiredis.ReplyError as error:  # Redis is full, or cannot write for another reason
@@ -113,13 +119,14 @@ class Jobs:
         return queued
 
     async def submit_many(
-        self, model: str, version: str, rows: Iterable[tuple[bytes, EntryFields]]
-    ) -> list[str]:
+        self, model: str, version: str, rows: Iterable[tuple[bytes, EntryFields]],
+        lane: str = keys.NORMAL,
+    ) -> list[str]:  # fmt: skip
         """Queues many jobs, pipelined; returns their public ids in order."""
         ids: list[str] = []
         calls: list[Command] = []
         for request_id, fields in rows:
-            script_keys, arguments = submit_command(model, version, request_id, fields, keys.NORMAL)
+            script_keys, arguments = submit_command(model, version, request_id, fields, lane)
             calls.append(scripts.SUBMIT.call(script_keys, *arguments))
             ids.append(str(JobId(model, request_id.decode())))
             if len(calls) >= CHUNK:
@@ -187,6 +194,22 @@ class Jobs:
             )
             if cancelled is not None:
                 return bool(cancelled)
+
+    async def retry(self, public_id: str) -> None:
+        """Queues a failed or expired job again, with its id. Raises JobNotFound and Conflict."""
+        job = JobId.parse(public_id)
+        record = keys.job(job.model, job.request_id)
+        version = await self.broker.execute("HGET", record, "version")
+        done = await self.broker.run(
+            scripts.RETRY, [record, keys.parts(job.model, job.request_id)], version or b""
+        )
+        if done is None:
+            raise JobNotFound(f"Job not found: {job}")
+        if done == 0:
+            state = (await self._read(job)).state
+            raise Conflict(f"Job {job} is {state}; only failed and expired jobs can be retried.")
+        if done < 0:
+            raise Conflict(f"The request of job {job} was not kept; submit it again.")
 
     async def stream(self, public_id: str) -> AsyncIterator[bytes]:
         """The parts that a job streams, from the first to the last.

@@ -16,6 +16,7 @@ from marq.registry.spec import ModelSpec
 
 Answer = tuple[Request, Reply]
 TOO_LATE = "The request passed its deadline before it ran."
+BURIED = "buried"  # as publish.lua calls the state of jobs that are dead letters
 NEVER = 0  # instead of the time at which a request started
 
 
@@ -33,8 +34,11 @@ class Publisher:
         self._ttl_ms = job_result_ttl_ms
         self._channel = keys.finished(spec.name)
 
-    def commands(self, answers: Sequence[Answer], started_ms: int) -> list[Command]:
-        """Replies first, acknowledgement last: a crash in between may repeat an answer, but loses none."""
+    def commands(self, answers: Sequence[Answer], started_ms: int, is_buried: bool = False) -> list[Command]:
+        """Replies first, acknowledgement last: a crash in between may repeat an answer, but loses none.
+
+        `is_buried`: the jobs are dead letters, which are not tried again by themselves.
+        """
         jobs = [answer for answer in answers if answer[0].job]
         others = [answer for answer in answers if not answer[0].job]
         if self._place:
@@ -42,7 +46,7 @@ class Publisher:
         commands = [*_packed(answers), *_single(answers)]
         commands += _acknowledge(request for request, _ in others)
         if jobs:
-            commands.append(self._publish(jobs, started_ms))
+            commands.append(self._publish(jobs, started_ms, len(answers), is_buried))
         return commands
 
     def parts(self, answers: Sequence[Answer]) -> list[Command]:
@@ -70,19 +74,19 @@ class Publisher:
         replies = [Reply(r.id, error.status, error.body(), JSON_HEADERS) for r in requests]
         return self.commands(list(zip(requests, replies, strict=True)), NEVER)
 
-    def _publish(self, jobs: list[Answer], started_ms: int) -> Command:
+    def _publish(self, jobs: list[Answer], started_ms: int, rows: int, is_buried: bool) -> Command:
         script_keys: list[str] = []
         arguments: list[object] = []
         for request, reply in jobs:
             attempts = int(request.attempts) + (started_ms != NEVER)
             script_keys += (request.lane, keys.job(self._spec.name, request.id.decode()))
             arguments += (
-                request.entry, request.id, _state(reply, started_ms), attempts,
+                request.entry, request.id, BURIED if is_buried else _state(reply, started_ms), attempts,
                 request.queued_ms, started_ms or "", reply.status, reply.headers, reply.body,
             )  # fmt: skip
         return scripts.PUBLISH.call(
             script_keys, keys.GROUP, self._ttl_ms, self._channel, self._spec.version, self._device,
-            int(time.time() * 1000), *arguments,
+            int(time.time() * 1000), rows if started_ms != NEVER else 0, *arguments,
         )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from marq import gpus, keys, logs
 from marq.connections import clients
 from marq.host.node_name import NameTaken, NodeLease
 from marq.host.stop_limit import StopLimit
+from marq.jobs import schedule
 from marq.payloads.place import Place
 from marq.registry import changes
 from marq.registry.consumers import pool_name
@@ -102,6 +103,7 @@ class Node:
         replicas = sum(sizes.values())
         for key, spec in wanted.items():
             self._ensure(spec, sizes[key], replicas)
+        schedule.queue_due(self._redis, wanted.values())
         self._tidy(wanted)
 
     def _ensure(self, spec: ModelSpec, size: int, replicas: int) -> None:

@@ -127,7 +127,7 @@ class Recovery:
         publisher = Publisher(self._model, death.device, self._ttl_ms)
         return [
             *bury(self._model, request.lane, request.entry, death, False, self._body(request)),
-            *publisher.commands([(request, reply)], request.queued_ms),
+            *publisher.commands([(request, reply)], request.queued_ms, is_buried=True),
         ]
 
     def _body(self, request: Request) -> bytes:

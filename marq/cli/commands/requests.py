@@ -1,4 +1,4 @@
-"""`marq predict`, `marq submit` and `marq job`."""
+"""`marq predict`, `marq submit`, `marq job`, `marq jobs`, `marq cancel` and `marq retry`."""
 
 import json
 import time
@@ -46,6 +46,17 @@ def submit(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON list of files and job ids; not with --wait.")
     ] = False,
+    priority: options.Priority = None,
+    tags: options.Tags = None,
+    retries: Annotated[
+        int | None, typer.Option("--retries", metavar="N", help="Retries after the handler has failed.")
+    ] = None,
+    not_before: Annotated[
+        str | None,
+        typer.Option(
+            "--not-before", metavar="TIME", help="Earliest start: 2026-11-27T20:15:00Z or +SECONDS."
+        ),
+    ] = None,
     url: options.Url = None,
     token: options.Token = None,
     state_dir: options.StateDir = None,
@@ -57,11 +68,17 @@ def submit(
     if wait and as_json:
         raise typer.BadParameter("--wait and --json exclude each other")
     server, path = http.connect(url, token, state_dir), http.path("jobs", model, version)
+    asked = {
+        "X-Marq-Priority": priority, "X-Marq-Tags": ",".join(tags or ()), "X-Marq-Retries": retries,
+        "X-Marq-Not-Before": not_before,
+    }  # fmt: skip
+    headers = {name: str(value) for name, value in asked.items() if value not in (None, "")}
     ids: list[str] = []
     try:
         with _progress("Submitting", len(files)) as advance:
             for file in files:
-                ids.append(server.ask("POST", path, "job_id", **http.upload(file, content_type))["job_id"])
+                body = http.upload(file, content_type, headers)
+                ids.append(server.ask("POST", path, "job_id", **body)["job_id"])
                 advance()
     finally:
         _print_ids(files, ids, as_json, to_stderr=wait)
@@ -97,6 +114,83 @@ def job(
         out().print(_table(record))
     if wait and record["state"] not in FINISHED:
         fail(f"Job {job_id} is still {record['state']} after {wait:g} s.")
+
+
+def jobs(
+    model: options.OptionalModelName = None,
+    version: options.ModelVersion = None,
+    state: options.JobState = None,
+    tag: options.Tag = None,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, max=1000, help="How many jobs at most.")
+    ] = 20,
+    as_json: options.AsJson = False,
+    url: options.Url = None,
+    token: options.Token = None,
+    state_dir: options.StateDir = None,
+) -> None:
+    """List jobs, the newest first, and how many are in each state."""
+    query = _query(model=model, version=version, state=state, tag=tag, limit=limit)
+    page = http.connect(url, token, state_dir).ask("GET", "/jobs", "jobs", params=query)
+    if as_json:
+        typer.echo(json.dumps(page, indent=2))
+        return
+    table = Table(box=None, header_style="bold")
+    for column in ("job", "state", "queued", "attempts", "status", "tags"):
+        table.add_column(column.upper())
+    for each in page["jobs"]:
+        cells = each["job_id"], each["state"], _shown("queued", each.get("queued", "")), each["attempts"]
+        table.add_row(*map(str, cells), str(each.get("status", "")), ",".join(each.get("tags", ())))
+    out().print(table)
+    counts = ", ".join(f"{count} {name}" for name, count in page["counts"].items() if count)
+    out().print(counts or "No jobs.")
+
+
+def cancel(
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="As printed by `marq submit`.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="MODEL", help="All unfinished jobs of this model instead."),
+    ] = None,
+    version: options.ModelVersion = None,
+    state: options.JobState = None,
+    tag: options.Tag = None,
+    url: options.Url = None,
+    token: options.Token = None,
+    state_dir: options.StateDir = None,
+) -> None:
+    """Cancel jobs by their ids, or many by model, version, state and tag."""
+    if bool(ids) == bool(model):
+        raise typer.BadParameter("give either ids or --model")
+    server = http.connect(url, token, state_dir)
+    for job_id in ids or ():
+        server.ask("DELETE", http.path("jobs", job_id), "state")
+    cancelled, query = len(ids or ()), _query(model=model, version=version, state=state, tag=tag)
+    more = bool(model)
+    while more:
+        done = server.ask("DELETE", "/jobs", "cancelled", params=query)
+        cancelled += done["cancelled"]
+        more = done["remaining"] and done["cancelled"]
+    typer.echo(f"Cancelled {cancelled} job{'' if cancelled == 1 else 's'}.")
+
+
+def retry(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="As printed by `marq submit`.")],
+    url: options.Url = None,
+    token: options.Token = None,
+    state_dir: options.StateDir = None,
+) -> None:
+    """Queue failed or expired jobs again, with their ids."""
+    server = http.connect(url, token, state_dir)
+    for job_id in ids:
+        server.ask("POST", f"{http.path('jobs', job_id)}/retry", "job_id")
+        typer.echo(f"Queued {job_id} again.")
+
+
+def _query(**given: str | int | None) -> dict[str, str | int]:
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _print_ids(files: list[Path], ids: list[str], as_json: bool, to_stderr: bool) -> None:

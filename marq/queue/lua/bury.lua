@@ -70,11 +70,9 @@ local function fail_job(fields, now)
   local state, lane, entry, version = unpack(
     redis.call("HMGET", record, "state", "lane", "entry", "version"))
   if state == "queued" and lane == KEYS[2] and entry == ARGV[2] then
-    index.finish(record, "failed", now, tonumber(ARGV[7]))
-    index.settle(record, version, now, tonumber(ARGV[7]))
+    index.settle(record, version, now, index.finish(record, "failed", now, tonumber(ARGV[7])))
     redis.call("HSET", record, "state", "failed", "finished", string.format("%d", now),
       "status", ARGV[9], "headers", ARGV[10], "body", ARGV[11])
-    redis.call("PEXPIRE", record, ARGV[7])
     redis.call("PUBLISH", ARGV[8], id)
   end
 end

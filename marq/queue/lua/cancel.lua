@@ -1,20 +1,28 @@
 -- Cancels a job: it is not run, or its result is dropped because its entry is gone (see publish).
 -- KEYS  1 job record (hash)   2 lane (stream) that the record names
 -- ARGV  1 group   2 id   3 now (unix ms)   4 time to live (ms)   5 channel of finished jobs
--- Returns 1 if it was cancelled, 0 if it had finished, nil if it has moved to another lane or is unknown.
+--       6 1: not if a replica runs it
+-- Returns 1 if it was cancelled, 0 if it had finished or runs, nil if it has moved to another lane or is unknown.
 local state, lane, entry = unpack(redis.call("HMGET", KEYS[1], "state", "lane", "entry"))
-if state and state ~= "queued" then
+if state and state ~= "queued" and state ~= "scheduled" then
   return 0
 end
 if lane ~= KEYS[2] then
   return nil
 end
 local now, version = math.floor(index.now() / 1000), redis.call("HGET", KEYS[1], "version") or ""
-redis.call("XACK", KEYS[2], ARGV[1], entry)
-redis.call("XDEL", KEYS[2], entry)
-index.finish(KEYS[1], "cancelled", now, tonumber(ARGV[4]))
-index.settle(KEYS[1], version, now, tonumber(ARGV[4]))
+local head, id = index.split(KEYS[1])
+if state == "scheduled" then
+  redis.call("ZREM", head .. "scheduled:" .. version, id)
+elseif ARGV[6] == "1" and #redis.call("XPENDING", KEYS[2], ARGV[1], entry, entry, 1) > 0 then
+  return 0
+else
+  redis.call("XACK", KEYS[2], ARGV[1], entry)
+  redis.call("XDEL", KEYS[2], entry)
+end
+local ttl = index.finish(KEYS[1], "cancelled", now, tonumber(ARGV[4]))
+index.settle(KEYS[1], version, now, ttl)
+redis.call("HDEL", KEYS[1], "request", "due")
 redis.call("HSET", KEYS[1], "state", "cancelled", "finished", ARGV[3])
-redis.call("PEXPIRE", KEYS[1], ARGV[4])
 redis.call("PUBLISH", ARGV[5], ARGV[2])
 return 1

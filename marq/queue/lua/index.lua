@@ -2,6 +2,8 @@
 -- KEY "marq:{MODEL}:jobs:SET:TAG:VERSION" (sorted set): ids of jobs by the moment of their submission (unix
 -- microseconds of Redis's clock). SET is `high`, `normal` or `low` for queued jobs, by their priority, else the
 -- state. TAG is empty for the set of all jobs.
+-- KEY "marq:{MODEL}:scheduled:VERSION" (sorted set): ids of scheduled jobs by the moment when they are due (unix
+-- ms). Their entries are the field `request` of their records.
 -- KEY "marq:{MODEL}:jobs:ends" (sorted set): "SET TAGS VERSION ID" of finished jobs by the moment when their
 -- record expires (unix ms); TAGS are separated by commas.
 -- KEY "marq:{MODEL}:jobs:versions" (sorted set): versions by the moment when the record of their last job
@@ -61,9 +63,14 @@ function index.priority(lane)
     or "normal"
 end
 
+local lengthened = {} -- times to live by key, in this call
+
 local function lengthen(key, ttl)
-  if redis.call("PTTL", key) < ttl then
-    redis.call("PEXPIRE", key, index.text(ttl))
+  if (lengthened[key] or 0) < ttl then
+    lengthened[key] = ttl
+    if redis.call("PTTL", key) < ttl then
+      redis.call("PEXPIRE", key, index.text(ttl))
+    end
   end
 end
 
@@ -100,6 +107,38 @@ function index.add(record, name, tags, version, submitted)
   end
 end
 
+-- Moves a job from the set of one state in which it waits to that of another.
+function index.move(record, from, to, tags, version)
+  local head, id = index.split(record)
+  local sets = sets_of(head, to, tags, version)
+  for i, set in ipairs(sets_of(head, from, tags, version)) do
+    redis.call("ZADD", sets[i], redis.call("ZSCORE", set, id) or index.text(index.now()), id)
+    redis.call("ZREM", set, id)
+  end
+end
+
+-- Keeps the entry of a job in its record, until it is due.
+function index.schedule(record, version, fields, due)
+  local head, id = index.split(record)
+  redis.call("HSET", record, "state", "scheduled", "request", cmsgpack.pack(fields), "due", index.text(due))
+  redis.call("HDEL", record, "entry")
+  redis.call("ZADD", head .. "scheduled:" .. version, index.text(due), id)
+end
+
+-- The fields of an entry without those of these names.
+function index.without(fields, ...)
+  local left, out = {}, {}
+  for _, name in ipairs({...}) do
+    out[name] = true
+  end
+  for i = 1, #fields, 2 do
+    if not out[fields[i]] then
+      left[#left + 1], left[#left + 2] = fields[i], fields[i + 1]
+    end
+  end
+  return left
+end
+
 -- Takes finished jobs whose records have expired out of the index.
 function index.trim(head, now_ms)
   local ends = head .. "jobs:ends"
@@ -117,12 +156,12 @@ function index.trim(head, now_ms)
 end
 
 -- Moves a job that waits to the set of its final state. Its record may lack what older versions did not write.
--- Call `index.settle` after the last one.
-function index.finish(record, state, now_ms, ttl)
+-- `ttl` is that of a record without its own; returns the one that holds. Call `index.settle` after the last one.
+function index.finish(record, state, now_ms, ttl, default_version)
   local head, id = index.split(record)
-  local was, priority, tags, version, queued = unpack(
-    redis.call("HMGET", record, "state", "priority", "tags", "version", "queued"))
-  tags, version = tags or "", version or ""
+  local was, priority, tags, version, queued, own = unpack(
+    redis.call("HMGET", record, "state", "priority", "tags", "version", "queued", "ttl"))
+  tags, version, ttl = tags or "", version or default_version or "", tonumber(own) or ttl
   local name = was == "scheduled" and was or priority or "normal"
   local from, to = sets_of(head, name, tags, version), sets_of(head, state, tags, version)
   local submitted = redis.call("ZSCORE", from[1], id) or index.text((tonumber(queued) or now_ms) * 1000)
@@ -134,8 +173,20 @@ function index.finish(record, state, now_ms, ttl)
   local ends = head .. "jobs:ends"
   redis.call("ZADD", ends, index.text(now_ms + ttl), state .. " " .. tags .. " " .. version .. " " .. id)
   lengthen(ends, ttl)
+  redis.call("PEXPIRE", record, index.text(ttl))
+  return ttl
 end
 
+-- Moves a finished job back to the set of its priority.
+function index.resume(record, state, priority, tags, version)
+  local head, id = index.split(record)
+  index.move(record, state, priority, tags, version)
+  redis.call("ZREM", head .. "jobs:ends", state .. " " .. tags .. " " .. version .. " " .. id)
+  redis.call("ZADD", head .. "jobs:versions", "+inf", version)
+  redis.call("PERSIST", head .. "jobs:versions")
+end
+
+-- `ttl`: the longest of those that `index.finish` has returned.
 function index.settle(record, version, now_ms, ttl)
   local head = index.split(record)
   index.trim(head, now_ms)

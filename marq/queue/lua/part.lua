@@ -19,6 +19,6 @@ elseif redis.call("LLEN", KEYS[3]) ~= tonumber(ARGV[8]) then -- it was sent twic
   return 0
 end
 redis.call("RPUSH", KEYS[3], ARGV[10])
-redis.call("PEXPIRE", KEYS[3], ARGV[6])
+redis.call("PEXPIRE", KEYS[3], redis.call("HGET", KEYS[2], "ttl") or ARGV[6])
 redis.call("PUBLISH", ARGV[7], ARGV[3])
 return 1

@@ -32,13 +32,22 @@ local function with_attempts(fields, entry, attempts)
   return copy, id
 end
 
-local function attempts_of(fields)
+local function number_of(fields, name)
   for i = 1, #fields, 2 do
-    if fields[i] == "attempts" then
-      return tonumber(fields[i + 1]) or 0
+    if fields[i] == name then
+      return tonumber(fields[i + 1])
     end
   end
-  return 0
+end
+
+local function attempts_of(fields)
+  return number_of(fields, "attempts") or 0
+end
+
+-- The entry's own maximum comes first, except where only one attempt makes sense.
+local function most_of(fields)
+  local most = tonumber(ARGV[3])
+  return most > 1 and number_of(fields, "max_attempts") or most
 end
 
 local function requeue(lane, entry)
@@ -50,7 +59,7 @@ local function requeue(lane, entry)
   local fields = found[1][2]
   local ran = running[lane .. " " .. entry]
   local attempts = attempts_of(fields) + (ran and 1 or 0)
-  if (ran and attempts >= tonumber(ARGV[3])) or #fields > MOST_VALUES then
+  if (ran and attempts >= most_of(fields)) or #fields > MOST_VALUES then
     spent[#spent + 1] = {lane, entry, attempts, fields}
     return
   end

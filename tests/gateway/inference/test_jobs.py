@@ -5,7 +5,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
-from gateway.inference import job_lists, jobs
+from gateway.inference import job_lists, job_submission, jobs
 from marq import keys
 from marq.connections import clients
 from marq.errors import ServiceError
@@ -14,6 +14,7 @@ from marq.errors import ServiceError
 @pytest.fixture
 async def http(make):
     app = FastAPI()
+    app.include_router(job_submission.router(make(), make.jobs))
     app.include_router(job_lists.router(make(), make.jobs))
     app.include_router(jobs.router(make(), make.jobs))
 
@@ -121,3 +122,14 @@ async def test_a_wrong_list_is_refused(http, query, status, message):
     assert (refused.status_code, refused.json()["message"]) == (status, message)
     assert (await http.get("/jobs?state=lost")).status_code == 422
     assert (await http.get("/jobs?limit=0")).status_code == 422
+
+
+async def test_a_queued_job_has_a_position_and_once_the_rate_is_known_a_time(http, make):
+    first, second = [(await submit(http)).json()["job_id"] for _ in range(2)]
+    assert (await http.get(f"/jobs/{second}")).json()["position"] == 2
+    assert "expected_start" not in (await http.get(f"/jobs/{first}")).json()
+    backlog = make.routes.find("m", "1.0").backlog
+    for second_of_clock in range(3):
+        backlog.note(10, second_of_clock * 2, float(second_of_clock))  # two rows a second
+    answer = (await http.get(f"/jobs/{second}")).json()
+    assert answer["expected_start"] > answer["queued"]

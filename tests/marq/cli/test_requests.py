@@ -191,3 +191,51 @@ def test_submit_tells_files_and_jobs_as_json(run, server, tmp_path):
         {"file": str(tmp_path / "b"), "job_id": "m:1"},
     ]
     assert run("submit", "m", tmp_path / "a", "--json", "--wait").exit_code == 2
+
+
+def test_submit_sends_the_options_of_jobs(run, server, body):
+    server.answer("POST /jobs/m", {"job_id": "m:1"})
+    options = (
+        "--priority",
+        "low",
+        "--tag",
+        "night",
+        "--tag",
+        "ward-7",
+        "--retries",
+        "3",
+        "--not-before",
+        "+60",
+    )
+    assert run("submit", "m", body, *options).exit_code == 0
+    headers = server.asked[0][1]
+    assert (headers["x-marq-priority"], headers["x-marq-tags"]) == ("low", "night,ward-7")
+    assert (headers["x-marq-retries"], headers["x-marq-not-before"]) == ("3", "+60")
+
+
+def test_jobs_lists_a_page_with_counts(run, server):
+    page = {"jobs": [{**DONE, "attempts": 1, "tags": ["night"]}], "counts": {"queued": 7, "failed": 0}}
+    server.answer("GET /jobs", page)
+    result = run("jobs", "m", "--state", "succeeded", "--limit", "5")
+    assert result.exit_code == 0, result.stderr
+    assert server.asked[0][0] == "GET /jobs?model=m&state=succeeded&limit=5"
+    assert "m:1" in result.stdout
+    assert "night" in result.stdout
+    assert "7 queued" in result.stdout
+    assert "failed" not in result.stdout
+    assert json.loads(run("jobs", "m", "--state", "succeeded", "--limit", "5", "--json").stdout) == page
+
+
+def test_jobs_are_cancelled_by_id_and_by_filter(run, server):
+    server.answer("DELETE /jobs/m:1", QUEUED)
+    assert run("cancel", "m:1").stdout == "Cancelled 1 job.\n"
+    server.answer("DELETE /jobs", {"cancelled": 12, "remaining": 0})
+    assert run("cancel", "--model", "m", "--tag", "night").stdout == "Cancelled 12 jobs.\n"
+    assert server.asked[-1][0] == "DELETE /jobs?model=m&tag=night"
+    assert run("cancel").exit_code == 2
+    assert run("cancel", "m:1", "--model", "m").exit_code == 2
+
+
+def test_a_job_is_retried(run, server):
+    server.answer("POST /jobs/m:1/retry", {"job_id": "m:1"})
+    assert run("retry", "m:1").stdout == "Queued m:1 again.\n"

@@ -18,6 +18,7 @@ TTL_S = 60
 
 def record(client, job: str) -> dict[str, str]:
     stored = client.hgetall(keys.job("echo", job))
+    stored.pop(b"request", None)  # the entry, which is no text
     return {name.decode(): value.decode() for name, value in stored.items()}
 
 

@@ -1,5 +1,3 @@
-import itertools
-
 import pytest
 from support import wait_for
 from thread_replica import make_spec
@@ -7,50 +5,8 @@ from thread_replica import make_spec
 from marq import keys
 from marq.errors import BadRequest
 from marq.jobs.listing import Cursor, JobFilter, page
-from marq.queue.broker import Broker
-from marq.queue.entries import EntryFields, EntryHead, Reply, decode
-from marq.queue.jobs import Jobs
-from marq.queue.publishing import Publisher
 
 EVERYTHING = JobFilter()
-
-
-@pytest.fixture
-async def jobs(redis_url, spec):
-    broker = Broker(redis_url)
-    await broker.start()
-    jobs = Jobs(broker)
-    yield jobs
-    jobs.stop()
-    await broker.stop()
-
-
-@pytest.fixture
-def submit(jobs):
-    """Queues jobs with the ids 0, 1, 2, ..."""
-    numbers = itertools.count()
-
-    async def submit(tags: bytes = b"", model="echo", version="1.0"):
-        fields = EntryFields(b"x", EntryHead(tags=tags))
-        return await jobs.submit(model, version, b"%d" % next(numbers), fields)
-
-    return submit
-
-
-@pytest.fixture
-def finish(client, spec):
-    """Answers the oldest queued jobs as a replica does, whose results are kept for this long."""
-
-    def finish(count=1, status=200, ttl_ms=60_000, version="1.0"):
-        lane = keys.lane("echo", version)
-        publisher = Publisher(make_spec(version=version), "cpu", ttl_ms)
-        [(_, entries)] = client.xreadgroup(keys.GROUP, "replica", {lane: ">"}, count=count)
-        for entry, fields in entries:
-            request = decode(lane, entry, [part for pair in fields.items() for part in pair])
-            for command in publisher.commands([(request, Reply(request.id, status, b"y"))], 1):
-                client.execute_command("EVAL", command[1].text, *command[2:])
-
-    return finish
 
 
 def ids(found):

@@ -48,7 +48,7 @@ def publish(run):
     def publish(entry: bytes, request_id: str, body: bytes, lane: str = LANE):
         return run(
             scripts.PUBLISH, [lane, keys.job("echo", request_id)],
-            keys.GROUP, 60_000, keys.finished("echo"), "1.0", "cpu", 1_700_000_002_000,
+            keys.GROUP, 60_000, keys.finished("echo"), "1.0", "cpu", 1_700_000_002_000, 1,
             entry, request_id, "succeeded", 1, 1_700_000_000_000, 1_700_000_001_000, 200, b"", body,
         )  # fmt: skip
 
@@ -161,7 +161,7 @@ def test_one_call_publishes_those_of_a_batch_that_are_still_held(run, submit, ta
         for part in (entry, request_id, "succeeded", 1, 1, 1, 200, "", "done")
     ]
     script_keys = [LANE, keys.job("echo", "1"), LANE, keys.job("echo", "2")]
-    about = (keys.GROUP, 60_000, keys.finished("echo"), "1.0", "cpu", 1)
+    about = (keys.GROUP, 60_000, keys.finished("echo"), "1.0", "cpu", 1, 1)
     assert run(scripts.PUBLISH, script_keys, *about, *arguments) == 1
     assert [client.hget(keys.job("echo", i), "state") for i in "12"] == [b"queued", b"succeeded"]
 
@@ -265,6 +265,13 @@ def test_one_that_is_spent_does_not_hold_back_its_neighbours(client, take, reque
     [spent] = requeue(bad, good)
     assert spent[1] == bad
     assert [(request.id, request.attempts) for request in front(client)] == [(b"good", b"1")]
+
+
+@pytest.mark.parametrize(("own", "most", "is_spent"), [(1, 3, True), (9, 3, False), (9, 1, True)])
+def test_an_entry_may_have_its_own_most_attempts(client, take, requeue, own, most, is_spent):
+    client.xadd(LANE, {"id": "r", "body": "x", "attempts": 2, "max_attempts": own})
+    assert len(requeue(*take(), most=most)) == is_spent
+    assert len(front(client)) == (not is_spent)
 
 
 def test_what_was_not_being_run_is_not_given_up_when_fewer_attempts_are_allowed(client, take, requeue):

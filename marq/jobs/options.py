@@ -1,0 +1,92 @@
+"""What a producer may ask of a job: its priority, times and retries."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypedDict
+
+from marq import keys
+from marq.errors import BadRequest
+
+MOST_TAGS = 8
+TAG = re.compile(r"[A-Za-z0-9_.=/+-]{1,64}")
+LONGEST_S = 366 * 86_400
+LONGEST_TTL_S = 90 * 86_400
+MOST_ATTEMPTS = 100
+
+
+class Options(TypedDict, total=False):
+    """JobOptions as keyword arguments."""
+
+    priority: str
+    tags: Iterable[str]
+    not_before: float | None
+    result_ttl: float | None
+    max_attempts: int | None
+    retries: int | None
+    retry_on: Iterable[int]
+    retry_delay: float | None
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """The options of one job. Raises BadRequest for a value that is out of its range.
+
+    `not_before` is in unix seconds, `result_ttl` and `retry_delay` in seconds. `retries`: how often a job is
+    tried again after the handler has failed it with one of the statuses `retry_on` (by default 429, 500,
+    502, 503 and 504); the delay doubles each time. `max_attempts`: how many replicas may be lost while they
+    run it.
+    """
+
+    priority: str = keys.NORMAL
+    tags: Iterable[str] = ()  # a tuple once it is made, as retry_on
+    not_before: float | None = None
+    result_ttl: float | None = None
+    max_attempts: int | None = None
+    retries: int | None = None
+    retry_on: Iterable[int] = ()
+    retry_delay: float | None = None
+
+    def __post_init__(self) -> None:
+        tags = (self.tags,) if isinstance(self.tags, str) else tuple(self.tags)
+        object.__setattr__(self, "tags", tags)
+        object.__setattr__(self, "retry_on", tuple(self.retry_on))
+        if self.priority not in keys.LANES:
+            raise BadRequest(f"priority must be one of {', '.join(keys.LANES)}, not {self.priority!r:.100}")
+        if len(tags) > MOST_TAGS or not all(TAG.fullmatch(tag) for tag in tags):
+            raise BadRequest(
+                f"tags must be up to {MOST_TAGS} texts like ^{TAG.pattern}$, not {list(tags)!r:.200}"
+            )
+        _check("not_before", self.not_before, 0, 10_000_000_000, "a time in unix seconds,")
+        _check("result_ttl", self.result_ttl, 1, LONGEST_TTL_S, "seconds")
+        _check("max_attempts", self.max_attempts, 1, MOST_ATTEMPTS, "a whole number")
+        _check("retries", self.retries, 0, MOST_ATTEMPTS, "a whole number")
+        _check("retry_delay", self.retry_delay, 0.001, LONGEST_S, "seconds")
+        for status in self.retry_on:
+            _check("retry_on", status, 400, 599, "statuses")
+
+    @property
+    def fields(self) -> tuple[bytes, ...]:
+        """Names and values of the entry's fields."""
+        values = {
+            "tags": ",".join(dict.fromkeys(self.tags)),
+            "not_before": _milliseconds(self.not_before),
+            "result_ttl": _milliseconds(self.result_ttl),
+            "max_attempts": self.max_attempts or "",
+            "retries": self.retries or "",
+            "retry_on": ",".join(map(str, self.retry_on)),
+            "retry_delay": _milliseconds(self.retry_delay),
+        }
+        return tuple(str(part).encode() for pair in values.items() if pair[1] != "" for part in pair)
+
+
+def _check(name: str, value: float | None, least: float, most: float, kind: str) -> None:
+    if value is not None and not least <= value <= most:
+        raise BadRequest(f"{name} must be {kind} from {least} to {most}, not {value!r:.100}")
+
+
+def _milliseconds(seconds: float | None) -> int | str:
+    return "" if seconds is None else round(1000 * seconds)
+
+
+PLAIN = JobOptions()

@@ -1,0 +1,26 @@
+"""Moves jobs to their lanes when they are due. Several processes may do so at once: each move is one step."""
+
+from collections.abc import Iterable
+
+from marq import keys
+from marq.connections import clients
+from marq.connections.commands import RedisClient
+from marq.queue import scripts
+from marq.registry.spec import ModelSpec
+
+AT_ONCE = 500  # jobs of a version: a script holds up all other commands
+
+
+def queue_due(client: RedisClient, specs: Iterable[ModelSpec], early: bool = False) -> int:
+    """Queues scheduled jobs that are due; `early`: also the others. Returns how many.
+
+    Raises redis.RedisError.
+    """
+    names = [keys.scheduled(spec.name, spec.version) for spec in specs]
+    if not names or not client.exists(*names):
+        return 0  # the usual case costs one command, however many models there are
+    replies = clients.pipeline(client, [scripts.DUE.call([name], int(early), AT_ONCE) for name in names])
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return sum(int(reply) for reply in replies)

@@ -1,0 +1,20 @@
+-- Moves scheduled jobs that are due to their lanes.
+-- KEYS  1 scheduled jobs of a version (sorted set)
+-- ARGV  1 1: also those that are not due yet   2 how many at most
+-- Returns how many were moved.
+local head, version = string.match(KEYS[1], "^(.-}:)scheduled:(.*)$")
+local last = ARGV[1] == "1" and "+inf" or index.text(math.floor(index.now() / 1000))
+local due = redis.call("ZRANGEBYSCORE", KEYS[1], "-inf", last, "LIMIT", 0, ARGV[2])
+for _, id in ipairs(due) do
+  local record = head .. "job:" .. id
+  local state, request, lane, priority, tags = unpack(
+    redis.call("HMGET", record, "state", "request", "lane", "priority", "tags"))
+  redis.call("ZREM", KEYS[1], id)
+  if state == "scheduled" and request then
+    local entry = redis.call("XADD", lane, "*", unpack(cmsgpack.unpack(request)))
+    redis.call("HSET", record, "state", "queued", "entry", entry)
+    redis.call("HDEL", record, "request", "due")
+    index.move(record, "scheduled", priority, tags or "", version)
+  end
+end
+return #due
