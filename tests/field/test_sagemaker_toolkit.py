@@ -55,6 +55,31 @@ def output_fn(y, accept):
     return json.dumps(["NAME", y.tolist()]), "application/json"
 """
 BODY = {"x": [[1.0, 2.0]]}
+# The toolkit takes the first process whose command names TorchServe's server for its own, and ends it: here
+# it sees no processes but those that it has started.
+ALONE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+AS_USER = (*ALONE, "--user", "--map-root-user")
+STRANGER = (sys.executable, "-X", "org.pytorch.serve.ModelServer", "-c", "import time; time.sleep(1000)")
+
+
+@pytest.fixture(scope="module")
+def alone() -> tuple[str, ...]:
+    """The command that keeps a program's view of processes to its own."""
+    for command in (ALONE, AS_USER):
+        with contextlib.suppress(OSError):
+            if subprocess.run([*command, "true"], capture_output=True).returncode == 0:
+                return command
+    pytest.skip("this host allows no namespace of processes (unshare --pid)")
+
+
+@pytest.fixture
+def stranger() -> Iterator[None]:
+    """Another server on this host, which the toolkit leaves alone."""
+    with subprocess.Popen(STRANGER) as process:
+        yield
+        ended = process.poll()
+        process.kill()
+    assert ended is None
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +108,7 @@ Start = Callable[..., tuple[str, Path]]
 
 
 @pytest.fixture
-def start(toolkit: str, tmp_path: Path) -> Iterator[Start]:
+def start(alone: tuple[str, ...], stranger: None, toolkit: str, tmp_path: Path) -> Iterator[Start]:
     """Starts the toolkit's `serving.main()`; returns the address and what came on the console."""
     started = []
 
@@ -99,7 +124,7 @@ def start(toolkit: str, tmp_path: Path) -> Iterator[Start]:
         log = tmp_path / "console"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-c", START, tmp_path / "ts.properties"],
+                [*alone, sys.executable, "-c", START, tmp_path / "ts.properties"],
                 env={**os.environ, **given, **environment}, cwd=tmp_path, stdout=output,
                 stderr=subprocess.STDOUT,
             )  # fmt: skip
@@ -117,12 +142,9 @@ def start(toolkit: str, tmp_path: Path) -> Iterator[Start]:
 
     yield run
     for process in started:
-        server = psutil.Process(int((tmp_path / "tmp/.model_server.pid").read_text()))
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-        with contextlib.suppress(psutil.NoSuchProcess):
-            server.terminate()  # the toolkit ends the server that it found: perhaps one of another test
-            server.wait(60)
+        for serving in psutil.Process(process.pid).children():
+            serving.send_signal(signal.SIGTERM)
+        process.wait(60)  # all that the toolkit has started ends with it
 
 
 def test_one_model_is_invoked_and_its_prints_are_on_the_console(start: Start, tmp_path: Path) -> None:
