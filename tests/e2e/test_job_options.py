@@ -67,7 +67,7 @@ def test_a_failed_job_is_tried_again_by_itself_and_by_hand(server: RunningServer
 
 def test_a_scheduled_job_runs_in_its_time_also_when_the_node_has_ended(server: RunningServer) -> None:
     # Given a job for later
-    job = server.submit("echo", b"x", headers={**TEXT, "x-marq-not-before": "+2", "x-marq-tags": "later"})
+    job = server.submit("echo", b"x", headers={**TEXT, "x-marq-not-before": "+20", "x-marq-tags": "later"})
     record = httpx.get(f"{server.inference}/jobs/{job}").json()
     assert record["state"] == "scheduled"
     # When the node is killed
