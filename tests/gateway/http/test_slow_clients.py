@@ -215,17 +215,20 @@ def test_a_body_of_which_nothing_more_comes_is_given_up(connect, plane, request_
     ],
 )  # fmt: skip
 def test_a_body_that_drips_is_given_up(connect, plane, request_head):
-    sock = connect(plane)
-    began = time.monotonic()
-    sock.sendall(request_head)
     piece = b"1\r\nx\r\n" if b"chunked" in request_head else b"x"
-    said, ended = send_until_ended(sock, drops(piece))
-    top, _, body = said.partition(b"\r\n\r\n")
-    assert top.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
-    assert json.loads(body)["message"] == (
-        f"The request's body arrives more slowly than {RATE} bytes/s (min_body_rate)."
-    )
-    assert ended - began >= LIMIT_S
+    message = ""
+    for _ in range(10):  # a machine so busy that nothing is sent for LIMIT_S is told of the pause instead
+        sock = connect(plane)
+        began = time.monotonic()
+        sock.sendall(request_head)
+        said, ended = send_until_ended(sock, drops(piece))
+        top, _, body = said.partition(b"\r\n\r\n")
+        assert top.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+        assert ended - began >= LIMIT_S
+        message = json.loads(body)["message"]
+        if not is_told_to_hurry(said):
+            break
+    assert message == f"The request's body arrives more slowly than {RATE} bytes/s (min_body_rate)."
 
 
 def test_what_is_answered_before_its_end_cannot_be_sent_for_ever(connect):
