@@ -70,7 +70,7 @@ def read(client: RedisClient, specs: Iterable[ModelSpec]) -> dict[str, Depth]:
 
 
 def unread(client: RedisClient, specs: Iterable[ModelSpec]) -> list[UnreadLane]:
-    """The lanes that no pool reads, sorted: entries there are never answered. Raises redis.RedisError.
+    """The lanes with entries that no pool reads, sorted: they are never answered. Raises redis.RedisError.
 
     It looks at all keys of the database, a few thousand at a time.
     """
@@ -79,8 +79,9 @@ def unread(client: RedisClient, specs: Iterable[ModelSpec]) -> list[UnreadLane]:
     found = client.scan_iter(match=keys.ANY_LANE, count=SCANNED_AT_ONCE, _type="stream")
     names = sorted({key.decode(errors="replace") for key in found} - known)
     return [
-        UnreadLane(name, client.xlen(name), next(iter(get_close_matches(name, read_ones, 1)), ""))
+        UnreadLane(name, entries, next(iter(get_close_matches(name, read_ones, 1)), ""))
         for name in names
+        if (entries := client.xlen(name))
     ]
 
 

@@ -80,6 +80,7 @@ def test_a_lane_that_no_pool_reads_is_shown_with_the_one_that_was_meant(run, not
         client.xadd(keys.lane("m", "1.0"), {"body": b"x"})
         client.xadd("marq:{m}:urgent:1.0", {"body": b"x"})
         client.xadd("marq:{n}:normal:1.0", {"body": b"x"})
+        client.xgroup_create("marq:{old}:normal:1.0", keys.GROUP, mkstream=True)  # nothing waits there
         client.xadd(keys.dead_letters("m"), {"body": b"x"})
     # When the status is asked for
     shown, data = run("status").stdout, json.loads(run("status", "--json").stdout)
