@@ -92,7 +92,7 @@ def test_a_second_server_with_a_node_of_the_name_refuses_to_start(server, store,
 def test_each_job_runs_once_however_long_it_takes(server, second, tmp_path):
     # Given two nodes of one host with names of their own, that share the replicas
     server.wait_until_ready("holding", JOBS)
-    assert len(node_names(server)) == 2
+    wait_for(lambda: len(node_names(server)) == 2, what="the second node")
     wait_for(lambda: len({worker["node"] for worker in server.workers("holding")}) == 2, what="both nodes")
     server.wait_until_ready("holding", JOBS)
     with closed(tmp_path / "gate") as gate:

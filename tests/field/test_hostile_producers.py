@@ -127,7 +127,7 @@ def test_a_job_whose_id_was_queued_twice_keeps_its_first_result(server: RunningS
     lane = "marq:{leaving}:normal:1.0"
     with redis.Redis.from_url(server.redis_url) as client:
         client.xadd(lane, {"body": b"x", "id": "same", "job": "1"})
-        assert server.result("leaving:same").text == "done"
+        wait_for(lambda: server.result("leaving:same").text == "done", what="the result")
         client.xadd(lane, {"body": str(gate), "id": "other", "job": "1"})
         client.xadd(lane, {"body": b"x", "id": "same", "job": "1"})
         gate.open()

@@ -82,5 +82,5 @@ def test_what_clients_are_told_leaves_out_the_result_and_what_is_not_known_yet()
     }  # fmt: skip
     assert set(parse_record(JOB, FINISHED, None).to_dict()) == {
         "job_id", "state", "model", "version", "attempts", "device", "queued", "started", "finished",
-        "status",
+        "status", "queued_ms", "handler_ms", "batched_with",
     }  # fmt: skip
