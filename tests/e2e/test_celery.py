@@ -40,7 +40,7 @@ def celery(server: RunningServer, *arguments: str) -> Any:
 def stopped_node(server: RunningServer) -> Iterator[None]:
     """The node does nothing meanwhile."""
     children = psutil.Process(server.process.pid).children()
-    [node] = [child for child in children if child.cmdline()[-1] == "workers.node"]
+    [node] = [child for child in children if child.cmdline()[-1:] == ["workers.node"]]
     node.suspend()
     try:
         yield

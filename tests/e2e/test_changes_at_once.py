@@ -42,7 +42,7 @@ def test_a_change_is_answered_when_every_gateway_knows_it(server: RunningServer)
     stopped = next(
         process
         for process in psutil.Process(server.process.pid).children()
-        if process.cmdline()[-1] == "gateway"
+        if process.cmdline()[-1:] == ["gateway"]
     )
     for method, path, query, known in CHANGES:
         with ThreadPoolExecutor(1) as thread:

@@ -95,7 +95,7 @@ def test_ping_is_unhealthy_while_redis_does_not_answer(server, tokens):
     valkey = next(
         process
         for process in psutil.Process(server.process.pid).children()
-        if "valkey" in " ".join(process.cmdline()[:1]) or "redis-server" in process.cmdline()[0]
+        if "valkey" in " ".join(process.cmdline()[:1]) or "redis-server" in " ".join(process.cmdline()[:1])
     )
     valkey.send_signal(signal.SIGSTOP)
     try:

@@ -159,7 +159,9 @@ def test_a_deadline_is_the_requests(server, rpc, gate):
 
 def test_every_gateway_serves_both_ports(server, ports):
     gateways = [
-        each.pid for each in psutil.Process(server.process.pid).children() if each.cmdline()[-1] == "gateway"
+        each.pid
+        for each in psutil.Process(server.process.pid).children()
+        if each.cmdline()[-1:] == ["gateway"]
     ]
     assert len(gateways) == 2
     for pid in gateways:
@@ -326,7 +328,7 @@ def test_a_unix_socket_is_served(start_server, store, tmp_path):
 def test_switched_off_nothing_of_grpc_is_loaded(start_server, store):
     server = start_server(store, ["single.mar"], gateway_workers=1)
     (gateway,) = [
-        each for each in psutil.Process(server.process.pid).children() if each.cmdline()[-1] == "gateway"
+        each for each in psutil.Process(server.process.pid).children() if each.cmdline()[-1:] == ["gateway"]
     ]
     assert not [each.path for each in gateway.memory_maps() if "grpc" in Path(each.path).name]
     server.stop()

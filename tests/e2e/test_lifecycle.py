@@ -117,7 +117,7 @@ def test_a_redis_that_is_not_there_is_named_without_its_password_at_once(store: 
 def test_a_killed_gateway_and_a_killed_node_are_replaced(server: RunningServer) -> None:
     children = psutil.Process(server.process.pid).children()
     for child in children:
-        if child.cmdline()[-1] in ("gateway", "workers.node"):
+        if child.cmdline()[-1:] in (["gateway"], ["workers.node"]):
             os.kill(child.pid, signal.SIGKILL)
     deadline = time.monotonic() + 100
     answer = None

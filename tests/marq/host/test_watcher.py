@@ -70,7 +70,7 @@ def children(process):
     """The last words of the command lines of a process's children -> the children."""
     found = {}
     for child in psutil.Process(process.pid).children():
-        with suppress(psutil.Error):  # it has just ended
+        with suppress(psutil.Error, IndexError):  # it has just ended
             found[child.cmdline()[-1]] = child
     return found
 
