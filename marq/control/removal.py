@@ -10,11 +10,12 @@ import redis
 from archive.store.model_store import ModelStore
 from marq import keys
 from marq.connections import clients
+from marq.connections.commands import RedisClient
 from marq.errors import ServiceUnavailable
 from marq.jobs import schedule
 from marq.metrics import measurements
 from marq.queue import scripts
-from marq.queue.giving_up import refusals, take
+from marq.queue.giving_up import Entry, refusals, take
 from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
 
@@ -70,12 +71,22 @@ def _answer(registry: Registry, spec: ModelSpec, job_result_ttl_s: int) -> None:
         with contextlib.suppress(redis.ResponseError):  # the group exists
             client.xgroup_create(lane, keys.GROUP, "0", mkstream=True)
         # Also from replicas that run them: only the holder of an entry can finish its job.
-        while entries := take(client, lane, REMOVAL, held=True):
+        while entries := _take(client, lane):
             # Errors of these do not matter: a reply stream may be anything.
             clients.pipeline(client, refusals(spec, lane, entries, error, job_result_ttl_s * 1000))
             ids = [entry for entry, _ in entries]
             client.xdel(lane, *ids)
             client.xack(lane, keys.GROUP, *ids)
+
+
+def _take(client: RedisClient, lane: str) -> list[Entry]:
+    """None where another unregistration of the version has deleted the lane meanwhile."""
+    try:
+        return take(client, lane, REMOVAL, held=True)
+    except redis.ResponseError as error:
+        if "NOGROUP" not in str(error):
+            raise
+        return []
 
 
 def remove_download(store: ModelStore, registry: Registry, spec: ModelSpec) -> None:

@@ -65,7 +65,7 @@ class _Burst:
         self._judge(path, number, response)
 
     def _judge(self, path: str, number: int, response: Response) -> None:
-        if (response.status, response.body) == (200, str(number**2).encode()):
+        if (response.status, response.body.rstrip()) == (200, str(number**2).encode()):
             self.ledger.right += 1
         else:
             self.ledger.lose(f"{path} {number}: {response.told}")

@@ -77,4 +77,4 @@ def test_the_containers_log_has_each_line_of_handlers_and_of_the_access_log_once
     container = answers()
     wait_for(lambda: "squared 1" in docker("logs", container), 30, "the line that the handler prints")
     assert docker("logs", container).count("squared 1") == 1
-    assert docker("logs", container).count("/predictions/square") == 1
+    assert docker("logs", container).count("POST /predictions/square") == 1

@@ -117,4 +117,4 @@ def test_management_is_not_published(stranger: Project):
             assert not any((inspect(each)["NetworkSettings"]["Ports"] or {}).values())
     (binding,) = inspect(stranger.containers("balancer")[0])["NetworkSettings"]["Ports"]["8080/tcp"]
     assert binding["HostIp"] == "127.0.0.1"
-    assert "digits" in stranger.in_gateway("marq", "list")
+    assert "digits" in stranger.in_gateway("marq", "models")
