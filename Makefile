@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+# By name, folders of servers come before those of units: at the end no long file runs alone.
+PYTEST := $(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARCHIVERS := .venv-archivers
 TORCHVISION := .venv-torchvision
