@@ -5,24 +5,10 @@ from typing import Annotated
 import typer
 
 from marq import __version__
-from marq.cli.commands import (
-    archive,
-    bench,
-    build,
-    config,
-    dead_letters,
-    doctor,
-    hosts,
-    logs,
-    migrate,
-    models,
-    registry,
-    requests,
-    run,
-    server,
-    status,
-    top,
-)
+from marq.cli.arguments import StartCommand
+from marq.cli.commands.models import archive, build, management, run, transfer
+from marq.cli.commands.requests import bench, dead_letters, jobs, predict, submit
+from marq.cli.commands.server import config, doctor, hosts, logs, migrate, start, status, stop, top
 from marq.cli.output import Commands
 
 SERVER, MODELS, REQUESTS = "Server", "Models", "Requests"
@@ -54,11 +40,11 @@ def marq(
 
 
 app.command(
-    cls=server.StartCommand,
+    cls=StartCommand,
     rich_help_panel=SERVER,
     epilog="Example: marq start --model-store models --models digits.mar cats=resnet.mar",
-)(server.start)
-app.command(rich_help_panel=SERVER, epilog="Example: marq stop")(server.stop)
+)(start.start)
+app.command(rich_help_panel=SERVER, epilog="Example: marq stop")(stop.stop)
 app.command(rich_help_panel=SERVER, epilog="Example: marq status --json | jq '.models[].state'")(
     status.status
 )
@@ -73,7 +59,7 @@ app.command(
 app.command(rich_help_panel=SERVER, epilog="Example: marq doctor --model-store models")(doctor.doctor)
 app.command(rich_help_panel=SERVER, epilog="Example: marq migrate my-torchserve")(migrate.migrate)
 app.command(
-    cls=server.StartCommand,
+    cls=StartCommand,
     rich_help_panel=SERVER,
     epilog="Example: marq gateway --redis-url rediss://:$PASSWORD@queue.example.org:6379/0 --models all",
 )(hosts.gateway)
@@ -81,21 +67,23 @@ app.command(
     rich_help_panel=SERVER,
     epilog="Example: marq node --redis-url rediss://:$PASSWORD@queue.example.org:6379/0",
 )(hosts.node)
-app.command(rich_help_panel=MODELS, epilog="Example: marq models --json | jq '.[].name'")(models.models)
-app.command(rich_help_panel=MODELS, epilog="Example: marq describe digits --json")(models.describe)
+app.command(rich_help_panel=MODELS, epilog="Example: marq models --json | jq '.[].name'")(management.models)
+app.command(rich_help_panel=MODELS, epilog="Example: marq describe digits --json")(management.describe)
 app.command(
     rich_help_panel=MODELS, epilog="Example: marq register digits.mar --batch-size 8 --max-batch-delay 50"
-)(models.register)
-app.command(cls=models.ScaleCommand, rich_help_panel=MODELS, epilog="Example: marq scale digits 4")(
-    models.scale
+)(management.register)
+app.command(cls=management.ScaleCommand, rich_help_panel=MODELS, epilog="Example: marq scale digits 4")(
+    management.scale
 )
-app.command(rich_help_panel=MODELS, epilog="Example: marq reload digits")(models.reload)
+app.command(rich_help_panel=MODELS, epilog="Example: marq reload digits")(management.reload)
 app.command("set-default", rich_help_panel=MODELS, epilog="Example: marq set-default digits 2.0")(
-    models.set_default
+    management.set_default
 )
-app.command(rich_help_panel=MODELS, epilog="Example: marq unregister digits --version 1.0")(models.unregister)
-app.command(rich_help_panel=MODELS, epilog="Example: marq export models.json")(registry.export)
-app.command("import", rich_help_panel=MODELS, epilog="Example: marq import models.json")(registry.import_)
+app.command(rich_help_panel=MODELS, epilog="Example: marq unregister digits --version 1.0")(
+    management.unregister
+)
+app.command(rich_help_panel=MODELS, epilog="Example: marq export models.json")(transfer.export)
+app.command("import", rich_help_panel=MODELS, epilog="Example: marq import models.json")(transfer.import_)
 app.command(
     rich_help_panel=MODELS,
     epilog="Example: marq archive --model-name digits -v 1.0 --handler image_classifier "
@@ -107,19 +95,15 @@ app.command(
     epilog="Example: marq build --model_name shapes --model_file handler.py --checkpoint_file shapes.pth "
     "--version 1.0",
 )(build.build)
-app.command(rich_help_panel=REQUESTS, epilog="Example: marq predict digits three.png")(requests.predict)
+app.command(rich_help_panel=REQUESTS, epilog="Example: marq predict digits three.png")(predict.predict)
 app.command(rich_help_panel=REQUESTS, epilog="Example: marq bench digits three.png -c 64 -d 30")(bench.bench)
-app.command(rich_help_panel=REQUESTS, epilog="Example: marq submit digits scans/*.png --wait")(
-    requests.submit
-)
+app.command(rich_help_panel=REQUESTS, epilog="Example: marq submit digits scans/*.png --wait")(submit.submit)
 app.command(
     rich_help_panel=REQUESTS, epilog="Example: marq job digits:3f9c0a12b4 --wait 30 --result > answer.json"
-)(requests.job)
-app.command(rich_help_panel=REQUESTS, epilog="Example: marq jobs digits --state failed")(requests.jobs)
-app.command(rich_help_panel=REQUESTS, epilog="Example: marq cancel --model digits --tag night")(
-    requests.cancel
-)
-app.command(rich_help_panel=REQUESTS, epilog="Example: marq retry digits:3f9c0a12b4")(requests.retry)
+)(jobs.job)
+app.command(rich_help_panel=REQUESTS, epilog="Example: marq jobs digits --state failed")(jobs.jobs)
+app.command(rich_help_panel=REQUESTS, epilog="Example: marq cancel --model digits --tag night")(jobs.cancel)
+app.command(rich_help_panel=REQUESTS, epilog="Example: marq retry digits:3f9c0a12b4")(jobs.retry)
 app.add_typer(
     dead_letters.dead,
     name="dead",

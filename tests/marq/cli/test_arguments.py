@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from marq.cli.commands.server import join_values
+from marq.cli.arguments import join_values
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from marq.cli.commands import models
+from marq.cli.commands.models import management
 from marq.registry.spec import SETTINGS
 
 
@@ -12,5 +12,5 @@ from marq.registry.spec import SETTINGS
 def test_register_and_scale_have_an_option(run, setting):
     option = "--" + setting.api.replace("_", "-")
     for command, offered in (("register", True), ("scale", setting.changeable)):
-        assert (setting.api in inspect.signature(getattr(models, command)).parameters) is offered
+        assert (setting.api in inspect.signature(getattr(management, command)).parameters) is offered
         assert (option in run(command, "--help").stdout) is offered

@@ -11,7 +11,7 @@ from support import MARQ
 
 from marq import keys
 from marq.cli import status_tables
-from marq.cli.commands.status import summarize
+from marq.cli.commands.server.status import summarize
 from marq.host import server_file
 from marq.registry.models import Registry
 from marq.registry.reports import PoolReport, ReplicaReport
@@ -148,7 +148,7 @@ def test_stop_ends_the_process_and_tells_when_it_does_not(run, note_server, monk
         note_server(pid=server.pid)
         result = run("stop")
         assert (result.exit_code, result.stdout) == (0, f"marq (pid {server.pid}) has stopped.\n")
-    monkeypatch.setattr("marq.cli.commands.server.STOP_MARGIN_S", 0.2)
+    monkeypatch.setattr("marq.cli.commands.server.stop.STOP_MARGIN_S", 0.2)
     monkeypatch.setattr("marq.host.stop_limit.LEAST_S", 0.0)
     stubborn = "import signal; signal.signal(15, signal.SIG_IGN); print(flush=True); signal.pause()"
     with subprocess.Popen(["python3", "-c", stubborn], stdout=subprocess.PIPE) as server:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from marq.cli.commands import archive
+from marq.cli.commands.models import archive
 from marq.cli.output import fail
 
 

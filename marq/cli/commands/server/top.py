@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from marq.cli import options
-from marq.cli.commands.status import summarize
+from marq.cli.commands.server.status import summarize
 from marq.cli.output import out
 from marq.cli.status_tables import STYLES
 
@@ -69,7 +69,7 @@ def top(
 
     Rates, batch sizes and latencies are measured between two views. Ctrl-C ends it.
     """
-    from marq.cli.commands.server import running
+    from marq.cli.running import running
 
     shown = views(running(state_dir)[0].redis_url, interval)
     console = out()

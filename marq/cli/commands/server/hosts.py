@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from marq.cli import archive_names, options
-from marq.cli.commands import server
+from marq.cli.commands.server import start
 
 
 def gateway(
@@ -53,7 +53,7 @@ def gateway(
         "redis_url": redis_url,
         "state_dir": state_dir,
     }
-    server.run(given, ts_config, joins=True)
+    start.run(given, ts_config, joins=True)
 
 
 def node(

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from marq.cli import options
-from marq.cli.commands import config
+from marq.cli.commands.server import config
 from marq.cli.output import out
 
 MARKS = {"ok": ("ok", "green"), "warning": ("!!", "yellow"), "wrong": ("xx", "red")}

@@ -11,8 +11,8 @@ import typer
 from rich.live import Live
 
 from marq.cli import options
-from marq.cli.commands.server import running, running_node
 from marq.cli.output import out
+from marq.cli.running import running, running_node
 from marq.cli.status_tables import (
     FAILING,
     LOADING,

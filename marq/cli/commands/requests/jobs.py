@@ -1,89 +1,18 @@
-"""`marq predict`, `marq submit`, `marq job`, `marq jobs`, `marq cancel` and `marq retry`."""
+"""`marq job`, `marq jobs`, `marq cancel` and `marq retry`."""
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 from rich.table import Table
 
 from marq.cli import http, options
 from marq.cli.answers import Job
-from marq.cli.output import complain, err, fail, out, print_body
+from marq.cli.output import fail, out, print_body
 from marq.queue.job_records import FINISHED
 
 LONGEST_WAIT_S = 60.0  # maximum wait of one request
-
-
-def predict(
-    model: options.ModelName,
-    file: options.Body,
-    version: options.ModelVersion = None,
-    content_type: options.ContentType = None,
-    url: options.Url = None,
-    token: options.Token = None,
-    state_dir: options.StateDir = None,
-) -> None:
-    """Send one request and print the answer."""
-    path = http.path("predictions", model, version)
-    server = http.connect(url, token, state_dir)
-    with server.send("POST", path, **http.upload(file, content_type)) as response:
-        print_body(response.iter_bytes())
-
-
-def submit(
-    model: options.ModelName,
-    files: options.Bodies,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait, and print the results instead of the job ids.")
-    ] = False,
-    version: options.ModelVersion = None,
-    content_type: options.ContentType = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON list of files and job ids; not with --wait.")
-    ] = False,
-    priority: options.Priority = None,
-    tags: options.Tags = None,
-    retries: Annotated[
-        int | None, typer.Option("--retries", metavar="N", help="Retries after the handler has failed.")
-    ] = None,
-    not_before: Annotated[
-        str | None,
-        typer.Option(
-            "--not-before", metavar="TIME", help="Earliest start: 2026-11-27T20:15:00Z or +SECONDS."
-        ),
-    ] = None,
-    url: options.Url = None,
-    token: options.Token = None,
-    state_dir: options.StateDir = None,
-) -> None:
-    """Queue one job for each file and print the job ids.
-
-    With --wait the results go to stdout in the order of the files, the ids to stderr.
-    """
-    if wait and as_json:
-        raise typer.BadParameter("--wait and --json exclude each other")
-    server, path = http.connect(url, token, state_dir), http.path("jobs", model, version)
-    asked = {
-        "X-Marq-Priority": priority, "X-Marq-Tags": ",".join(tags or ()), "X-Marq-Retries": retries,
-        "X-Marq-Not-Before": not_before,
-    }  # fmt: skip
-    headers = {name: str(value) for name, value in asked.items() if value not in (None, "")}
-    ids: list[str] = []
-    try:
-        with _progress("Submitting", len(files)) as advance:
-            for file in files:
-                body = http.upload(file, content_type, headers)
-                ids.append(server.ask("POST", path, "job_id", **body)["job_id"])
-                advance()
-    finally:
-        _print_ids(files, ids, as_json, to_stderr=wait)
-    if wait:
-        _print_results(server, ids)
 
 
 def job(
@@ -104,9 +33,9 @@ def job(
     if result and as_json:
         raise typer.BadParameter("--result and --json exclude each other")
     server = http.connect(url, token, state_dir)
-    record = _wait_for(server, job_id, wait)
+    record = wait_for(server, job_id, wait)
     if result:
-        _print_result(server, job_id)
+        print_result(server, job_id)
         return
     if as_json:
         typer.echo(json.dumps(record, indent=2))
@@ -193,17 +122,7 @@ def _query(**given: str | int | None) -> dict[str, str | int]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _print_ids(files: list[Path], ids: list[str], as_json: bool, to_stderr: bool) -> None:
-    """Prints the job ids, also after a failure."""
-    if as_json:
-        pairs = zip(files, ids, strict=False)
-        typer.echo(json.dumps([{"file": str(file), "job_id": job_id} for file, job_id in pairs], indent=2))
-        return
-    for job_id in ids:
-        typer.echo(job_id, err=to_stderr)
-
-
-def _wait_for(server: http.Api, job_id: str, wait_s: float) -> Job:
+def wait_for(server: http.Api, job_id: str, wait_s: float) -> Job:
     """The job's state when it has finished, or after the time-out."""
     deadline = time.monotonic() + wait_s
     while True:
@@ -214,40 +133,9 @@ def _wait_for(server: http.Api, job_id: str, wait_s: float) -> Job:
             return record
 
 
-def _print_results(server: http.Api, ids: list[str]) -> None:
-    """Prints all results in order. A failed job is reported on stderr; the other results are printed."""
-    with _progress("Waiting", len(ids)) as advance:
-        for job_id in ids:
-            _wait_for(server, job_id, float("inf"))
-            advance()
-    failed = 0
-    for job_id in ids:
-        try:
-            _print_result(server, job_id, end_line=len(ids) > 1)
-        except http.RequestFailed as error:
-            complain(f"{job_id}: {error}")
-            failed += 1
-    if failed:
-        raise typer.Exit(1)
-
-
-def _print_result(server: http.Api, job_id: str, end_line: bool = False) -> None:
+def print_result(server: http.Api, job_id: str, end_line: bool = False) -> None:
     with server.send("GET", http.path("jobs", job_id, "result")) as response:
         print_body(response.iter_bytes(), end_line)
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on a terminal for several items; yields the function that counts one as done."""
-    console = err()
-    with Progress(
-        console=console,
-        transient=True,
-        disable=total < 2 or not console.is_terminal,
-        redirect_stdout=False,  # stdout may be a pipe while the bar is on a terminal
-    ) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda: progress.advance(task)
 
 
 def _table(record: Job) -> Table:

@@ -1,0 +1,1 @@
+"""Commands of the group `Models`: archives, and the management API."""

@@ -1,0 +1,1 @@
+"""Commands of the group `Requests`: predictions, jobs and dead letters."""

@@ -1,0 +1,1 @@
+"""Commands of the group `Server`: start, stop and look at it."""

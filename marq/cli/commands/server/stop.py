@@ -1,0 +1,41 @@
+"""`marq stop`."""
+
+import contextlib
+
+import typer
+
+from marq.cli import options
+from marq.cli.output import err
+from marq.cli.running import running, running_node
+from marq.errors import MarqError
+
+STOP_MARGIN_S = 60.0  # beyond what gateways and pools may take
+
+
+class StopFailed(MarqError):
+    """Raised when the server does not stop in time."""
+
+
+def stop(state_dir: options.StateDir = None) -> None:
+    """Stop the server, or the node of `marq node`: running requests finish, queued requests stay queued.
+
+    Exit code 0 also if none runs, 1 if it has not ended a minute after it should have.
+    """
+    import psutil
+
+    from marq.host import processes, server_file, stop_limit
+
+    try:
+        _, process = running(state_dir)
+    except server_file.ServerNotFound:
+        if (node := running_node(state_dir)) is None:
+            typer.echo(f"No marq server runs with the state directory {server_file.state_dir(state_dir)}.")
+            return
+        _, process = node
+    ended = True
+    timeout_s = 2 * stop_limit.read(server_file.state_dir(state_dir)) + STOP_MARGIN_S
+    with err().status(f"Stopping marq (pid {process.pid})"), contextlib.suppress(psutil.NoSuchProcess):
+        ended = processes.end(process, timeout_s)
+    if not ended:
+        raise StopFailed(f"marq (pid {process.pid}) has not stopped after {timeout_s:g} s.")
+    typer.echo(f"marq (pid {process.pid}) has stopped.")
