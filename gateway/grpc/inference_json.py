@@ -1,17 +1,11 @@
 """A ModelInferRequest as the JSON of the REST API, and its JSON answer as a ModelInferResponse."""
 
 import json
-import math
 from collections.abc import Mapping
-from typing import Any
 
-import orjson
-
-from gateway.grpc import tensors
 from gateway.grpc.messages.open_inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
-from gateway.grpc.tensors import BadTensor, Elements, Kind
-
-Document = dict[str, Any]
+from gateway.inference import tensors
+from gateway.inference.tensors import BadTensor, Document, Elements, Kind
 
 
 class BadAnswer(ValueError):
@@ -35,7 +29,7 @@ def encode(request: ModelInferRequest) -> bytes:
         document["outputs"] = [
             {"name": output.name, **_parameters(output.parameters)} for output in request.outputs
         ]
-    return _dumped(document)
+    return tensors.dumped(document)
 
 
 def decode(body: bytes, request: ModelInferRequest, version: str) -> ModelInferResponse:
@@ -83,14 +77,6 @@ def _parameters(given: Mapping[str, InferParameter]) -> Document:
         for name, value in given.items()
     }
     return {"parameters": values} if values else {}
-
-
-def _dumped(document: Document) -> bytes:
-    """NaN and infinities as Python's JSON writes them, which replicas read."""
-    data = (each for tensor in document["inputs"] for each in tensor["data"])
-    if all(math.isfinite(each) for each in data if isinstance(each, float)):
-        return orjson.dumps(document)
-    return json.dumps(document).encode()
 
 
 def _add_outputs(response: ModelInferResponse, outputs: list[Document], is_raw: bool) -> None:

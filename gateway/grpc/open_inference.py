@@ -14,9 +14,9 @@ from gateway.grpc.failures import Code, Failure
 from gateway.grpc.inference_json import BadAnswer
 from gateway.grpc.messages import open_inference_pb2 as messages
 from gateway.grpc.rows import Body
-from gateway.grpc.tensors import BadTensor
 from gateway.inference import kserve
 from gateway.inference.predictor import Predictor
+from gateway.inference.tensors import BadTensor
 from gateway.metrics.counting import OTHER, PREDICTION
 from gateway.routing.routes import Routes
 from marq.errors import BadRequest, QueueUnavailable, ServiceError

@@ -5,6 +5,7 @@ Most predictions never come here: `gateway.http.fast_path` answers them.
 
 import asyncio
 import logging
+from typing import TypeVar
 from urllib.parse import parse_qs, quote
 
 import anyio
@@ -23,7 +24,7 @@ from gateway.asgi import (
     respond,
     respond_error,
 )
-from gateway.inference import deadlines, job_headers
+from gateway.inference import binary_tensors, deadlines, job_headers
 from gateway.inference.predictor import Predictor
 from gateway.inference.urls import Target
 from gateway.routing.routes import Route, Routes
@@ -45,8 +46,9 @@ from marq.reply_rules import WITHOUT_BODY, is_final_status
 
 log = logging.getLogger(__name__)
 
-SMALL_FORM = 65_536  # bytes
-FORM_READERS = 2  # threads for larger ones
+SMALL = 65_536  # bytes of a form or of tensors
+BODY_READERS = 2  # threads for larger ones
+B = TypeVar("B", bytes, bytes | Upload)
 MODEL_NAME = "model_name"  # of `/invocations`: a query parameter or a field of a form
 
 
@@ -56,7 +58,7 @@ class Inference:
     def __init__(self, predictor: Predictor, routes: Routes, most_form_fields: int) -> None:
         self._predictor, self._routes = predictor, routes
         self._most_form_fields = most_form_fields
-        self._form_readers = anyio.CapacityLimiter(FORM_READERS)
+        self._body_readers = anyio.CapacityLimiter(BODY_READERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, target: Target) -> None:
         request_id = new_id()
@@ -67,6 +69,7 @@ class Inference:
                 await self._answer_later(scope, receive, send, target, request_id, wait_s)
                 return
             route, body = await self._read(scope, receive, target, request_id)
+            headers, body = await self._without_binary(headers, body, target)
             route = route.at(job_headers.priority(headers))
             timeout_s = deadlines.timeout_s(headers, route.client_timeout_ms)
             params = scope["query_string"] if target.takes_query else b""
@@ -92,7 +95,8 @@ class Inference:
             self._predictor.find(headers, model, target.version)
         else:
             self._predictor.authorize(headers)
-        body = await self._predictor.uploads.read(scope, receive)
+        content = await self._predictor.uploads.read(scope, receive)
+        headers, body = await self._without_binary(headers, content, target)
         model = model or await self._named_by(headers, body)
         route = self._predictor.find(headers, model, target.version).at(options.priority)
         params = scope["query_string"] if target.takes_query else b""
@@ -120,18 +124,34 @@ class Inference:
         if model := target.model or self._named(scope["query_string"]):
             route = find(headers, model, target.version)
             route.check()
-            body = await self._predictor.read(route, request_id, scope, receive)
+            body: bytes | Upload
+            if _binary_size(headers, target) is None:
+                body = await self._predictor.read(route, request_id, scope, receive)
+            else:
+                body = await self._predictor.uploads.read(scope, receive)
             return find(headers, model, target.version), body
         self._predictor.authorize(headers)
         form = await self._predictor.uploads.read(scope, receive)
         return find(headers, await self._named_by(headers, form), target.version), form
 
+    async def _without_binary(self, headers: Headers, body: B, target: Target) -> tuple[Headers, B | bytes]:
+        """Headers and body of a request whose tensors are all in its JSON. Raises BadRequest."""
+        size = _binary_size(headers, target)
+        if size is None or not isinstance(body, bytes):
+            return headers, body
+        if len(body) <= SMALL:
+            content = binary_tensors.to_json(body, size)
+        else:
+            reading = anyio.to_thread.run_sync(binary_tensors.to_json, body, size, limiter=self._body_readers)
+            content = await reading
+        return binary_tensors.headers_of_json(headers), content
+
     async def _named_by(self, headers: Headers, body: bytes) -> str:
         """The model that a form names; a large form is read in a thread, so that nobody waits for it."""
         arguments = content_type(headers), body, self._most_form_fields
-        if len(body) <= SMALL_FORM:
+        if len(body) <= SMALL:
             return _named_in_form(*arguments)
-        return await anyio.to_thread.run_sync(_named_in_form, *arguments, limiter=self._form_readers)
+        return await anyio.to_thread.run_sync(_named_in_form, *arguments, limiter=self._body_readers)
 
     def _named(self, query: bytes) -> str:
         """The model of `/invocations`: the query's, or the only one that the server was started with."""
@@ -199,6 +219,11 @@ async def _stream(
             log.warning("request %s: %s", request_id.decode(), error.message)
             return
     await send({"type": "http.response.body", "body": b"" if bodiless else part.body})
+
+
+def _binary_size(headers: Headers, target: Target) -> int | None:
+    """The size of the JSON of a request with binary tensors, else None."""
+    return binary_tensors.json_size(headers) if target.has_tensors else None
 
 
 def _idempotency_key(headers: Headers) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import Scope
 
-from gateway.asgi import Headers
+from gateway.asgi import JSON_TYPE, Headers, content_type
 
 SEGMENTS = "marq.segments"  # of a scope: its path, split once for each request
 MODEL, VERSION = "{model_name}", "{model_version}"
@@ -23,10 +23,14 @@ class Target:
     path: str | None = None  # the rest of the path, where handlers get it
     explain: bool | None = None  # None: handlers do not get the header `explain`
     takes_query: bool = False  # whether the query string becomes part of the row
+    has_tensors: bool = False  # the open inference protocol: the body is JSON, binary tensors may follow it
 
     def headers(self, given: Headers) -> Headers:
-        """The client's headers with those that the server adds."""
-        return given if self.explain is None else [*given, (b"explain", str(self.explain).encode())]
+        """The client's headers with those that the server adds; Triton's clients send no content type."""
+        added = [] if self.explain is None else [(b"explain", str(self.explain).encode())]
+        if self.has_tensors and not content_type(given):
+            added.append(JSON_TYPE)
+        return [*given, *added] if added else given
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,11 @@ class Form:
     takes_rest: bool = False
     takes_query: bool = False
     segments: tuple[str, ...] = field(init=False)
+    has_tensors: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "segments", tuple(self.pattern.removeprefix("/").split("/")))
+        object.__setattr__(self, "has_tensors", self.segments[0] == "v2")
 
     def match(self, segments: list[str]) -> Target | None:
         """The target of a path of this form, else None."""
@@ -61,7 +67,7 @@ class Form:
             elif pattern != segment:
                 return None
         path = "/".join(segments[length:]) if self.gives_path else None
-        return Target(model, version, path, self.explain, self.takes_query)
+        return Target(model, version, path, self.explain, self.takes_query, self.has_tensors)
 
 
 FORMS = (

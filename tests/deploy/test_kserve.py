@@ -16,7 +16,7 @@ from ports import free_port
 from support import wait_for
 
 FOLDER = Path(__file__).parents[2] / "deploy/kserve"
-SERVICES = ("v1", "v2", "grpc-v2")
+SERVICES = ("v1", "v1-transformer", "v2", "grpc-v2")
 # The fields of KServe's ServingRuntimeSpec and of a predictor's model, and Kubernetes' of a container.
 RUNTIME = {
     *("affinity", "annotations", "builtInAdapter", "containers", "disabled", "grpcDataEndpoint"),
@@ -89,7 +89,11 @@ def test_a_service_has_only_fields_that_kserve_knows_and_names_the_runtime(name)
     assert (service["apiVersion"], service["kind"]) == ("serving.kserve.io/v1beta1", "InferenceService")
     model = service["spec"]["predictor"]["model"]
     assert set(model) <= MODEL
-    assert (model["runtime"], model["protocolVersion"]) == (manifest("runtime")["metadata"]["name"], name)
+    protocol = name.removesuffix("-transformer")
+    assert (model["runtime"], model["protocolVersion"]) == (manifest("runtime")["metadata"]["name"], protocol)
+    for transformer in service["spec"].get("transformer", {}).get("containers", []):
+        assert transformer["name"] == "kserve-container"
+        assert set(transformer) <= CONTAINER
     assert all(set(variable) == {"name", "value"} for variable in (*model["env"], *container()["env"]))
 
 

@@ -6,7 +6,7 @@ import pytest
 from gateway.grpc import inference_json
 from gateway.grpc.inference_json import BadAnswer
 from gateway.grpc.messages.open_inference_pb2 import InferParameter, InferTensorContents, ModelInferRequest
-from gateway.grpc.tensors import BadTensor
+from gateway.inference.tensors import BadTensor
 
 Input = ModelInferRequest.InferInputTensor
 

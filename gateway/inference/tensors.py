@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import struct
 import sys
 from array import array
@@ -10,7 +11,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import orjson
+
 Elements = list[Any]
+Document = dict[str, Any]  # a request of the open inference protocol in JSON
 _LENGTH = struct.Struct("<I")  # of one element of BYTES
 _SWAPPED = sys.byteorder == "big"  # raw contents are little-endian
 
@@ -65,6 +69,14 @@ def flat(data: object) -> Elements:
     if not any(isinstance(each, list) for each in data):
         return data
     return [element for each in data for element in flat(each)]
+
+
+def dumped(document: Document) -> bytes:
+    """NaN and infinities as Python's JSON writes them, which replicas read."""
+    data = (each for tensor in document["inputs"] for each in flat(tensor["data"]))
+    if all(math.isfinite(each) for each in data if isinstance(each, float)):
+        return orjson.dumps(document)
+    return json.dumps(document).encode()
 
 
 def text_of(element: bytes) -> str:

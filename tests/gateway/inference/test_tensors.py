@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.grpc import tensors
-from gateway.grpc.tensors import KINDS, BadTensor
+from gateway.inference import tensors
+from gateway.inference.tensors import KINDS, BadTensor
 
 NUMPY = {
     "BOOL": "?", "INT8": "<i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "UINT8": "<u1",
