@@ -1,5 +1,6 @@
 """Output and failures of commands."""
 
+import json
 import sys
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -52,6 +53,11 @@ def fail(message: str) -> NoReturn:
     """Ends the command with exit code 1."""
     complain(message)
     raise typer.Exit(1)
+
+
+def print_json(value: object, one_line: bool = False) -> None:
+    """Prints what a command has found, for `--json`; `one_line`: of several, each with a line of its own."""
+    typer.echo(json.dumps(value, indent=None if one_line else 2))
 
 
 def print_body(chunks: Iterable[bytes], end_line: bool = False) -> None:

@@ -1,6 +1,5 @@
 """`marq archive`."""
 
-import json
 import tarfile
 import zipfile
 from pathlib import Path
@@ -11,7 +10,8 @@ from rich import box, filesize
 from rich.markup import escape
 from rich.table import Table
 
-from marq.cli.output import complain, fail, out
+from marq.cli import options
+from marq.cli.output import complain, fail, out, print_json
 
 if TYPE_CHECKING:
     from archive.packing.writer import ArchiveSpec
@@ -91,7 +91,7 @@ def archive(
         typer.Option("-c", "--config-file", "--config_file", metavar="FILE", help="The model-config.yaml."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the members; write nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.AsJson = False,
     check: Annotated[
         bool,
         typer.Option(
@@ -137,7 +137,7 @@ def _print(listing: Listing, path: Path | None, as_json: bool) -> None:
     """Prints the members of the archive; without a path, those of a dry run."""
     if as_json:
         files = [{"name": name, "bytes": size} for name, size in listing]
-        typer.echo(json.dumps({"path": path and str(path), "files": files}, indent=2))
+        print_json({"path": path and str(path), "files": files})
     else:
         out().print(_table(listing))
         typer.echo(path or "Nothing was written.")

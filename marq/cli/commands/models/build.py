@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from marq.cli import options
 from marq.cli.commands.models import archive
 from marq.cli.output import fail
 
@@ -52,6 +53,7 @@ def build(
         Path,
         typer.Option("--export_path", "--export-path", metavar="DIR", help="Directory for the archive."),
     ] = Path(),
+    as_json: options.AsJson = False,
 ) -> None:
     """Pack a file of functions and its checkpoint into NAME.mar.
 
@@ -69,6 +71,7 @@ def build(
         force=True,
         requirements_file=_text(requirements_file),
         config_file=_text(config_file),
+        as_json=as_json,
     )
 
 

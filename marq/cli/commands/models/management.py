@@ -1,6 +1,5 @@
 """`marq models`, `describe`, `register`, `scale`, `set-default` and `unregister`: the management API."""
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from typer.core import TyperCommand
 
 from marq.cli import archive_names, http, model_names, model_tables, options
 from marq.cli.answers import Version
-from marq.cli.output import out
+from marq.cli.output import out, print_json
 from marq.registry.spec import SETTINGS
 
 NEGATIVE = re.compile(r"-[0-9]+")
@@ -36,7 +35,7 @@ def models(
     server = http.connect(url, token, state_dir, management=True)
     versions = [version for name in model_names.listed(server) for version in _describe(server, name, "all")]
     if as_json:
-        typer.echo(json.dumps([model_tables.summary(version) for version in versions], indent=2))
+        print_json([model_tables.summary(version) for version in versions])
     elif versions:
         out().print(model_tables.overview(versions))
     else:
@@ -61,7 +60,7 @@ def describe(
     server = http.connect(url, token, state_dir, management=True)
     described = _describe(server, model, version, customized="true" if customized else "false")
     if as_json:
-        typer.echo(json.dumps(described, indent=2))
+        print_json(described)
         return
     for each in described:
         out().print(model_tables.details(each))
@@ -220,4 +219,7 @@ def _send(
     """Prints the server's answer."""
     given = {name: value for name, value in (params or {}).items() if value is not None}
     answer = server.ask(method, path, "status", params=given)
-    typer.echo(json.dumps(answer, indent=2) if as_json else answer["status"])
+    if as_json:
+        print_json(answer)
+    else:
+        typer.echo(answer["status"])

@@ -9,11 +9,12 @@ import typer
 
 from marq.cli import http, model_names, options
 from marq.cli.answers import Version
-from marq.cli.output import complain, fail
+from marq.cli.output import complain, fail, print_json
 from marq.registry.spec import SETTINGS
 
 FORMAT = 1
 STDIO = Path("-")
+REGISTERED, KNOWN, FAILED = "registered", "known", "failed"  # outcomes of a version
 
 
 class Exported(TypedDict):
@@ -25,6 +26,15 @@ class Exported(TypedDict):
     min_workers: int
     max_workers: int
     parameters: dict[str, str | int]
+
+
+class Outcome(TypedDict):
+    """One line of `marq import`."""
+
+    model: str
+    version: str
+    outcome: str
+    reason: str  # of a failure
 
 
 def export(
@@ -51,6 +61,7 @@ def export(
 
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="File of marq export; - is standard input.")],
+    as_json: options.AsJson = False,
     url: options.ManagementUrl = None,
     token: options.Token = None,
     state_dir: options.StateDir = None,
@@ -65,21 +76,34 @@ def import_(
     registered = {
         (name, each["version"]) for name in model_names.listed(server) for each in _versions(server, name)
     }
-    failed = 0
+    outcomes: list[Outcome] = []
     for model in models:
-        label = f"{model['model']} {model['version']}"
-        if (model["model"], model["version"]) in registered:
-            typer.echo(f"{label}: is registered already")
-            continue
-        try:
-            _register(server, model)
-        except http.RequestFailed as error:
-            failed += 1
-            complain(f"{label}: {error}")
-        else:
-            typer.echo(f"{label}: registered")
-    if failed:
+        outcomes.append(_import(server, model, registered))
+        if not as_json:
+            _print(outcomes[-1])
+    if as_json:
+        print_json(outcomes)
+    if failed := sum(each["outcome"] == FAILED for each in outcomes):
         fail(f"{failed} of {len(models)} model versions could not be registered.")
+
+
+def _import(server: http.Api, model: Exported, registered: set[tuple[str, str]]) -> Outcome:
+    found = Outcome(model=model["model"], version=model["version"], outcome=REGISTERED, reason="")
+    if (model["model"], model["version"]) in registered:
+        return {**found, "outcome": KNOWN}
+    try:
+        _register(server, model)
+    except http.RequestFailed as error:
+        return {**found, "outcome": FAILED, "reason": str(error)}
+    return found
+
+
+def _print(found: Outcome) -> None:
+    label = f"{found['model']} {found['version']}"
+    if found["outcome"] == FAILED:
+        complain(f"{label}: {found['reason']}")
+    else:
+        typer.echo(f"{label}: {'is registered already' if found['outcome'] == KNOWN else 'registered'}")
 
 
 def _versions(server: http.Api, name: str) -> list[Exported]:

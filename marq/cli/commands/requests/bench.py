@@ -1,6 +1,5 @@
 """`marq bench`."""
 
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from rich.progress import Progress
 
 from marq.cli import http, options
 from marq.cli.latencies import Measured, picture
-from marq.cli.output import complain, err, fail, out
+from marq.cli.output import complain, err, fail, out, print_json
 
 PICTURE_WIDTH = 90  # columns
 
@@ -58,7 +57,7 @@ def bench(
             console.print(picture(measured))
             target.write(console.export_svg(title=f"marq bench {model} -c {connections}"))
     if as_json:
-        typer.echo(json.dumps(measured.summary(), indent=2))
+        print_json(measured.summary())
     else:
         out().print(picture(measured))
     for message, count in measured.failures.items():

@@ -1,6 +1,5 @@
 """`marq dead`: requests that were given up, over the management API."""
 
-import json
 import time
 from collections.abc import Sequence
 from typing import Annotated
@@ -13,7 +12,7 @@ from rich.table import Table
 
 from marq.cli import http, options
 from marq.cli.answers import Letter, LetterPage, ModelLetters
-from marq.cli.output import complain, err, out, print_body
+from marq.cli.output import complain, err, out, print_body, print_json
 
 DEAD = "dead-letters"  # the path of the API
 PAGE = 1000
@@ -73,7 +72,7 @@ def show(
         return
     letter: Letter = server.ask("GET", path, "reason")
     if as_json:
-        typer.echo(json.dumps(letter, indent=2))
+        print_json(letter)
         return
     out().print(_facts(letter))
     for heading, text in (("Log", letter["log"]), ("Input", _shortened(letter.get("input", "")))):
@@ -140,14 +139,17 @@ def delete(
         except http.RequestFailed as error:
             complain(str(error))
             failed = True
-    typer.echo(json.dumps({"deleted": deleted}) if as_json else f"Deleted: {deleted}")
+    if as_json:
+        print_json({"deleted": deleted})
+    else:
+        typer.echo(f"Deleted: {deleted}")
     if failed:
         raise typer.Exit(1)
 
 
 def _print(found: Sequence[object], table: Table, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        print_json(found)
     elif not found:
         typer.echo("No dead letters.")
     else:
@@ -186,7 +188,7 @@ def _replay(
 
 def _print_replayed(done: dict[str, list[dict[str, str]]], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(done, indent=2))
+        print_json(done)
     else:
         for letter in done["replayed"]:
             typer.echo(letter["job_id"])

@@ -1,6 +1,5 @@
 """`marq job`, `marq jobs`, `marq cancel` and `marq retry`."""
 
-import json
 import time
 from typing import Annotated
 
@@ -9,7 +8,7 @@ from rich.table import Table
 
 from marq.cli import http, options
 from marq.cli.answers import Job
-from marq.cli.output import fail, out, print_body
+from marq.cli.output import fail, out, print_body, print_json
 from marq.queue.job_records import FINISHED
 
 LONGEST_WAIT_S = 60.0  # maximum wait of one request
@@ -21,7 +20,7 @@ def job(
         float, typer.Option("--wait", metavar="SECONDS", min=0, help="Maximum wait for the job to finish.")
     ] = 0.0,
     result: Annotated[bool, typer.Option("--result", help="Print the result itself.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the state as JSON.")] = False,
+    as_json: options.AsJson = False,
     url: options.Url = None,
     token: options.Token = None,
     state_dir: options.StateDir = None,
@@ -38,7 +37,7 @@ def job(
         print_result(server, job_id)
         return
     if as_json:
-        typer.echo(json.dumps(record, indent=2))
+        print_json(record)
     else:
         out().print(_table(record))
     if wait and record["state"] not in FINISHED:
@@ -62,7 +61,7 @@ def jobs(
     query = _query(model=model, version=version, state=state, tag=tag, limit=limit)
     page = http.connect(url, token, state_dir).ask("GET", "/jobs", "jobs", params=query)
     if as_json:
-        typer.echo(json.dumps(page, indent=2))
+        print_json(page)
         return
     table = Table(box=None, header_style="bold")
     for column in ("job", "state", "queued", "attempts", "status", "tags"):
@@ -86,6 +85,7 @@ def cancel(
     version: options.ModelVersion = None,
     state: options.JobState = None,
     tag: options.Tag = None,
+    as_json: options.AsJson = False,
     url: options.Url = None,
     token: options.Token = None,
     state_dir: options.StateDir = None,
@@ -102,20 +102,31 @@ def cancel(
         done = server.ask("DELETE", "/jobs", "cancelled", params=query)
         cancelled += done["cancelled"]
         more = done["remaining"] and done["cancelled"]
-    typer.echo(f"Cancelled {cancelled} job{'' if cancelled == 1 else 's'}.")
+    if as_json:
+        print_json({"cancelled": cancelled})
+    else:
+        typer.echo(f"Cancelled {cancelled} job{'' if cancelled == 1 else 's'}.")
 
 
 def retry(
     ids: Annotated[list[str], typer.Argument(metavar="ID...", help="As printed by `marq submit`.")],
+    as_json: options.AsJson = False,
     url: options.Url = None,
     token: options.Token = None,
     state_dir: options.StateDir = None,
 ) -> None:
     """Queue failed or expired jobs again, with their ids."""
     server = http.connect(url, token, state_dir)
-    for job_id in ids:
-        server.ask("POST", f"{http.path('jobs', job_id)}/retry", "job_id")
-        typer.echo(f"Queued {job_id} again.")
+    queued: list[str] = []
+    try:
+        for job_id in ids:
+            server.ask("POST", f"{http.path('jobs', job_id)}/retry", "job_id")
+            queued.append(job_id)
+    finally:  # also after a failure: the jobs that were queued before it
+        if as_json:
+            print_json({"queued": queued})
+        for job_id in [] if as_json else queued:
+            typer.echo(f"Queued {job_id} again.")
 
 
 def _query(**given: str | int | None) -> dict[str, str | int]:

@@ -1,6 +1,5 @@
 """`marq submit`."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from rich.progress import Progress
 
 from marq.cli import http, options
 from marq.cli.commands.requests.jobs import print_result, wait_for
-from marq.cli.output import complain, err
+from marq.cli.output import complain, err, print_json
 
 
 def submit(
@@ -69,7 +68,7 @@ def _print_ids(files: list[Path], ids: list[str], as_json: bool, to_stderr: bool
     """Prints the job ids, also after a failure."""
     if as_json:
         pairs = zip(files, ids, strict=False)
-        typer.echo(json.dumps([{"file": str(file), "job_id": job_id} for file, job_id in pairs], indent=2))
+        print_json([{"file": str(file), "job_id": job_id} for file, job_id in pairs])
         return
     for job_id in ids:
         typer.echo(job_id, err=to_stderr)

@@ -1,7 +1,6 @@
 """`marq config` and `marq redis-url`."""
 
 import contextlib
-import json
 import os
 import re
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from marq.cli import options
-from marq.cli.output import complain, fail, out
+from marq.cli.output import complain, fail, out, print_json
 
 if TYPE_CHECKING:
     from marq.host.server_file import Server
@@ -57,7 +56,7 @@ def config(
     if as_json:
         notes: dict[str, object] = {"without_effect": resolved.without_effect, "notices": resolved.notices}
         notes["server"] = server.pid if server else None
-        typer.echo(json.dumps({"settings": values, **notes}, indent=2))
+        print_json({"settings": values, **notes})
         return
     table = Table("Setting", "Value", "Source", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, row in values.items():
@@ -114,7 +113,10 @@ def redis_url(
         complain("redis-cli takes the URL of one server: ask a Sentinel for the primary.", "Note", "yellow")
     else:
         shown = re.sub("^(rediss?://):", rf"\1{REDIS_USER}:", stored)
-    typer.echo(json.dumps({"url": shown}) if as_json else shown)
+    if as_json:
+        print_json({"url": shown})
+    else:
+        typer.echo(shown)
 
 
 def _shown(name: str, value: object) -> object:

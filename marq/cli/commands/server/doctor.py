@@ -1,6 +1,5 @@
 """`marq doctor`."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ from rich.text import Text
 
 from marq.cli import options
 from marq.cli.commands.server import config
-from marq.cli.output import out
+from marq.cli.output import out, print_json
 
 MARKS = {"ok": ("ok", "green"), "warning": ("!!", "yellow"), "wrong": ("xx", "red")}
 
@@ -54,6 +53,6 @@ def doctor(
             if finding.advice:
                 out().print(Text(f"    {finding.advice}"), soft_wrap=True)
     if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        print_json([asdict(finding) for finding in findings])
     if any(finding.state == WRONG for finding in findings):
         raise typer.Exit(1)

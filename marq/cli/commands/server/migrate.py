@@ -1,13 +1,12 @@
 """`marq migrate`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from marq.cli import options
-from marq.cli.output import fail
+from marq.cli.output import fail, print_json
 
 
 def migrate(
@@ -32,7 +31,7 @@ def migrate(
             {"file": str(one.file), "line": one.line, "verdict": one.verdict.value, "text": one.text}
             for one in found
         ]
-        typer.echo(json.dumps({"findings": rows, "summary": counts}, indent=2))
+        print_json({"findings": rows, "summary": counts})
     elif found:
         for one in found:
             typer.echo(str(one))

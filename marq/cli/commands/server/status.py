@@ -1,7 +1,6 @@
 """`marq status`."""
 
 import itertools
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ import typer
 from rich.live import Live
 
 from marq.cli import options
-from marq.cli.output import out
+from marq.cli.output import out, print_json
 from marq.cli.running import running, running_node
 from marq.cli.status_tables import (
     FAILING,
@@ -48,7 +47,7 @@ def status(
     console = out()
     if as_json:
         for view in views if watch else itertools.islice(views, 1):
-            typer.echo(json.dumps(view.to_dict(), indent=None if watch else 2))
+            print_json(view.to_dict(), one_line=watch)
     elif not watch:
         console.print(shown(next(views)), soft_wrap=True)
     elif not console.is_terminal:

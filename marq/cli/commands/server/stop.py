@@ -5,7 +5,7 @@ import contextlib
 import typer
 
 from marq.cli import options
-from marq.cli.output import err
+from marq.cli.output import err, print_json
 from marq.cli.running import running, running_node
 from marq.errors import MarqError
 
@@ -16,7 +16,7 @@ class StopFailed(MarqError):
     """Raised when the server does not stop in time."""
 
 
-def stop(state_dir: options.StateDir = None) -> None:
+def stop(as_json: options.AsJson = False, state_dir: options.StateDir = None) -> None:
     """Stop the server, or the node of `marq node`: running requests finish, queued requests stay queued.
 
     Exit code 0 also if none runs, 1 if it has not ended a minute after it should have.
@@ -29,7 +29,8 @@ def stop(state_dir: options.StateDir = None) -> None:
         _, process = running(state_dir)
     except server_file.ServerNotFound:
         if (node := running_node(state_dir)) is None:
-            typer.echo(f"No marq server runs with the state directory {server_file.state_dir(state_dir)}.")
+            text = f"No marq server runs with the state directory {server_file.state_dir(state_dir)}."
+            _print(text, None, as_json)
             return
         _, process = node
     ended = True
@@ -38,4 +39,12 @@ def stop(state_dir: options.StateDir = None) -> None:
         ended = processes.end(process, timeout_s)
     if not ended:
         raise StopFailed(f"marq (pid {process.pid}) has not stopped after {timeout_s:g} s.")
-    typer.echo(f"marq (pid {process.pid}) has stopped.")
+    _print(f"marq (pid {process.pid}) has stopped.", process.pid, as_json)
+
+
+def _print(text: str, stopped: int | None, as_json: bool) -> None:
+    """`stopped`: the pid of the process that has ended."""
+    if as_json:
+        print_json({"stopped": stopped})
+    else:
+        typer.echo(text)

@@ -1,6 +1,5 @@
 """`marq top`."""
 
-import json
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -15,7 +14,7 @@ from rich.table import Table
 
 from marq.cli import options
 from marq.cli.commands.server.status import summarize
-from marq.cli.output import out
+from marq.cli.output import out, print_json
 from marq.cli.status_tables import STYLES
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def top(
     shown = views(running(state_dir)[0].redis_url, interval)
     console = out()
     if as_json:
-        typer.echo(json.dumps([asdict(line) for line in next(shown)], indent=2))
+        print_json([asdict(line) for line in next(shown)])
     elif once or not console.is_terminal:
         console.print(_table(next(shown)))
     else:
