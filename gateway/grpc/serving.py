@@ -16,6 +16,8 @@ from marq.settings.grpc_addresses import Plane, planes
 
 MOST_UNSTARTED = 100_000  # calls; gRPC ends some at random above 1,000, and those that wait for 30 s
 LONGEST_WAIT_S = 600
+PING_EVERY_MS = 60_000  # a connection whose client is gone ends a little later, also behind a dead router
+PINGS_AT_LEAST_MS = 10_000  # apart: a client that pings more often loses its connection
 LONGEST_MS = 2**31 - 1  # that gRPC takes; a longer age is no limit
 
 
@@ -58,6 +60,9 @@ def _options(settings: Settings, plane: Plane) -> Iterable[tuple[str, int]]:
     yield "grpc.max_send_message_length", -1  # replicas and the management API limit their answers
     yield "grpc.max_metadata_size", settings.max_header_size
     yield "grpc.absolute_max_metadata_size", settings.max_header_size
+    yield "grpc.keepalive_time_ms", PING_EVERY_MS
+    yield "grpc.http2.min_ping_interval_without_data_ms", PINGS_AT_LEAST_MS
+    yield "grpc.keepalive_permit_without_calls", 1
     yield "grpc.server.max_pending_requests", MOST_UNSTARTED
     yield "grpc.server.max_pending_requests_hard_limit", MOST_UNSTARTED
     yield "grpc.server_max_unrequested_time_in_server", LONGEST_WAIT_S
