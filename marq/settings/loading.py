@@ -16,6 +16,13 @@ from marq.settings.sources import Collected, Given, collect
 from marq.settings.state_dir import usual_state_dir
 from marq.settings.torchserve_keys import SNAPSHOT
 
+# What a value must be, by pydantic's type of the error; its other messages say it well enough.
+ALLOWED = {
+    "bool_parsing": "must be true or false",
+    "int_parsing": "must be a whole number",
+    "float_parsing": "must be a number",
+}
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -88,5 +95,6 @@ def _use_snapshot(found: Collected) -> None:
 
 def _problem(found: Collected, details: Any) -> str:
     given = found.values[str(details["loc"][0])]
-    message = details["msg"].removeprefix("Value error, ")
+    message = ALLOWED.get(details["type"]) or details["msg"].removeprefix("Value error, ")
+    message = message.replace("Input should be", "must be", 1)
     return f"{given.label}: {message} (given: {given.value!r:.200})"

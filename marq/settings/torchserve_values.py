@@ -17,7 +17,7 @@ _BOOLEAN = TypeAdapter(bool)
 
 
 def use(found: Collected, fields: Mapping[str, FieldInfo]) -> None:
-    """Changes values that TorchServe's users have, and adds a notice for each.
+    """Changes values that TorchServe's users have, and adds a message for each.
 
     A text that is not a boolean counts as false, so does one with a comment behind it. A comment behind a
     number or an address is not part of it. marq's own sources, command line and MARQ_ variables, stay strict.
@@ -46,7 +46,9 @@ def _read_boolean(found: Collected, name: str, given: Given) -> None:
         _BOOLEAN.validate_python(given.value)
     except ValidationError:
         found.values[name] = replace(given, value=False)
-        found.notices.append(f"{given.label}: {given.value!r} is not true or false and counts as false.")
+        found.without_effect.append(
+            f"{given.label}: {given.value!r} counts as false, as in TorchServe. Write true or false."
+        )
 
 
 def _drop_comment(found: Collected, name: str, given: Given) -> None:

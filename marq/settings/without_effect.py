@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from marq.registry.spec import SETTINGS
-from marq.settings import addresses
+from marq.settings import addresses, grpc_addresses
 from marq.settings.fields import Settings
 from marq.settings.torchserve_keys import meant
 
@@ -34,6 +34,10 @@ def _has_tls(settings: Settings) -> bool:
     )
 
 
+def _is_grpc_socket(address: str) -> bool:
+    return address.startswith(grpc_addresses.UNIX)
+
+
 _GRPC = tuple(name for name in Settings.model_fields if "grpc" in name and name != "enable_grpc")
 RULES = (
     Idle(tuple(name for name in Settings.model_fields if name.startswith("ts_header_key_sequence")),
@@ -53,6 +57,10 @@ RULES = (
     Idle(("keystore_pass", "keystore_type"), lambda given: _has_tls(given) and not given.keystore,
          "keystore is empty"),
     Idle(_GRPC, lambda given: not given.enable_grpc, "enable_grpc is off"),
+    Idle(("grpc_inference_port",), lambda given: _is_grpc_socket(given.grpc_inference_address),
+         "grpc_inference_address is a Unix socket"),
+    Idle(("grpc_management_port",), lambda given: _is_grpc_socket(given.grpc_management_address),
+         "grpc_management_address is a Unix socket"),
     Idle(("grpc_client_ca_file",), lambda given: given.enable_grpc and not given.enable_grpc_ssl,
          "enable_grpc_ssl is off"),
     Idle(("payload_dir", "max_payload_bytes"), lambda given: not given.payload_threshold,

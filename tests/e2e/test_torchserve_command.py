@@ -221,7 +221,7 @@ def test_a_wrong_setting_is_told_with_its_line(user):
     (user.home / "config.properties").write_text("\njob_queue_size=many\n")
     told = user.torchserve("--model-store", ".")
     assert told.returncode == 1
-    assert told.stdout.startswith("config.properties:2: job_queue_size: Input should be a valid integer")
+    assert told.stdout.startswith("config.properties:2: job_queue_size: must be a whole number")
 
 
 @pytest.mark.parametrize("arguments", [["--nonsense"], ["--start", "--stop"], ["--models"]], ids=" ".join)

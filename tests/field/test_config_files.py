@@ -63,9 +63,11 @@ def test_a_boolean_that_is_none_counts_as_false_with_a_warning(file: Callable[..
     path = file(f"decode_input_request={value}")
     resolved = resolve(path, {}, {})
     assert resolved.settings.decode_input_request is False
-    assert resolved.notices == [
-        f"{path}:1: decode_input_request: {value!r} is not true or false and counts as false."
+    assert resolved.without_effect == [
+        f"{path}:1: decode_input_request: {value!r} counts as false, as in TorchServe. Write true or false."
     ]
+    with pytest.raises(SettingsError, match="Write true or false"):
+        resolve(path, {"strict_config": True}, {})
 
 
 def test_a_comment_behind_a_number_or_an_address_is_not_part_of_it(file: Callable[..., Path]) -> None:

@@ -46,7 +46,7 @@ def test_all_that_is_wrong_is_named(run):
     Path("config.properties").write_text("job_queue_size=x\nmodle_store=/m\n")
     result = run("config")
     assert result.exit_code == 1
-    assert "config.properties:1: job_queue_size: Input should be a valid integer" in result.stderr
+    assert "config.properties:1: job_queue_size: must be a whole number" in result.stderr
 
 
 def test_the_settings_of_a_server_that_runs_are_shown(run, note_server):

@@ -134,3 +134,24 @@ def test_a_port_for_a_unix_socket_is_refused_in_one_line(run, started):
     result = run("start", "--port", 9000)
     assert (result.exit_code, started) == (1, [])
     assert "inference_address unix:/tmp/s is a Unix socket" in result.stderr
+
+
+def test_grpc_has_the_host_and_ports_of_its_own(run, started, monkeypatch):
+    monkeypatch.setenv("MARQ_ENABLE_GRPC", "true")
+    result = run("start", "--host", "0.0.0.0", "--grpc-port", 9070, "--grpc-management-port", 9071)
+    assert result.exit_code == 0
+    (settings,) = started
+    assert (settings.grpc_inference_address, settings.grpc_inference_port) == ("0.0.0.0", 9070)
+    assert (settings.grpc_management_address, settings.grpc_management_port) == ("0.0.0.0", 9071)
+
+
+def test_a_grpc_port_without_an_effect_is_a_warning(run, started, monkeypatch, caplog):
+    run("start", "--grpc-port", 9070)  # gRPC is off
+    monkeypatch.setenv("MARQ_ENABLE_GRPC", "true")
+    monkeypatch.setenv("MARQ_GRPC_INFERENCE_ADDRESS", "unix:/tmp/s")
+    run("start", "--grpc-port", 9070, "--host", "0.0.0.0")
+    assert [record.getMessage() for record in caplog.records] == [
+        "grpc_inference_port has no effect: enable_grpc is off.",
+        "grpc_inference_port has no effect: grpc_inference_address is a Unix socket.",
+    ]
+    assert started[1].grpc_inference_address == "unix:/tmp/s"

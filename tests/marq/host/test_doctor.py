@@ -25,6 +25,7 @@ def resolve(tmp_path):
     planes = ("inference", "management", "metrics")
     addresses = {f"{plane}_address": f"unix:{tmp_path / plane}" for plane in planes}
     known = {"state_dir": tmp_path / "state", "model_store": tmp_path / "store", **addresses}
+    known["enable_grpc"] = False
 
     def resolve(config: Path | None = None, **given) -> loading.Resolved:
         return loading.resolve(config, known | given, {})
@@ -126,6 +127,29 @@ def test_a_taken_port_is_wrong(examine):
         finding = examine(metrics_address=f"http://127.0.0.1:{port}")["metrics_address"]
     assert finding.state == WRONG
     assert str(port) in finding.text
+
+
+def test_ports_of_grpc_are_checked_too(examine, tmp_path):
+    grpc = {"enable_grpc": True, "grpc_inference_address": f"unix:{tmp_path / 'grpc'}"}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        found = examine(**grpc, grpc_management_port=port)
+    assert (found["inference gRPC"].state, found["management gRPC"].state) == (OK, WRONG)
+    assert f"Process {os.getpid()} " in found["management gRPC"].text
+    assert not (tmp_path / "grpc").exists()
+
+
+def test_grpc_of_the_server_that_runs_here_is_not_taken(examine, resolve, redis_url, tmp_path):
+    grpc = {f"grpc_{name}_address": f"unix:{tmp_path / name}.grpc" for name in ("inference", "management")}
+    settings = resolve(enable_grpc=True, **grpc).settings
+    settings.state_dir.mkdir()
+    facts = {"settings": settings.model_dump(mode="json")}
+    server = server_file.Server(os.getpid(), redis_url, settings.inference_address, "unix:/m", **facts)
+    server_file.write(settings.state_dir, server)
+    finding = examine(enable_grpc=True, **grpc)["inference gRPC"]
+    assert (finding.state, finding.text.endswith(f"(pid {os.getpid()})")) == (OK, True)
 
 
 def test_a_free_socket_is_not_left_behind(examine, tmp_path):

@@ -36,7 +36,8 @@ def doctor(
     The server that runs here is checked with its own settings, unless options are given. Exit code 1 if
     something is wrong.
     """
-    from marq.host.doctor import WRONG, examine
+    from marq.host.doctor import examine
+    from marq.host.findings import WRONG
     from marq.settings import loading, properties
 
     given = {"model_store": model_store, "redis_url": redis_url, "state_dir": state_dir}

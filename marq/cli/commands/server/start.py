@@ -65,6 +65,19 @@ def start(
         int | None,
         typer.Option("--metrics-port", metavar="N", help="Port for metrics. Default: 8082.", **PORTS),
     ] = None,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option("--grpc-port", metavar="N", help="Port for inference by gRPC. Default: 7070.", **PORTS),
+    ] = None,
+    grpc_management_port: Annotated[
+        int | None,
+        typer.Option(
+            "--grpc-management-port",
+            metavar="N",
+            help="Port for management by gRPC. Default: 7071.",
+            **PORTS,
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -105,6 +118,8 @@ def start(
         "models": ",".join(models) if models else None,
         "redis_url": redis_url,
         "gateway_workers": gateway_workers,
+        "grpc_inference_port": grpc_port,
+        "grpc_management_port": grpc_management_port,
         "default_workers_per_model": workers,
         "stop_timeout": stop_timeout,
         "state_dir": state_dir,
@@ -126,7 +141,7 @@ class Listening:
 
     def addresses(self, settings: "Settings") -> dict[str, str]:
         """The addresses that change, by their settings. Raises SettingsError."""
-        from marq.settings import addresses, properties
+        from marq.settings import addresses, grpc_addresses, properties
 
         ports = {
             "inference_address": self.port,
@@ -134,13 +149,17 @@ class Listening:
             "metrics_address": self.metrics_port,
         }
         try:
-            return {
+            moved = {
                 name: addresses.moved(getattr(settings, name), name, self.host, port)
                 for name, port in ports.items()
                 if self.host or port
             }
         except ValueError as error:
             raise properties.SettingsError(f"{error}.") from None
+        if self.host:
+            served = grpc_addresses.planes(settings)
+            moved |= {f"grpc_{plane.name}_address": self.host for plane in served if not plane.path}
+        return moved
 
 
 def run(
