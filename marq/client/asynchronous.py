@@ -1,16 +1,17 @@
 """The client for event loops, and the requests of both clients."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Iterable
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from types import TracebackType
 from typing import Self, Unpack
 
 from marq import keys
-from marq.client import results
-from marq.client.requests import deadline, encode
+from marq.client import many, results
+from marq.client.known_models import KnownModels
+from marq.client.many import WINDOW
+from marq.client.requests import Prediction, deadline, encode
 from marq.client.results import Result
-from marq.connections.clients import client as redis_client
 from marq.host import server_file
 from marq.jobs import listing
 from marq.jobs.cancellation import Cancelled, cancel_many
@@ -20,13 +21,9 @@ from marq.queue.broker import Broker
 from marq.queue.ids import JobId, new_id
 from marq.queue.job_records import JobRecord
 from marq.queue.jobs import Jobs, KeyedRequest
-from marq.registry.models import Registry
-from marq.registry.snapshot import Models
-from marq.registry.spec import ModelSpec
 
 DEFAULT_TIMEOUT_S = 60.0
 PAGE = 500  # jobs that are read at once
-REGISTRY_AGE_S = 5.0  # how old a client's knowledge of models and default versions may be
 
 
 class AsyncClient:
@@ -40,8 +37,7 @@ class AsyncClient:
         self._url = redis_url or server_file.redis_url()
         self._broker = Broker(self._url)
         self._jobs = Jobs(self._broker)
-        self._specs: dict[tuple[str, str | None], ModelSpec] = {}
-        self._asked = 0.0
+        self._models = KnownModels(self._url)
 
     async def __aenter__(self) -> Self:
         await self._broker.start()
@@ -66,7 +62,7 @@ class AsyncClient:
         explain: bool = False,
     ) -> Result:
         """The handler's answer. Raises PredictionFailed for an error status, TimeoutError when late."""
-        spec, request_id = await self._spec(model, version), new_id()
+        spec, request_id = await self._models.spec(model, version), new_id()
         lane = keys.lane(spec.name, spec.version, JobOptions(priority).priority).encode()
         fields = encode(data, content_type, path=path, explain=explain)
         try:
@@ -77,6 +73,19 @@ class AsyncClient:
         finally:
             self._broker.withdraw(request_id)
         return results.of_reply(reply).check()
+
+    async def map(
+        self, model: str, rows: Iterable[object], *, window: int = WINDOW, **options: Unpack[Prediction]
+    ) -> AsyncGenerator[Result, None]:
+        """The answers to a prediction for each row, in their order; `window` of them wait at a time.
+
+        The next rows are taken from the iterable as answers come, so it may be endless. `options`: as for
+        `predict`, for each. The first error is raised, and ends it.
+        """
+        answers = many.in_order(lambda row: self.predict(model, row, **options), rows, window)
+        async with contextlib.aclosing(answers):
+            async for answer in answers:
+                yield answer
 
     async def submit(
         self,
@@ -98,7 +107,7 @@ class AsyncClient:
         """
         asked = JobOptions(**options)
         fields = encode(data, content_type, deadline(start_within), asked, path, explain)
-        spec = await self._spec(model, version)
+        spec = await self._models.spec(model, version)
         if key:
             request = KeyedRequest(spec.name, version, key, fields)
             public_id, _ = await self._jobs.submit_once(spec.version, request, asked.priority)
@@ -119,7 +128,7 @@ class AsyncClient:
         """Queues one job for each row, pipelined. `start_within`, `options`: as for `submit`, for each."""
         asked = JobOptions(**options)
         start_by = deadline(start_within)
-        spec = await self._spec(model, version)
+        spec = await self._models.spec(model, version)
         encoded = ((new_id(), encode(row, content_type, start_by, asked)) for row in rows)
         ids = await self._jobs.submit_many(spec.name, spec.version, encoded, asked.priority)
         return [AsyncJob(self, public_id) for public_id in ids]
@@ -164,32 +173,32 @@ class AsyncClient:
 
         Raises TimeoutError, JobFailed, JobExpired, JobCancelled and JobNotFound.
         """
-        record = await self._jobs.wait(str(job), timeout)
-        if not record.is_finished:
-            raise TimeoutError(f"job {job} is still {record.state} after {timeout} s")
-        return results.of_job(record)
+        return results.of_job(await self._wait(str(job), timeout))
+
+    async def as_completed(
+        self, jobs: "Iterable[str | AsyncJob]", timeout: float = DEFAULT_TIMEOUT_S
+    ) -> "AsyncGenerator[AsyncJob, None]":
+        """The jobs in the order in which they finish; `result` of each returns at once, or raises.
+
+        Raises TimeoutError when not all have finished within `timeout` seconds, and JobNotFound.
+        """
+        finished = many.as_finished(self._wait(str(job), timeout) for job in jobs)
+        async with contextlib.aclosing(finished):
+            async for record in finished:
+                yield AsyncJob(self, str(record.id))
 
     def job(self, job_id: str) -> "AsyncJob":
         """The job of an id that was kept. Raises JobNotFound for a text that is not an id."""
         return AsyncJob(self, str(JobId.parse(job_id)))
 
-    async def _spec(self, model: str, version: str | None) -> ModelSpec:
-        """Asks the registry every few seconds only; a model that is unknown is asked for at once."""
-        now = time.monotonic()
-        if now - self._asked > REGISTRY_AGE_S:
-            self._specs.clear()
-            self._asked = now
-        if (model, version) not in self._specs:
-            models = await asyncio.to_thread(self._models)
-            self._specs[model, version] = models.get(model, version)
-        return self._specs[model, version]
+    async def _wait(self, job_id: str, timeout: float) -> JobRecord:
+        record = await self._jobs.wait(job_id, timeout)
+        if not record.is_finished:
+            raise TimeoutError(f"job {job_id} is still {record.state} after {timeout:g} s")
+        return record
 
     async def _names(self, model: str | None) -> list[str]:
-        return [model] if model else sorted((await asyncio.to_thread(self._models)).specs)
-
-    def _models(self) -> Models:
-        with redis_client(self._url) as connection:
-            return Registry(connection).models()
+        return [model] if model else await self._models.names()
 
 
 class AsyncJob:

@@ -8,11 +8,14 @@ with marq.Client() as client:                      # or marq.Client("redis://...
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Self, TypedDict, TypeVar, Unpack
 
 from marq.client.asynchronous import DEFAULT_TIMEOUT_S, AsyncClient
+from marq.client.many import WINDOW, check_window
+from marq.client.requests import Prediction, RequestOptions
 from marq.client.results import Result
 from marq.jobs.cancellation import Cancelled
 from marq.jobs.listing import MOST
@@ -22,21 +25,7 @@ from marq.queue.job_records import JobRecord
 T = TypeVar("T")
 
 
-class _Request(TypedDict, total=False):
-    version: str | None
-    content_type: str | None
-
-
-class Prediction(_Request, total=False):
-    """The options of AsyncClient.predict."""
-
-    timeout: float
-    priority: str
-    path: str | None
-    explain: bool
-
-
-class Submissions(_Request, Options, total=False):
+class Submissions(RequestOptions, Options, total=False):
     """The options of AsyncClient.submit_many."""
 
     start_within: float | None
@@ -86,6 +75,23 @@ class Client:
         """See AsyncClient.predict."""
         return self._run(self._client.predict(model, data, **options))
 
+    def map(
+        self, model: str, rows: Iterable[object], *, window: int = WINDOW, **options: Unpack[Prediction]
+    ) -> Iterator[Result]:
+        """See AsyncClient.map. Rows are taken in the caller's thread."""
+        check_window(window)
+        running: deque[Future[Result]] = deque()
+        try:
+            for row in rows:
+                running.append(self._begin(self._client.predict(model, row, **options)))
+                if len(running) == window:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
+
     def submit(self, model: str, data: object, **options: Unpack[Submission]) -> "Job":
         """See AsyncClient.submit."""
         return Job(self, self._run(self._client.submit(model, data, **options)).id)
@@ -124,13 +130,26 @@ class Client:
         """See AsyncClient.result."""
         return self._run(self._client.result(str(job), timeout))
 
+    def as_completed(
+        self, jobs: "Iterable[str | Job]", timeout: float = DEFAULT_TIMEOUT_S
+    ) -> "Iterator[Job]":
+        """See AsyncClient.as_completed."""
+        finished = self._client.as_completed([str(job) for job in jobs], timeout)
+        try:
+            while job := self._run(_next(finished)):
+                yield Job(self, job.id)
+        finally:
+            self._run(finished.aclose())
+
     def job(self, job_id: str) -> "Job":
         """See AsyncClient.job."""
         return Job(self, self._client.job(job_id).id)
 
     def _run(self, coroutine: Coroutine[object, None, T]) -> T:
-        future: Future[T] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        return future.result()
+        return self._begin(coroutine).result()
+
+    def _begin(self, coroutine: Coroutine[object, None, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def _stop_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -138,7 +157,7 @@ class Client:
         self._loop.close()
 
 
-async def _next(found: AsyncIterator[JobRecord]) -> JobRecord | None:
+async def _next(found: AsyncIterator[T]) -> T | None:
     return await anext(found, None)
 
 

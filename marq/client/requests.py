@@ -3,11 +3,28 @@
 import json
 import time
 from functools import lru_cache
+from typing import TypedDict
 
 from marq.jobs.options import PLAIN, JobOptions
 from marq.queue.entries import EntryFields, EntryHead
 
 LONGEST_START_S = 366 * 86_400
+
+
+class RequestOptions(TypedDict, total=False):
+    """Those of each request."""
+
+    version: str | None
+    content_type: str | None
+
+
+class Prediction(RequestOptions, total=False):
+    """The options of AsyncClient.predict."""
+
+    timeout: float
+    priority: str
+    path: str | None
+    explain: bool
 
 
 def encode(
