@@ -26,7 +26,7 @@ LAYERS = (
     ("marq.settings",),
     ("marq.payloads", "marq.migration"),
     ("marq.queue",),
-    ("marq.jobs",),
+    ("marq.jobs", "marq.contract"),
     ("marq.control",),
     ("marq.host",),
     ("marq.client",),

@@ -7,7 +7,7 @@ import typer
 from marq import __version__
 from marq.cli.arguments import StartCommand
 from marq.cli.commands.models import archive, build, management, run, transfer
-from marq.cli.commands.requests import bench, dead_letters, jobs, predict, submit
+from marq.cli.commands.requests import bench, contract, dead_letters, jobs, predict, submit
 from marq.cli.commands.server import config, doctor, hosts, logs, migrate, start, status, stop, top
 from marq.cli.output import Commands
 
@@ -110,4 +110,11 @@ app.add_typer(
     help="Inspect, replay and delete requests that were given up.",
     rich_help_panel=REQUESTS,
     epilog="Example: marq dead list",
+)
+app.add_typer(
+    contract.app,
+    name="contract",
+    help="Check entries that other programs write to the queue.",
+    rich_help_panel=REQUESTS,
+    epilog="Example: my-producer --print | marq contract check",
 )
