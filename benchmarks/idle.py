@@ -4,18 +4,16 @@ import argparse
 import os
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx
-import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.processes import Tree, free_port
+from benchmarks.processes import Roles, Tree, free_port
 from benchmarks.servers import MARQ_VENV
 from marq.connections import clients
 from marq.host import server_file
@@ -23,7 +21,6 @@ from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
 
 READY_TIMEOUT_S, SETTLE_S = 60.0, 5.0
-ROLES = {"gateway": "gateway", "workers.node": "node", "valkey-server": "redis", "redis-server": "redis"}
 
 
 def measure(models: int, seconds: float) -> dict[str, float]:
@@ -34,11 +31,10 @@ def measure(models: int, seconds: float) -> dict[str, float]:
             for number in range(models):
                 registry.register(ModelSpec(f"m{number}", "1.0", "m.mar", "/m.mar", "h.py", max_workers=1))
         time.sleep(SETTLE_S)
-        processes = [(process, _role(process)) for process in tree.processes()]
-        before, began = _cpu_s(processes), time.monotonic()
+        roles, began = Roles(tree), time.monotonic()
         time.sleep(seconds)
-        used, took = _cpu_s(processes), time.monotonic() - began
-    return {role: 100 * (used[role] - before[role]) / took for role in used}
+        used, took = roles.read(), time.monotonic() - began
+    return {role: 100 * used[role] / took for role in used if role != "benchmark"}
 
 
 @contextmanager
@@ -72,19 +68,6 @@ def _wait(inference: str, tree: Tree) -> None:
         except httpx.TransportError:  # not up yet
             time.sleep(0.2)
     raise TimeoutError(f"the server was not ready in time:\n{tree.log_tail()}")
-
-
-def _role(process: psutil.Process) -> str:
-    words = [Path(word.split()[0]).name if word else "" for word in process.cmdline()]
-    return next((ROLES[word] for word in words if word in ROLES), "others")
-
-
-def _cpu_s(processes: list[tuple[psutil.Process, str]]) -> dict[str, float]:
-    used: defaultdict[str, float] = defaultdict(float)
-    for process, role in processes:
-        times = process.cpu_times()
-        used[role] += times.user + times.system
-    return used
 
 
 def table(rows: dict[int, dict[str, float]]) -> Table:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,10 @@ import psutil
 MARK = "BENCHMARK_RUN"  # in the environment of every process of a server
 STOP_TIMEOUT_S, ORPHAN_TIMEOUT_S = 40.0, 5.0
 POLL_S = 0.1
+ROLES = {  # by a word of the command line
+    "gateway": "gateway", "workers.node": "node", "workers.replica": "replica", "valkey-server": "redis",
+    "redis-server": "redis",
+}  # fmt: skip
 
 
 def free_port() -> int:
@@ -113,6 +118,32 @@ class Meter:
         idle = machine.idle + getattr(machine, "iowait", 0.0)
         busy = sum(machine) - idle - getattr(machine, "guest", 0.0) - getattr(machine, "guest_nice", 0.0)
         return sum(map(_cpu_s, self._processes)), ours, busy
+
+
+class Roles:
+    """CPU time since it was made, by role of a server's processes, and of this process (`benchmark`)."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._processes = [(process, role_of(process)) for process in tree.processes()]
+        self._before = self._cpu_s()
+
+    def read(self) -> dict[str, float]:
+        """Seconds by role."""
+        now = self._cpu_s()
+        return {role: now[role] - self._before[role] for role in now}
+
+    def _cpu_s(self) -> dict[str, float]:
+        used: defaultdict[str, float] = defaultdict(float)
+        used["benchmark"] = time.process_time()
+        for process, role in self._processes:
+            used[role] += _cpu_s(process)
+        return used
+
+
+def role_of(process: psutil.Process) -> str:
+    """The role of one of marq's processes; `others` for a process without one of ROLES."""
+    words = [Path(word.split()[0]).name if word else "" for word in process.cmdline()]
+    return next((ROLES[word] for word in words if word in ROLES), "others")
 
 
 def _cpu_s(process: psutil.Process) -> float:

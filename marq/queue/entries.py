@@ -85,9 +85,12 @@ class EntryFields:
 
     def flat(self) -> tuple[bytes, ...]:
         """Names and values in turn, as XADD takes them."""
-        if self.file is not None:
-            return (*self.head.flat, b"body_ref", self.file.ref)
-        return (*self.head.flat, b"body", self.body)
+        return (*self.head.flat, *self.body_field)
+
+    @property
+    def body_field(self) -> tuple[bytes, bytes]:
+        """The name and the value of the field with the body."""
+        return (b"body", self.body) if self.file is None else (b"body_ref", self.file.ref)
 
 
 class EntryRef(NamedTuple):

@@ -5,13 +5,14 @@ import contextlib
 import hashlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import hiredis
 
 from marq import keys
-from marq.connections.urls import Command
+from marq.connections.commands import Reply
 from marq.errors import (
     Conflict,
     IdempotencyConflict,
@@ -30,7 +31,10 @@ from marq.queue.job_records import JobRecord
 RECHECK_S = 1.0  # a notification may be lost with its connection: waiting never relies on it alone
 IDEMPOTENCY = uuid.UUID("6f1b0a5e-5d0f-4b6e-9a57-3c1f6c1d9f42")  # ids of jobs that were submitted with a key
 EXISTS, OTHER_DIGEST = 0, -1  # of submit.lua
-CHUNK = 1000  # jobs that are queued before their replies are awaited
+MOST_JOBS = 100  # of one call: Redis does nothing else meanwhile
+MOST_BYTES = 1_000_000  # of the bodies of one call, but for its last one
+MOST_CALLS = 4  # that Redis has not answered
+Row = tuple[bytes, EntryFields]  # with the id of the request
 
 
 @dataclass(frozen=True)
@@ -110,29 +114,35 @@ class Jobs:
     async def _queue(
         self, model: str, version: str, request_id: bytes, fields: EntryFields, lane: str,
         digest: bytes = b"",
-    ) -> int:  # fmt: skip
-        script_keys, arguments = submit_command(model, version, request_id, fields, lane, digest)
+    ) -> object:  # fmt: skip
+        script_keys, arguments = submit_command(model, version, lane, [(request_id, fields)], digest)
         try:
-            queued: int = await self.broker.run(scripts.SUBMIT, script_keys, *arguments)
+            (queued,) = await self.broker.run(scripts.SUBMIT, script_keys, *arguments)
         except hiredis.ReplyError as error:  # Redis is full, or cannot write for another reason
             raise QueueUnavailable(f"Redis refused the request: {error}") from None
         return queued
 
     async def submit_many(
-        self, model: str, version: str, rows: Iterable[tuple[bytes, EntryFields]],
+        self, model: str, version: str, rows: Iterable[Row],
         lane: str = keys.NORMAL,
     ) -> list[str]:  # fmt: skip
         """Queues many jobs, pipelined; returns their public ids in order."""
         ids: list[str] = []
-        calls: list[Command] = []
-        for request_id, fields in rows:
-            script_keys, arguments = submit_command(model, version, request_id, fields, lane)
-            calls.append(scripts.SUBMIT.call(script_keys, *arguments))
-            ids.append(str(JobId(model, request_id.decode())))
-            if len(calls) >= CHUNK:
-                await self.broker.run_all(calls)
-                calls = []
-        await self.broker.run_all(calls)
+        sent: deque[asyncio.Task[Reply]] = deque()
+        try:
+            for rows_of_call in _with_one_head(rows):
+                script_keys, arguments = submit_command(model, version, lane, rows_of_call)
+                queueing = self.broker.run(scripts.SUBMIT, script_keys, *arguments)
+                sent.append(asyncio.create_task(queueing))
+                if len(sent) > MOST_CALLS or not ids:  # Redis may not know the script before the first call
+                    await sent.popleft()
+                else:
+                    await asyncio.sleep(0)  # it leaves while the next one is made
+                ids += [f"{model}:{request_id.decode()}" for request_id, _ in rows_of_call]
+            while sent:
+                await sent.popleft()
+        finally:
+            await asyncio.gather(*sent, return_exceptions=True)
         return ids
 
     async def get(self, public_id: str) -> JobRecord:
@@ -255,10 +265,27 @@ async def _wait(event: asyncio.Event, timeout_s: float) -> None:
     event.clear()
 
 
+def _with_one_head(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """The rows in lists, each with the same head and not too long for one call."""
+    chunk: list[Row] = []
+    size = 0
+    for row in rows:
+        if chunk and (len(chunk) == MOST_JOBS or size > MOST_BYTES or row[1].head is not chunk[0][1].head):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(row)
+        size += len(row[1].body)
+    if chunk:
+        yield chunk
+
+
 def submit_command(
-    model: str, version: str, request_id: bytes, fields: EntryFields, lane: str, digest: bytes = b""
-) -> tuple[tuple[str, str], tuple[object, ...]]:
-    """(keys, arguments) of the script that queues one job."""
-    script_keys = keys.job(model, request_id.decode()), keys.lane(model, version, lane)
-    of_job = EntryFields(fields.body, fields.head.of_job).flat()
-    return script_keys, (int(time.time() * 1000), version, digest, b"id", request_id, *of_job)
+    model: str, version: str, lane: str, rows: Sequence[Row], digest: bytes = b""
+) -> tuple[list[str], tuple[object, ...]]:
+    """(keys, arguments) of the script that queues jobs, which have the same head."""
+    shared = rows[0][1].head.of_job.flat
+    of_jobs: list[bytes] = []
+    for request_id, fields in rows:
+        of_jobs += (request_id, *fields.body_field)
+    now_ms = int(time.time() * 1000)
+    return [keys.lane(model, version, lane)], (now_ms, version, digest, len(shared), *shared, *of_jobs)

@@ -66,12 +66,12 @@ local function fail_job(fields, now)
   if not id then
     return
   end
-  local record = ARGV[6] .. id
-  local state, lane, entry, version = unpack(
-    redis.call("HMGET", record, "state", "lane", "entry", "version"))
-  if state == "queued" and lane == KEYS[2] and entry == ARGV[2] then
-    index.settle(record, version, now, index.finish(record, "failed", now, tonumber(ARGV[7])))
-    redis.call("HSET", record, "state", "failed", "finished", string.format("%d", now),
+  local job = index.job(ARGV[6] .. id)
+  local lane, entry = unpack(redis.call("HMGET", job.record, "lane", "entry"))
+  if job.state == "queued" and lane == KEYS[2] and entry == ARGV[2] then
+    index.finish(job, "failed", now, ARGV[7])
+    index.settle()
+    redis.call("HSET", job.record, "state", "failed", "finished", string.format("%d", now),
       "status", ARGV[9], "headers", ARGV[10], "body", ARGV[11])
     redis.call("PUBLISH", ARGV[8], id)
   end

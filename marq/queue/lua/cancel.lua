@@ -10,18 +10,18 @@ end
 if lane ~= KEYS[2] then
   return nil
 end
-local now, version = math.floor(index.now() / 1000), redis.call("HGET", KEYS[1], "version") or ""
-local head, id = index.split(KEYS[1])
+local job = index.job(KEYS[1])
 if state == "scheduled" then
-  redis.call("ZREM", head .. "scheduled:" .. version, id)
+  local head, id = index.split(KEYS[1])
+  redis.call("ZREM", head .. "scheduled:" .. job.version, id)
 elseif ARGV[6] == "1" and #redis.call("XPENDING", KEYS[2], ARGV[1], entry, entry, 1) > 0 then
   return 0
 else
   redis.call("XACK", KEYS[2], ARGV[1], entry)
   redis.call("XDEL", KEYS[2], entry)
 end
-local ttl = index.finish(KEYS[1], "cancelled", now, tonumber(ARGV[4]))
-index.settle(KEYS[1], version, now, ttl)
+index.finish(job, "cancelled", math.floor(index.now() / 1000), ARGV[4])
+index.settle()
 redis.call("HDEL", KEYS[1], "request", "due")
 redis.call("HSET", KEYS[1], "state", "cancelled", "finished", ARGV[3])
 redis.call("PUBLISH", ARGV[5], ARGV[2])

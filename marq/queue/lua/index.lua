@@ -11,6 +11,7 @@
 -- All these keys expire with the last record.
 local WAITING = {"scheduled", "high", "normal", "low"}
 local MOST_TRIMMED = 200 -- in one call: more follow with the next
+local MOST_MOVED = 1000 -- ids in one command: Lua passes no more than about 8000 values
 
 local index = {}
 
@@ -24,7 +25,12 @@ function index.now()
   return tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
 
--- What the keys of the model begin with, and the id of the job.
+-- The beginning of the model's keys.
+function index.head(lane)
+  return string.match(lane, "^(.-}:)")
+end
+
+-- The beginning of the model's keys, and the id of the job.
 function index.split(record)
   local at = string.find(record, "}:job:", 1, true)
   return string.sub(record, 1, at + 1), string.sub(record, at + 6)
@@ -94,14 +100,13 @@ local function note_version(head, version, now_ms, ttl)
   end
 end
 
--- Adds a job that waits: in the set `scheduled`, or in that of its priority.
-function index.add(record, name, tags, version, submitted)
-  local head, id = index.split(record)
-  local sets, moment = sets_of(head, name, tags, version), index.text(submitted)
+-- Adds jobs that wait: to the set `scheduled`, or to that of their priority. `members`: moment, id, moment, id, ...
+function index.add(head, name, tags, version, members)
+  local sets = sets_of(head, name, tags, version)
   for _, set in ipairs(sets) do
-    redis.call("ZADD", set, moment, id)
+    redis.call("ZADD", set, unpack(members))
   end
-  if redis.call("ZCARD", sets[1]) == 1 then
+  if redis.call("ZCARD", sets[1]) <= #members / 2 then -- they may be the only ones
     redis.call("ZADD", head .. "jobs:versions", "+inf", version)
     redis.call("PERSIST", head .. "jobs:versions")
   end
@@ -155,26 +160,68 @@ function index.trim(head, now_ms)
   end
 end
 
--- Moves a job that waits to the set of its final state. Its record may lack what older versions did not write.
--- `ttl` is that of a record without its own; returns the one that holds. Call `index.settle` after the last one.
-function index.finish(record, state, now_ms, ttl, default_version)
-  local head, id = index.split(record)
-  local was, priority, tags, version, queued, own = unpack(
-    redis.call("HMGET", record, "state", "priority", "tags", "version", "queued", "ttl"))
-  tags, version, ttl = tags or "", version or default_version or "", tonumber(own) or ttl
-  local name = was == "scheduled" and was or priority or "normal"
-  local from, to = sets_of(head, name, tags, version), sets_of(head, state, tags, version)
-  local submitted = redis.call("ZSCORE", from[1], id) or index.text((tonumber(queued) or now_ms) * 1000)
-  for i = 1, #to do
-    redis.call("ZREM", from[i], id)
-    redis.call("ZADD", to[i], submitted, id)
-    lengthen(to[i], ttl)
+-- What the record says about the job's place in the index. It may lack what older versions did not write.
+function index.job(record, default_version)
+  local state, priority, tags, version, ttl = unpack(
+    redis.call("HMGET", record, "state", "priority", "tags", "version", "ttl"))
+  return {record = record, state = state, set = state == "scheduled" and state or priority or "normal",
+    tags = tags or "", version = version or default_version or "", ttl = ttl, has_version = version}
+end
+
+-- When a job was submitted that is not in the index.
+local function moment_of(record, now_ms)
+  return index.text((tonumber(redis.call("HGET", record, "queued") or nil) or now_ms) * 1000)
+end
+
+-- Moves the jobs of a group to the set of their final state.
+local function move_finished(group)
+  local job, head, ids, longest = group.job, group.head, group.ids, 0
+  local from = sets_of(head, job.set, job.tags, job.version)
+  local to = sets_of(head, group.state, job.tags, job.version)
+  local moments, members, ends = redis.call("ZMSCORE", from[1], unpack(ids)), {}, {}
+  local about = group.state .. " " .. job.tags .. " " .. job.version .. " "
+  for i, id in ipairs(ids) do
+    members[2 * i - 1], members[2 * i] = moments[i] or moment_of(head .. "job:" .. id, group.now_ms), id
+    ends[2 * i - 1], ends[2 * i] = index.text(group.now_ms + group.ttls[i]), about .. id
+    longest = math.max(longest, group.ttls[i])
   end
-  local ends = head .. "jobs:ends"
-  redis.call("ZADD", ends, index.text(now_ms + ttl), state .. " " .. tags .. " " .. version .. " " .. id)
-  lengthen(ends, ttl)
-  redis.call("PEXPIRE", record, index.text(ttl))
-  return ttl
+  for i = 1, #to do
+    redis.call("ZREM", from[i], unpack(ids))
+    redis.call("ZADD", to[i], unpack(members))
+    lengthen(to[i], longest)
+  end
+  redis.call("ZADD", head .. "jobs:ends", unpack(ends))
+  lengthen(head .. "jobs:ends", longest)
+  index.trim(head, group.now_ms)
+  note_version(head, job.version, group.now_ms, longest)
+end
+
+local group -- finished jobs that leave the same set for the same set
+
+local function is_of_group(job, state)
+  return group and group.state == state and group.job.set == job.set and group.job.tags == job.tags
+    and group.job.version == job.version and #group.ids < MOST_MOVED
+end
+
+-- Ends a job of `index.job`, whose record exists; `index.settle` takes it to the set of its final state. `ttl` is
+-- that of a record without its own.
+function index.finish(job, state, now_ms, ttl)
+  local head, id = index.split(job.record)
+  if not is_of_group(job, state) then
+    index.settle()
+    group = {head = head, job = job, state = state, now_ms = now_ms, ids = {}, ttls = {}}
+  end
+  local place = #group.ids + 1
+  group.ids[place], group.ttls[place] = id, tonumber(job.ttl or ttl)
+  redis.call("PEXPIRE", job.record, job.ttl or ttl)
+end
+
+-- Completes the calls of `index.finish`.
+function index.settle()
+  if group then
+    move_finished(group)
+    group = nil
+  end
 end
 
 -- Moves a finished job back to the set of its priority.
@@ -184,12 +231,5 @@ function index.resume(record, state, priority, tags, version)
   redis.call("ZREM", head .. "jobs:ends", state .. " " .. tags .. " " .. version .. " " .. id)
   redis.call("ZADD", head .. "jobs:versions", "+inf", version)
   redis.call("PERSIST", head .. "jobs:versions")
-end
-
--- `ttl`: the longest of those that `index.finish` has returned.
-function index.settle(record, version, now_ms, ttl)
-  local head = index.split(record)
-  index.trim(head, now_ms)
-  note_version(head, version, now_ms, ttl)
 end
 

@@ -13,7 +13,8 @@ local FIRST, WIDTH = 8, 9
 local RETRIED = "429,500,502,503,504" -- statuses
 local LONGEST_DELAY = 3600000 -- ms
 local MOST_VALUES = 7000 -- of an entry: Lua passes no more than about 8000 to a command
-local done, longest, moment = {}, 0, index.now()
+local MOST_IDS = 1000 -- in one command
+local done, moment = {}, index.now()
 local now = math.floor(moment / 1000)
 
 -- The time until the next try in ms; nil if there is none. Its jitter is half of it.
@@ -28,54 +29,92 @@ local function delay_of(fields, record, status, place)
   return math.min(delay, LONGEST_DELAY) * (0.5 + (moment + 379 * place) % 1000 / 2000)
 end
 
-local function retry(record, lane, fields, at, delay)
-  local state, priority, tags = unpack(redis.call("HMGET", record, "state", "priority", "tags"))
-  priority = priority or index.priority(lane)
+-- Writes what the record lacks where a producer queued the job without one.
+local function complete(job, at)
+  if not job.has_version then
+    redis.call("HSET", job.record, "version", ARGV[4])
+    redis.call("HSETNX", job.record, "queued", ARGV[at + 4])
+  end
+end
+
+local function retry(job, lane, fields, at, delay)
+  local record = job.record
+  local priority = job.state and job.set or index.priority(lane)
   local home = string.match(lane, "^(.-}:)") .. priority .. ":" .. ARGV[4]
-  if not state then -- a producer queued it without a record
-    index.add(record, priority, "", ARGV[4], moment)
+  if not job.state then -- a producer queued it without a record
+    index.add(index.head(lane), priority, "", ARGV[4], {index.text(moment), ARGV[at + 1]})
   end
   index.schedule(record, ARGV[4], index.without(fields, "attempts"), now + delay)
   redis.call("HSET", record, "version", ARGV[4], "priority", priority, "lane", home, "status", ARGV[at + 6])
   redis.call("HINCRBY", record, "retried", 1)
   redis.call("HDEL", record, "streamed")
-  index.move(record, priority, "scheduled", tags or "", ARGV[4])
+  index.move(record, priority, "scheduled", job.tags, ARGV[4])
 end
 
-local function finish(record, fields, at)
+local function finish(job, fields, at)
   local state = ARGV[at + 2] == "buried" and "failed" or ARGV[at + 2]
-  longest = math.max(longest, index.finish(record, state, now, tonumber(ARGV[2]), ARGV[4]))
-  redis.call("HSET", record, "state", state, "version", ARGV[4], "device", ARGV[5],
-    "attempts", ARGV[at + 3], "started", ARGV[at + 5], "finished", ARGV[6],
-    "status", ARGV[at + 6], "headers", ARGV[at + 7], "body", ARGV[at + 8], "rows", ARGV[7])
+  redis.call("HSET", job.record, "state", state, "device", ARGV[5], "attempts", ARGV[at + 3],
+    "started", ARGV[at + 5], "finished", ARGV[6], "status", ARGV[at + 6], "headers", ARGV[at + 7],
+    "body", ARGV[at + 8], "rows", ARGV[7])
+  complete(job, at)
   if fields and #fields <= MOST_VALUES then
-    redis.call("HSET", record, "request", cmsgpack.pack(fields))
+    redis.call("HSET", job.record, "request", cmsgpack.pack(fields))
   end
+  index.finish(job, state, now, ARGV[2])
 end
 
-for i = 1, #KEYS / 2 do
-  local lane, record, at = KEYS[2 * i - 1], KEYS[2 * i], FIRST + (i - 1) * WIDTH
-  local found = ARGV[at + 2] ~= "succeeded" and redis.call("XRANGE", lane, ARGV[at], ARGV[at])[1]
-  if redis.call("XACK", lane, ARGV[1], ARGV[at]) == 1 then
-    redis.call("XDEL", lane, ARGV[at])
-    if (redis.call("HGET", record, "state") or "queued") == "queued" then
-      local fields = found and found[2]
-      local ran = ARGV[at + 2] == "failed" and ARGV[at + 5] ~= ""
-      local delay = ran and fields and #fields <= MOST_VALUES and delay_of(fields, record, ARGV[at + 6], i)
-      redis.call("HSETNX", record, "queued", ARGV[at + 4])
-      if delay then
-        retry(record, lane, fields, at, delay)
-      else
-        finish(record, fields, at)
-      end
-      done[#done + 1] = ARGV[at + 1]
+-- The fields of entries whose jobs have not succeeded, by their number; they are read before the entries go.
+local function read()
+  local found = {}
+  for i = 1, #KEYS / 2 do
+    local at = FIRST + (i - 1) * WIDTH
+    if ARGV[at + 2] ~= "succeeded" then
+      local entry = redis.call("XRANGE", KEYS[2 * i - 1], ARGV[at], ARGV[at])[1]
+      found[i] = entry and entry[2]
     end
+  end
+  return found
+end
+
+-- Takes the entries that are pending out of their lanes; returns a table with their numbers.
+local function take()
+  local held, entries, lane = {}, {}, KEYS[1]
+  for i = 1, #KEYS / 2 do
+    local entry = ARGV[FIRST + (i - 1) * WIDTH]
+    if #entries > 0 and (KEYS[2 * i - 1] ~= lane or #entries == MOST_IDS) then
+      redis.call("XDEL", lane, unpack(entries))
+      entries = {}
+    end
+    lane = KEYS[2 * i - 1]
+    if redis.call("XACK", lane, ARGV[1], entry) == 1 then
+      held[i], entries[#entries + 1] = true, entry
+    end
+  end
+  if #entries > 0 then
+    redis.call("XDEL", lane, unpack(entries))
+  end
+  return held
+end
+
+local found, held = read(), take()
+for i = 1, #KEYS / 2 do
+  local lane, at = KEYS[2 * i - 1], FIRST + (i - 1) * WIDTH
+  local job = held[i] and index.job(KEYS[2 * i], ARGV[4])
+  if job and (job.state or "queued") == "queued" then
+    local fields = found[i]
+    local ran = ARGV[at + 2] == "failed" and ARGV[at + 5] ~= ""
+    local delay = ran and fields and #fields <= MOST_VALUES and delay_of(fields, job.record, ARGV[at + 6], i)
+    if delay then
+      complete(job, at)
+      retry(job, lane, fields, at, delay)
+    else
+      finish(job, fields, at)
+    end
+    done[#done + 1] = ARGV[at + 1]
   end
 end
 if #done > 0 then
-  if longest > 0 then
-    index.settle(KEYS[2], ARGV[4], now, longest)
-  end
+  index.settle()
   redis.call("PUBLISH", ARGV[3], table.concat(done, " "))
 end
 return #done

@@ -1,32 +1,53 @@
--- Queues one job, once; or schedules it, if its field `not_before` (unix ms) lies ahead.
--- KEYS  1 job record (hash)   2 lane (stream)
--- ARGV  1 now (unix ms)   2 version   3 digest of the request, or empty   4.. fields of the entry
--- Fields that are read here: `tags`, `not_before`, `result_ttl` (ms).
--- Returns the entry's id, or "scheduled"; 0 when a job with this id exists, -1 when that has another digest.
-if redis.call("EXISTS", KEYS[1]) == 1 then
-  return (redis.call("HGET", KEYS[1], "digest") or "") == ARGV[3] and 0 or -1
-end
-local now, priority, given = index.now(), index.priority(KEYS[2]), {}
-for i = 4, #ARGV, 2 do
+-- Queues jobs, each once; or schedules them, if their field `not_before` (unix ms) lies ahead.
+-- KEYS  1 lane (stream)
+-- ARGV  1 now (unix ms)   2 version   3 digest of the request, or empty   4 number of the values that follow
+--       5.. fields that all the entries have: name, value, ...   then for each job: id, `body` or `body_ref`, and
+--       the value of that field
+-- Shared fields that are read here: `tags`, `not_before`, `result_ttl` (ms).
+-- Returns for each job the id of its entry, or "scheduled"; 0 when a job with its id exists, -1 when that has another
+-- digest.
+local lane, version, digest, shared = KEYS[1], ARGV[2], ARGV[3], 4 + tonumber(ARGV[4])
+local head, priority, moment = index.head(lane), index.priority(lane), index.now()
+local entry, given = {"id", ""}, {}
+for i = 5, shared, 2 do
+  entry[#entry + 1], entry[#entry + 2] = ARGV[i], ARGV[i + 1]
   given[ARGV[i]] = ARGV[i + 1]
 end
-local tags, due = given.tags or "", tonumber(given.not_before)
-local waits = due and due * 1000 > now
-local entry = waits and "scheduled" or redis.call("XADD", KEYS[2], "*", unpack(ARGV, 4))
-redis.call("HSET", KEYS[1], "state", "queued", "version", ARGV[2], "queued", ARGV[1], "priority", priority,
-  "lane", KEYS[2], "entry", entry)
-if tags ~= "" then
-  redis.call("HSET", KEYS[1], "tags", tags)
+local body, tags, due = #entry + 1, given.tags or "", tonumber(given.not_before)
+local waits = due and due * 1000 > moment
+local about = {"entry", "scheduled", "state", "queued", "version", version, "queued", ARGV[1], "priority", priority,
+  "lane", lane}
+
+local function note(name, value)
+  if value and value ~= "" then
+    about[#about + 1], about[#about + 2] = name, value
+  end
 end
-if given.result_ttl then
-  redis.call("HSET", KEYS[1], "ttl", given.result_ttl)
+
+note("tags", tags)
+note("ttl", given.result_ttl)
+note("digest", digest)
+if digest ~= "" then
+  index.trim(head, math.floor(moment / 1000)) -- of a record that had this id, and has expired
 end
-if ARGV[3] ~= "" then
-  redis.call("HSET", KEYS[1], "digest", ARGV[3])
-  index.trim(index.split(KEYS[1]), math.floor(now / 1000)) -- of a record that had this id, and has expired
+local results, members = {}, {}
+for i = shared + 1, #ARGV, 3 do
+  local id = ARGV[i]
+  local record = head .. "job:" .. id
+  if redis.call("EXISTS", record) == 1 then
+    results[#results + 1] = (redis.call("HGET", record, "digest") or "") == digest and 0 or -1
+  else
+    entry[2], entry[body], entry[body + 1] = id, ARGV[i + 1], ARGV[i + 2]
+    about[2] = waits and "scheduled" or redis.call("XADD", lane, "*", unpack(entry))
+    redis.call("HSET", record, unpack(about))
+    if waits then
+      index.schedule(record, version, entry, due)
+    end
+    results[#results + 1] = about[2]
+    members[#members + 1], members[#members + 2] = index.text(moment + #results), id
+  end
 end
-if waits then
-  index.schedule(KEYS[1], ARGV[2], {unpack(ARGV, 4)}, due)
+if #members > 0 then
+  index.add(head, waits and "scheduled" or priority, tags, version, members)
 end
-index.add(KEYS[1], waits and "scheduled" or priority, tags, ARGV[2], now)
-return entry
+return results

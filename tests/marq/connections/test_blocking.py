@@ -115,7 +115,7 @@ def test_what_redis_never_accepts_is_logged_and_dropped(plain, client, caplog):
 
 def test_what_redis_may_accept_later_raises_before_the_wait(plain, full):
     told: list[bool] = []
-    command = scripts.SUBMIT.call([keys.job("m", "1"), "lane"], 1, "v", "", "body", "x")
+    command = scripts.SUBMIT.call([keys.lane("m", "v")], 1, "v", "", 0, "1", "body", "x")
     with full(), pytest.raises(redis.exceptions.OutOfMemoryError):
         plain.read([command], ("XREAD", "BLOCK", 1000, "STREAMS", "s", "0"), note(told))
     assert told == []
@@ -129,7 +129,7 @@ def test_sent_commands_are_settled_like_those_before_a_read(plain, client, full,
     assert client.get("other") == b"2"
     assert "Redis refused LPUSH k" in caplog.text
     with full(), pytest.raises(redis.exceptions.OutOfMemoryError):
-        plain.send([scripts.SUBMIT.call([keys.job("m", "1"), "lane"], 1, "v", "", "body", "x")])
+        plain.send([scripts.SUBMIT.call([keys.lane("m", "v")], 1, "v", "", 0, "1", "body", "x")])
 
 
 def test_a_refused_read_raises(plain, client):

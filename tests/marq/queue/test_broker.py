@@ -203,10 +203,12 @@ async def test_commands_can_be_run_beside_predictions(broker, client):
 
 async def test_a_script_is_loaded_again_where_redis_forgot_it(broker, client):
     client.script_flush()
-    script_keys = [keys.job("m", "1"), "lane"]
-    assert await broker.run(scripts.SUBMIT, script_keys, 1, "v", "", "body", "x")
+    lane, job = keys.lane("m", "v"), (1, "v", "", 0, "1", "body", "x")
+    assert await broker.run(scripts.SUBMIT, [lane], *job)
+    client.delete(lane, keys.job("m", "1"))
+    client.set(lane, "not a stream")
     with pytest.raises(hiredis.ReplyError, match="WRONGTYPE"):
-        await broker.run(scripts.SUBMIT, [keys.job("m", "2"), keys.job("m", "1")], 1, "v", "", "body", "x")
+        await broker.run(scripts.SUBMIT, [lane], *job)
 
 
 async def test_a_lost_connection_is_opened_again(broker, client, start_replica, caplog):

@@ -11,7 +11,7 @@ from marq.errors import JobNotFound, ServiceUnavailable
 from marq.host.embedded_redis import EmbeddedServer
 from marq.queue import jobs as jobs_module
 from marq.queue.broker import Broker
-from marq.queue.entries import EntryFields, Reply
+from marq.queue.entries import EntryFields, EntryHead, Reply
 from marq.queue.jobs import Jobs
 from marq.registry.models import Registry
 
@@ -76,6 +76,14 @@ async def test_many_jobs_keep_their_order(jobs, client):
     ids = await jobs.submit_many("echo", "1.0", rows)
     assert ids == [f"echo:{number}" for number in range(2500)]
     assert [fields[b"body"] for _, fields in client.xrange(LANE)] == [b"body %d" % n for n in range(2500)]
+
+
+async def test_many_jobs_keep_their_own_heads(jobs, client):
+    text, json = EntryHead(type=b"text/plain"), EntryHead(type=b"application/json")
+    rows = [(b"%d" % n, EntryFields(b"b", json if n % 3 else text)) for n in range(300)]
+    await jobs.submit_many("echo", "1.0", rows)
+    queued = [(fields[b"id"], fields[b"type"]) for _, fields in client.xrange(LANE)]
+    assert queued == [(request_id, fields.head.type) for request_id, fields in rows]
 
 
 async def test_many_jobs_are_queued_where_redis_forgot_its_scripts(jobs, client):

@@ -24,8 +24,10 @@ def run(redis_url, spec):
 @pytest.fixture
 def submit(run):
     def submit(request_id: bytes, body: bytes = b"x"):
-        script_keys, arguments = submit_command("echo", "1.0", request_id, EntryFields(body), keys.NORMAL)
-        return run(scripts.SUBMIT, list(script_keys), *arguments)
+        rows = [(request_id, EntryFields(body))]
+        script_keys, arguments = submit_command("echo", "1.0", keys.NORMAL, rows)
+        [queued] = run(scripts.SUBMIT, script_keys, *arguments)
+        return queued
 
     return submit
 

@@ -138,8 +138,8 @@ def test_what_is_no_request_is_buried_where_it_was_held(recovery, client, take, 
 def test_a_producer_and_a_job_that_wait_for_what_is_no_request_are_told(recovery, plain, client, take):
     # Given a job and an entry of a producer that are malformed, and that a lost replica was running
     fields = EntryFields(b"x", EntryHead(deadline=b"soon", attempts=b"1", reply=b"answers"))
-    script_keys, arguments = submit_command("m", "1.0", b"7", fields, keys.NORMAL)
-    plain.run(scripts.SUBMIT, list(script_keys), *arguments)
+    script_keys, arguments = submit_command("m", "1.0", keys.NORMAL, [(b"7", fields)])
+    plain.run(scripts.SUBMIT, script_keys, *arguments)
     # When they are given up
     recovery.requeue("lost", named(take("lost")), "cpu", KILLED)
     # Then both are told what was wrong

@@ -207,7 +207,7 @@ def test_results_that_are_sent_while_rows_are_held_arrive_where_redis_forgot_its
     # When Redis has forgotten its scripts, one of which is called while the row is held
     client.script_flush()
     record = keys.job("m", "1")
-    job = scripts.SUBMIT.call([record, NORMAL], 1, "1.0", "", "body", "x")
+    job = scripts.SUBMIT.call([NORMAL], 1, "1.0", "", 0, "1", "body", "x")
     # Then it is loaded, and runs
     assert len(next_batch(batcher, SET, job)) == 1
     assert client.get("sent") == b"1"

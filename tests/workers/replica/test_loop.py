@@ -95,9 +95,9 @@ def test_malformed_entries_do_not_stop_a_replica(start, register, gateway, clien
 
 def test_a_job_whose_entry_is_malformed_has_failed_and_says_why(start, register, plain, client):
     fields = EntryFields(b"x", EntryHead(deadline=b"soon"))
-    script_keys, arguments = submit_command("m", "1.0", b"7", fields, keys.NORMAL)
+    script_keys, arguments = submit_command("m", "1.0", keys.NORMAL, [(b"7", fields)])
     spec = register()
-    plain.run(scripts.SUBMIT, list(script_keys), *arguments)
+    plain.run(scripts.SUBMIT, script_keys, *arguments)
     start(spec)
     wait_for(lambda: client.hget(keys.job("m", "7"), "state") == b"failed", what="its failure")
     record = job_records.parse_record(JobId("m", "7"), client.hgetall(keys.job("m", "7")))
