@@ -9,6 +9,11 @@ FORM, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 LONGEST = 1_000  # bytes of a name or a value that `value` looks at
 MOST_FIELDS = 1_000
 
+OF_CURL = (  # which sends any file as a form, unless it is given a type
+    " A body that is not a form needs its media type: curl --data-binary sends"
+    " application/x-www-form-urlencoded; add -H 'Content-Type: application/octet-stream', or use -T."
+)
+
 
 class FormTooLarge(ValueError):
     """Raised when a form has more fields than are read."""
@@ -25,7 +30,7 @@ def fields(encoded: bytes, most: int = MOST_FIELDS) -> Iterator[tuple[str, bytes
     Raises FormTooLarge, before the first, if there are more than `most`.
     """
     if encoded.count(b"&") >= most:
-        raise _too_many(most)
+        raise _too_many(most, OF_CURL)
     for pair in encoded.split(b"&"):
         name, _, value = pair.replace(b"+", b" ").partition(b"=")
         if name:
@@ -108,13 +113,13 @@ def value(content_type: bytes, body: bytes, wanted: str, most: int) -> bytes | N
     return None
 
 
-def _too_many(most: int) -> FormTooLarge:
-    return FormTooLarge(f"The form has more than {most} fields (max_form_fields).")
+def _too_many(most: int, cure: str = "") -> FormTooLarge:
+    return FormTooLarge(f"The form has more than {most} fields (max_form_fields).{cure}")
 
 
 def _in_pairs(body: bytes, wanted: str, most: int) -> bytes | None:
     if body.count(b"&") >= most:
-        raise _too_many(most)
+        raise _too_many(most, OF_CURL)
     pairs = [pair for pair in body.split(b"&") if len(pair) <= 2 * LONGEST]
     return dict(fields(b"&".join(pairs), most)).get(wanted)
 

@@ -42,7 +42,7 @@ def _worker(node: str, replica: ReplicaReport) -> dict[str, Any]:
     """One replica: TorchServe's keys, then our own."""
     device = replica.device
     return {
-        "id": str(replica.id),
+        "id": f"{node}/{replica.id}",  # as in the lines of its log
         "startTime": _utc(replica.started),
         "status": "READY" if replica.is_ready else "UNLOADING",
         "memoryUsage": replica.memory,

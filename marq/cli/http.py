@@ -2,7 +2,7 @@
 
 import mimetypes
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 30.0  # a handshake takes long where much else runs
 LONGEST_MESSAGE = 2000
+PAGE = 100  # models
+MOST_NAMED = 10
+MODEL_NOT_FOUND = "ModelNotFoundException"
 UNKNOWN_TYPE = "application/octet-stream"
 STDIN = Path("-")  # as the name of a file
 
@@ -36,8 +39,16 @@ class Options(TypedDict, total=False):
 class Api:
     """Requests to one address. `transport`: for a server on this host; it bypasses proxies."""
 
-    def __init__(self, address: str, token: str, transport: "httpx.HTTPTransport | None" = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        token: str,
+        transport: "httpx.HTTPTransport | None" = None,
+        management: "Callable[[], Api] | None" = None,
+    ) -> None:
         import httpx
+
+        self._management = management or (lambda: self)
 
         parts = urlsplit(address)
         self._host = parts.netloc.rpartition("@")[2] or address
@@ -61,7 +72,7 @@ class Api:
             with self._client.stream(method, path, **options) as response:
                 if response.is_error:
                     response.read()
-                    raise RequestFailed(_message(response))
+                    raise RequestFailed(_message(response) + self._known_instead(response))
                 yield response
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             cause = str(error) or type(error).__name__
@@ -83,6 +94,31 @@ class Api:
             except ValueError:
                 return None
 
+    def models(self) -> list[str]:
+        """The names of all models, page by page; of a management API. Raises RequestFailed."""
+        found: list[str] = []
+        first: str | None = "0"
+        while first is not None:
+            page = self.ask("GET", "/models", "models", params={"limit": PAGE, "next_page_token": first})
+            found += [model["modelName"] for model in page["models"]]
+            first = page.get("nextPageToken") if page["models"] else None
+        return found
+
+    def _known_instead(self, response: "httpx.Response") -> str:
+        """The model that may be meant by the name of one that is not known, or the models that are."""
+        if not (unknown := _unknown_model(response)):
+            return ""
+        from marq.settings.torchserve_keys import meant
+
+        try:
+            names = self._management().models()
+        except MarqError:
+            return ""
+        if like := meant(unknown, names):
+            return f". Did you mean {like}?"
+        shown = ", ".join(names[:MOST_NAMED]) + (" ..." if len(names) > MOST_NAMED else "")
+        return f". Registered models: {shown}." if names else ". No models are registered."
+
 
 def connect(url: str | None, token: str | None, state_dir: Path | None, management: bool = False) -> Api:
     """The server at `url`, or the one that runs on this host, with its token. Raises ServerNotFound.
@@ -94,8 +130,13 @@ def connect(url: str | None, token: str | None, state_dir: Path | None, manageme
     from marq.host import server_file
 
     server = server_file.find(state_dir)
-    address = server.management_address if management else server.inference_address
-    return Api(address, token or server.token, _transport(address, server.certificate))
+
+    def api(address: str, management: "Callable[[], Api] | None" = None) -> Api:
+        return Api(address, token or server.token, _transport(address, server.certificate), management)
+
+    if management:
+        return api(server.management_address)
+    return api(server.inference_address, lambda: api(server.management_address))
 
 
 def _transport(address: str, certificate: str) -> "httpx.HTTPTransport":
@@ -140,6 +181,15 @@ def _message(response: "httpx.Response") -> str:
         return f"{message}{_cure(response, error['type'])}"
     except (ValueError, KeyError, TypeError):
         return f"status {response.status_code}: {response.text[:LONGEST_MESSAGE]}"
+
+
+def _unknown_model(response: "httpx.Response") -> str:
+    """The name that an answer says is not the name of a model; else empty."""
+    try:
+        error = response.json()
+        return error["message"].rpartition(": ")[2] if error["type"] == MODEL_NOT_FOUND else ""
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""
 
 
 def _cure(response: "httpx.Response", kind: str) -> str:

@@ -51,7 +51,7 @@ class ModelStatus:
     replicas_wanted: int
     devices: list[str]
     waiting: int
-    requests: int  # done by the replicas that run now
+    requests: int  # done since it was registered
     mean_batch_size: float | None
     notices: list[str]  # how it works otherwise than asked
 

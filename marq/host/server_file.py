@@ -35,6 +35,7 @@ class Server:
     token: str = ""  # good for all planes; empty: none is needed
     certificate: str = ""  # the file of the certificate that https addresses answer with
     log_dir: str = ""
+    key_file: str = ""  # of tokens that end with this server; `marq stop` removes it
     runs_node: bool = True  # else its host has gateways alone
     settings: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)  # of those that are not left at their defaults

@@ -186,6 +186,7 @@ class Supervisor:
             token=self._local_token,
             certificate=certificates.certificate(settings),
             log_dir=str(settings.log_dir.resolve()),
+            key_file=str(Path.cwd() / tokens.KEY_FILE) if self._local_token and not self._joins else "",
             runs_node=not self._joins,
             settings=settings.model_dump(mode="json", exclude={"keystore_pass"}),
             sources=self._sources,

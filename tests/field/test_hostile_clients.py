@@ -336,6 +336,7 @@ def test_a_form_of_many_fields_is_refused_and_nobody_waits_for_it(
     answer = httpx.post(server.inference + path, content=body, headers=headers, timeout=60)
     assert (answer.status_code, answer.json()["code"]) == (413, 413)
     assert "max_form_fields" in answer.json()["message"]
+    assert ("use -T" in answer.json()["message"]) is (headers is FORM)  # what curl's users can do
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from marq.cli import torchserve
+from marq.cli import torchserve_command as torchserve
 from marq.cli.app import app
 from marq.migration import words
 from marq.registry.spec import SETTINGS

@@ -140,7 +140,7 @@ def test_describe_has_torchserves_keys_in_torchserves_order(api):
     assert described["jobQueueStatus"] == {"remainingCapacity": 100, "pendingRequests": 0}
     (worker,) = described["workers"]
     assert list(worker)[:7] == ["id", "startTime", "status", "memoryUsage", "pid", "gpu", "gpuUsage"]
-    assert (worker["id"], worker["status"], worker["state"]) == ("0", "READY", "ready")
+    assert (worker["id"], worker["status"], worker["state"]) == (f"{worker['node']}/0", "READY", "ready")
     assert (worker["gpuUsage"] == "N/A") is not worker["gpu"]
     assert worker["pid"] > 1 and worker["memoryUsage"] > 10**6
     assert abs(time.time() - _unix(worker["startTime"])) < 3600

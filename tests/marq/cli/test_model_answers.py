@@ -73,6 +73,42 @@ def test_without_models_it_says_so(run, management):
     assert json.loads(run("models", "--json").stdout) == []
 
 
+@pytest.mark.parametrize(
+    ("command", "known", "hint"),
+    [
+        (["describe", "digts"], ["cats", "digits"], " Did you mean digits?"),
+        (["scale", "digts", "1"], ["digits"], " Did you mean digits?"),
+        (["describe", "x"], ["cats", "digits"], " Registered models: cats, digits."),
+        (["describe", "x"], [f"m{number}" for number in range(12)], " m9 ..."),
+        (["describe", "x"], [], " No models are registered."),
+    ],
+)
+def test_an_unknown_model_names_the_one_that_may_be_meant(run, management, command, known, hint):
+    name = command[1]
+    error = {"code": 404, "type": "ModelNotFoundException", "message": f"Model not found: {name}"}
+    for method in ("GET", "PUT"):
+        management.answer(f"{method} /models/{name}", error, 404)
+    management.answer("GET /models", {"models": [{"modelName": each} for each in known]})
+    result = run(*command)
+    assert result.exit_code == 1
+    assert f"Model not found: {name}" in result.stderr
+    assert hint in " ".join(result.stderr.split())
+
+
+def test_an_unknown_model_of_a_prediction_is_looked_up_over_the_management_api(
+    run, server, note_server, tmp_path
+):
+    note_server(inference_address=server.address, management_address=server.address)
+    error = {"code": 404, "type": "ModelNotFoundException", "message": "Model not found: digts"}
+    server.answer("POST /predictions/digts", error, 404)
+    server.answer("GET /models", {"models": [{"modelName": "digits"}]})
+    (tmp_path / "body").touch()
+    assert "Model not found: digts. Did you mean digits?" in run("predict", "digts", tmp_path / "body").stderr
+    # A server whose management API is not known, or does not answer, has no hint
+    server.answer("GET /models", {}, 500)
+    assert run("predict", "digts", tmp_path / "body").stderr.endswith("Model not found: digts\n")
+
+
 def test_describe_shows_settings_replicas_and_why_they_fail(run, management):
     management.answer("GET /models/m", [version(loadFailure=FAILURE, deviceIds=[0, 1])])
     shown = run("describe", "m").stdout

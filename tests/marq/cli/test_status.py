@@ -13,6 +13,8 @@ from marq import keys
 from marq.cli import status_tables
 from marq.cli.commands.server.status import summarize
 from marq.host import server_file
+from marq.metrics.catalog import BATCH_SIZE
+from marq.metrics.measurements import Measurements
 from marq.registry.models import Registry
 from marq.registry.reports import PoolReport, ReplicaReport
 from marq.registry.spec import ModelSpec
@@ -70,6 +72,23 @@ def test_status_shows_models_from_redis_without_secrets(run, note_server, redis_
     assert (data["models"][0]["state"], data["models"][0]["replicas_wanted"]) == ("failing", 2)
     for secret in ("secret", redis_url.partition(":")[2].partition("@")[0].strip("/:")):
         assert secret not in shown.stdout + json.dumps(data)
+
+
+def test_done_counts_the_requests_of_replicas_that_have_ended(run, note_server, redis_url):
+    # Given a replica that has run 30 requests, and the stored counts of it and of those before it
+    note_server(redis_url=redis_url)
+    with redis.Redis.from_url(redis_url, protocol=2) as client:
+        registry = Registry(client)
+        registry.register(SPEC)
+        registry.report(SPEC, "m-1.0@here", replace(report(), replicas=(REPLICA,)))
+        measured = Measurements()
+        measured.merge(BATCH_SIZE, ("m", "1.0"), [0] * len(BATCH_SIZE.buckets) + [1], 1200.0, model="m")
+        measured.merge(BATCH_SIZE, ("m", "2.0"), [0] * len(BATCH_SIZE.buckets) + [1], 7.0, model="m")
+        measured.flush(client)
+    # When the status is asked for
+    [model] = json.loads(run("status", "--json").stdout)["models"]
+    # Then
+    assert (model["requests"], model["mean_batch_size"]) == (1200, 3.0)
 
 
 def test_a_lane_that_no_pool_reads_is_shown_with_the_one_that_was_meant(run, note_server, redis_url):
@@ -143,10 +162,13 @@ def test_stop_spares_a_process_that_only_got_the_pid_of_a_killed_server(run, sta
         other.kill()
 
 
-def test_stop_ends_the_process_and_tells_when_it_does_not(run, note_server, monkeypatch):
+def test_stop_ends_the_process_and_tells_when_it_does_not(run, note_server, monkeypatch, tmp_path):
+    key_file = tmp_path / "key_file.json"
+    key_file.touch()
     with subprocess.Popen(["sleep", "60"]) as server:
-        note_server(pid=server.pid)
+        note_server(pid=server.pid, key_file=str(key_file))
         result = run("stop")
+        assert not key_file.exists()  # its tokens have ended with the server
         assert (result.exit_code, result.stdout) == (0, f"marq (pid {server.pid}) has stopped.\n")
     monkeypatch.setattr("marq.cli.commands.server.stop.STOP_MARGIN_S", 0.2)
     monkeypatch.setattr("marq.host.stop_limit.LEAST_S", 0.0)

@@ -8,7 +8,7 @@ import tempfile
 import psutil
 import pytest
 
-from marq.cli import torchserve
+from marq.cli import torchserve_command as torchserve
 from marq.host import supervisor
 
 SLEEP = "import time; print('up', flush=True); time.sleep(600)"
@@ -87,6 +87,27 @@ def test_where_none_runs_a_stop_says_so(command, pid_file, content):
     orphan = "Removing orphan pid file.\n" if content else ""
     assert (code, text) == (0, f"{orphan}TorchServe is not currently running.\n")
     assert not pid_file.exists()
+
+
+@pytest.mark.parametrize("module", ["marq.cli.torchserve_command", "psutil", "marq.host.supervisor"])
+def test_ctrl_c_during_the_imports_ends_it_without_a_traceback(module, temporary):
+    # Given an import that Ctrl-C interrupts
+    hook = temporary / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}:\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+    )
+    command = [sys.executable, "-m", "marq.cli.torchserve", "--start", "--model-store", "store"]
+    environment = {**os.environ, "PYTHONPATH": str(hook), "TMPDIR": str(temporary / "tmp")}
+    # When the command is run
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    # Then
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_a_process_that_is_not_a_server_is_left_alone(command, running):

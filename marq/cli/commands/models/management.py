@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from marq.cli import archive_names, http, model_names, model_tables, options
+from marq.cli import archive_names, http, model_tables, options
 from marq.cli.answers import Version
 from marq.cli.output import out, print_json
 from marq.registry.spec import SETTINGS
@@ -33,7 +33,7 @@ def models(
 ) -> None:
     """List the registered models."""
     server = http.connect(url, token, state_dir, management=True)
-    versions = [version for name in model_names.listed(server) for version in _describe(server, name, "all")]
+    versions = [version for name in server.models() for version in _describe(server, name, "all")]
     if as_json:
         print_json([model_tables.summary(version) for version in versions])
     elif versions:

@@ -7,7 +7,7 @@ from typing import Annotated, TypedDict
 
 import typer
 
-from marq.cli import http, model_names, options
+from marq.cli import http, options
 from marq.cli.answers import Version
 from marq.cli.output import complain, fail, print_json
 from marq.registry.spec import SETTINGS
@@ -50,7 +50,7 @@ def export(
     Archives, queued requests and jobs are not part of it.
     """
     server = http.connect(url, token, state_dir, management=True)
-    found = [exported for name in model_names.listed(server) for exported in _versions(server, name)]
+    found = [exported for name in server.models() for exported in _versions(server, name)]
     text = json.dumps({"format": FORMAT, "models": found}, indent=2) + "\n"
     if file == STDIO:
         typer.echo(text, nl=False)
@@ -73,9 +73,7 @@ def import_(
     """
     models = _read(file)
     server = http.connect(url, token, state_dir, management=True)
-    registered = {
-        (name, each["version"]) for name in model_names.listed(server) for each in _versions(server, name)
-    }
+    registered = {(name, each["version"]) for name in server.models() for each in _versions(server, name)}
     outcomes: list[Outcome] = []
     for model in models:
         outcomes.append(_import(server, model, registered))

@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -108,16 +109,19 @@ def _read_all(redis_url: str) -> "tuple[list[ModelStatus], list[UnreadLane]]":
 
 
 def _read(registry: "Registry") -> Iterator[ModelStatus]:
+    from marq.metrics import totals
     from marq.queue import depth
 
     snapshot = registry.snapshot()
     models = snapshot.models
     depths = depth.read(registry.redis, models)
+    done = totals.requests(registry.redis, ((spec.name, spec.version) for spec in models))
     for spec in sorted(models, key=lambda spec: (spec.name, spec.version)):
         is_default = models.defaults.get(spec.name) == spec.version
-        yield summarize(
+        status = summarize(
             spec, is_default, snapshot.replicas(spec), snapshot.of(spec), depths[spec.key].waiting
         )
+        yield replace(status, requests=max(status.requests, done[spec.name, spec.version]))
 
 
 def summarize(
@@ -127,7 +131,7 @@ def summarize(
     reports: "list[PoolReport]",
     waiting: int,
 ) -> ModelStatus:
-    """The line of a model version, from the reports of the pools that are alive."""
+    """The line of a model version, from the reports of the pools that are alive: `requests` are theirs."""
     from marq.registry.notices import notices
 
     ready = sum(replica.is_ready for replica in replicas)

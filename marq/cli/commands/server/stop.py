@@ -1,6 +1,7 @@
 """`marq stop`."""
 
 import contextlib
+from pathlib import Path
 
 import typer
 
@@ -25,8 +26,10 @@ def stop(as_json: options.AsJson = False, state_dir: options.StateDir = None) ->
 
     from marq.host import processes, server_file, stop_limit
 
+    key_file = ""
     try:
-        _, process = running(state_dir)
+        server, process = running(state_dir)
+        key_file = server.key_file
     except server_file.ServerNotFound:
         if (node := running_node(state_dir)) is None:
             text = f"No marq server runs with the state directory {server_file.state_dir(state_dir)}."
@@ -39,6 +42,8 @@ def stop(as_json: options.AsJson = False, state_dir: options.StateDir = None) ->
         ended = processes.end(process, timeout_s)
     if not ended:
         raise StopFailed(f"marq (pid {process.pid}) has not stopped after {timeout_s:g} s.")
+    if key_file:
+        Path(key_file).unlink(missing_ok=True)  # its tokens are not valid any more
     _print(f"marq (pid {process.pid}) has stopped.", process.pid, as_json)
 
 
