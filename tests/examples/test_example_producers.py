@@ -1,0 +1,98 @@
+"""Producers in other languages against the embedded Redis: each is run where its toolchain is."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples/producers"
+MODEL = "producers"
+REVERSE = """
+def handle(data, context):
+    if data is None:
+        return None
+    return [str(sorted(row)).encode() if b"fail" in row["body"] else bytes(row["body"])[::-1] for row in data]
+"""
+REDIGO = Path(
+    "/usr/share/gocode/src/github.com/gomodule/redigo"
+)  # of Debian's golang-github-gomodule-redigo-dev
+
+
+@pytest.fixture(scope="module")
+def url(host, make_archive):
+    archive = make_archive(host.store, MODEL, REVERSE)
+    host.register(archive)
+    environment = {**os.environ, "MARQ_STATE_DIR": str(host.server.state_dir)}
+    marq = Path(sys.executable).parent / "marq"
+    return subprocess.run(
+        [marq, "redis-url"], env=environment, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("producers") / "body"
+    path.write_bytes(b"from a producer")
+    return path
+
+
+def answer(*command, **options):
+    done = subprocess.run(command, capture_output=True, timeout=180, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def wants(program):
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+
+
+def in_parts(url):
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port}", parts.password
+
+
+def test_python(url, file):
+    assert answer(sys.executable, EXAMPLES / "producer.py", url, MODEL, file) == b"recudorp a morf"
+
+
+def test_shell(url, file):
+    wants("redis-cli")
+    lines = answer("sh", EXAMPLES / "producer.sh", url, MODEL, file).splitlines()
+    assert lines[-2:] == [b"body", b"recudorp a morf"]
+
+
+def test_node(url, file, tmp_path):
+    wants("npm")
+    answer("npm", "install", "--silent", "--prefix", tmp_path, "redis@5")
+    script = shutil.copy(EXAMPLES / "producer.js", tmp_path)
+    assert answer("node", script, url, MODEL, file) == b"recudorp a morf"
+
+
+def test_java(url, file):
+    wants("javac")
+    assert answer("java", EXAMPLES / "Producer.java", *in_parts(url), MODEL, file) == b"recudorp a morf"
+
+
+def test_rust(url, file, tmp_path):
+    wants("rustc")
+    answer("rustc", "-o", tmp_path / "producer", EXAMPLES / "producer.rs")
+    assert answer(tmp_path / "producer", *in_parts(url), MODEL, file) == b"recudorp a morf"
+
+
+def test_go(url, file, tmp_path):
+    wants("go")
+    if not REDIGO.is_dir():
+        pytest.skip("redigo is not installed")
+    environment = {
+        **os.environ,
+        "GO111MODULE": "off",
+        "GOPATH": "/usr/share/gocode",
+        "GOCACHE": str(tmp_path),
+    }
+    found = answer("go", "run", EXAMPLES / "producer.go", url, MODEL, file, env=environment)
+    assert found == b"recudorp a morf"
