@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from urllib.parse import quote, urlsplit
 
+from marq.cli.output import note_idle
 from marq.errors import MarqError
 
 if TYPE_CHECKING:
@@ -126,6 +127,8 @@ def connect(url: str | None, token: str | None, state_dir: Path | None, manageme
     `management`: its management address, else the one for inference.
     """
     if url:
+        if state_dir:
+            note_idle("--state-dir", "--url names the server")
         return Api(url if "://" in url else f"http://{url}", token or "")
     from marq.host import server_file
 

@@ -49,6 +49,11 @@ def complain(message: str, label: str = "Error", style: str = "red") -> None:
     err().print(Text(f"{label}: {line}", style=style), soft_wrap=True)
 
 
+def note_idle(option: str, reason: str) -> None:
+    """Says that an option that was given has no effect."""
+    complain(f"{option} has no effect: {reason}.", "Note", "yellow")
+
+
 def fail(message: str) -> NoReturn:
     """Ends the command with exit code 1."""
     complain(message)

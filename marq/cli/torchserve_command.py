@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(0)
     try:
         if options.stop:
+            _note_idle_flags(options)
             stop(options.foreground)
         start(options, given)
     except OSError as error:
@@ -133,6 +134,7 @@ def _resolve(options: argparse.Namespace) -> loading.Resolved:
     resolved.without_effect.extend(f"{flag} has no effect." for flag in flags)
     if logs != LOGS.resolve() and LOG_VARIABLE not in os.environ:
         resolved.notices.append(f"{LOGS.resolve()} cannot be written: logs go to {logs}.")
+    resolved.notices.extend(properties.ignored(given_file))
     if found:
         resolved.notices.append(found.notice)
     if options.no_config_snapshots:
@@ -166,6 +168,13 @@ def _given(options: argparse.Namespace, found: snapshot_files.Found | None) -> d
 def _check(flag: str, what: str, given: str | None, exists: Callable[[Path], bool]) -> None:
     if given and not exists(Path(given)):
         _fail(f"--{flag.replace('_', '-')} {what} not found: {given}")
+
+
+def _note_idle_flags(options: argparse.Namespace) -> None:
+    """Says on stderr which flags a stop does not use: scripts read TorchServe's lines on stdout."""
+    for name, value in vars(options).items():
+        if value and name not in ("stop", "foreground"):
+            sys.stderr.write(f"--{name.replace('_', '-')} has no effect with --stop.\n")
 
 
 def stop(wait: bool) -> NoReturn:

@@ -45,6 +45,14 @@ def discover(given: Path | None, environ: Mapping[str, str] = os.environ) -> Pat
     return chosen or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
 
 
+def ignored(given: Path | None, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """A notice if `TS_CONFIG_FILE` names another file than `--ts-config`, as it comes first."""
+    chosen = environ.get(FILE_VARIABLE)
+    if not chosen or given is None or Path(chosen) == given:
+        return []
+    return [f"--ts-config {given} has no effect: {FILE_VARIABLE} names {chosen}."]
+
+
 def read(path: Path, environ: Mapping[str, str] = os.environ) -> dict[str, Line]:
     """The keys of a file as they are named there; a key's last line counts. Raises SettingsError.
 

@@ -12,9 +12,10 @@ from rich.progress import Progress
 
 from marq.cli import http, options
 from marq.cli.latencies import Measured, picture
-from marq.cli.output import complain, err, fail, out, print_json
+from marq.cli.output import complain, err, fail, note_idle, out, print_json
 
 PICTURE_WIDTH = 90  # columns
+USUAL_REQUESTS = 1000
 
 
 def bench(
@@ -24,11 +25,12 @@ def bench(
         int, typer.Option("--connections", "-c", metavar="N", min=1, help="Requests at the same time.")
     ] = 16,
     requests: Annotated[
-        int, typer.Option("--requests", "-n", metavar="N", min=1, help="How many requests.")
-    ] = 1000,
+        int | None,
+        typer.Option("--requests", "-n", metavar="N", min=1, help="How many requests. Default: 1000."),
+    ] = None,
     duration: Annotated[
         float | None,
-        typer.Option("--duration", "-d", metavar="S", min=0.1, help="Seconds; takes the place of -n."),
+        typer.Option("--duration", "-d", metavar="S", min=0.1, help="How many seconds, instead of -n."),
     ] = None,
     svg: Annotated[
         Path | None, typer.Option("--svg", metavar="FILE", help="Write the picture to this file, too.")
@@ -44,11 +46,13 @@ def bench(
 
     Sends the file again and again. Exit code 1 if a request fails.
     """
+    if duration and requests:
+        note_idle("--requests", "--duration says how long it takes")
     path = http.path("predictions", model, version)
     upload = http.upload(file, content_type)
     # A client for each connection: one for all would keep no more than 20 of them open
     servers = [http.connect(url, token, state_dir) for _ in range(connections)]
-    measured = _run(servers, lambda server: _send(server, path, upload), requests, duration)
+    measured = _run(servers, lambda server: _send(server, path, upload), requests or USUAL_REQUESTS, duration)
     if not measured.latencies:
         fail(next(iter(measured.failures)))
     if svg:

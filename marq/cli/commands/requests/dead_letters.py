@@ -12,10 +12,11 @@ from rich.table import Table
 
 from marq.cli import http, options
 from marq.cli.answers import Letter, LetterPage, ModelLetters
-from marq.cli.output import complain, err, out, print_body, print_json
+from marq.cli.output import complain, err, note_idle, out, print_body, print_json
 
 DEAD = "dead-letters"  # the path of the API
 PAGE = 1000
+USUAL_LETTERS = 100
 CHUNK = 50  # letters that are replayed with one request
 LONGEST_INPUT = 2000  # characters that `show` prints
 
@@ -35,8 +36,9 @@ def list_letters(
         typer.Argument(metavar="MODEL", help="List its letters. Default: count those of all models."),
     ] = None,
     limit: Annotated[
-        int, typer.Option("--limit", metavar="N", min=1, help="The newest N letters of the model.")
-    ] = 100,
+        int | None,
+        typer.Option("--limit", metavar="N", min=1, help="The newest N letters of the model. Default: 100."),
+    ] = None,
     as_json: options.AsJson = False,
     url: options.ManagementUrl = None,
     token: options.Token = None,
@@ -45,10 +47,12 @@ def list_letters(
     """Count dead letters, or list those of a model, the newest first."""
     server = http.connect(url, token, state_dir, management=True)
     if model is None:
+        if limit is not None:
+            note_idle("--limit", "without MODEL letters are counted")
         models: list[ModelLetters] = server.ask("GET", http.path(DEAD), "models")["models"]
         _print(models, _models_table(models), as_json)
     else:
-        letters = _letters(server, model, limit)
+        letters = _letters(server, model, limit or USUAL_LETTERS)
         _print(letters, _letters_table(letters), as_json)
 
 

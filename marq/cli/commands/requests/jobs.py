@@ -93,6 +93,8 @@ def cancel(
     """Cancel jobs by their ids, or many by model, version, state and tag."""
     if bool(ids) == bool(model):
         raise typer.BadParameter("give either ids or --model")
+    if ids and (version or state or tag):
+        raise typer.BadParameter("--version, --state and --tag choose among the jobs of --model")
     server = http.connect(url, token, state_dir)
     for job_id in ids or ():
         server.ask("DELETE", http.path("jobs", job_id), "state")

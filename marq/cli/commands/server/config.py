@@ -48,6 +48,7 @@ def config(
     if resolved is None:
         server = None
         resolved = loading.resolve(properties.discover(ts_config), {"state_dir": state_dir})
+        resolved.notices.extend(properties.ignored(ts_config))
     values = {
         name: {"value": _shown(name, value), "source": resolved.sources.get(name, DEFAULT)}
         for name, value in resolved.settings.model_dump(mode="json").items()

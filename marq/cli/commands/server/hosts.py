@@ -9,6 +9,7 @@ import typer
 
 from marq.cli import archive_names, options
 from marq.cli.commands.server import start
+from marq.cli.output import complain, note_idle
 
 
 def gateway(
@@ -92,19 +93,21 @@ def node(
     from marq.connections import clients
 
     clients.check(redis_url)
-    _announce_node(redis_url)
+    _announce_node(redis_url, number_of_gpu)
     os.execv(sys.executable, [sys.executable, "-P", "-m", "workers.node"])  # noqa: S606 - no shell
 
 
-def _announce_node(redis_url: str) -> None:
+def _announce_node(redis_url: str, number_of_gpu: int | None) -> None:
     """Says what the node joins, and writes the file for `marq status` and `marq stop`."""
+    from marq import gpus
     from marq.connections import clients, urls
     from marq.host import greeting, server_file
     from marq.host.node_name import node_name
     from marq.registry.models import Registry
     from marq.settings import loading
 
-    settings = loading.load()
+    resolved = loading.resolve(None, {})
+    settings = resolved.settings
     name = node_name(settings.state_dir)
     with clients.client(redis_url) as client:
         versions = sorted(f"{spec.name} {spec.version}" for spec in Registry(client).models())
@@ -112,6 +115,10 @@ def _announce_node(redis_url: str) -> None:
     typer.echo(greeting.line("Redis", urls.without_password(redis_url)))
     typer.echo(greeting.line("Logs", settings.log_dir.absolute()))
     typer.echo(greeting.line("Models", ", ".join(versions) or "none is registered in this database yet"))
+    if number_of_gpu is not None and len(gpus.visible()) < number_of_gpu:
+        note_idle("--number-of-gpu", f"this host has {len(gpus.visible())} GPUs")
+    for notice in resolved.notices:
+        complain(notice, "Note", "yellow")
     sys.stdout.flush()
     node = server_file.Node(os.getpid(), redis_url, name, str(settings.log_dir.absolute()))
     server_file.write_node(settings.state_dir, node)

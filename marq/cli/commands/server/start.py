@@ -176,6 +176,7 @@ def run(
     resolved = loading.resolve(file, given)
     if listening and (moved := listening.addresses(resolved.settings)):
         resolved = loading.resolve(file, {**given, **moved})
+    resolved.notices.extend(properties.ignored(ts_config))
     store = resolved.settings.model_store
     if store and not store.is_dir():
         raise properties.SettingsError(f"--model-store directory not found: {store}")

@@ -11,7 +11,7 @@ import typer
 from rich.live import Live
 
 from marq.cli import options
-from marq.cli.output import out, print_json
+from marq.cli.output import note_idle, out, print_json
 from marq.cli.running import running, running_node
 from marq.cli.status_tables import (
     FAILING,
@@ -31,12 +31,17 @@ if TYPE_CHECKING:
     from marq.registry.reports import PoolReport, ReplicaReport
     from marq.registry.spec import ModelSpec
 
+USUAL_INTERVAL_S = 2.0
+
 
 def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Repeat it until Ctrl-C.")] = False,
     interval: Annotated[
-        float, typer.Option("--interval", metavar="S", min=0.1, help="Seconds between two views.")
-    ] = 2.0,
+        float | None,
+        typer.Option(
+            "--interval", metavar="S", min=0.1, help="Seconds between two views of --watch. Default: 2."
+        ),
+    ] = None,
     as_json: options.AsJson = False,
     state_dir: options.StateDir = None,
 ) -> None:
@@ -44,7 +49,9 @@ def status(
 
     Exit code 1 if neither runs. With --json, --watch prints one object a line.
     """
-    views = _views(state_dir, interval)
+    if interval is not None and not watch:
+        note_idle("--interval", "without --watch there is one view")
+    views = _views(state_dir, interval or USUAL_INTERVAL_S)
     console = out()
     if as_json:
         for view in views if watch else itertools.islice(views, 1):

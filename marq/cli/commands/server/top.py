@@ -14,13 +14,14 @@ from rich.table import Table
 
 from marq.cli import options
 from marq.cli.commands.server.status import summarize
-from marq.cli.output import out, print_json
+from marq.cli.output import note_idle, out, print_json
 from marq.cli.status_tables import STYLES
 
 if TYPE_CHECKING:
     from marq.registry.models import Registry
 
 MEDIAN, SLOW = 0.5, 0.99
+USUAL_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,9 @@ def top(
         bool, typer.Option("--once", help="Print one view of everything since the start, and end.")
     ] = False,
     interval: Annotated[
-        float, typer.Option("--interval", metavar="S", min=0.1, help="Seconds between two views.")
-    ] = 1.0,
+        float | None,
+        typer.Option("--interval", metavar="S", min=0.1, help="Seconds between two views. Default: 1."),
+    ] = None,
     as_json: options.AsJson = False,
     state_dir: options.StateDir = None,
 ) -> None:
@@ -70,8 +72,10 @@ def top(
     """
     from marq.cli.running import running
 
-    shown = views(running(state_dir)[0].redis_url, interval)
     console = out()
+    if interval is not None and (once or as_json or not console.is_terminal):
+        note_idle("--interval", "there is one view")
+    shown = views(running(state_dir)[0].redis_url, interval or USUAL_INTERVAL_S)
     if as_json:
         print_json([asdict(line) for line in next(shown)])
     elif once or not console.is_terminal:
