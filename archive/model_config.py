@@ -63,6 +63,7 @@ class ModelConfig:
     batching: str = "adaptive"  # or fixed: wait for the whole batch delay, as TorchServe does
     max_attempts: int | None = None
     max_requests_per_replica: int | None = None  # requests after which a replica is replaced
+    sequence_drain_s: int | None = None  # for which a replaced replica goes on with its open sequences
     max_replica_memory_mb: int | None = None  # memory above which a replica is replaced
 
     @classmethod
@@ -170,6 +171,7 @@ _KEYS = {
     "batching": _choice("batching", "adaptive", "fixed"),
     "maxAttempts": _integer("max_attempts", 1),
     "maxRequestsPerReplica": _integer("max_requests_per_replica", 1),
+    "sequenceDrainSec": _integer("sequence_drain_s", 0),
     "maxReplicaMemoryMB": _integer("max_replica_memory_mb", 1),
 }
 

@@ -22,6 +22,7 @@ from gateway.http.closing import ClosingProtocol
 from gateway.http.middleware import Front
 from gateway.http.slow_clients import SlowClients
 from gateway.inference.predictor import Predictor
+from gateway.inference.sequence_headers import SequenceHeaders
 from gateway.management.snapshots import SnapshotWriter
 from gateway.metrics.counting import Metering, RequestMeter
 from gateway.metrics.endpoint import MetricsEndpoint, WithMetrics
@@ -121,7 +122,10 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     await refreshed(await routes.refresh())
     await refreshed(await routes.refresh())  # again: only changes after the first report wait for it
     jobs = Jobs(broker)
-    predictor = Predictor(routes, broker, jobs, tokens, config.max_request_size, config.max_buffered_bytes)
+    predictor = Predictor(
+        routes, broker, jobs, tokens, config.max_request_size, config.max_buffered_bytes,
+        SequenceHeaders.of(config.sequence_headers),
+    )  # fmt: skip
     made = application.Applications(config, routes, tokens, predictor, jobs)
     meter, endpoint = RequestMeter(), MetricsEndpoint(config.redis_url)
     metering = Metering(meter, routes)

@@ -104,6 +104,30 @@ def slot(model: str, version: str, number: int) -> str:
     return f"{PREFIX}{{{model}}}:slot:{number}:{version}"
 
 
+SEAT = b"}:seat-"  # in the lanes of seats and in the key of their owners
+
+
+def seats(model: str, version: str) -> str:
+    """The replicas that take new sequences (sorted set); marq/admission/lua/sequence.lua has more."""
+    return f"{PREFIX}{{{model}}}:seats:{version}"
+
+
+def seat_owners(model: str, version: str) -> str:
+    """Hash: seat -> the consumer of its replica."""
+    return f"{PREFIX}{{{model}}}:seat-owners:{version}"
+
+
+def of_seats(model: str, version: str) -> tuple[str, ...]:
+    """All keys about seats and sequences but the lanes."""
+    kinds = ("seats", "seat-owners", "sequences", "sequence-records")
+    return tuple(f"{PREFIX}{{{model}}}:{kind}:{version}" for kind in kinds)
+
+
+def seat_lane(model: str, version: str, seat: str) -> str:
+    """The requests of the sequences of one replica (stream)."""
+    return lane(model, version, f"seat-{seat}")
+
+
 def model_metrics(model: str) -> str:
     """The counters and histograms (hash: series -> value) of a model."""
     return f"{PREFIX}{{{model}}}:metrics"

@@ -26,7 +26,7 @@ LAYERS = (
     ("marq.settings",),
     ("marq.payloads", "marq.migration"),
     ("marq.queue",),
-    ("marq.jobs", "marq.contract"),
+    ("marq.jobs", "marq.contract", "marq.admission"),
     ("marq.control",),
     ("marq.host",),
     ("marq.client",),

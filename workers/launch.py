@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from marq.registry.spec import ModelSpec
 
 POOL_VARIABLE = "MARQ_POOL"
 REPLICA_VARIABLE = "MARQ_REPLICA"
+SEQUENCE_HEADERS = ("ts_request_sequence_id", "ts_request_sequence_start", "ts_request_sequence_end")
+SEQUENCE_VARIABLES = ("TS_REQUEST_SEQUENCE_ID", "TS_REQUEST_SEQUENCE_START", "TS_REQUEST_SEQUENCE_END")
 BATCHES_IN_FLIGHT = 256  # of one replica whose handler is a coroutine function
 
 
@@ -47,6 +49,9 @@ class PoolSpec:
     payload_threshold: int = 0  # larger answers are files
     metrics_location: str = ""  # where metrics logs are; empty: beside `log_file`
     max_form_fields: int = MOST_FIELDS
+    sequence_headers: list[str] = field(
+        default_factory=lambda: list(SEQUENCE_HEADERS)
+    )  # names: id, start, end
 
     @property
     def metrics_dir(self) -> Path:
@@ -93,7 +98,9 @@ class ReplicaSpec:
         return "cpu" if self.gpu is None else f"cuda:{self.gpu}"
 
     def to_environment(self) -> dict[str, str]:
-        return {REPLICA_VARIABLE: json.dumps(asdict(self))}
+        """With the variables in which TorchServe's context finds the names of the headers of sequences."""
+        names = dict(zip(SEQUENCE_VARIABLES, self.pool.sequence_headers, strict=True))
+        return {REPLICA_VARIABLE: json.dumps(asdict(self)), **names}
 
     @classmethod
     def from_environment(cls) -> "ReplicaSpec":

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 
 import grpc
 
@@ -12,6 +13,7 @@ from gateway.grpc.rows import Body
 from gateway.inference import deadlines
 from gateway.inference.answer import first_part
 from gateway.inference.predictor import Predictor
+from gateway.inference.sequence_headers import in_sequence
 from gateway.routing.routes import Route
 from marq.errors import DeadlineExceeded, ServiceError
 from marq.queue.entries import EntryFields, EntryHead, Reply
@@ -19,6 +21,16 @@ from marq.queue.ids import new_id
 from marq.queue.reply_stream import ReplyStream
 
 log = logging.getLogger(__name__)
+
+
+class Sequence(NamedTuple):
+    """The sequence that a request belongs to, for models with sequences; without a name, a new one."""
+
+    name: str
+    ends: bool = False
+
+
+NO_SEQUENCE = Sequence("")
 
 
 class Answers:
@@ -42,23 +54,30 @@ class Answers:
             raise failures.unknown(error, self._not_found) from None
         return call.route
 
-    async def whole(self, call: Call, route: Route, body: Body) -> list[Reply]:
+    async def whole(
+        self, call: Call, route: Route, body: Body, sequence: Sequence = NO_SEQUENCE
+    ) -> list[Reply]:
         """All parts of the answer. Raises Failure."""
-        return [part async for part in self._parts(call, route, body, b"")]
+        return [part async for part in self._parts(call, route, body, b"", sequence)]
 
     def parts(
-        self, call: Call, route: Route, body: Body, headers: bytes = b""
+        self, call: Call, route: Route, body: Body, headers: bytes = b"", sequence: Sequence = NO_SEQUENCE
     ) -> contextlib.AbstractAsyncContextManager[AsyncIterator[Reply]]:
         """The parts of the answer as they come; leaving the context cancels the request. Raises Failure.
 
         `headers` are the handler's, as the JSON object of the queue contract.
         """
-        return contextlib.aclosing(self._parts(call, route, body, headers))  # type: ignore[type-var]
+        parts = self._parts(call, route, body, headers, sequence)
+        return contextlib.aclosing(parts)  # type: ignore[type-var]
 
-    async def _parts(self, call: Call, route: Route, body: Body, headers: bytes) -> AsyncIterator[Reply]:
+    async def _parts(
+        self, call: Call, route: Route, body: Body, headers: bytes, sequence: Sequence
+    ) -> AsyncIterator[Reply]:
         request_id, stream = new_id(), ReplyStream()
         timeout_s = call.timeout_s(route.client_timeout_ms)
         head = EntryHead(type=body.type, headers=headers, deadline=deadlines.deadline(timeout_s))
+        if route.spec.sequence_batching:
+            head = in_sequence(head, sequence.name, sequence.ends)
         try:
             self._begin(route, request_id, EntryFields(body.content, head), stream)
             part = await first_part(stream, timeout_s)

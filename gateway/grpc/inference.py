@@ -9,7 +9,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.rpc.status_pb2 import Status
 
 from gateway.grpc import failures
-from gateway.grpc.answers import Answers
+from gateway.grpc.answers import Answers, Sequence
 from gateway.grpc.calls import Call, Method
 from gateway.grpc.failures import Failure
 from gateway.grpc.messages.inference_pb2 import (
@@ -37,6 +37,7 @@ class InferenceService:
         self._health, self._meter = health, meter
         self._id_header = settings.ts_header_key_sequence_id
         self._start_key = settings.ts_header_key_sequence_start
+        self._end_key = settings.ts_header_key_sequence_end
 
     def methods(self) -> dict[str, Method]:
         """The methods by their names."""
@@ -56,13 +57,14 @@ class InferenceService:
     async def _predict(self, request: PredictionsRequest, call: Call) -> PredictionResponse:
         """A streamed answer comes whole."""
         route = self._answers.find(call, _name(request), request.model_version)
-        parts = await self._answers.whole(call, route, _body(request))
+        parts = await self._answers.whole(call, route, _body(request), self._sequence(request))
         return PredictionResponse(prediction=b"".join([part.body for part in parts]))
 
     async def _stream(self, request: PredictionsRequest, call: Call) -> None:
         """One message for each part; an answer that is not streamed is one message."""
         route = self._answers.find(call, _name(request), request.model_version)
-        async with self._answers.parts(call, route, _body(request)) as parts:
+        sequence = self._sequence(request)
+        async with self._answers.parts(call, route, _body(request), sequence=sequence) as parts:
             async for part in parts:
                 await call.write(PredictionResponse(prediction=part.body))
 
@@ -91,14 +93,23 @@ class InferenceService:
     async def _step(self, request: PredictionsRequest, call: Call) -> None:
         sequence = request.sequence_id or self._new_sequence(request)
         route = self._answers.find(call, _name(request), request.model_version)
-        headers = orjson.dumps({self._id_header: sequence})
-        async with self._answers.parts(call, route, _body(request), headers) as parts:
+        headers = orjson.dumps({self._id_header: sequence, **self._flags(request)})
+        place = Sequence(sequence, ends=self._end_key in self._flags(request))
+        async with self._answers.parts(call, route, _body(request), headers, place) as parts:
             async for part in parts:
                 await call.write(PredictionResponse(prediction=part.body, sequence_id=sequence))
 
+    def _sequence(self, request: PredictionsRequest) -> Sequence:
+        return Sequence(request.sequence_id, ends=self._end_key in self._flags(request))
+
+    def _flags(self, request: PredictionsRequest) -> dict[str, str]:
+        """The entries of `input` that say that a request is the first or the last one of its sequence."""
+        keys = (self._start_key, self._end_key)
+        return {key: "true" for key in keys if request.input.get(key, b"").lower() == b"true"}
+
     def _new_sequence(self, request: PredictionsRequest) -> str:
         """An id for the sequence that a request starts. Raises Failure if it starts none."""
-        if dict(request.input).get(self._start_key, b"").lower() != b"true":
+        if self._start_key not in self._flags(request):
             raise failures.without_name("sequenceId")
         return SEQUENCE.format(new_id().decode())
 

@@ -75,6 +75,7 @@ class Inference:
             params = scope["query_string"] if target.takes_query else b""
             path = None if target.path is None else target.path.encode()
             head = self._predictor.entry_head(target.headers(headers), path, params, timeout_s)
+            head = self._predictor.in_sequence(route, head, headers)
             fields = EntryFields(body, head) if isinstance(body, bytes) else EntryFields(b"", head, body)
             await self._answer(receive, send, route, request_id, fields, timeout_s)
         except ServiceError as error:
@@ -103,6 +104,7 @@ class Inference:
         path = None if target.path is None else target.path.encode()
         start_within_s = job_headers.start_within_s(headers)
         head = self._predictor.entry_head(target.headers(headers), path, params, start_within_s, options)
+        head = self._predictor.in_sequence(route, head, headers)
         job_id = await self._predictor.submit(route, EntryFields(body, head), _idempotency_key(headers))
         record = await self._predictor.jobs.wait(job_id, wait_s)
         location = (b"location", f"/jobs/{quote(job_id, safe=':')}".encode())

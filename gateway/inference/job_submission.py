@@ -85,6 +85,7 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
             timeout_s=job_headers.start_within_s(headers),
             options=options,
         )
+        head = predictor.in_sequence(route, head, headers)
         return _accepted(await predictor.submit(route, EntryFields(body, head), key or ""))
 
     return api

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope
 from gateway.asgi import Headers, content_type, encode_headers
 from gateway.auth import AUTHORIZATION, Tokens
 from gateway.inference import deadlines
+from gateway.inference.sequence_headers import USUAL, SequenceHeaders
 from gateway.routing.routes import Route, Routes
 from gateway.uploads import Uploads, too_large
 from marq.errors import ModelNotFound, QueueFull, ServiceError, ServiceUnavailable
@@ -34,9 +35,10 @@ class Predictor:
 
     def __init__(
         self, routes: Routes, broker: Broker, jobs: Jobs, tokens: Tokens, max_request_size: int,
-        max_buffered_bytes: int = 2**30,
+        max_buffered_bytes: int = 2**30, sequences: SequenceHeaders = USUAL,
     ) -> None:  # fmt: skip
         self.max_request_size = max_request_size
+        self.sequences = sequences
         self.uploads = Uploads(max_buffered_bytes, max_request_size)
         folder = broker.folder
         # A larger body is a file, where the model's replicas share the folder
@@ -51,7 +53,7 @@ class Predictor:
     def hot_route(self, url: bytes, headers: Headers) -> Route | None:
         """The route of a URL; None where more than a look-up is needed, or the token is not valid."""
         route = self._routes.urls.get(url)
-        if route is None or route.client_timeout_ms:
+        if route is None or not route.is_plain:
             return None
         if self._tokens.required and not self._tokens.are_valid(INFERENCE, headers):
             return None
@@ -97,6 +99,10 @@ class Predictor:
             options=options.fields,
         )
 
+    def in_sequence(self, route: Route, head: EntryHead, headers: Headers) -> EntryHead:
+        """The same fields with the sequence of the request, where the model has sequences."""
+        return self.sequences.place(head, headers) if route.spec.sequence_batching else head
+
     def begin(self, route: Route, request_id: bytes, fields: EntryFields, sink: Waiting) -> None:
         """Queues a prediction whose answer goes to the sink.
 
@@ -108,7 +114,13 @@ class Predictor:
             size, fields = self._in_file(route, request_id, fields)
         route.backlog.admit(size)
         try:
-            self._broker.queue(route.lane, request_id, fields, sink)
+            if route.admission is None:
+                self._broker.queue(route.lane, request_id, fields, sink)
+            else:
+                forgo = partial(route.backlog.forgo, size)
+                self._broker.queue_if_admitted(
+                    route.admission, route.lane, request_id, fields, sink, on_refused=forgo
+                )
         except ServiceError:
             route.backlog.forgo(size)
             raise

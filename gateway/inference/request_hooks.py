@@ -9,6 +9,7 @@ from typing import Protocol
 
 from gateway.auth import Tokens
 from gateway.inference.predictor import CLIENT_GONE, Predictor
+from gateway.inference.sequence_headers import USUAL, SequenceHeaders
 from gateway.routing.routes import Route, Routes
 from marq.errors import ServiceError
 from marq.queue.broker import Broker
@@ -38,9 +39,9 @@ class ObservedPredictor(Predictor):
 
     def __init__(
         self, routes: Routes, broker: Broker, jobs: Jobs, tokens: Tokens, max_request_size: int,
-        hooks: Sequence[Hook], max_buffered_bytes: int = 2**30,
+        hooks: Sequence[Hook], max_buffered_bytes: int = 2**30, sequences: SequenceHeaders = USUAL,
     ) -> None:  # fmt: skip
-        super().__init__(routes, broker, jobs, tokens, max_request_size, max_buffered_bytes)
+        super().__init__(routes, broker, jobs, tokens, max_request_size, max_buffered_bytes, sequences)
         self._hooks = hooks
         self._observed: dict[bytes, Observation] = {}  # of the predictions in flight, by request id
 

@@ -16,6 +16,7 @@ from gateway.routing.health import Health
 from gateway.routing.queue_limits import Backlog
 from gateway.routing.queue_watch import Backlogs
 from marq import keys
+from marq.admission.kinds import admission_of
 from marq.connections import clients
 from marq.connections.commands import AsyncRedisClient
 from marq.errors import ModelNotFound, ModelVersionNotFound, ServiceUnavailable
@@ -47,8 +48,8 @@ class Route:
     """The lane of one model version, and the reasons to refuse requests for it."""
 
     __slots__ = (
-        "backlog", "client_timeout_ms", "failure", "has_ended", "lane", "priority", "shares_files", "spec",
-        "unavailable", "versioned",
+        "admission", "backlog", "client_timeout_ms", "failure", "has_ended", "is_plain", "lane", "priority",
+        "shares_files", "spec", "unavailable", "versioned",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +61,8 @@ class Route:
         self.versioned = versioned  # whether the URL names the version
         self.priority, self.lane = keys.NORMAL, keys.lane(spec.name, spec.version).encode()
         self.client_timeout_ms = spec.client_timeout_ms
+        self.admission = admission_of(spec)  # the script that queues its requests, if one does
+        self.is_plain = not self.client_timeout_ms and self.admission is None  # for the fast path
         subject = f'Model "{spec.name}" Version {spec.version}"' if versioned else f'Model "{spec.name}"'
         reason = failure.reason if failure else ""
         self.unavailable = reason if spec.min_workers else NO_WORKER.format(subject=subject)

@@ -17,6 +17,7 @@ from archive.model_config import ModelConfig
 from archive.reader import Description, describe
 from archive.store.model_store import ModelStore, default_name, file_name
 from marq import errors, gpus
+from marq.control.contradictions import contradiction
 from marq.registry import names
 from marq.registry.spec import SETTINGS, ModelSpec
 from marq.registry.unused_keys import unused_keys
@@ -56,6 +57,8 @@ def resolve(settings: Settings, registration: Registration, loaded_at_startup: b
             description = describe(path)
         spec = _spec(settings, registration, description, loaded_at_startup)
         _check_sizes(spec)
+        if fault := contradiction(spec):
+            raise errors.InvalidModel(fault)
         return spec
     except errors.ServiceError:
         if is_new:

@@ -67,7 +67,7 @@ def _answer(registry: Registry, spec: ModelSpec, job_result_ttl_s: int) -> None:
     reason = f"Model {spec.name} version {spec.version} was unregistered before the request ran."
     error = ServiceUnavailable(reason)
     client = registry.redis
-    for lane in keys.lanes(spec.name, spec.version):
+    for lane in (*keys.lanes(spec.name, spec.version), *_seat_lanes(client, spec)):
         with contextlib.suppress(redis.ResponseError):  # the group exists
             client.xgroup_create(lane, keys.GROUP, "0", mkstream=True)
         # Also from replicas that run them: only the holder of an entry can finish its job.
@@ -77,6 +77,12 @@ def _answer(registry: Registry, spec: ModelSpec, job_result_ttl_s: int) -> None:
             ids = [entry for entry, _ in entries]
             client.xdel(lane, *ids)
             client.xack(lane, keys.GROUP, *ids)
+
+
+def _seat_lanes(client: RedisClient, spec: ModelSpec) -> list[str]:
+    """The lanes of replicas that have not given up their seats: their hosts were lost."""
+    seats = client.hkeys(keys.seat_owners(spec.name, spec.version))
+    return [keys.seat_lane(spec.name, spec.version, seat.decode()) for seat in seats]
 
 
 def _take(client: RedisClient, lane: str) -> list[Entry]:

@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Protocol
 
 import hiredis
 
@@ -17,7 +18,7 @@ from marq.connections.commands import Reply as RedisReply
 from marq.connections.pipelined import PipelinedConnection
 from marq.connections.scripts import Script
 from marq.connections.urls import RECONNECT_DELAY_S, Command
-from marq.errors import QueueUnavailable, RedisUnavailable, ServiceUnavailable
+from marq.errors import QueueUnavailable, RedisUnavailable, ServiceError, ServiceUnavailable
 from marq.payloads.folder import Folder
 from marq.payloads.place import Place
 from marq.queue import scripts
@@ -37,6 +38,16 @@ ADD_REF = ADD.replace(b"$4\r\nbody", b"$8\r\nbody_ref")
 STOPPING = "The server is stopping."
 WITHDRAW_S = 2.0  # at most, at the end
 UNREACHABLE = "Redis is not reachable at the moment. Try again later."
+
+
+class Admission(Protocol):
+    """Queues requests by a script, which may refuse them."""
+
+    def call(self, lane: bytes, fields: EntryFields, entry: Sequence[bytes], /) -> Command:
+        """The script: it returns (lane, entry) of a request that it has queued, else (0, limit, number)."""
+
+    def refusal(self, fields: EntryFields, limit: bytes, number: int, /) -> ServiceError:
+        """The error for a request that it has refused."""
 
 
 class Broker:
@@ -120,6 +131,37 @@ class Broker:
             head.packed, len(body), body,
         )  # fmt: skip
         self._commands.send(packed, request_id)
+
+    def queue_if_admitted(
+        self, admission: Admission, lane: bytes, request_id: bytes, fields: EntryFields, waiting: Waiting,
+        on_refused: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """The same where a script decides whether the request is queued, and in which lane."""
+        if self._commands is None:
+            raise QueueUnavailable(UNREACHABLE)
+        self.pending.add(request_id, lane, waiting)
+        entry = (b"id", request_id, b"replies", self.stream.encode(), *fields.flat())
+        call = admission.call(lane, fields, entry)
+        self._spawn(self._admit(admission, call, request_id, fields, on_refused))
+
+    async def _admit(
+        self, admission: Admission, call: Command, request_id: bytes, fields: EntryFields,
+        on_refused: Callable[[], None],
+    ) -> None:  # fmt: skip
+        try:
+            if self._commands is None:
+                raise QueueUnavailable(UNREACHABLE)
+            first, second, *rest = await self._commands.run(call)
+        except (ConnectionError, ServiceUnavailable) as error:
+            self.pending.fail(request_id, error)
+        except hiredis.ReplyError as error:
+            self.pending.fail(request_id, QueueUnavailable(f"Redis refused the request: {error}"))
+        else:
+            if first:
+                self.pending.move(request_id, EntryRef(first, second))
+                return
+            self.pending.fail(request_id, admission.refusal(fields, second, *rest))
+        on_refused()
 
     def forget(self, request_id: bytes) -> None:
         """Ignores the reply when it comes."""

@@ -77,7 +77,7 @@ def unread(client: RedisClient, specs: Iterable[ModelSpec]) -> list[UnreadLane]:
     read_ones = sorted(lane for spec in specs for lane in keys.lanes(spec.name, spec.version))
     known = frozenset(read_ones)
     found = client.scan_iter(match=keys.ANY_LANE, count=SCANNED_AT_ONCE, _type="stream")
-    names = sorted({key.decode(errors="replace") for key in found} - known)
+    names = sorted({key.decode(errors="replace") for key in found if keys.SEAT not in key} - known)
     return [
         UnreadLane(name, entries, next(iter(get_close_matches(name, read_ones, 1)), ""))
         for name in names

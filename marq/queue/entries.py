@@ -41,6 +41,9 @@ class EntryHead:
     job: bytes = b""
     attempts: bytes = b""
     reply: bytes = b""
+    sequence: bytes = b""
+    sequence_start: bytes = b""
+    sequence_end: bytes = b""
     options: tuple[bytes, ...] = ()  # more fields, of a job: names and values in turn
 
     @cached_property
@@ -63,7 +66,10 @@ class EntryHead:
         return replace(self, job=b"1")
 
 
-_HEAD_FIELDS = ("type", "headers", "params", "deadline", "job", "attempts", "reply")
+_HEAD_FIELDS = (
+    "type", "headers", "params", "deadline", "job", "attempts", "reply", "sequence", "sequence_start",
+    "sequence_end",
+)  # fmt: skip
 PLAIN = EntryHead()
 
 
@@ -123,6 +129,9 @@ class Request:
     attempts: bytes = b"0"  # how many replicas were lost while they ran it
     trace: bytes = b""  # W3C traceparent
     body_ref: bytes = b""  # instead of `body`: the file with it
+    sequence: bytes = b""  # id of the sequence that it belongs to
+    sequence_start: bytes = b""  # "1": the first request of the sequence
+    sequence_end: bytes = b""  # "1": the last one
 
     @property
     def ref(self) -> EntryRef:
@@ -139,7 +148,7 @@ FIELDS = {
     name.encode(): name
     for name in (
         "body", "body_ref", "id", "type", "headers", "path", "params", "reply", "replies", "job", "deadline",
-        "attempts", "trace",
+        "attempts", "trace", "sequence", "sequence_start", "sequence_end",
     )
 }  # fmt: skip
 
@@ -169,7 +178,7 @@ def _check_values(known: dict[str, bytes], fields: list[bytes]) -> None:
     for name in ("reply", "replies"):
         if name in known and not may_take_replies(known[name]):
             raise MalformedEntry(f"the field `{name}` must not name a key of marq's own", fields)
-    for name in ("id", "path"):
+    for name in ("id", "path", "sequence"):
         if name in known and not _is_text(known[name]):
             raise MalformedEntry(f"the field `{name}` must be UTF-8, not {known[name]!r:.40}", fields)
 

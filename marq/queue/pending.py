@@ -66,6 +66,14 @@ class PendingRequests:
             lane, take_out = cancelled
             take_out(request_id, EntryRef(lane, entry))
 
+    def move(self, request_id: bytes, where: EntryRef) -> None:
+        """The same for a request that is in another lane than was expected."""
+        if waiting := self._waiting.get(request_id):
+            waiting.lane = where.lane
+        elif cancelled := self._cancelled.get(request_id):
+            self._cancelled[request_id] = where.lane, cancelled[1]
+        self.locate(request_id, where.entry)
+
     def queued(self) -> dict[bytes, EntryRef]:
         """The requests whose entries are known."""
         return {

@@ -81,53 +81,58 @@ class ReplicaSettings(ServingSettings):
     sequence_batching: Annotated[
         bool,
         Setting(
-            "Whether sequence batching is configured.",
-            replaces_replicas=False,
+            "Whether a replica keeps the requests of a sequence in their order.",
+            replaces_replicas=True,
             yaml="sequenceBatching",
             describe="stateful",
-            has_effect=False,
         ),
     ] = False
     sequence_max_idle_ms: Annotated[
         int,
         Setting(
             "Maximum idle time of a sequence in milliseconds.",
-            replaces_replicas=False,
+            replaces_replicas=True,
             yaml="sequenceMaxIdleMSec",
             describe="sequenceMaxIdleMSec",
-            has_effect=False,
         ),
     ] = 0
     sequence_timeout_ms: Annotated[
         int,
         Setting(
             "Maximum duration of a sequence in milliseconds; 0 means no limit.",
-            replaces_replicas=False,
+            replaces_replicas=True,
             yaml="sequenceTimeoutMSec",
             describe="sequenceTimeoutMSec",
-            has_effect=False,
         ),
     ] = 0
     max_num_sequence: Annotated[
         int,
         Setting(
-            "Maximum number of sequences of a replica.",
-            replaces_replicas=False,
+            "Maximum number of open sequences.",
+            replaces_replicas=True,
             yaml="maxNumSequence",
             describe="maxNumSequence",
-            has_effect=False,
         ),
     ] = 0
     max_sequence_job_queue_size: Annotated[
         int,
         Setting(
-            "Maximum number of queued requests of a sequence.",
-            replaces_replicas=False,
+            "Maximum number of requests of a sequence that wait.",
+            replaces_replicas=True,
             yaml="maxSequenceJobQueueSize",
             describe="maxSequenceJobQueueSize",
-            has_effect=False,
         ),
     ] = 0
+    sequence_drain_s: Annotated[
+        int,
+        Setting(
+            "Time in seconds for which a replica that is replaced goes on with its open sequences.",
+            replaces_replicas=False,
+            yaml="sequenceDrainSec",
+            torchserve=False,
+            least=0,
+        ),
+    ] = 30
     loaded_at_startup: Annotated[
         bool,
         Setting(

@@ -38,6 +38,8 @@ def _not_supported(config: ModelConfig) -> Iterator[tuple[str, str]]:
 def _without_another(config: ModelConfig) -> Iterator[tuple[str, str]]:
     if not config.sequence_max_idle_ms:
         yield from ((key, f"has no effect without {IDLE}") for key in _OF_SEQUENCES if key in config.raw)
+    if config.sequence_max_idle_ms and not config.sequence_batching:
+        yield IDLE, "has no effect without sequenceBatching"
     if config.max_workers and not config.min_workers:
         yield "maxWorkers", "has no effect without minWorkers"
     if config.max_workers and config.min_workers and config.max_workers < config.min_workers:

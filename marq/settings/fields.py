@@ -131,6 +131,15 @@ class Settings(BaseModel):
         return self.metrics_location or self.log_dir
 
     @property
+    def sequence_headers(self) -> list[str]:
+        """The names of the headers of sequences: id, start, end."""
+        return [
+            self.ts_header_key_sequence_id,
+            self.ts_header_key_sequence_start,
+            self.ts_header_key_sequence_end,
+        ]
+
+    @property
     def metrics_plane(self) -> str:
         """Whose address serves `/metrics`: "metrics", another API's where they are equal, or "" (none)."""
         planes = ("inference", "management", "metrics") if self.enable_metrics_api else ()

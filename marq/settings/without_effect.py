@@ -11,7 +11,6 @@ from marq.settings.fields import Settings
 from marq.settings.torchserve_keys import meant
 
 MODELS = "model_settings"
-NO_SEQUENCES = "marq does not keep the requests of a sequence together"
 # Keys of the `models` JSON: numbers above 0, and others.
 _NUMBERS = frozenset((*(each.yaml for each in SETTINGS if each.in_models_json), "minWorkers", "maxWorkers"))
 _OTHERS = frozenset(("defaultVersion", "marName", "runtimeType"))
@@ -40,8 +39,6 @@ def _is_grpc_socket(address: str) -> bool:
 
 _GRPC = tuple(name for name in Settings.model_fields if "grpc" in name and name != "enable_grpc")
 RULES = (
-    Idle(tuple(name for name in Settings.model_fields if name.startswith("ts_header_key_sequence")),
-         lambda _: True, NO_SEQUENCES),
     Idle(("token_expiration_min",), lambda given: given.disable_token_auth, "tokens are switched off"),
     Idle(("use_env_allowed_urls",), lambda given: not given.enable_envvars_config,
          "enable_envvars_config is off"),

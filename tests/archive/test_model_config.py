@@ -36,6 +36,7 @@ batching: fixed
 maxAttempts: 2
 maxRequestsPerReplica: 1000
 maxReplicaMemoryMB: 2048
+sequenceDrainSec: 5
 handler: {profile: true}
 """
 
@@ -73,6 +74,7 @@ def test_every_key_is_read():
         "max_attempts": 2,
         "max_requests_per_replica": 1000,
         "max_replica_memory_mb": 2048,
+        "sequence_drain_s": 5,
     }
 
 

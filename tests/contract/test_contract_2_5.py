@@ -10,7 +10,7 @@ from contract import TELL, error, pack
 YAML = {
     "maxRetryTimeoutInSec": 30, "clientTimeoutInMills": 4000, "deviceType": "cpu", "deviceIds": [0],
     "parallelType": "pp", "parallelLevel": 2, "useVenv": True, "continuousBatching": True,
-    "useJobTicket": True, "sequenceMaxIdleMSec": 9, "sequenceTimeoutMSec": 8, "maxNumSequence": 7,
+    "sequenceMaxIdleMSec": 9, "sequenceTimeoutMSec": 8, "maxNumSequence": 7,
     "maxSequenceJobQueueSize": 6,
 }  # fmt: skip
 
@@ -19,6 +19,8 @@ YAML = {
 def models(store, management):
     pack(store, "configured", TELL, config={**YAML, "sequenceBatching": True})
     management.post("/models?url=configured.mar&initial_workers=0").raise_for_status()
+    pack(store, "ticketed", TELL, config={"useJobTicket": True})
+    management.post("/models?url=ticketed.mar&initial_workers=0").raise_for_status()
     management.post("/models?url=tell2.mar&initial_workers=0").raise_for_status()
 
 
@@ -59,6 +61,11 @@ def test_keys_come_in_torchserves_order_and_nulls_are_left_out(described):
 def test_key_from_model_config(management, key):
     (configured,) = management.get("/models/configured").json()
     assert configured[key] == YAML[key]
+
+
+def test_key_of_job_tickets(management):
+    (ticketed,) = management.get("/models/ticketed").json()
+    assert ticketed["useJobTicket"] is True
 
 
 def test_key_stateful_is_sequence_batching(management):

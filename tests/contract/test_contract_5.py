@@ -6,6 +6,7 @@ import grpc
 import grpc_stubs
 import httpx
 import pytest
+import redis
 from contract import pack
 from google.protobuf.empty_pb2 import Empty
 from grpc_stubs import WAIT_S, refusal, row
@@ -228,6 +229,65 @@ def test_in_a_stream_an_error_is_a_message_and_the_others_go_on(rpc):
     assert unknown.sequence_id == "b"
     assert unknown.status.message.startswith("Model not found: no\n")
     assert started.sequence_id.startswith("ts-seq-")
+
+
+SUMS = """
+class Sums:
+    def initialize(self, context):
+        self.sums = {}
+
+    def handle(self, data, context):
+        return [self.add(context.get_sequence_id(index), row) for index, row in enumerate(data)]
+
+    def add(self, name, row):
+        self.sums[name] = self.sums.get(name, 0) + int(bytes(row["n"]))
+        return f"{name} {self.sums[name]}"
+"""
+SEQUENCES = {
+    "sequenceBatching": True, "sequenceMaxIdleMSec": 600_000, "maxSequenceJobQueueSize": 10,
+    "maxNumSequence": 100, "minWorkers": 2, "maxWorkers": 2, "batchSize": 4,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def add(managing, store):
+    """A request for a model with running sums."""
+    pack(store, "sums", SUMS, SEQUENCES)
+    wanted = messages.RegisterModelRequest(url="sums.mar", initial_workers=2, synchronous=True)
+    managing.RegisterModel(wanted, timeout=WAIT_S)
+    yield lambda name, number: PredictionsRequest(
+        model_name="sums", sequence_id=name, input={"n": b"%d" % number}
+    )
+    managing.UnregisterModel(messages.UnregisterModelRequest(model_name="sums"), timeout=WAIT_S)
+
+
+def test_the_requests_of_a_sequence_reach_one_replica_from_each_method(rpc, add):
+    names = [f"s{n}" for n in range(8)]
+    requests = [add(name, number) for number in (1, 2, 3) for name in names]
+    answers = [
+        answer.prediction.decode() for answer in rpc.StreamPredictions2(iter(requests), timeout=WAIT_S)
+    ]
+    assert answers == [f"{name} {total}" for total in (1, 3, 6) for name in names]
+    for name in names:
+        assert rpc.Predictions(add(name, 4), timeout=WAIT_S).prediction.decode() == f"{name} 10"
+        [streamed] = rpc.StreamPredictions(add(name, 5), timeout=WAIT_S)
+        assert streamed.prediction.decode() == f"{name} 15"
+
+
+def test_an_entry_of_the_input_ends_a_sequence(rpc, add, server):
+    last = add("last", 1)
+    last.input["ts_request_sequence_end"] = b"true"
+    rpc.Predictions(add("last", 1), timeout=WAIT_S)
+    with redis.Redis.from_url(server.redis_url) as client:
+        assert client.hexists("marq:{sums}:sequence-records:1.0", "last")
+        rpc.Predictions(last, timeout=WAIT_S)
+        assert not client.hexists("marq:{sums}:sequence-records:1.0", "last")
+
+
+def test_without_a_sequence_each_request_is_one_of_its_own(rpc, add):
+    names = [rpc.Predictions(add("", 7), timeout=WAIT_S).prediction.decode().split() for _ in range(3)]
+    assert {total for _, total in names} == {"7"}
+    assert len({name for name, _ in names}) == 3
 
 
 def test_calls_are_logged_with_their_codes(server, rpc):

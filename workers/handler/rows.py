@@ -10,6 +10,7 @@ from marq.errors import RequestTooLarge
 from marq.forms import MOST_FIELDS
 from marq.payloads.place import PayloadLost, Place
 from marq.queue.entries import Request
+from ts.context import SEQUENCE_END_KEY, SEQUENCE_ID_KEY, SEQUENCE_START_KEY
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +45,20 @@ def _headers(request: Request, kinds: dict[str, str]) -> Headers:
     """The headers as the client sent them, and `{"content-type": ...}` for each key of the row."""
     headers: Headers = {name: {"content-type": kind} for name, kind in kinds.items()}
     headers |= _parse_headers(request)
+    if request.sequence:
+        headers |= _of_sequence(request, headers)
     if request.path is not None:
         headers.setdefault("url_path", request.path.decode())
         headers.setdefault("explain", "False")
     return headers
+
+
+def _of_sequence(request: Request, given: Headers) -> Headers:
+    """The headers of a sequence whose id came in another way, or was made by the server."""
+    flags = {SEQUENCE_START_KEY: request.sequence_start, SEQUENCE_END_KEY: request.sequence_end}
+    added: Headers = {SEQUENCE_ID_KEY: request.sequence.decode()}
+    added |= {name: "true" for name, flag in flags.items() if flag == b"1" and name not in given}
+    return added
 
 
 def _load(ref: bytes, place: Place | None) -> bytearray:

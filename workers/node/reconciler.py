@@ -199,6 +199,7 @@ class Node:
             payload_dir=str(self._place.directory) if self._place else "",
             payload_threshold=config.payload_threshold,
             hidden_variables=config.blacklist_env_vars,
+            sequence_headers=config.sequence_headers,
         )
 
     def _retire(self, key: str) -> None:

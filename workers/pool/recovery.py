@@ -8,6 +8,8 @@ from collections.abc import Callable
 import redis
 
 from marq import keys
+from marq.admission import seats
+from marq.admission.seats import has_seats
 from marq.connections.blocking import Connection
 from marq.connections.urls import Command
 from marq.errors import MalformedEntry, ServiceUnavailable
@@ -27,6 +29,7 @@ from workers.scoreboard import Scoreboard
 log = logging.getLogger(__name__)
 
 KILLED_FOR_MEMORY = "exit code 137"  # as a container reports SIGKILL
+SEQUENCE_ENDED = "The sequence has ended, because {}. The next request with its id begins a new one."
 LOST = Ending("its host or pool was lost")
 
 
@@ -51,6 +54,8 @@ class Recovery:
         answered with 500 `Worker died.` and becomes a dead letter that says how the replica ended. One that
         ran alone and exceeded the response time-out has no other attempt: it would be as late again.
         """
+        if has_seats(self._model):
+            self._end_sequences(consumer, running, device, ending)
         was_late_alone = ending.cause == RESPONSE_TIMEOUT and len(running) == 1
         most_attempts = 1 if was_late_alone else self._registry.current(self._model).max_attempts
         try:
@@ -61,6 +66,20 @@ class Recovery:
             return  # the lanes are gone, and with them all that it held
         for spent in all_spent:
             self._give_up(spent, device, ending)
+
+    def _end_sequences(
+        self, consumer: str, running: list[EntryRef], device: str, ending: Ending
+    ) -> None:  # fmt: skip
+        """Answers the requests of the sequences that the replica had: no other replica can continue them."""
+        lane = seats.lane_of(self._model, consumer)
+        while entries := seats.end(self._connection, self._model, consumer, self._own):
+            for entry, fields in entries:
+                if EntryRef(lane.encode(), entry) in running:
+                    self._give_up(Spent(lane, entry, 1, fields), device, ending)
+                else:
+                    error = ServiceUnavailable(SEQUENCE_ENDED.format(ending.line))
+                    answers = refusals(self._model, lane, [(entry, fields)], error, self._ttl_ms)
+                    self._connection.pipeline(answers)
 
     def requeue_lost(self, alive: set[str]) -> None:
         """Does the same for the consumers of lost pools, and for the former replicas of this pool."""
@@ -84,6 +103,9 @@ class Recovery:
     def _consumers(self) -> set[str]:
         """The consumers of all lanes. Lanes that somebody has deleted are there again afterwards."""
         found: set[str] = set()
+        if has_seats(self._model):
+            owners = keys.seat_owners(self._model.name, self._model.version)
+            found |= {owner.decode() for owner in self._registry.redis.hgetall(owners).values()}
         try:
             for lane in self._lanes:
                 for consumer in self._registry.redis.xinfo_consumers(lane, keys.GROUP):
@@ -103,9 +125,14 @@ class Recovery:
                 return board.running
         return [
             EntryRef(lane.encode(), item["message_id"])
-            for lane in self._lanes
+            for lane in (*self._lanes, *self._seat_lanes(consumer))
             for item in self._registry.redis.xpending_range(lane, keys.GROUP, "-", "+", 10_000, consumer)
         ]
+
+    def _seat_lanes(self, consumer: str) -> list[str]:
+        """The lane of its seat, if there is one: without its group, Redis refuses to look at it."""
+        lane = seats.lane_of(self._model, consumer)
+        return [lane] if has_seats(self._model) and self._registry.redis.exists(lane) else []
 
     def _give_up(self, spent: Spent, device: str, ending: Ending) -> None:
         attempts = "1 attempt" if spent.attempts == 1 else f"{spent.attempts} attempts"

@@ -76,7 +76,8 @@ class ReplicaProcess:
         self.stopping = False
         self.counted = False  # whether its pool has noted that it has lasted
         self._ready_at = 0.0  # when its pool saw that (monotonic s)
-        self._shutdown = ShutdownDeadline(self.board, self._patience_s)
+        drain_s = pool.model.sequence_drain_s if pool.model.sequence_batching else 0
+        self._shutdown = ShutdownDeadline(self.board, self._patience_s + drain_s)
         self._overdue = ""
         own = self.spec.to_environment()
         self._process = subprocess.Popen(

@@ -17,6 +17,7 @@ from workers.replica.clock import Clock
 from workers.replica.lane_reader import LaneReader
 from workers.replica.prefetcher import Prefetcher
 from workers.replica.slow_handler import HELD_S, SlowHandlerWatch
+from workers.replica.source import RowReader
 from workers.replica.waiting import MIN_PAUSE_S, WaitingRule, batches_ahead, pause_s
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ SMOOTHING = 0.2  # weight of the last batch in the moving average of the handler
 
 
 class Batcher:
-    """The batch source of models without state."""
+    """The batch source of models whose handler runs a batch in one call."""
 
     def __init__(
         self,
@@ -38,13 +39,14 @@ class Batcher:
         on_blocked: Callable[[bool], None] = lambda _: None,
         clock: Clock = time,
         place: Place | None = None,
+        reader: RowReader | None = None,
     ) -> None:
         """`on_blocked` is called with True before and False after each wait for a first row.
 
-        `place`: of the bodies that are files.
+        `place`: of the bodies that are files. `reader`: if the rows do not come from the lanes.
         """
         self._connection, self._spec, self._clock = connection, spec, clock
-        self._reader = LaneReader(connection, spec, consumer, clock, on_blocked, place)
+        self._reader: RowReader = reader or LaneReader(connection, spec, consumer, clock, on_blocked, place)
         self._rule = WaitingRule(spec)
         self._watch = SlowHandlerWatch(self._reader.give_back, clock.monotonic)
         self._prefetcher = Prefetcher(lambda: self._watch.fetch(self._read_ahead), clock.monotonic)

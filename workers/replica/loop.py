@@ -12,6 +12,8 @@ from types import FrameType
 
 import redis
 
+from marq.admission.seats import Seat, has_seats
+from marq.admission.sequences import SequencePublisher
 from marq.connections.background import Sender
 from marq.connections.blocking import Connection
 from marq.connections.urls import RECONNECT_DELAY_S, Command
@@ -26,6 +28,8 @@ from workers.launch import ReplicaSpec
 from workers.replica import children
 from workers.replica.batcher import Batcher
 from workers.replica.late_rows import split_late
+from workers.replica.leaving import Leaving
+from workers.replica.seat_reader import SeatReader
 from workers.replica.source import BatchSource
 from workers.replica.streaming import PartSender
 
@@ -40,6 +44,16 @@ class Drain(BaseException):
     """Raised by SIGTERM while the replica waits for requests. No Exception: handlers must not catch it."""
 
 
+def make_publisher(spec: ReplicaSpec) -> Publisher:
+    """The publisher of a replica; with sequences, it also notes their activity."""
+    pool = spec.pool
+    if pool.model.sequence_batching:
+        return SequencePublisher(
+            pool.model, spec.device, pool.job_result_ttl_ms, pool.place, pool.sequence_headers[2]
+        )
+    return Publisher(pool.model, spec.device, pool.job_result_ttl_ms, pool.place)
+
+
 class Replica:
     """Takes batches, runs them, publishes the results, until drained."""
 
@@ -51,24 +65,37 @@ class Replica:
         self._call, self._board = call, board
         self._consumer = consumer_name(spec.pool.name, spec.slot, os.getpid())
         self._connection = Connection(spec.pool.redis_url)
-        self._publisher = Publisher(self._model, spec.device, spec.pool.job_result_ttl_ms, spec.pool.place)
+        self._seat = Seat(self._connection, self._model, self._consumer) if has_seats(self._model) else None
+        self._publisher = make_publisher(spec)
         self._outgoing: list[Command] = []
         self._draining = self._blocked = False
+        self._leaving: Leaving | None = None  # from the moment when it was asked to end
         self._sender = Sender(spec.pool.redis_url)
         call.part_sink = PartSender(self._sender, self._publisher, lambda _: board.touch())
         call.row_limit.on_change = board.limit_rows
         self._finished = 0.0  # when the oldest unpublished result was ready
         self._source: BatchSource = Batcher(
-            self._connection, self._model, self._consumer, self._note_blocked, place=spec.pool.place
-        )
+            self._connection, self._model, self._consumer, self._note_blocked, place=spec.pool.place,
+            reader=self._seat_reader(spec) if self._model.sequence_batching else None,
+        )  # fmt: skip
+
+    def _seat_reader(self, spec: ReplicaSpec) -> SeatReader:
+        return SeatReader(
+            self._connection, self._model, self._consumer, time, self._note_blocked,
+            spec.pool.job_result_ttl_ms,
+        )  # fmt: skip
 
     def run(self) -> None:
         """Returns when drained: all results are published. The pool puts the fetched rows back."""
         signal.signal(signal.SIGTERM, self._on_sigterm)
         children.note_sigterm()
+        if self._seat:
+            self._seat.open()
         self._board.enter(scoreboard.READY)
-        while not self._draining:
+        while True:
             try:
+                if self._draining and self._may_end():
+                    break
                 with contextlib.suppress(Drain):
                     self._step()
             except redis.RedisError as error:
@@ -117,16 +144,26 @@ class Replica:
         self._collector.batch(batch, started_ms, waited_s, time.time())
         self._source.raise_failure()
 
+    def _may_end(self) -> bool:
+        """Whether a replica that was asked to end may do so. Open sequences keep it for a while."""
+        if self._leaving is None:
+            self._leaving = Leaving(self._connection, self._model, self._seat)
+            if self._seat:  # it goes on, maybe after a wait that was broken off
+                self._connection.close()
+                self._outgoing = self._connection.unconfirmed + self._outgoing
+                self._connection.unconfirmed = []
+        return self._leaving.is_over()
+
     def _note_blocked(self, blocked: bool) -> None:
         self._blocked = blocked
         if blocked:
             self._outgoing = []  # all of it has been confirmed
-            if self._draining:
+            if self._draining and self._leaving is None:
                 raise Drain
 
     def _on_sigterm(self, _signal: int, _frame: FrameType | None) -> None:
         self._draining = True
-        if self._blocked:
+        if self._blocked and self._leaving is None:
             raise Drain
 
     def _reconnect(self) -> None:
@@ -144,6 +181,8 @@ class Replica:
                 self._connection.send(self._outgoing)
                 self._outgoing = []
                 requeue(self._connection, self._model, self._consumer, self._model.max_attempts)
+                if self._seat:
+                    self._seat.open()
                 self._source.reset()
                 return
             except redis.RedisError as error:

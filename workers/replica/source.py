@@ -1,12 +1,53 @@
 """What the loops of a replica need from the part that decides which requests run together."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from marq.connections.urls import Command
 from marq.queue.entries import EntryRef, Request
 
 T = TypeVar("T")
+
+
+class RowReader(Protocol):
+    """Fetches rows, and holds them until a batch takes them. May raise redis.RedisError."""
+
+    @property
+    def held(self) -> int:
+        """How many rows a batch could take."""
+
+    def read(self, count: int, outgoing: Sequence[Command] = (), block_ms: int = 0) -> None:
+        """Sends `outgoing` and reads rows; waits for the first one for up to `block_ms`."""
+
+    def read_urgent(self, count: int, outgoing: Sequence[Command], /) -> None:
+        """Sends `outgoing` and reads rows that are more urgent than the held ones, without waiting."""
+
+    def read_in_order(self, count: int, batch: int, /) -> None:
+        """Reads until `count` rows are held, in the order of the batch of this number."""
+
+    def take_suspect(self) -> Request | None:
+        """A held row that was running when its replica was lost, if there is one."""
+
+    def take(self, count: int, batch: int, /) -> list[Request]:
+        """Up to `count` held rows, in the order of the batch of this number."""
+
+    def still_wanted(self, rows: list[Request], /) -> list[Request]:
+        """The rows without those that were cancelled."""
+
+    def forget(self) -> object:
+        """Holds nothing afterwards."""
+
+    def give_back(self) -> None:
+        """Called when the handler is late: other replicas may run the held rows."""
+
+    def age_s(self) -> float:
+        """Seconds since the oldest held row was queued."""
+
+    def measure_clock(self) -> None:
+        """Notes how far the clock of Redis is ahead."""
+
+    def adopt(self, running: Iterable[EntryRef], /) -> None:
+        """Takes up rows that were delivered, and are neither held nor `running`."""
 
 
 class BatchSource(Protocol):

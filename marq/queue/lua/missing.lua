@@ -1,4 +1,4 @@
--- Finds the requests without an entry in their lane or at the front. Changes nothing.
+-- Finds the requests without an entry in their lane, at the front or at a seat. Changes nothing.
 -- KEYS  1 lane (stream)   2 front (stream)
 -- ARGV  entry, id of the request, for each request
 -- Returns the ids of those that are missing.
@@ -20,11 +20,20 @@ local function forget_those_in(entries)
   end
 end
 
-local from = some and "-"
-while from do
-  local entries = redis.call("XRANGE", KEYS[2], from, "+", "COUNT", PAGE)
-  forget_those_in(entries)
-  from = #entries == PAGE and "(" .. entries[PAGE][1]
+local function search(stream)
+  local from = "-"
+  while from do
+    local entries = redis.call("XRANGE", stream, from, "+", "COUNT", PAGE)
+    forget_those_in(entries)
+    from = #entries == PAGE and "(" .. entries[PAGE][1]
+  end
+end
+
+if some then
+  search(KEYS[2])
+  for _, lane in ipairs(seats.lanes(KEYS[2])) do
+    search(lane)
+  end
 end
 
 local ids = {}

@@ -1,4 +1,4 @@
--- Removes a request from its lane, or from the front after a redelivery. A running request is not run again.
+-- Removes a request from its lane, from the front after a redelivery, or from a seat. A running request is not run again.
 -- KEYS  1 lane (stream)   2 front (stream)
 -- ARGV  1 group   2 entry   3 id of the request
 -- Returns 1 if it was found.
@@ -20,14 +20,22 @@ end
 if take(KEYS[1], ARGV[2]) == 1 then
   return 1
 end
-local from = "-"
-while from do
-  local entries = redis.call("XRANGE", KEYS[2], from, "+", "COUNT", PAGE)
-  for _, entry in ipairs(entries) do
-    if is_wanted(entry[2]) then
-      return take(KEYS[2], entry[1])
+local function find(stream)
+  local from = "-"
+  while from do
+    local entries = redis.call("XRANGE", stream, from, "+", "COUNT", PAGE)
+    for _, entry in ipairs(entries) do
+      if is_wanted(entry[2]) then
+        return take(stream, entry[1])
+      end
     end
+    from = #entries == PAGE and "(" .. entries[PAGE][1]
   end
-  from = #entries == PAGE and "(" .. entries[PAGE][1]
+end
+
+for _, stream in ipairs({KEYS[2], unpack(seats.lanes(KEYS[2]))}) do
+  if find(stream) then
+    return 1
+  end
 end
 return 0

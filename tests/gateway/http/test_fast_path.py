@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 from gateway_in_process import GatewayInProcess, request
@@ -9,6 +10,7 @@ from gateway_in_process import GatewayInProcess, request
 from benchmarks.fast_path import measure
 from gateway.http import connection_limit
 from gateway.http.access_log import AccessLog, LoggedProtocol
+from gateway.routing.routes import Route
 from marq.queue.reply_stream import MOST_UNREAD
 
 
@@ -296,7 +298,9 @@ async def test_unusual_requests_take_the_other_way(gateway, client, name):
 
 
 async def test_a_model_with_a_time_out_of_its_own_takes_the_other_way(gateway, client):
-    gateway.route.client_timeout_ms = 100
+    gateway.route.is_plain = Route(
+        replace(gateway.route.spec, client_timeout_ms=100), True, gateway.route.backlog, None
+    ).is_plain
     client[0].data_received(request())
     await until(lambda: gateway.asked)
 

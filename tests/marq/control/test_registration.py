@@ -199,18 +199,58 @@ def test_sizes_that_no_host_can_serve_are_refused(pack, settings, config, messag
     assert error.message == message
 
 
-MODES = {
-    "continuousBatching": True, "useJobTicket": True, "sequenceBatching": True, "sequenceMaxIdleMSec": 9,
-    "sequenceTimeoutMSec": 8, "maxNumSequence": 7, "maxSequenceJobQueueSize": 6, "parallelType": "pp",
-    "parallelLevel": 2,
+MODES = {"continuousBatching": True, "parallelType": "pp", "parallelLevel": 2}
+SEQUENCES = {
+    "sequenceBatching": True, "sequenceMaxIdleMSec": 9, "sequenceTimeoutMSec": 8, "maxNumSequence": 7,
+    "maxSequenceJobQueueSize": 6, "sequenceDrainSec": 0,
 }  # fmt: skip
+EXCLUDES = "{} and {} exclude each other"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"sequenceBatching": True},
+            "sequenceBatching needs sequenceMaxIdleMSec, the time in milliseconds after which an idle "
+            "sequence ends. Set it, for example to 60000.",
+        ),
+        (
+            {**SEQUENCES, "asyncCommunication": True},
+            EXCLUDES.format("sequenceBatching", "asyncCommunication"),
+        ),
+        ({**SEQUENCES, "useJobTicket": True}, EXCLUDES.format("sequenceBatching", "useJobTicket")),
+        (
+            {"continuousBatching": True, "asyncCommunication": True},
+            EXCLUDES.format("continuousBatching", "asyncCommunication"),
+        ),
+        (
+            {"continuousBatching": True, "useJobTicket": True},
+            EXCLUDES.format("continuousBatching", "useJobTicket"),
+        ),
+        (
+            {"useJobTicket": True, "asyncCommunication": True},
+            EXCLUDES.format("useJobTicket", "asyncCommunication"),
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_with_a_way_out(pack, settings, config, message):
+    error = refusal(errors.InvalidModel, settings(), Registration(pack(config=config)))
+    assert error.message.startswith(message)
+    assert "Set it" in error.message or "Switch one of them off." in error.message
+
+
+def test_sequences_are_resolved_without_a_warning(pack, settings, caplog):
+    spec = resolve(settings(), Registration(pack(config=SEQUENCES)))
+    assert spec.sequence_batching
+    assert (spec.sequence_max_idle_ms, spec.sequence_timeout_ms, spec.sequence_drain_s) == (9, 8, 0)
+    assert (spec.max_num_sequence, spec.max_sequence_job_queue_size) == (7, 6)
+    assert not caplog.records
 
 
 def test_modes_without_effect_are_kept_with_a_warning_that_names_each(pack, settings, caplog):
     spec = resolve(settings(), Registration(pack(config=MODES)))
-    assert (spec.continuous_batching, spec.use_job_ticket, spec.sequence_batching) == (True, True, True)
-    assert (spec.sequence_max_idle_ms, spec.sequence_timeout_ms) == (9, 8)
-    assert (spec.max_num_sequence, spec.max_sequence_job_queue_size) == (7, 6)
+    assert (spec.continuous_batching, spec.parallel_type, spec.parallel_level) == (True, "pp", 2)
     warnings = {record.getMessage() for record in caplog.records}
     assert warnings == {f"m: {key} has no effect in marq yet" for key in MODES}
 

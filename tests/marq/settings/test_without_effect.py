@@ -14,9 +14,6 @@ OFF = "access_log=false\ndisable_system_metrics=true\nenable_metrics_api=false\n
 OTHER = {True: "false", False: "true"}  # values than the default
 # lines of a config.properties; the last one has no effect, with the reason
 IDLE = [
-    ("ts_header_key_sequence_id=x", "marq does not keep the requests of a sequence together"),
-    ("ts_header_key_sequence_start=x", "marq does not keep the requests of a sequence together"),
-    ("ts_header_key_sequence_end=x", "marq does not keep the requests of a sequence together"),
     ("disable_token_authorization=true\ntoken_expiration_min=5", "tokens are switched off"),
     ("use_env_allowed_urls=true", "enable_envvars_config is off"),
     (f"{OFF}metrics_address=http://h:1", "enable_metrics_api is off"),

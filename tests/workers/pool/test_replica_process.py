@@ -73,3 +73,20 @@ def test_time_outs_of_the_model_are_noticed(start, register, gateway):
     loading.process.kill("it took too long")
     loading.wait_for_exit()
     assert loading.process.ending().cause == "signal 9"
+
+
+def test_the_handler_gets_the_names_of_the_headers_of_sequences(start, register):
+    handler = """
+class Handler:
+    def initialize(self, context):
+        kinds = ("id", "start", "end")
+        print(*(getattr(context, f"header_key_sequence_{kind}") for kind in kinds))
+
+    def handle(self, data, context):
+        return data
+"""
+    usual = start(register(), handler=handler)
+    other = start(register(), handler=handler, sequence_headers=["x-id", "x-first", "x-last"])
+    names = "ts_request_sequence_id ts_request_sequence_start ts_request_sequence_end"
+    wait_for(lambda: names in usual.process.tail)
+    wait_for(lambda: "x-id x-first x-last" in other.process.tail)

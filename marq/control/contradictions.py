@@ -1,0 +1,29 @@
+"""Settings of a model that exclude each other."""
+
+from marq.registry.spec import ModelSpec
+
+
+def contradiction(spec: ModelSpec) -> str:
+    """What is wrong with the settings together, and what would be right; empty if nothing is."""
+    if spec.sequence_batching and not spec.sequence_max_idle_ms:
+        return (
+            "sequenceBatching needs sequenceMaxIdleMSec, the time in milliseconds after which an idle "
+            "sequence ends. Set it, for example to 60000."
+        )
+    if spec.sequence_batching and spec.async_communication:
+        return _excludes("sequenceBatching", "asyncCommunication", "the handler runs one batch at a time")
+    if spec.sequence_batching and spec.use_job_ticket:
+        return _excludes("sequenceBatching", "useJobTicket", "the replica of an open sequence may be busy")
+    if spec.continuous_batching and spec.async_communication:
+        return _excludes("continuousBatching", "asyncCommunication", "both keep many requests in the handler")
+    if spec.continuous_batching and spec.use_job_ticket:
+        return _excludes(
+            "continuousBatching", "useJobTicket", "a busy replica takes requests between two steps"
+        )
+    if spec.use_job_ticket and spec.async_communication:
+        return _excludes("useJobTicket", "asyncCommunication", "a busy replica takes requests")
+    return ""
+
+
+def _excludes(one: str, other: str, reason: str) -> str:
+    return f"{one} and {other} exclude each other: with {one}, {reason}. Switch one of them off."
