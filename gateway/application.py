@@ -18,6 +18,9 @@ from gateway.inference.answer import Inference
 from gateway.inference.predictor import Predictor
 from gateway.management import dead_letters, models, token_renewal, unused_parameters
 from gateway.routing.routes import Routes
+from gateway.workflows import management, predictions
+from gateway.workflows.known import KnownWorkflows
+from gateway.workflows.predictions import WorkflowPredictions
 from marq import __version__
 from marq.errors import (
     BadRequest,
@@ -33,6 +36,7 @@ from marq.queue.ids import new_id
 from marq.queue.jobs import Jobs
 from marq.registry.tokens import INFERENCE, MANAGEMENT
 from marq.settings.fields import Settings
+from marq.workflows.runs import Runs
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +58,17 @@ class Application:
         self,
         app: ASGIApp,
         inference: Inference | None = None,
+        workflows: WorkflowPredictions | None = None,
     ) -> None:
-        self._app, self._inference = app, inference
+        self._app, self._inference, self._workflows = app, inference, workflows
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         segments = urls.segments_of(scope)
         if self._inference and scope.get("method") != "OPTIONS" and (target := urls.parse(segments)):
             await self._inference(scope, receive, send, target)
+            return
+        if self._workflows and segments[:1] == [predictions.PREFIX] and scope.get("method") != "OPTIONS":
+            await self._workflows(scope, receive, send, segments)
             return
         await self._app({**scope, "path": "/" + "/".join(segments)}, receive, send)
 
@@ -69,18 +77,20 @@ class Applications:
     """Makes the applications; they share what a gateway process has once."""
 
     def __init__(
-        self, settings: Settings, routes: Routes, tokens: Tokens, predictor: Predictor, waiting: Jobs
-    ) -> None:
+        self, settings: Settings, routes: Routes, tokens: Tokens, predictor: Predictor, waiting: Jobs,
+        workflows: KnownWorkflows,
+    ) -> None:  # fmt: skip
         self._settings, self._routes, self._tokens = settings, routes, tokens
         self._predictor, self._jobs = predictor, waiting
         self._inference = Inference(predictor, routes, settings.max_form_fields)
+        self._workflows = WorkflowPredictions(predictor, routes, workflows, Runs(waiting.broker))
 
     def inference(self) -> ASGIApp:
         """The application of the inference address."""
         app = _application("marq inference API", lambda _: INFERENCE, self._tokens)
         self._add_inference(app)
         app.include_router(kserve.readiness(self._routes))
-        return Application(app, self._inference)
+        return Application(app, self._inference, self._workflows)
 
     def management(self) -> ASGIApp:
         """The application of the management address."""
@@ -91,7 +101,7 @@ class Applications:
         app = _application("marq API", _plane_of, self._tokens)
         self._add_inference(app)
         _add_management(app, self._settings, self._routes, self._tokens)
-        return Application(app, self._inference)
+        return Application(app, self._inference, self._workflows)
 
     def _add_inference(self, app: openapi.DocumentedAPI) -> None:
         app.runs_models = True
@@ -113,6 +123,7 @@ def management_application(settings: Settings, routes: Routes, tokens: Tokens) -
 def _add_management(app: FastAPI, settings: Settings, routes: Routes, tokens: Tokens) -> None:
     app.include_router(models.router(settings, routes))
     app.include_router(dead_letters.router(settings))
+    app.include_router(management.router(settings, routes))
     app.include_router(kserve.readiness(routes))
     if tokens.required:
         app.include_router(token_renewal.router(settings, tokens))

@@ -29,6 +29,7 @@ from gateway.metrics.endpoint import MetricsEndpoint, WithMetrics
 from gateway.metrics.storing import Measuring
 from gateway.routing.late_requests import LateRequests
 from gateway.routing.routes import Routes
+from gateway.workflows.known import KnownWorkflows
 from marq import keys
 from marq.connections import clients
 from marq.control.startup import JoinedRegistry
@@ -116,9 +117,10 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     await broker.start()
     follow_tokens = TokenFollower(tokens, broker, config.redis_url, writes_file=number == 0)
     snapshots = SnapshotWriter(Snapshots.from_environment(), routes)
+    workflows = KnownWorkflows()
     late = LateRequests(clients.client(config.redis_url), config.job_result_ttl_s * 1000)
     limit = StopLimit(config.stop_timeout, config.state_dir if number == 0 else None)
-    refreshed = partial(_refreshed, routes, broker, follow_tokens, snapshots, late, limit)
+    refreshed = partial(_refreshed, routes, broker, follow_tokens, workflows, snapshots, late, limit)
     await refreshed(await routes.refresh())
     await refreshed(await routes.refresh())  # again: only changes after the first report wait for it
     jobs = Jobs(broker)
@@ -126,7 +128,7 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
         routes, broker, jobs, tokens, config.max_request_size, config.max_buffered_bytes,
         SequenceHeaders.of(config.sequence_headers),
     )  # fmt: skip
-    made = application.Applications(config, routes, tokens, predictor, jobs)
+    made = application.Applications(config, routes, tokens, predictor, jobs, workflows)
     meter, endpoint = RequestMeter(), MetricsEndpoint(config.redis_url)
     metering = Metering(meter, routes)
     front, measuring = Front(config, predictor, meter), Measuring(config, meter, routes, broker)
@@ -215,6 +217,7 @@ async def _refreshed(
     routes: Routes,
     broker: Broker,
     follow_tokens: TokenFollower,
+    workflows: KnownWorkflows,
     snapshots: SnapshotWriter,
     late: LateRequests,
     limit: StopLimit,
@@ -232,6 +235,7 @@ async def _refreshed(
     for spec in routes.unserved():
         await asyncio.to_thread(late.expire, spec)
     await follow_tokens()
+    await workflows.refresh(broker, routes.registered.mark if routes.registered else b"")
     with contextlib.suppress(hiredis.ReplyError):  # Redis is full: nothing can be changed then, either
         await broker.execute("ZADD", keys.GATEWAYS, repr(moment), broker.stream)
     await broker.execute("ZREMRANGEBYSCORE", keys.GATEWAYS, 0, repr(moment - HEARTBEAT_LIMIT_S))

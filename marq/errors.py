@@ -49,6 +49,30 @@ class ModelFailed(ServiceError):
     status, type = HTTPStatus.BAD_REQUEST, "ModelException"
 
 
+class InvalidWorkflow(ServiceError):
+    """Raised when a file is not a readable workflow archive, or its specification is wrong."""
+
+    status, type = HTTPStatus.BAD_REQUEST, "InvalidWorkflowException"
+
+
+class InvalidGraph(ServiceError):
+    """Raised when the nodes of a workflow are not a directed acyclic graph with one start node."""
+
+    status, type = HTTPStatus.BAD_REQUEST, "InvalidDAGException"
+
+
+class WorkflowFailed(ServiceError):
+    """Raised when a node of a workflow cannot be registered or unregistered."""
+
+    status, type = HTTPStatus.INTERNAL_SERVER_ERROR, "WorkflowException"
+
+
+class WorkflowNotFound(ServiceError):
+    """Raised when no workflow of that name is registered, or its archive is not there."""
+
+    status, type = HTTPStatus.NOT_FOUND, "WorkflowNotFoundException"
+
+
 class DownloadFailed(ServiceError):
     """Raised when an archive cannot be fetched."""
 

@@ -12,6 +12,7 @@ LANES = (HIGH, NORMAL, LOW)
 FRONT = "front"  # entries that a lost replica held: read before every lane
 
 REGISTRY = PREFIX + "registry"  # hash: "model/version" -> ModelSpec as JSON
+WORKFLOWS = PREFIX + "workflows"  # hash: name -> Workflow as JSON
 DEFAULT_VERSIONS = PREFIX + "registry:defaults"  # hash: model -> default version
 MARK = PREFIX + "mark"  # string: random, written once; a Redis without it, or with another, is an empty one
 MANAGEMENT = (
@@ -141,6 +142,16 @@ def host_metrics(host: str) -> str:
 def process_metrics(process: str) -> str:
     """The gauges of one process; expires soon after it."""
     return f"{METRICS}:process:{process}"
+
+
+def run(workflow: str, run_id: str) -> str:
+    """The record (hash) of one run of a workflow whose client waits; that of a job is `job`."""
+    return f"{PREFIX}{{{workflow}}}:run:{run_id}"
+
+
+def due(workflow: str) -> str:
+    """The tries of nodes of a workflow by the moment when they are over (sorted set by unix ms)."""
+    return f"{PREFIX}{{{workflow}}}:due"
 
 
 def replies(gateway: str) -> str:

@@ -15,7 +15,7 @@ def members(path: Path, limits: Limits) -> Iterator[Member]:
     if path.is_dir():
         return folder.members(path, limits)
     check_file(path)
-    if path.name.endswith(".mar"):
+    if path.name.endswith((".mar", ".war")):
         return zip_file.members(path, limits)
     return tar.members(path, limits)
 

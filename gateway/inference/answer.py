@@ -170,7 +170,7 @@ class Inference:
         watching: asyncio.Task[None] | None = None
         try:
             self._predictor.begin(route, request_id, fields, stream)
-            watching = asyncio.create_task(_watch(receive, stream))
+            watching = asyncio.create_task(watch(receive, stream))
             first = await first_part(stream, timeout_s)
             route.backlog.waiting -= 1
             headers = reply_headers(first.headers)
@@ -197,7 +197,8 @@ async def first_part(stream: ReplyStream, timeout_s: float | None) -> Reply:
         raise DeadlineExceeded(text) from None
 
 
-async def _watch(receive: Receive, stream: ReplyStream) -> None:
+async def watch(receive: Receive, stream: ReplyStream) -> None:
+    """Ends the wait for an answer when the client goes away."""
     while (await receive())["type"] != "http.disconnect":
         pass
     stream.set_exception(ServiceUnavailable("The client has gone."))

@@ -94,7 +94,8 @@ class Management:
     def list_models(self, limit: Limit = None, next_page_token: PageToken = None) -> Response:
         """The models, sorted by name, in pages."""
         models = self._registry.models()
-        names = sorted(name for name in models.defaults if name in models.specs)
+        listed = {spec.name for spec in models if not spec.workflow}  # nodes are hidden, as in TorchServe
+        names = sorted(name for name in models.defaults if name in listed)
         size = PAGE if limit is None or not 0 <= limit <= PAGE else limit
         first = max(0, next_page_token or 0)
         page = [models.get(name) for name in names[first : first + size]]

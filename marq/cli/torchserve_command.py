@@ -27,7 +27,7 @@ STOP_TIMEOUT_S = 60  # beyond what gateways and pools may take
 LOGS = Path("logs")  # as in TorchServe, unless LOG_LOCATION names another directory
 # Words in the command line of a server; the last one is of TorchServe's own.
 MARKS = frozenset(("marq.host.watcher", "marq.cli.torchserve", "torchserve", MODEL_SERVER))
-WITHOUT_EFFECT = ("log_config", "cpp_log_config", "plugins_path", "workflow_store")
+WITHOUT_EFFECT = ("log_config", "cpp_log_config", "plugins_path")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--stop", action="store_true", help="Stop the server")
     made.add_argument("--ts-config", metavar="FILE", help="The config.properties to use")
     made.add_argument("--model-store", metavar="DIR", help="Directory of the model archives; mandatory")
-    made.add_argument("--workflow-store", metavar="DIR", help="No effect: workflows are not supported")
+    made.add_argument("--workflow-store", metavar="DIR", help="Workflow archives; default: the model store")
     made.add_argument(
         "--models", metavar="[NAME=]FILE", nargs="+", help="Archives to load: files or URLs; all: the store"
     )
@@ -156,6 +156,7 @@ def _given(options: argparse.Namespace, found: snapshot_files.Found | None) -> d
     models = ",".join(options.models) if options.models else None
     return {
         "model_store": Path(options.model_store).resolve() if options.model_store else None,
+        "workflow_store": Path(options.workflow_store).resolve() if options.workflow_store else None,
         "models": models or ("" if found and found.config == found.path else None),
         "model_snapshot": "" if found else None,
         "forget_models": options.no_config_snapshots or None,

@@ -29,9 +29,9 @@ State = dict[str, dict[str, dict[str, Any]]]  # the settings of model versions, 
 
 
 def state(models: Models) -> State:
-    """The models as a snapshot has them: equal if it would say the same."""
+    """The models as a snapshot has them: equal if it would say the same. Nodes of workflows are not in it."""
     found: State = {}
-    for spec in models:
+    for spec in (each for each in models if not each.workflow):
         is_default = models.defaults.get(spec.name) == spec.version
         found.setdefault(spec.name, {})[spec.version] = _stored(spec, is_default)
     return found

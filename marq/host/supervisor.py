@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from marq import logs
+from marq import keys, logs
 from marq.connections import clients, urls
 from marq.connections.commands import RedisClient
 from marq.errors import MarqError
@@ -201,6 +201,7 @@ class Supervisor:
             for spec in registry.models():
                 if not spec.loaded_at_startup:
                     retire(registry, spec)
+            registry.redis.delete(keys.WORKFLOWS)
         found = self._snapshots.restored if self._snapshots else None
         results = restore(self._settings, registry, found) if found else []
         for item, error in results + load_startup_models(self._settings, registry, found):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from archive import reader
 from archive.errors import ArchiveError
+from archive.workflow import describe_workflow
 from marq.migration import model_configs
 from marq.migration.findings import Finding, Verdict
-from marq.migration.manifests import WORKFLOW
 
 
 def look(file: Path) -> Iterator[Finding]:
@@ -34,4 +34,10 @@ def look(file: Path) -> Iterator[Finding]:
 
 
 def look_at_workflow(file: Path) -> Iterator[Finding]:
-    yield Finding(file, 0, Verdict.CHANGE, WORKFLOW)
+    """Whether a server could read the workflow archive."""
+    try:
+        found = describe_workflow(file)
+    except ArchiveError as error:
+        yield Finding(file, 0, Verdict.CHANGE, f"{error} {error.reason}".strip())
+    else:
+        yield Finding(file, 0, Verdict.RUNS, f"workflow {found.name}, handler {found.handler}")

@@ -13,10 +13,7 @@ _TEMPLATE = re.compile(r"\{\{.*?\}\}")  # Helm's; what they stand for is not kno
 _COMMANDS = frozenset(("command", "args", "entrypoint"))
 _VARIABLES = frozenset(("env", "environment"))
 _PACKAGES = frozenset(("dependencies", "pip"))  # of a conda environment
-WORKFLOW = (
-    "workflows are not supported. Register the models one by one; "
-    "let the client, or a handler, call one after the other."
-)
+WORKFLOW = "the specification of a workflow"
 
 
 def look(file: Path) -> Iterator[Finding]:
@@ -31,7 +28,7 @@ def look(file: Path) -> Iterator[Finding]:
     for document in documents:
         keys = _keys(document)
         if {"dag", "models"} <= keys.keys():
-            yield Finding(file, 0, Verdict.CHANGE, WORKFLOW)
+            yield Finding(file, 0, Verdict.RUNS, WORKFLOW)
         elif model_configs.is_one(keys):
             yield from model_configs.look(file)
         else:

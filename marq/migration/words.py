@@ -33,7 +33,15 @@ _ENDS = frozenset(("&&", "||", ";", "|", "&"))  # of a command in a shell
 FLAGS = frozenset(
     (
         *("-h", "--help", "-v", "--version", "--start", "--stop", "--foreground", "--ts-config", "--strict"),
-        *("--model-store", "--models", "--no-config-snapshots", "--ncs", "--disable-token-auth", "--dt"),
+        *(
+            "--model-store",
+            "--workflow-store",
+            "--models",
+            "--no-config-snapshots",
+            "--ncs",
+            "--disable-token-auth",
+            "--dt",
+        ),
         "--enable-model-api",
     )
 )
@@ -42,7 +50,6 @@ IGNORED_FLAGS = {
     "--cpp-log-config": "marq does not have a C++ backend",
     "--plugins-path": "marq does not use Java",
     "--ppath": "marq does not use Java",
-    "--workflow-store": "workflows are not supported",
 }
 OF_KSERVE = Judgement(
     Verdict.CHANGE,
@@ -53,11 +60,8 @@ OF_KSERVE = Judgement(
 _COMMANDS = {
     **{
         name: Judgement(Verdict.RUNS, f"the command {name} is the same.")
-        for name in ("torchserve", "torch-model-archiver", "ts.llm_launcher")
+        for name in ("torchserve", "torch-model-archiver", "torch-workflow-archiver", "ts.llm_launcher")
     },
-    "torch-workflow-archiver": Judgement(
-        Verdict.CHANGE, "torch-workflow-archiver packs, but workflows are not supported."
-    ),
 }
 # Variables that are not keys of config.properties
 _OTHER_VARIABLES = {

@@ -22,6 +22,7 @@ VERSION = 2
 DEFAULT_TTL_MS = 3_600_000  # how long a finished job's record is kept
 MOST_DIGITS = 19  # of a number: a longer one is not a time, and Python refuses to read it
 MOST_REPLIES = 10_000  # of a stream that a producer named and may never read
+ROW_TYPE = b"application/x-marq-row"  # the answers of several nodes of a workflow, see `row_fields`
 JSON_HEADERS = b'{"content-type": "application/json"}'  # of error replies
 OWN, REPLIES = keys.PREFIX.encode(), keys.replies("").encode()
 
@@ -132,6 +133,8 @@ class Request:
     sequence: bytes = b""  # id of the sequence that it belongs to
     sequence_start: bytes = b""  # "1": the first request of the sequence
     sequence_end: bytes = b""  # "1": the last one
+    run: bytes = b""  # the record of the run of a workflow that it belongs to
+    node: bytes = b""  # of that workflow
 
     @property
     def ref(self) -> EntryRef:
@@ -149,6 +152,7 @@ FIELDS = {
     for name in (
         "body", "body_ref", "id", "type", "headers", "path", "params", "reply", "replies", "job", "deadline",
         "attempts", "trace", "sequence", "sequence_start", "sequence_end",
+        "run", "node",
     )
 }  # fmt: skip
 
@@ -175,12 +179,19 @@ def _check_values(known: dict[str, bytes], fields: list[bytes]) -> None:
             raise MalformedEntry(
                 f"the field `{name}` must be a whole number, not {known[name]!r:.40}", fields
             )
+    if "run" in known and not is_run(known["run"]):
+        raise MalformedEntry("the field `run` must name the record of a run", fields)
     for name in ("reply", "replies"):
         if name in known and not may_take_replies(known[name]):
             raise MalformedEntry(f"the field `{name}` must not name a key of marq's own", fields)
-    for name in ("id", "path", "sequence"):
+    for name in ("id", "path", "sequence", "node"):
         if name in known and not _is_text(known[name]):
             raise MalformedEntry(f"the field `{name}` must be UTF-8, not {known[name]!r:.40}", fields)
+
+
+def is_run(key: bytes) -> bool:
+    """Whether a key may be the record of a run of a workflow."""
+    return key.startswith(OWN + b"{") and (b"}:run:" in key or b"}:job:" in key)
 
 
 def may_take_replies(stream: bytes) -> bool:
@@ -229,6 +240,20 @@ class Reply:
             sent.append(("XADD", reply, "MAXLEN", "~", MOST_REPLIES, "*", *self.fields()))
             sent.append(("PEXPIRE", reply, DEFAULT_TTL_MS))
         return sent
+
+
+def row_fields(body: bytes) -> dict[str, bytes]:
+    """The names and values in a body of ROW_TYPE (see runs.lua). Raises ValueError for another text."""
+    values: list[bytes] = []
+    start = 0
+    while start < len(body):
+        colon = body.index(b":", start)
+        end = colon + 1 + int(body[start:colon])
+        if body[end : end + 1] != b",":
+            raise ValueError("the body is not a row")
+        values.append(body[colon + 1 : end])
+        start = end + 1
+    return {name.decode(): value for name, value in zip(values[::2], values[1::2], strict=True)}
 
 
 def decode_replies(fields: list[bytes]) -> list[Reply]:

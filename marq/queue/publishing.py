@@ -17,6 +17,7 @@ from marq.registry.spec import ModelSpec
 Answer = tuple[Request, Reply]
 TOO_LATE = "The request passed its deadline before it ran."
 BURIED = "buried"  # as publish.lua calls the state of jobs that are dead letters
+FIRST_ERROR = 400  # status
 NEVER = 0  # instead of the time at which a request started
 
 
@@ -40,13 +41,16 @@ class Publisher:
         `is_buried`: the jobs are dead letters, which are not tried again by themselves.
         """
         jobs = [answer for answer in answers if answer[0].job]
-        others = [answer for answer in answers if not answer[0].job]
+        runs = [answer for answer in answers if answer[0].run]
+        others = [answer for answer in answers if not (answer[0].job or answer[0].run)]
         if self._place:
             answers = [(request, _in_file(self._place, request, reply)) for request, reply in answers]
         commands = [*_packed(answers), *_single(answers)]
         commands += _acknowledge(request for request, _ in others)
         if jobs:
             commands.append(self._publish(jobs, started_ms, len(answers), is_buried))
+        if runs:
+            commands.append(_advance(runs, started_ms, is_buried))
         return commands
 
     def parts(self, answers: Sequence[Answer]) -> list[Command]:
@@ -88,6 +92,23 @@ class Publisher:
             script_keys, keys.GROUP, self._ttl_ms, self._channel, self._spec.version, self._device,
             int(time.time() * 1000), rows if started_ms != NEVER else 0, *arguments,
         )  # fmt: skip
+
+
+def _advance(answers: Sequence[Answer], started_ms: int, is_buried: bool) -> Command:
+    """The command that publishes the answers of nodes of workflows, and queues the nodes that follow."""
+    script_keys: list[str | bytes] = []
+    arguments: list[object] = []
+    for request, reply in answers:
+        outcome, answer = "ok", reply
+        if reply.status >= FIRST_ERROR and started_ms == NEVER:
+            outcome = "final"
+        elif reply.status >= FIRST_ERROR:
+            outcome = "final" if is_buried else "failed"
+            failure = ServiceError(f"Error executing {request.node.decode()}")  # TorchServe's text
+            answer = Reply(reply.id, failure.status, failure.body(), JSON_HEADERS)
+        script_keys += (request.lane, request.run)
+        arguments += (request.entry, request.node, outcome, answer.status, answer.headers, answer.body)
+    return scripts.ADVANCE.call(script_keys, keys.GROUP, *arguments)
 
 
 def _in_file(place: Place, request: Request, reply: Reply) -> Reply:

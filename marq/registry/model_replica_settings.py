@@ -144,3 +144,7 @@ class ReplicaSettings(ServingSettings):
     requirements: Annotated[
         str, Setting("File in the archive whose packages are installed.", replaces_replicas=True)
     ] = ""
+    workflow: Annotated[
+        str,
+        Setting("Workflow that the model is a node of; empty for most models.", replaces_replicas=False),
+    ] = ""

@@ -28,6 +28,7 @@ class Settings(BaseModel):
     state_dir: Path = Field(default_factory=default_state_dir)
     model_store: Path | None = None
     model_store_poll_s: Annotated[float, Field(ge=0)] = 0.0  # between looks for new archives; 0: no look
+    workflow_store: Path | None = None  # None: the model store
     models: str = ""  # archives to load at the start: "[name=]file,...", or "all"
     model_settings: str = "{}"  # TorchServe's `models` JSON: {name: {version: {minWorkers: ...}}}
     model_snapshot: str = ""  # TorchServe's snapshot JSON: takes the place of the two before

@@ -51,7 +51,6 @@ MEANINGLESS = {
     "model_server_home": "marq is where it is installed",
     "python": "replicas run with marq's own interpreter",
     "debug": "workers cannot be started by hand",
-    "workflow_store": "workflows are not supported",
     "cpp_log_config": "marq does not have a C++ backend",
     "cpu_launcher_enable": "replicas get their number of threads from marq, or from OMP_NUM_THREADS",
     "cpu_launcher_args": "replicas get their number of threads from marq, or from OMP_NUM_THREADS",

@@ -100,7 +100,7 @@ NOTHING = {
     "/predictions: fewer than 3 segments": "/predictions",
     "/explanations: fewer than 3 segments": "/explanations/",
     "/models/{m}/{v}: belongs to the management address": "/models/tell/1.0",
-    "/wfpredict/{wf}: there are no workflows": "/wfpredict/flow",
+    "/wfpredict: fewer than 3 segments": "/wfpredict",
     "/{plugin}: there are no plugins": "/plugin",
     "/metrics: not on this address": "/metrics",
     "/v1/models/{m}:{another verb}": "/v1/models/tell:train",

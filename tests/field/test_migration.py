@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
+from workflow_archives import pack_workflow
 
 from marq.cli import torchserve_command as torchserve
 from marq.cli.app import app
@@ -101,11 +102,13 @@ def test_an_archive_that_the_server_refuses_has_to_change(folder):
     assert "C++" in found["model-store/cpp.mar:0"][1]
 
 
-def test_workflows_have_to_change_and_log4j_files_are_ignored(folder):
-    (folder / "flow.war").write_bytes(b"")
+def test_workflows_are_read_and_log4j_files_are_ignored(folder):
+    (folder / "broken.war").write_bytes(b"")
+    pack_workflow(folder, "flow", "dag: {unused: []}")
     (folder / "log4j2.xml").write_text("<Configuration/>")
     found = findings(folder)
-    assert found["flow.war:0"][0] == "change"
+    assert found["broken.war:0"][0] == "change"
+    assert found["flow.war:0"] == ("runs", "workflow flow, handler flow_handler.py")
     assert found["log4j2.xml:0"][0] == "ignored"
 
 
@@ -282,7 +285,7 @@ def test_requirements_workflows_and_conda_environments_are_judged(folder):
     found = judged(
         folder, "environment.yml", "dependencies:\n  - pip:\n    - torch-model-archiver\n    - numpy\n"
     )
-    assert [(line, verdict) for line, verdict, _ in found] == [(3, "change"), (0, "change"), (2, "change")]
+    assert [(line, verdict) for line, verdict, _ in found] == [(3, "change"), (0, "runs"), (2, "change")]
 
 
 def test_properties_of_other_programs_are_not_judged(folder):

@@ -9,7 +9,7 @@ from marq import forms
 from marq.errors import RequestTooLarge
 from marq.forms import MOST_FIELDS
 from marq.payloads.place import PayloadLost, Place
-from marq.queue.entries import Request
+from marq.queue.entries import ROW_TYPE, Request, row_fields
 from ts.context import SEQUENCE_END_KEY, SEQUENCE_ID_KEY, SEQUENCE_START_KEY
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,9 @@ def _row(
     request: Request, body: bytes | bytearray, decode_input: bool, most_fields: int
 ) -> tuple[Row, dict[str, str]]:
     """The row that the body makes, with the content type of each key."""
+    if request.run and request.type == ROW_TYPE:
+        values = row_fields(bytes(body))
+        return {name: bytearray(value) for name, value in values.items()}, dict.fromkeys(values, "")
     mime = forms.mime_type(request.type)
     if mime.lower() == forms.MULTIPART:
         return _multipart_row(request, bytes(body), decode_input, most_fields)

@@ -23,6 +23,7 @@ from marq.registry.memory import Memory
 from marq.registry.models import HEARTBEAT_S, Registry
 from marq.registry.spec import ModelSpec
 from marq.settings import fields
+from marq.workflows.timeouts import end_overdue
 from workers import devices
 from workers.launch import PoolSpec
 from workers.node.host_metrics import SystemMetrics
@@ -104,6 +105,7 @@ class Node:
         for key, spec in wanted.items():
             self._ensure(spec, sizes[key], replicas)
         schedule.queue_due(self._redis, wanted.values())
+        end_overdue(self._redis)
         self._tidy(wanted)
 
     def _ensure(self, spec: ModelSpec, size: int, replicas: int) -> None:

@@ -4,7 +4,7 @@
 --       6 id of the request before it was replayed
 -- Reply stream and deadline belonged to the first request: they are left out. Returns 1; 0 if the letter is gone.
 local DROPPED = {}
-for name in string.gmatch("id attempts deadline reply replies job replay_of body_ref", "%S+") do
+for name in string.gmatch("id attempts deadline reply replies job replay_of body_ref run node", "%S+") do
   DROPPED[name] = true
 end
 

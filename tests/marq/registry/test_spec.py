@@ -14,7 +14,7 @@ OTHERS = {str: "other", int: 7, bool: True, list[int]: [7]}
 SIZE = {"min_workers", "max_workers", "generation"}
 NO_REPLICA_READS = {
     "job_queue_size", "max_attempts", "loaded_at_startup", "continuous_batching", "use_job_ticket",
-    "sequence_drain_s",
+    "sequence_drain_s", "workflow",
 }  # fmt: skip
 
 each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)

@@ -80,7 +80,7 @@ MEANINGLESS = [
     *("number_of_netty_threads", "netty_client_threads", "initial_worker_port", "initial_distribution_port"),
     *("prefer_direct_buffer", "use_native_io", "io_ratio", "async_logging", "cpu_launcher_enable"),
     *("cpu_launcher_args", "ipex_enable", "ipex_gpu_enable", "model_server_home", "cpp_log_config", "debug"),
-    *("python", "vmargs", "plugins_path", "workflow_store"),
+    *("python", "vmargs", "plugins_path"),
 ]
 DOCUMENT = Path(__file__).parents[3] / "docs" / "compatibility-configuration.md"
 

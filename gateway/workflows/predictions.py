@@ -1,0 +1,98 @@
+"""The ASGI endpoint of `/wfpredict/{workflow}`: from the request to the answer of the whole run."""
+
+import asyncio
+import json
+
+from starlette.types import Receive, Scope, Send
+
+from gateway.asgi import JSON_TYPE, Headers, client_headers, respond, respond_error
+from gateway.inference import deadlines, job_headers
+from gateway.inference.answer import first_part, watch
+from gateway.inference.predictor import Predictor
+from gateway.routing.routes import Route, Routes
+from gateway.workflows.known import KnownWorkflows
+from marq.errors import (
+    ModelNotFound,
+    ModelVersionNotFound,
+    ResourceNotFound,
+    ServiceError,
+    ServiceUnavailable,
+    pretty,
+)
+from marq.queue.entries import EntryFields, Reply
+from marq.queue.ids import new_id
+from marq.queue.reply_stream import ReplyStream
+from marq.workflows.runs import Runs
+from marq.workflows.spec import Workflow
+
+PREFIX = "wfpredict"
+
+
+class WorkflowPredictions:
+    """Starts a run, waits for its end, sends its answer, whatever the method of the request."""
+
+    def __init__(self, predictor: Predictor, routes: Routes, known: KnownWorkflows, runs: Runs) -> None:
+        self._predictor, self._routes, self._known, self._runs = predictor, routes, known, runs
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, segments: list[str]) -> None:
+        run_id = new_id()
+        try:
+            headers = client_headers(scope)
+            self._predictor.authorize(headers)
+            if len(segments) < 2:
+                raise ResourceNotFound
+            workflow = self._known.get(segments[1])
+            route = self._admit(workflow)
+            body = await self._predictor.uploads.read(scope, receive)
+            reply = await self._run(workflow, route, run_id, headers, body, receive)
+        except ServiceError as error:
+            await respond_error(send, error, run_id)
+        else:
+            await respond(send, reply.status, _body(workflow, reply), [JSON_TYPE], run_id)
+
+    def _admit(self, workflow: Workflow) -> Route:
+        """The route of the start node. Raises ServiceUnavailable if a node cannot run or has a full queue."""
+        start = self._route(workflow, workflow.graph.start)
+        for node in workflow.graph.nodes:
+            route = self._route(workflow, node)
+            route.check()
+            if route is not start and not route.backlog.has_room(0):
+                route.backlog.admit(0)  # raises with the reason
+        return start
+
+    def _route(self, workflow: Workflow, node: str) -> Route:
+        try:
+            return self._routes.find(workflow.model(node))
+        except (ModelNotFound, ModelVersionNotFound) as error:
+            raise ServiceUnavailable(f"Workflow {workflow.name} cannot run: {error.message}") from None
+
+    async def _run(
+        self, workflow: Workflow, route: Route, run_id: bytes, headers: Headers, body: bytes, receive: Receive
+    ) -> Reply:
+        """Raises ServiceError. A client that goes away cancels the run."""
+        timeout_s = deadlines.timeout_s(headers, route.client_timeout_ms)
+        head = self._predictor.entry_head(headers, None, timeout_s=timeout_s)
+        priority = job_headers.priority(headers)
+        stream = ReplyStream()
+        route.backlog.admit(len(body))
+        try:
+            await self._runs.start(workflow, run_id, EntryFields(body, head), priority, stream)
+        except ServiceError:
+            route.backlog.forgo(len(body))
+            raise
+        watching = asyncio.create_task(watch(receive, stream))
+        try:
+            reply = await first_part(stream, timeout_s)
+        except ServiceError:
+            await self._runs.cancel(workflow, run_id)
+            raise
+        finally:
+            watching.cancel()
+            route.backlog.waiting -= 1
+        return reply
+
+
+def _body(workflow: Workflow, reply: Reply) -> bytes:
+    """The answers of several leaves as TorchServe prints them."""
+    body = bytes(reply.body)
+    return body if reply.status != 200 or len(workflow.graph.leaves) == 1 else pretty(json.loads(body))

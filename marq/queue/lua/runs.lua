@@ -1,0 +1,249 @@
+-- Runs of workflows, for the scripts that start, advance, time out and end them: this text follows index.lua and
+-- precedes theirs. Whatever they change of a run, they change in one step.
+-- KEY "marq:{WORKFLOW}:run:ID", or "marq:{WORKFLOW}:job:ID" of a run that is a job (hash): the record of a run.
+--   plan      JSON {start, leaves: [NODE...], nodes: {NODE: {lane: [before, after the priority], from: [NODE...],
+--             to: [NODE...], timeout (ms), tries}}}
+--   id priority deadline replies     of the request
+--   type headers params input        the client's request, for the start node; all nodes get `headers`
+--   at:NODE   "ENTRY LANE" of the node's entry, while it has no answer
+--   try:NODE  how often the node was queued    need:NODE  how many parents have answered    out:NODE  its answer
+--   began:NODE done:NODE             unix ms, of jobs
+-- KEY "marq:{WORKFLOW}:due" (sorted set): "run:ID NODE" or "job:ID NODE" by the moment when the try is over (unix ms)
+-- A run always has an entry in some lane until it has ended, so that no process has to remember it.
+local GROUP = "replicas"
+local ROW = "application/x-marq-row" -- the values of several parents: NAME-LENGTH:NAME,LENGTH:VALUE, in turns
+local JSON = '{"content-type": "application/json"}'
+
+local runs = {}
+
+local function head_of(record)
+  return string.match(record, "^(.-}:)")
+end
+
+local function member_of(record, name)
+  return string.sub(record, #head_of(record) + 1) .. " " .. name
+end
+
+local function is_job(record)
+  return string.find(record, "}:job:", 1, true)
+end
+
+local function milliseconds()
+  return math.floor(index.now() / 1000)
+end
+
+function runs.error_body(code, kind, message)
+  return '{\n  "code": ' .. code .. ',\n  "type": "' .. kind .. '",\n  "message": "' .. message .. '"\n}\n'
+end
+
+local function row_of(record, parents)
+  local parts = {}
+  for _, name in ipairs(parents) do
+    local value = redis.call("HGET", record, "out:" .. name)
+    parts[#parts + 1] = #name .. ":" .. name .. "," .. #value .. ":" .. value .. ","
+  end
+  return table.concat(parts)
+end
+
+local function input_of(record, node, fields)
+  if #node.from == 0 then
+    local kind, params, body = unpack(redis.call("HMGET", record, "type", "params", "input"))
+    if params ~= "" then
+      fields[#fields + 1], fields[#fields + 2] = "params", params
+    end
+    return kind, body
+  elseif #node.from == 1 then
+    return "", redis.call("HGET", record, "out:" .. node.from[1])
+  end
+  return ROW, row_of(record, node.from)
+end
+
+-- Queues a node. Returns its entry, nil if its model has no lanes: it was unregistered.
+local function queue(record, plan, name)
+  local node = plan.nodes[name]
+  local id, priority, headers, deadline = unpack(
+    redis.call("HMGET", record, "id", "priority", "headers", "deadline"))
+  local lane = node.lane[1] .. priority .. node.lane[2]
+  local fields = {"id", id, "run", record, "node", name}
+  local kind, body = input_of(record, node, fields)
+  for field, value in pairs({type = kind, headers = headers, deadline = deadline}) do
+    if value ~= "" then
+      fields[#fields + 1], fields[#fields + 2] = field, value
+    end
+  end
+  local entry = redis.call("XADD", lane, "NOMKSTREAM", "*", "body", body, unpack(fields))
+  if not entry then
+    return nil
+  end
+  local now = milliseconds()
+  redis.call("HSET", record, "at:" .. name, entry .. " " .. lane)
+  redis.call("HINCRBY", record, "try:" .. name, 1)
+  redis.call("ZADD", head_of(record) .. "due", index.text(now + node.timeout), member_of(record, name))
+  if is_job(record) then
+    redis.call("HSETNX", record, "began:" .. name, index.text(now))
+  end
+  return entry
+end
+
+local function forget_entry(record, name)
+  redis.call("HDEL", record, "at:" .. name)
+  redis.call("ZREM", head_of(record) .. "due", member_of(record, name))
+end
+
+-- Takes the entry of a node out of its lane: a replica that runs it goes on, and its answer is dropped.
+local function withdraw(record, name)
+  local entry, lane = string.match(redis.call("HGET", record, "at:" .. name) or "", "^(%S+) (.*)$")
+  if entry then
+    redis.call("XACK", lane, GROUP, entry)
+    redis.call("XDEL", lane, entry)
+    forget_entry(record, name)
+  end
+end
+
+local function finish_job(record, plan, state, status, headers, body)
+  local now, fields = milliseconds(), {"plan", "input", "headers", "params", "type"}
+  for name in pairs(plan.nodes) do
+    fields[#fields + 1], fields[#fields + 2] = "out:" .. name, "need:" .. name
+  end
+  local id, kept = unpack(redis.call("HMGET", record, "id", "kept"))
+  index.finish(index.job(record), state, now, kept)
+  index.settle()
+  redis.call("HDEL", record, unpack(fields))
+  redis.call("HSET", record, "state", state, "finished", index.text(now))
+  if state ~= "cancelled" then
+    redis.call("HSET", record, "status", status, "headers", headers, "body", body)
+  end
+  redis.call("PUBLISH", head_of(record) .. "finished", id)
+end
+
+local function finish(record, plan, state, status, headers, body)
+  if is_job(record) then
+    finish_job(record, plan, state, status, headers, body)
+    return
+  end
+  local id, replies = unpack(redis.call("HMGET", record, "id", "replies"))
+  redis.call("DEL", record)
+  if state ~= "cancelled" then
+    redis.call("XADD", replies, "NOMKSTREAM", "*", "id", id, "status", status, "headers", headers, "body", body)
+  end
+end
+
+local function end_early(record, plan, state, status, headers, body)
+  for name in pairs(plan.nodes) do
+    withdraw(record, name)
+  end
+  finish(record, plan, state, status, headers, body)
+end
+
+local function fail(record, plan, name, status, headers, body)
+  if is_job(record) then
+    redis.call("HSET", record, "failed", name)
+  end
+  end_early(record, plan, "failed", status, headers, body)
+end
+
+local function fail_unregistered(record, plan, name)
+  local body = runs.error_body(503, "ServiceUnavailableException", "The model of node " .. name .. " was unregistered.")
+  fail(record, plan, name, 503, JSON, body)
+end
+
+local function is_object(text)
+  return string.find(text, "^%s*{") and pcall(cjson.decode, text)
+end
+
+-- The answer of one leaf as it is; of several, a JSON object of theirs. nil, and the leaf, if one is not an object.
+local function result(record, plan)
+  if #plan.leaves == 1 then
+    return redis.call("HGET", record, "out:" .. plan.leaves[1])
+  end
+  local parts = {}
+  for i, name in ipairs(plan.leaves) do
+    local out = redis.call("HGET", record, "out:" .. name)
+    if not is_object(out) then
+      return nil, name
+    end
+    parts[i] = '"' .. name .. '": ' .. out
+  end
+  return "{" .. table.concat(parts, ", ") .. "}"
+end
+
+local function finish_leaf(record, plan)
+  if redis.call("HINCRBY", record, "ended", 1) < #plan.leaves then
+    return
+  end
+  local body, odd = result(record, plan)
+  if body then
+    finish(record, plan, "succeeded", 200, JSON, body)
+  else
+    fail(record, plan, odd, 500, JSON, runs.error_body(
+      500, "InternalServerException", "The answer of node " .. odd .. " is not a JSON object."))
+  end
+end
+
+local function succeed(record, plan, name, body)
+  local node = plan.nodes[name]
+  redis.call("HSET", record, "out:" .. name, body)
+  if #node.to == 0 then
+    finish_leaf(record, plan)
+    return
+  end
+  for _, follower in ipairs(node.to) do
+    local needs = #plan.nodes[follower].from
+    if needs == 1 or redis.call("HINCRBY", record, "need:" .. follower, 1) == needs then
+      if not queue(record, plan, follower) then
+        fail_unregistered(record, plan, follower)
+        return
+      end
+    end
+  end
+end
+
+local function plan_of(record)
+  local text = redis.pcall("HGET", record, "plan") -- a producer may name any key
+  return type(text) == "string" and cjson.decode(text) or nil
+end
+
+-- Queues the start node of a record that has been written. Returns whether its model has lanes.
+function runs.start(record)
+  local plan = plan_of(record)
+  return queue(record, plan, plan.start)
+end
+
+-- A node was answered; its entry is acknowledged. `outcome`: ok; failed, and may be tried again; final, and may not.
+function runs.answer(record, name, outcome, status, headers, body)
+  local plan = plan_of(record)
+  local node = plan and plan.nodes[name]
+  if not node then
+    return -- the run has ended
+  end
+  forget_entry(record, name)
+  if is_job(record) then
+    redis.call("HSET", record, "done:" .. name, index.text(milliseconds()))
+  end
+  if outcome == "ok" then
+    succeed(record, plan, name, body)
+  elseif outcome == "failed" and tonumber(redis.call("HGET", record, "try:" .. name)) < node.tries then
+    if not queue(record, plan, name) then
+      fail_unregistered(record, plan, name)
+    end
+  else
+    fail(record, plan, name, status, headers, body)
+  end
+end
+
+-- The time of a try is over.
+function runs.time_out(record, name)
+  withdraw(record, name)
+  local text = "Error executing " .. name
+  runs.answer(record, name, "failed", 500, JSON, runs.error_body(500, "InternalServerException", text))
+end
+
+-- Ends a run that nobody waits for. Returns whether it had not ended.
+function runs.cancel(record)
+  local plan = plan_of(record)
+  if plan then
+    end_early(record, plan, "cancelled")
+  end
+  return plan ~= nil
+end
+

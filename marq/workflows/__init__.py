@@ -1,0 +1,1 @@
+"""Workflows: graphs of models and functions, and the runs of them."""
