@@ -108,10 +108,6 @@ class ReplicaSpec:
         return cls(**{**data, "pool": PoolSpec.from_dict(data["pool"])})
 
 
-def scoreboard_path(run_dir: str, pool: str, slot: int) -> Path:
-    return Path(run_dir) / f"{pool}.{slot}.board"
-
-
 def rows_at_a_time(model: ModelSpec) -> int:
     """The most rows that one replica of the model runs at the same time."""
     return model.batch_size * (BATCHES_IN_FLIGHT if model.async_communication else 1)

@@ -4,6 +4,7 @@ The pool finds there which requests were running when a replica died (only those
 the running batch began (for the response time-out). No message is sent for a batch.
 """
 
+import contextlib
 import mmap
 import struct
 import time
@@ -15,6 +16,7 @@ from marq.queue.entries import EntryRef, Request
 LOADING, READY, DRAINING = range(3)
 STATE_NAMES = ("loading", "ready", "draining")
 
+SUFFIX, UNFINISHED = ".board", ".part"
 _HEADER = struct.Struct("=IIdQQI")  # state, running, batch began (monotonic s), requests, batches, row limit
 _STATE, _STATE_AT = struct.Struct("=I"), 0
 _RUNNING, _RUNNING_AT = struct.Struct("=Id"), 4
@@ -27,7 +29,7 @@ class Scoreboard:
     """A small file mapped by the replica, which writes it, and by its pool, which reads it."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+        self._path, self._clock = path, clock
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), 0)
 
@@ -38,7 +40,7 @@ class Scoreboard:
         The file appears complete or not at all: a full disk or a kill leaves no empty one.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
+        part = path.with_suffix(UNFINISHED)
         part.write_bytes(bytes(_HEADER.size + ENTRY_BYTES * (rows + 1)))
         part.replace(path)
         return cls(path)
@@ -52,6 +54,11 @@ class Scoreboard:
         except (OSError, ValueError, TypeError, struct.error):
             return None
         return board
+
+    def remove(self) -> None:
+        """Removes the file; whoever has it mapped can still use it."""
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
     def enter(self, state: int) -> None:
         _STATE.pack_into(self._map, _STATE_AT, state)
@@ -110,3 +117,16 @@ class Scoreboard:
 
     def _header(self) -> tuple[int, int, float, int, int, int]:
         return _HEADER.unpack_from(self._map, 0)
+
+
+def path_of(directory: Path, pool: str, slot: int) -> Path:
+    return directory / f"{pool}.{slot}{SUFFIX}"
+
+
+def remove_if(directory: Path, is_unused: Callable[[str], bool]) -> None:
+    """Removes the boards, also unfinished ones, of the pools for whose names this is true."""
+    with contextlib.suppress(OSError):
+        for file in directory.iterdir():
+            pool, _, slot = file.stem.rpartition(".")
+            if file.suffix in (SUFFIX, UNFINISHED) and slot.isdigit() and is_unused(pool):
+                file.unlink(missing_ok=True)

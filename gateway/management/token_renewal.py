@@ -9,9 +9,9 @@ from gateway.auth import NOT_RENEWED, Tokens
 from gateway.openapi import OTHER_METHODS
 from marq.connections import clients
 from marq.control.readiness import wait_for_gateways
-from marq.errors import InvalidToken
+from marq.errors import InvalidToken, ServiceUnavailable
 from marq.registry.models import Registry
-from marq.registry.tokens import API, EXPIRING, renew, write_key_file
+from marq.registry.tokens import API, EXPIRING, KEY_FILE, renew_in_file
 from marq.settings.fields import Settings
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,8 @@ def router(settings: Settings, tokens: Tokens) -> APIRouter:
     def renew_token(request: Request, type: str | None = None) -> Response:  # noqa: A002 - the parameter's name
         """Makes a new key for the plane `management` or `inference`, and writes it to the key file.
 
-        Takes the API key. All gateways know the new key when this answers; the old one is good no more.
+        Takes the API key. All gateways know the new key when this answers; the old one is good no more. Where
+        the file cannot be written, no key changes.
         """
         try:
             tokens.check(API, request.scope["headers"])
@@ -35,8 +36,11 @@ def router(settings: Settings, tokens: Tokens) -> APIRouter:
             raise InvalidToken(NOT_RENEWED) from None
         if type not in EXPIRING:
             raise InvalidToken(NOT_RENEWED)
-        renewed = renew(client, type, settings.token_expiration_min)
-        write_key_file(Path.cwd(), client)
+        try:
+            renewed = renew_in_file(Path.cwd(), client, type, settings.token_expiration_min)
+        except OSError as error:
+            reason = f"The token is not renewed, because {KEY_FILE} cannot be written: {error.strerror}."
+            raise ServiceUnavailable(reason) from None
         wait_for_gateways(Registry(client), renewed)
         return Response(b"\n", media_type="application/json")
 

@@ -8,6 +8,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import redis
+
 from marq import keys
 from marq.connections.commands import HashWriter, RedisClient, RedisTransaction
 from marq.registry import changes
@@ -30,7 +32,31 @@ def renew(client: RedisClient, plane: str, expiration_min: float) -> float:
 
     Returns the moment of the change, as `changes.announce` does.
     """
-    client.hset(keys.TOKENS, mapping={plane: _new(), f"{plane}:expires": _expiry(expiration_min)})
+    return _replace(client, plane, _renewed(plane, expiration_min))
+
+
+def renew_in_file(directory: Path, client: RedisClient, plane: str, expiration_min: float) -> float:
+    """Does the same if the key file can have the new token. Else raises OSError, and the old one stays valid.
+
+    The file is written before the change, and again after it, with the tokens that others have renewed.
+    """
+    stored, renewed = _stored(client), _renewed(plane, expiration_min)
+    _write(directory, stored | renewed)
+    try:
+        changed = _replace(client, plane, renewed)
+    except redis.RedisError:
+        _write(directory, stored)
+        raise
+    write_key_file(directory, client)
+    return changed
+
+
+def _renewed(plane: str, expiration_min: float) -> dict[str, str]:
+    return {plane: _new(), f"{plane}:expires": _expiry(expiration_min)}
+
+
+def _replace(client: RedisClient, plane: str, renewed: dict[str, str]) -> float:
+    client.hset(keys.TOKENS, mapping=renewed)
     return changes.announce(client, {"action": "renew-token", "plane": plane})
 
 
@@ -50,9 +76,16 @@ def _expiry(expiration_min: float) -> str:
 def write_key_file(directory: Path, client: RedisClient) -> None:
     """Writes the tokens as TorchServe's scripts expect them, readable by the user alone, in one step.
 
-    Threads and processes may write it at the same time.
+    Threads and processes may write it at the same time. Raises OSError.
     """
-    stored = {name.decode(): value.decode() for name, value in client.hgetall(keys.TOKENS).items()}
+    _write(directory, _stored(client))
+
+
+def _stored(client: RedisClient) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in client.hgetall(keys.TOKENS).items()}
+
+
+def _write(directory: Path, stored: dict[str, str]) -> None:
     content: dict[str, dict[str, str]] = {plane: {"key": stored[plane]} for plane in (*EXPIRING, API)}
     for plane in EXPIRING:
         if stored[f"{plane}:expires"] == NEVER:

@@ -131,9 +131,54 @@ def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     return [f"{len(row['body'])} {hashlib.sha256(row['body']).hexdigest()}" for row in data]
 """
 
+# Answers with squares; "17 hold 3" takes 3 s. Each replica starts processes that would outlive it.
+FORKING = """
+import os
+import subprocess
+import time
 
-def pack_all(store: Path, sources: Path, runs: Path, ends: Path) -> None:
-    """`runs` will get a line for each row that is run, `ends` some for each life of a replica of `steps`."""
+runs = None
+SLEEP = ["/bin/sleep", "86400"]
+EVERY = 20  # batches
+
+
+def handle(data, context):
+    global runs, batches
+    config = context.model_yaml_config["handler"]
+    if runs is None:
+        runs, batches = os.open(config["runs"], os.O_WRONLY | os.O_APPEND | os.O_CREAT), 0
+    if data is None:
+        return None
+    batches += 1
+    if batches % EVERY == 1:
+        start_all(config["children"])
+    words = [row["body"].split() for row in data]
+    os.write(runs, "".join(f"{each[0]}\\n" for each in words).encode())
+    time.sleep(max(float(each[2]) if each[1:2] == ["hold"] else 0.005 for each in words))
+    return [int(each[0]) ** 2 for each in words]
+
+
+def start_all(children):
+    if not children:
+        return
+    file = os.open(children, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    for options in ({}, {"start_new_session": True}, {"start_new_session": True, "env": {}}):
+        os.write(file, f"{subprocess.Popen(SLEEP, **options).pid}\\n".encode())
+    daemon = os.fork()
+    if daemon == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.write(file, f"{os.getpid()}\\n".encode())
+            os.execve(SLEEP[0], SLEEP, {})
+        os._exit(0)
+    os.waitpid(daemon, 0)
+    os.close(file)
+"""
+
+
+def pack_all(store: Path, sources: Path, directory: Path) -> None:
+    """Packs all models. Their handlers write files in `directory`, see RUNS, ENDS and CHILDREN."""
+    runs, ends, children = directory / RUNS, directory / ENDS, directory / CHILDREN
     square = {"batchSize": 8, "maxBatchDelay": 5, "jobQueueSize": 100_000}
     handler = {"runs": str(runs), "ends": str(ends), "steps": STEPS, "seconds": 0.005}
     _pack(store, sources, "square", SQUARE, {**square, **_replicas(3), "handler": handler})
@@ -142,11 +187,20 @@ def pack_all(store: Path, sources: Path, runs: Path, ends: Path) -> None:
     slow = {**square, **_replicas(1), "jobQueueSize": LIMIT, "handler": {**handler, "seconds": 0.1}}
     _pack(store, sources, "limited", SQUARE, slow)
     _pack(store, sources, "digest", DIGEST, _replicas(1))
+    forking = {**square, "handler": {"runs": str(runs), "children": str(children)}}
+    _pack(store, sources, "forking", FORKING, {**forking, **_replicas(2)})
+    plain = {**forking, "handler": {"runs": str(runs), "children": ""}}
+    _pack(store, sources, "leaving", FORKING, {**plain, **_replicas(2)})
+    _pack(store, sources, "holding", FORKING, {**plain, **_replicas(8), "batchSize": 1})
 
 
+RUNS = "runs"  # gets a line for each row that is run
+ENDS = "ends"  # gets some for each life of a replica of `steps`
+CHILDREN = "children"  # gets the process id of each process that `forking` has started
 LIMIT = 100  # predictions that may wait for the model `limited`
 JOB_LIMIT = 200  # requests that may wait for it before jobs are refused
 MODELS = {"square": 3, "fragile": 2, "steps": 2, "limited": 1, "digest": 1}  # and their replicas
+LATER = {"forking": 2, "leaving": 2, "holding": 8}  # those that cases register themselves
 
 
 def _replicas(number: int) -> dict[str, int]:

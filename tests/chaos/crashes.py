@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Callable
 
 import psutil
-from archives import STEPS
+from archives import CHILDREN, ENDS, LATER, STEPS
 from ledger import Ledger
 from load import BROKEN, Load
 from scale import Scale
-from stage import READY_S, Stage, lives
+from stage import READY_S, Stage, command, lives
 
 GATEWAY_LIFE_S = 1.5  # the watcher does not start more often what ends at once
 GATEWAY_ANSWERS_S = 0.2  # what was sent so long before the end of a gateway may still wait there
@@ -65,17 +65,45 @@ async def _killed_when_up(
 async def host_killed(stage: Stage, scale: Scale) -> Ledger:
     """SIGKILL of a second node that nobody starts again: the first one takes over, by the heartbeat alone."""
     with stage.second_node() as node:
-        await _until(lambda: stage.replicas_of(node, "square"), "replicas of the second node")
+        await until(lambda: stage.replicas_of(node, "square"), "replicas of the second node")
         async with Load(stage, scale.rate) as load:
             await asyncio.sleep(1.0)
             lost = stage.replicas_of(node, "square")
             node.kill()
-            await _until(lambda: not any(lives(replica.pid) for replica in lost), "the end of its replicas")
+            await until(lambda: not any(lives(replica.pid) for replica in lost), "the end of its replicas")
             killed = time.monotonic()
             await stage.until_ready("square")
             away_s = time.monotonic() - killed
     load.ledger.notes.insert(0, f"{len(lost)} replicas lost, replaced after {away_s:.1f} s")
     return load.ledger
+
+
+async def forking_killed(stage: Stage, scale: Scale) -> Ledger:
+    """SIGKILL of replicas whose handler starts processes of its own: none outlives its replica."""
+    kills, children = 0, stage.directory / CHILDREN
+    async with stage.registered("forking"), Load(stage, scale.churn_rate, "forking", sizes=(0,)) as load:
+        end = time.monotonic() + scale.forking_s
+        while time.monotonic() < end:
+            await asyncio.sleep(1.0)
+            if ready := await stage.ready_replicas("forking"):
+                kills += _kill(random.choice(ready))
+        for pool in stage.pools("forking"):
+            kills += _kill(pool.pid)
+        await asyncio.sleep(0.5)
+        await stage.until_ready("forking", LATER["forking"])
+    started = [int(line) for line in children.read_text().split()]
+    children.unlink()
+    with contextlib.suppress(TimeoutError):
+        await until(lambda: not any(map(_sleeps, started)), "the end of all children")
+    if left := [pid for pid in started if _sleeps(pid)]:
+        load.ledger.complain(f"{len(left)} of {len(started)} processes of handlers still run")
+    load.ledger.notes.insert(0, f"{kills} kills, {len(started)} processes of handlers ended")
+    return load.ledger
+
+
+def _sleeps(pid: int) -> bool:
+    """Whether a process that a handler started runs; its number may have been used again."""
+    return lives(pid) and command(psutil.Process(pid))[-1:] == ["86400"]
 
 
 async def gateways_killed(stage: Stage, scale: Scale) -> Ledger:
@@ -130,7 +158,7 @@ async def steps_killed(stage: Stage, scale: Scale) -> Ledger:
         while min(ends[step] for step in STEPS) < scale.steps_times and time.monotonic() < deadline:
             await asyncio.sleep(0.2)
             with contextlib.suppress(FileNotFoundError):
-                ends = Counter((stage.directory / "ends").read_text().splitlines())
+                ends = Counter((stage.directory / ENDS).read_text().splitlines())
     if missing := [step for step in STEPS if ends[step] < scale.steps_times]:
         load.ledger.complain(f"no replica ended {', '.join(missing)}: {dict(ends)}")
     load.ledger.notes.insert(0, f"{ends.total() - ends['life']} ends at {len(STEPS)} moments")
@@ -144,7 +172,8 @@ def _kill(pid: int) -> int:
     return 0
 
 
-async def _until(condition: Callable[[], object], what: str) -> None:
+async def until(condition: Callable[[], object], what: str) -> None:
+    """Returns when the condition is true. Raises TimeoutError."""
     deadline = time.monotonic() + READY_S
     while not condition():
         if time.monotonic() > deadline:

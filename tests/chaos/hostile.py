@@ -200,11 +200,11 @@ async def slow_clients(stage: Stage, scale: Scale) -> Ledger:
         return is_alive
 
     slow = [asyncio.create_task(dribble(number)) for number in range(scale.slow_clients)]
-    try:
-        async with Load(stage, scale.rate) as load:
+    async with Load(stage, scale.rate) as load:
+        try:
             await asyncio.sleep(scale.slow_s)
-    finally:
-        stopped.set()
-        alive = await asyncio.gather(*slow)
+        finally:
+            stopped.set()
+            alive = await asyncio.gather(*slow)
     load.ledger.notes.insert(0, f"{sum(alive)} of {scale.slow_clients} slow clients still connected")
     return load.ledger

@@ -5,6 +5,7 @@ import contextlib
 import resource
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -48,8 +49,9 @@ class Response:
 class Client:
     """Keeps connections alive, one request at a time on each. `strays`: responses without a request."""
 
-    def __init__(self, base_url: str) -> None:
-        parts = urlsplit(base_url)
+    def __init__(self, base_url: str, headers: Mapping[str, str] = MappingProxyType({})) -> None:
+        """`headers`: those of each request."""
+        parts, self._headers = urlsplit(base_url), headers
         self._host, self._port = str(parts.hostname), int(parts.port or 80)
         self._idle: list[_Connection] = []
         self.strays = 0
@@ -63,7 +65,7 @@ class Client:
         timeout_s: float = 60.0,
     ) -> Response:
         """Raises Broken or TimeoutError."""
-        own = {"Host": "chaos", "Content-Length": str(len(body)), **headers}
+        own = {"Host": "chaos", "Content-Length": str(len(body)), **self._headers, **headers}
         lines = "".join(f"{name}: {value}\r\n" for name, value in own.items())
         packed = f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body
         connection = await self._connect()

@@ -46,6 +46,14 @@ class Ledger:
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(problem)
 
+    def add(self, other: "Ledger") -> None:
+        """Counts, notes and problems of another part of the same case."""
+        for name in (*COLUMNS, "seconds", "notes", "details"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.first_refusal = self.first_refusal or other.first_refusal
+        for problem in other.problems:
+            self.complain(problem)
+
     @property
     def is_clean(self) -> bool:
         return not (self.lost or self.duplicated or self.problems) and (

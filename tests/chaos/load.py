@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,19 +22,24 @@ LEAST_SENT = 0.95  # of what the rate asks for
 CATCH_UP_S = 1.0  # who is further behind than that does not catch up
 ANSWER_S = 60.0  # whoever has no answer after so long has lost its request
 TRY_AGAIN_S = 0.5
+WAIT_S = 20.0  # for which one request waits for the result of a job
 RECOVERY_S = 1.0  # within which everything must be accepted again
 MOST_RUNS = 3  # of one row: maxAttempts counts those that a replica did not survive
-LARGE, LARGE_EVERY = 100_000, 6  # every so many predictions have a body and an answer of this size
+SIZES = (100_000, 0, 0)  # of the bodies of predictions, in turn, at least; their answers are as large
 BROKEN = "connection"  # the outcome of a request whose connection ended
+JOB = "job"  # begins the outcome of a job whose result has another status
 
 
 class Load:
     """`async with Load(...) as load:` sends until the block ends, then waits for all answers.
 
-    `designed`: outcomes that the case allows, a status or BROKEN. A job is submitted again, with its
-    idempotency key, until it is accepted. Every `poison_every`-th prediction must fail with `Worker died.`
+    `designed`: outcomes that the case allows: a status, BROKEN, or JOB and the status of its result. A job is
+    submitted again, with its idempotency key, until it is accepted. Every `poison_every`-th prediction must
+    fail with `Worker died.`
 
-    Nothing may be refused, or fail as designed, but as many requests as are sent in `excused_s`.
+    Nothing may be refused, or fail as designed, but as many requests as are sent in `excused_s`. Bodies are
+    filled up to `sizes`, in turn, those of jobs to `job_sizes`. `timeout_s`: how long a client waits for a
+    prediction, if it says so. `others`: servers with the same Redis that get their share of the requests.
     """
 
     def __init__(
@@ -49,6 +54,10 @@ class Load:
         letters: bool = False,
         most_runs: int = MOST_RUNS,
         answer_s: float = ANSWER_S,
+        timeout_s: float = 0.0,
+        sizes: Sequence[int] = SIZES,
+        job_sizes: Sequence[int] = (0,),
+        others: Sequence[Stage] = (),
     ) -> None:
         self.stage, self.model, self.ledger = stage, model, Ledger()
         self._rate, self._designed, self._poison_every, self._jobs = rate, designed, poison_every, jobs
@@ -56,7 +65,10 @@ class Load:
         self._most_runs, self._answer_s = most_runs, answer_s
         self.excused_s = 0.0  # to be added to by the case
         self._letters_allowed = letters  # whether others may fill the dead letters meanwhile
-        self.client = Client(stage.server.inference)
+        self._wait_s = timeout_s or WAIT_S
+        self._timeout = {"X-Request-Timeout": f"{timeout_s:g}"} if timeout_s else {}
+        self._sizes, self._job_sizes = sizes, job_sizes
+        self._clients = [each.client() for each in (stage, *others)]
         self._tasks: set[asyncio.Task[None]] = set()
         self._submitting = True
         self._sent = self._held_back = 0
@@ -85,7 +97,8 @@ class Load:
         await self._check_what_is_left()
         self._check_refusals()
         self._listener.cancel()
-        self.client.close()
+        for client in self._clients:
+            client.close()
         self._files.close()
 
     @contextlib.contextmanager
@@ -118,13 +131,18 @@ class Load:
 
     # one request
 
+    def _client(self, number: int) -> Client:
+        return self._clients[number // 2 % len(self._clients)]  # each sends predictions and jobs
+
     async def _prediction(self, number: int, sent: int) -> None:
         poison = bool(self._poison_every) and sent % self._poison_every == self._poison_every // 2
-        body = str(number) if sent % LARGE_EVERY else str(number).ljust(LARGE)
-        body += " poison" if poison else ""
-        path = f"/predictions/{self.model}"
+        turn = sent // 2 if self._jobs else sent
+        body = _body(number, self._sizes, turn) + (" poison" if poison else "")
+        path, headers = f"/predictions/{self.model}", {**TEXT, **self._timeout}
         try:
-            response = await self.client.request("POST", path, body.encode(), timeout_s=self._answer_s)
+            response = await self._client(number).request(
+                "POST", path, body.encode(), headers, self._answer_s
+            )
         except Broken as error:
             self._judge(number, BROKEN, str(error))
         except TimeoutError:
@@ -152,20 +170,21 @@ class Load:
         else:
             self.ledger.lose(f"request {number}: {outcome}: {what}")
 
-    async def _job(self, number: int, _: int) -> None:
-        if job := await self._submit(number):
+    async def _job(self, number: int, sent: int) -> None:
+        if job := await self._submit(number, sent):
             self.ledger.accepted += 1
             self._accepted.append(job.removeprefix(f"{self.model}:"))
             await self._fetch(number, job)
 
-    async def _submit(self, number: int) -> str | None:
+    async def _submit(self, number: int, sent: int) -> str | None:
         """Its id; None if it was refused to the end, or is lost."""
         headers = {**TEXT, "Idempotency-Key": f"{self.stage.directory}/{number}"}
-        body, path, deadline = str(number).encode(), f"/jobs/{self.model}", time.monotonic() + self._answer_s
+        body = _body(number, self._job_sizes, sent // 2).encode()
+        path, deadline = f"/jobs/{self.model}", time.monotonic() + self._answer_s
         heard, is_refusal, refusals, is_unsure = "nothing", False, 0, False
         while (left := deadline - time.monotonic()) > 0:
             try:
-                response = await self.client.request(
+                response = await self._client(number).request(
                     "POST", path, body, headers, min(left, self._answer_s / 2)
                 )
             except (Broken, TimeoutError) as error:
@@ -191,13 +210,18 @@ class Load:
         deadline, seen = time.monotonic() + self._answer_s, "nothing"
         while time.monotonic() < deadline:
             try:
-                response = await self.client.request("GET", f"/jobs/{job}/result?wait=20", timeout_s=30)
+                response = await self._client(number).request(
+                    "GET", f"/jobs/{job}/result?wait={self._wait_s:g}", timeout_s=30
+                )
             except (Broken, TimeoutError) as error:
                 seen = repr(error)
             else:
                 seen = response.told
                 if response.status == 200 and response.body.rstrip() == str(number**2).encode():
                     self.ledger.right += 1
+                    return
+                if f"{JOB} {response.status}" in self._designed:
+                    self.ledger.designed += 1
                     return
                 if response.status not in (409, 503):  # not finished; Redis is away
                     break
@@ -227,7 +251,7 @@ class Load:
             ledger.complain(f"left in the lanes (entries, pending): {left}")
         if files := await self.stage.until_no_files():
             ledger.complain(f"{len(files)} files of bodies and answers are left, {files[0]} among them")
-        ledger.duplicated += self.client.strays
+        ledger.duplicated += sum(client.strays for client in self._clients)
         ledger.duplicated += sum(max(0, self._told[job] - 1) for job in self._accepted)
         letters = self.stage.dead_letters(model) - self._letters_before
         poison = ledger.designed if self._poison_every else 0
@@ -251,3 +275,7 @@ class Load:
                         if message["type"] == "message":
                             self._told.update(message["data"].decode().split(" "))
             await asyncio.sleep(0.1)
+
+
+def _body(number: int, sizes: Sequence[int], turn: int) -> str:
+    return str(number).ljust(sizes[turn % len(sizes)])

@@ -1,4 +1,4 @@
-"""Cases: Redis is killed, stopped, full, or cut off in the midst of a command."""
+"""Cases: Redis is killed, stopped, full, emptied, or cut off in the midst of a command."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import redis
 from ledger import Ledger
-from load import Load
+from load import JOB, SIZES, Load
 from scale import Scale
 from stage import Stage, lives
 
@@ -74,6 +74,35 @@ async def redis_full(stage: Stage, scale: Scale) -> Ledger:
             await asyncio.sleep(scale.redis_full_s / 2)
     if not load.ledger.refused:
         load.ledger.complain("nothing was refused")
+    return load.ledger
+
+
+async def flushed(stage: Stage, scale: Scale) -> Ledger:
+    """FLUSHALL under load: only what was queued at that moment is lost, and its clients hear of it."""
+    designed = frozenset({"503", "504", f"{JOB} 404"})
+    timeout_s = scale.flush_timeout_s
+    sizes = (0,) if timeout_s else SIZES  # gateways look for files of lost requests every 20 s
+    async with Load(stage, scale.rate, designed=designed, timeout_s=timeout_s, sizes=sizes) as load:
+        for _ in range(scale.flushes):
+            await asyncio.sleep(1.0)
+            with load.excused(), stage.redis() as client:
+                client.flushall()
+                await stage.until_ready("square")
+        await asyncio.sleep(1.0)
+    load.ledger.notes.insert(0, f"flushed {scale.flushes} times")
+    return load.ledger
+
+
+async def scripts_flushed(stage: Stage, scale: Scale) -> Ledger:
+    """SCRIPT FLUSH every 100 ms: nobody notices."""
+    flushes, end = 0, time.monotonic() + scale.script_flush_s
+    with stage.redis() as client:
+        async with Load(stage, scale.rate, most_runs=1) as load:
+            while time.monotonic() < end:
+                await asyncio.to_thread(client.script_flush)
+                flushes += 1
+                await asyncio.sleep(0.1)
+    load.ledger.notes.insert(0, f"{flushes} times")
     return load.ledger
 
 

@@ -30,6 +30,17 @@ class Scale:
     soak_s: float
     soak_rate: float
     job_ttl_s: int  # of the soak: so that job records come and go while it lasts
+    churn_rounds: int  # of 50 changes at once
+    churn_rate: float  # beside replicas that start all the time
+    flushes: int
+    flush_timeout_s: float  # how long clients wait for a prediction that Redis has lost; 0: till they hear
+    script_flush_s: float
+    files_away_s: float  # for each fault
+    forking_s: float
+    removals: int
+    sized_s: float  # kills while bodies of many sizes are on their way
+    sized_places: int  # of their files
+    hold_s: float  # how long a job of the two servers takes
 
 
 FULL = Scale(
@@ -37,6 +48,8 @@ FULL = Scale(
     steps_rate=100, steps_times=8, redis_kills=10, redis_paused_s=15, redis_full_s=10, cuts_s=30,
     poison_requests=1000, burst=10, job_burst=5000, hostile_entries=1000, large_bodies=20,
     idle_connections=10_000, slow_clients=200, slow_s=15, soak_s=60, soak_rate=500, job_ttl_s=30,
+    churn_rounds=3, churn_rate=50, flushes=3, flush_timeout_s=0, script_flush_s=20, files_away_s=8,
+    forking_s=30, removals=10, sized_s=30, sized_places=2, hold_s=3,
 )  # fmt: skip
 
 SHORT = Scale(
@@ -44,4 +57,6 @@ SHORT = Scale(
     steps_rate=50, steps_times=1, redis_kills=1, redis_paused_s=0.5, redis_full_s=1, cuts_s=1,
     poison_requests=100, burst=3, job_burst=800, hostile_entries=100, large_bodies=1, idle_connections=300,
     slow_clients=20, slow_s=0.5, soak_s=1, soak_rate=100, job_ttl_s=2,
+    churn_rounds=1, churn_rate=20, flushes=1, flush_timeout_s=5, script_flush_s=1, files_away_s=2,
+    forking_s=2, removals=1, sized_s=3, sized_places=1, hold_s=0.5,
 )  # fmt: skip

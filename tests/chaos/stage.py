@@ -7,20 +7,23 @@ import json
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import archives
+import churn
 import psutil
 import redis
-from http_client import Broken, Client
+from http_client import Broken, Client, Response
 from support import MARQ, RunningServer, start_server
 
 from marq import keys
+from marq.registry.tokens import KEY_FILE
 
 SINGLE = r"(job|parts|replies|process|host|slot|owner|celery):.*"  # keys of one job, gateway, process ...
+JOBS = re.compile(r"marq:\{\w+\}:(job|jobs|parts):.*")  # they keep their results until these expire
 MAX_REQUEST_SIZE = 60 << 20
 READY_S = 60.0
 SETTLE_S = 20.0  # within which nothing may be left in the lanes
@@ -35,6 +38,7 @@ class Stage:
     server: RunningServer
     directory: Path
     redis_url: str
+    payloads: Path  # where bodies and answers are files
     numbers: "itertools.count[int]" = field(default_factory=itertools.count)  # unique payloads
 
     @classmethod
@@ -44,25 +48,64 @@ class Stage:
         redis_url: str = "",
         own_url: str = "",
         models: Collection[str] = tuple(archives.MODELS),
+        tokens: bool = False,
+        store: Path | None = None,
         **config: Any,
     ) -> "Stage":
-        """Starts a server; `own_url`: where Redis is, if `redis_url` is a detour."""
-        store = directory / "store"
-        archives.pack_all(store, directory / "sources", directory / "runs", directory / "ends")
+        """A server; `own_url`: where Redis is, if `redis_url` is a detour. With `tokens` or without.
+
+        `store`: the model store of another one, instead of its own.
+        """
+        if store is None:
+            store = directory / "store"
+            archives.pack_all(store, directory / "sources", directory)
+            churn.pack(store, directory / "sources")
+        payloads = Path(config.pop("payload_dir", directory / PAYLOADS))
         settings = {
             "gateway_workers": 2, "max_request_size": MAX_REQUEST_SIZE,
-            "payload_dir": str(directory / PAYLOADS), **config,
+            "payload_dir": str(payloads), **config,
         }  # fmt: skip
-        arguments = ["--disable-token-auth", *(["--redis-url", redis_url] if redis_url else [])]
+        arguments = ["--enable-model-api", *(["--redis-url", redis_url] if redis_url else [])]
+        if not tokens:
+            arguments.append("--disable-token-auth")
         server = start_server(directory, store, [f"{model}.mar" for model in models], arguments, settings)
-        stage = cls(server, directory, own_url or server.redis_url)
+        stage = cls(server, directory, own_url or server.redis_url, payloads)
         try:
-            for model in models:
+            for model in () if tokens else models:
                 server.wait_until_ready(model, archives.MODELS[model])
         except BaseException:
             server.stop()
             raise
         return stage
+
+    def client(self, plane: str = "inference") -> Client:
+        """A client with the token of a plane, where it needs one."""
+        file = self.server.log.with_name(KEY_FILE)
+        token = json.loads(file.read_text())[plane]["key"] if file.is_file() else ""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return Client(self.server.management if plane != "inference" else self.server.inference, headers)
+
+    async def manage(self, method: str, path: str) -> Response:
+        """A request to the management API. Raises RuntimeError unless it succeeds."""
+        client = self.client("management")
+        try:
+            answer = await client.request(method, path, timeout_s=READY_S)
+        finally:
+            client.close()
+        if answer.status >= 300:
+            raise RuntimeError(f"{method} {path}: {answer.told}")
+        return answer
+
+    @contextlib.asynccontextmanager
+    async def registered(self, model: str) -> AsyncIterator[None]:
+        """A model of archives.LATER, ready; unregistered afterwards, unless it has been meanwhile."""
+        await self.manage("POST", f"/models?url={model}.mar")
+        try:
+            await self.until_ready(model, archives.LATER[model])
+            yield
+        finally:
+            with contextlib.suppress(RuntimeError):
+                await self.manage("DELETE", f"/models/{model}/1.0")
 
     def redis(self) -> Any:
         return redis.Redis.from_url(self.redis_url, socket_timeout=60)
@@ -100,13 +143,17 @@ class Stage:
             process.kill()
             process.wait()
 
+    def number_of_replicas(self, model: str) -> int:
+        """Those that run, ready or not."""
+        return sum(len(self.replicas_of(node, model)) for node in self.nodes)
+
     def replicas_of(self, node: psutil.Process, model: str) -> list[psutil.Process]:
         pools = (pool for pool in _children(node.pid, "celery") if _is_of(pool, model))
         return [replica for pool in pools for replica in _children(pool.pid, "workers.replica")]
 
     async def ready_replicas(self, model: str) -> list[int]:
         """Process ids; empty also while the server cannot tell."""
-        client = Client(self.server.management)
+        client = self.client("management")
         try:
             answer = await client.request("GET", f"/models/{model}", timeout_s=5)
             workers = json.loads(answer.body)[0]["workers"] if answer.status == 200 else []
@@ -159,7 +206,7 @@ class Stage:
         return left
 
     def _files(self) -> list[str]:
-        return [str(path) for path in (self.directory / PAYLOADS).rglob("*") if path.is_file()]
+        return [str(path) for path in self.payloads.rglob("*") if path.is_file()]
 
     def redis_memory(self) -> int:
         """Bytes in use."""
@@ -172,28 +219,48 @@ class Stage:
             names = [key.decode() for key in client.scan_iter(count=1000)]
         return Counter(re.sub(SINGLE, r"\1:*", name) for name in names)
 
+    def keys_of(self, *models: str) -> list[str]:
+        """All keys with the name of one of these models, those of its jobs excepted."""
+        with self.redis() as client:
+            names = [key.decode() for key in client.scan_iter(count=1000)]
+        return sorted(
+            name
+            for name in names
+            if any(re.search(rf"\b{model}\b", name) for model in models) and not JOBS.fullmatch(name)
+        )
+
+    async def until_no_keys_of(self, *models: str) -> list[str]:
+        """The keys that are there after a while, when those with a time-out have gone."""
+        deadline = asyncio.get_running_loop().time() + SETTLE_S
+        while left := await asyncio.to_thread(self.keys_of, *models):
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(0.1)
+        return left
+
     def runs(self) -> dict[int, int]:
         """How often each row has been run so far."""
         counts: dict[int, int] = {}
-        path = self.directory / "runs"
+        path = self.directory / archives.RUNS
         for line in path.read_text().splitlines() if path.exists() else ():
             counts[int(line)] = counts.get(int(line), 0) + 1
         return counts
 
 
 def _is_valkey(process: psutil.Process) -> bool:
-    return any("valkey-server" in word for word in _command(process)[:1])
+    return any("valkey-server" in word for word in command(process)[:1])
 
 
 def _is_of(pool: psutil.Process, model: str) -> bool:
-    return any(word.startswith(f"{model}-1.0@") for word in _command(pool))
+    return any(word.startswith(f"{model}-1.0@") for word in command(pool))
 
 
 def _children(pid: int, word: str) -> list[psutil.Process]:
-    return [process for process in psutil.Process(pid).children() if word in _command(process)]
+    return [process for process in psutil.Process(pid).children() if word in command(process)]
 
 
-def _command(process: psutil.Process) -> list[str]:
+def command(process: psutil.Process) -> list[str]:
+    """Empty for a process that has ended."""
     try:
         return process.cmdline()
     except psutil.Error:

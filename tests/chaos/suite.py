@@ -2,20 +2,30 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
+import os
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote
 
 import archives
 import burst
+import changes
 import crashes
+import files_away
 import hostile
+import pairs
 import redis_cases
+import removals
+import sized
 import soak
 from ledger import Ledger
 from redis.connection import parse_url
+from remains import Remains, left_behind
 from scale import Scale
 from stage import Stage
 
@@ -30,6 +40,8 @@ CASES: dict[str, Case] = {
     "replica stopped": crashes.replica_stopped,
     "gateway stopped": crashes.gateway_stopped,
     "replicas killed at each step": crashes.steps_killed,
+    "forking handlers killed": crashes.forking_killed,
+    "scoreboards emptied": files_away.scoreboards_emptied,
     "Redis killed": redis_cases.redis_killed,
     "Redis paused": redis_cases.redis_paused,
     "Redis full": redis_cases.redis_full,
@@ -38,20 +50,31 @@ CASES: dict[str, Case] = {
     "50 MB bodies": hostile.large_bodies,
     "idle connections": hostile.idle_connections,
     "slow clients": hostile.slow_clients,
+    "scripts flushed": redis_cases.scripts_flushed,
+    "5,000 replicas": changes.oversized,
+    "50 changes at once": changes.churned,
+    "model unregistered": removals.unregistered,
+    "Redis emptied": redis_cases.flushed,
 }
 LONGEST_S = 1200.0
+SHARED_MEMORY = Path("/dev/shm")
 LONG: dict[str, Case] = {
     "host killed": crashes.host_killed
 }  # without a short version: a heartbeat takes 10 s
 CUT, BURST, SOAK = "connections to Redis cut", "burst", "soak"
+FILES, PAIR, SIZED = "files away", "two servers", "bodies of all sizes"
+ENDS_GATEWAYS = frozenset({"gateways killed", SIZED})
 
 
 async def run(name: str, case: Case, stage: Stage, scale: Scale) -> Ledger:
-    """One case; whatever it raises is a problem of its row."""
+    """One case; whatever it raises, and whatever it leaves behind, is a problem of its row."""
     began = time.monotonic()
     try:
         async with asyncio.timeout(LONGEST_S):
+            before = await asyncio.to_thread(Remains.of, stage)
             ledger = await case(stage, scale)
+            for problem in await left_behind(stage, before, name not in ENDS_GATEWAYS):
+                ledger.complain(problem)
     except Exception as error:
         ledger = Ledger()
         ledger.complain(f"the case failed: {error!r}")
@@ -109,4 +132,67 @@ async def run_soak(directory: Path, scale: Scale) -> Ledger:
         await asyncio.to_thread(stage.server.stop)
 
 
-ALONE = {CUT: run_cut, BURST: run_burst, SOAK: run_soak}  # each with a server of its own
+async def run_files(directory: Path, scale: Scale) -> Ledger:
+    """The faults of files, with the tokens that one of them has."""
+    stage = await asyncio.to_thread(Stage.start, directory, models=["square"], tokens=True)
+    try:
+        return await run(FILES, files_away.files_away, stage, scale)
+    finally:
+        await asyncio.to_thread(stage.server.stop)
+
+
+async def run_pair(directory: Path, scale: Scale) -> Ledger:
+    """The second server has the archives and the directory of payload files in common with the first."""
+    (directory / "second").mkdir()
+    first = await asyncio.to_thread(Stage.start, directory, models=["square"])
+    try:
+        started = await asyncio.to_thread(
+            Stage.start,
+            directory / "second",
+            first.redis_url,
+            models=["square"],
+            store=directory / "store",
+            payload_dir=first.payloads,
+        )
+        second = dataclasses.replace(started, numbers=first.numbers)
+        try:
+            await pairs.until_shared(first, second)
+            return await run(PAIR, functools.partial(pairs.both, second=second), first, scale)
+        finally:
+            await asyncio.to_thread(second.server.stop)
+    finally:
+        await asyncio.to_thread(first.server.stop)
+
+
+async def run_sized(directory: Path, scale: Scale) -> Ledger:
+    """Once with files in the state directory, once with files in shared memory."""
+    ledger = Ledger(SIZED)
+    with tempfile.TemporaryDirectory(prefix="marq-chaos-", dir=_shared_memory()) as memory:
+        places = {"disk": directory / "disk/state/payloads", "memory": Path(memory) / "payloads"}
+        for name, place in islice(places.items(), scale.sized_places):
+            (directory / name).mkdir()
+            stage = await asyncio.to_thread(
+                Stage.start, directory / name, models=["square"], payload_dir=place
+            )
+            try:
+                ledger.add(await run(SIZED, sized.killed, stage, scale))
+            finally:
+                await asyncio.to_thread(stage.server.stop)
+            for folder in sized.folders(stage):
+                ledger.complain(f"{folder} is left of a server that has ended")
+    return ledger
+
+
+def _shared_memory() -> Path | None:
+    """None, which is the directory of temporary files, where a host has none."""
+    return SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
+
+
+ALONE = {
+    CUT: run_cut,
+    BURST: run_burst,
+    FILES: run_files,
+    PAIR: run_pair,
+    SIZED: run_sized,
+    SOAK: run_soak,
+}  # each with a server of its own

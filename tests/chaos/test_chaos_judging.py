@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).parent))  # not a package: it has a runner of
 import load as load_module
 from ledger import Ledger
 from load import BROKEN, Load
-from stage import Stage
+from stage import PAYLOADS, Stage
 
 from marq import keys
 
@@ -76,7 +76,7 @@ def stage(redis_url, tmp_path):
     with redis.Redis.from_url(redis_url) as client:
         for lane in keys.lanes("square", "1.0"):
             client.xgroup_create(lane, keys.GROUP, mkstream=True)
-    return Stage(SimpleNamespace(), tmp_path, redis_url)
+    return Stage(SimpleNamespace(log=tmp_path / "server.log"), tmp_path, redis_url, tmp_path / PAYLOADS)
 
 
 async def judged(stage, server: Server, seconds: float = 0.2, excused_s: float = 0.0, **options) -> Ledger:

@@ -260,6 +260,28 @@ def test_the_command_line_enables_it(server, keys):
     assert ask(server, MANAGEMENT, "/models/new", keys[MANAGEMENT]["key"], "DELETE").status_code == 200
 
 
+def test_a_token_that_cannot_be_written_does_not_change(shared):
+    # Given a key file that cannot be replaced, because a directory has its name
+    keys, file = read_keys(shared), key_file(shared)
+    file.rename(file.with_suffix(".away"))
+    (file / "in the way").mkdir(parents=True)
+    try:
+        # When a token is to be renewed
+        refused = ask(shared, MANAGEMENT, "/token?type=inference", keys["API"]["key"])
+    finally:
+        (file / "in the way").rmdir()
+        file.rmdir()
+        file.with_suffix(".away").rename(file)
+    # Then the answer says why it was not, and the old one is valid
+    assert error(refused, 503, "ServiceUnavailableException").startswith(
+        "The token is not renewed, because key_file.json cannot be written"
+    )
+    assert ask(shared, INFERENCE, "/ping", keys[INFERENCE]["key"]).status_code == 200
+    assert read_keys(shared) == keys
+    assert ask(shared, MANAGEMENT, "/token?type=inference", keys["API"]["key"]).status_code == 200
+    assert ask(shared, INFERENCE, "/ping", read_keys(shared)[INFERENCE]["key"]).status_code == 200
+
+
 def test_a_key_file_that_cannot_be_written_keeps_no_gateway_from_hearing_of_models(shared):
     # Given a key file that cannot be replaced, because a directory has its name
     keys, file = read_keys(shared), key_file(shared)

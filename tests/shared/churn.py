@@ -70,6 +70,15 @@ def _request(chance: random.Random) -> tuple[str, str, dict[str, Any]]:
     )
 
 
+def clear(server: RunningServer) -> None:
+    """Unregisters all versions of both models."""
+    with httpx.Client(base_url=server.management, timeout=200) as api:
+        for name in NAMES:
+            for _ in VERSIONS:  # a default version goes only as the last one
+                for version in VERSIONS:
+                    api.delete(f"/models/{name}/{version}")
+
+
 def disagreements(server: RunningServer) -> list[str]:
     """How the registry, gateways, `marq status`, Redis and processes differ; empty once they agree."""
     with redis.Redis.from_url(server.redis_url) as client:

@@ -5,7 +5,8 @@ import pytest
 
 from marq.registry.consumers import consumer_name, pool_of
 from marq.registry.spec import ModelSpec
-from workers.launch import PoolSpec, ReplicaSpec, scoreboard_path
+from workers.launch import PoolSpec, ReplicaSpec
+from workers.scoreboard import path_of
 
 
 @pytest.fixture
@@ -45,5 +46,5 @@ def test_a_consumer_tells_its_pool(name):
 
 def test_replicas_have_boards_and_consumers_of_their_own(pool):
     assert len({consumer_name(pool.name, slot, pid) for slot in (0, 1) for pid in (10, 11)}) == 4
-    assert len({scoreboard_path("/run", pool.name, slot) for slot in range(3)}) == 3
-    assert Path("/run") in scoreboard_path("/run", pool.name, 0).parents
+    assert len({path_of(Path("/run"), pool.name, slot) for slot in range(3)}) == 3
+    assert Path("/run") in path_of(Path("/run"), pool.name, 0).parents

@@ -97,6 +97,14 @@ def test_a_new_replica_in_the_slot_starts_with_an_empty_board(board, path):
     assert (fresh.state, fresh.running, fresh.counts) == (scoreboard.LOADING, [], (0, 0))
 
 
+def test_the_boards_of_pools_that_are_gone_are_removed(path):
+    for pool, slot in (("gone-1.0@a", 0), ("gone-1.0@a", 12), ("here-1.0@a", 0)):
+        Scoreboard.create(scoreboard.path_of(path.parent, pool, slot), 4)
+    (path.parent / "node-1.lease").touch()
+    scoreboard.remove_if(path.parent, "gone-1.0@a".__eq__)
+    assert {file.name for file in path.parent.iterdir()} == {"here-1.0@a.0.board", "node-1.lease"}
+
+
 def test_what_a_killed_replica_was_running_can_still_be_read(board, path):
     # Given a replica that runs its second batch
     replica = subprocess.Popen([sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE, text=True)

@@ -30,6 +30,7 @@ from workers.node.host_metrics import SystemMetrics
 from workers.node.leases import Leases
 from workers.node.pool_process import PoolProcess
 from workers.node.preparation import Preparation, Preparations, Prepared
+from workers.scoreboard import remove_if
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Node:
         self._preparations = Preparations(config, on_done=partial(self._wake, "unpacked"))
         self._preparing: dict[str, Preparation] = {}  # also finished ones, until their pool starts
         self._place = Place.of(config)
+        self._wanted: set[str] = set()  # names of pools
         self._tidy_at = self._sweep_at = 0.0
         self._seen = b""
         self._devices_given = 0
@@ -95,6 +97,7 @@ class Node:
         self._leaving = [pool for pool in self._leaving if not pool.has_ended]
         models, nodes = self._memory.models(), self._leases.heartbeat()
         wanted = {spec.key: spec for spec in models}
+        self._wanted = {pool_name(spec, self._name) for spec in models}
         self._stop_limit.note(spec.response_timeout_s for spec in models)
         for key in self._pools.keys() - wanted.keys():
             self._retire(key)
@@ -166,10 +169,18 @@ class Node:
         self._preparations.tidy(wanted.values(), used)
 
     def _sweep_if_due(self) -> None:
-        """Removes the payload files of gateways that have ended without doing so."""
-        if self._place and time.monotonic() >= self._sweep_at:
-            self._sweep_at = time.monotonic() + SWEEP_EVERY_S
+        """Removes the files of processes that have ended without doing so: payloads, scoreboards."""
+        if time.monotonic() < self._sweep_at:
+            return
+        self._sweep_at = time.monotonic() + SWEEP_EVERY_S
+        if self._place:
             self._place.sweep()
+        remove_if(self._config.state_dir / "run", self._has_ended)
+
+    def _has_ended(self, pool: str) -> bool:
+        """Whether a pool of this node has ended, and no other one will read its scoreboards."""
+        running = {process.spec.name for process in (*self._pools.values(), *self._leaving)}
+        return pool.endswith(f"@{self._name}") and pool not in self._wanted | running
 
     def _pool_spec(self, spec: ModelSpec, prepared: Prepared, replicas: int) -> PoolSpec:
         config, first = self._config, self._devices_given

@@ -168,6 +168,8 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         if time.monotonic() - self._recovered >= RECOVERY_EVERY_S:
             self._recovery.requeue_lost({replica.consumer for replica in self._replicas})
             self._recovered = time.monotonic()
+            if not self._replicas:
+                self._recovery.forget_lost()
 
     def _refuse_if_hopeless(self) -> None:
         """Refuses waiting requests when the model has been failing for longer than it may."""

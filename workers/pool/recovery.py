@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import redis
 
@@ -22,9 +23,9 @@ from marq.registry.consumers import consumer_name, pool_of
 from marq.registry.liveness import TakeoverGuard
 from marq.registry.models import Registry
 from workers.handler import replies as responses
-from workers.launch import PoolSpec, scoreboard_path
+from workers.launch import PoolSpec
 from workers.pool.replica_process import RESPONSE_TIMEOUT, Ending
-from workers.scoreboard import Scoreboard
+from workers.scoreboard import Scoreboard, path_of, remove_if
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Recovery:
         self._connection = Connection(pool.redis_url)
         self._lanes = keys.lanes(self._model.name, self._model.version)
         self._ttl_ms = pool.job_result_ttl_ms
-        self._run_dir, self._place = pool.run_dir, pool.place
+        self._run_dir, self._place = Path(pool.run_dir), pool.place
         self._guard = TakeoverGuard(clock)
         self._own = consumer_name(pool.name, 0, os.getpid())  # the consumer of refused entries
 
@@ -93,6 +94,10 @@ class Recovery:
                     log.warning("the replica %s is lost: its entries go back to the queue", consumer)
                 self.requeue(consumer, self._running(consumer), "unknown", LOST)
 
+    def forget_lost(self) -> None:
+        """Removes the scoreboards of former replicas, whose entries are back in the queue."""
+        remove_if(self._run_dir, self._pool_name.__eq__)
+
     def refuse_waiting(self, reason: str) -> None:
         """Answers queued requests with 503, for a model that cannot be loaded. Raises redis.RedisError."""
         error = ServiceUnavailable(reason)
@@ -120,7 +125,7 @@ class Recovery:
         """The entries that a consumer was running: by its scoreboard on this host, else all that it held."""
         pool, _, slot = consumer.rpartition("/")[0].rpartition("/")
         if pool == self._pool_name and slot.isdigit():
-            board = Scoreboard.read(scoreboard_path(self._run_dir, pool, int(slot)))
+            board = Scoreboard.read(path_of(self._run_dir, pool, int(slot)))
             if board:
                 return board.running
         return [

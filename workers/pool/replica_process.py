@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import IO
 
 import psutil
@@ -20,7 +21,7 @@ from marq.registry.consumers import consumer_name
 from marq.registry.reports import ReplicaReport
 from workers import devices, scoreboard
 from workers.handler import log_lines
-from workers.launch import REPLICA_VARIABLE, PoolSpec, ReplicaSpec, rows_at_a_time, scoreboard_path
+from workers.launch import REPLICA_VARIABLE, PoolSpec, ReplicaSpec, rows_at_a_time
 from workers.pool import leftovers
 from workers.pool.shutdown import ShutdownDeadline
 
@@ -68,7 +69,7 @@ class ReplicaProcess:
     ) -> None:
         self.slot, self.generation = slot, generation
         gpu = devices.device_for(pool.model, slot, pool.gpus, pool.first_device)
-        path = scoreboard_path(pool.run_dir, pool.name, slot)
+        path = scoreboard.path_of(Path(pool.run_dir), pool.name, slot)
         self.board = scoreboard.Scoreboard.create(path, rows_at_a_time(pool.model))
         self.spec = ReplicaSpec(pool, slot, gpu, str(path))
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)

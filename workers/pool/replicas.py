@@ -53,6 +53,7 @@ class Replicas:
             ending = replica.ending(deadline)
             self._recovery.requeue(replica.consumer, replica.board.running, replica.spec.device, ending)
             self._replicas.remove(replica)
+            replica.board.remove()
             leftovers.end_of_replica(replica.mark)
             if not replica.stopping:
                 self._note_end(replica, ending)

@@ -11,6 +11,7 @@ from marq import keys
 from workers.devices import cores
 from workers.pool.room import LOADING_PER_CORE
 
+NAME = "m-1.0@host"
 FAILING = "raise ValueError('no weights')\n"
 WITH_CHILD = (
     "import subprocess, time\nsubprocess.Popen(['sleep', '60'])\n"
@@ -52,6 +53,27 @@ def test_a_pool_grows_and_shrinks(pool, ready):
     running.shrink(5)
     ready(0)
     assert running.limit == 0
+
+
+def test_replicas_leave_no_scoreboards_behind(pool, ready, tmp_path):
+    # Given boards of a pool of this name that was killed, and one of another pool
+    boards = tmp_path / "run"
+    boards.mkdir()
+    for name in (f"{NAME}.0.board", f"{NAME}.7.board", f"{NAME}.1.part", "other-1.0@host.0.board"):
+        (boards / name).touch()
+
+    def found():
+        return {file.name for file in boards.iterdir()} - {"other-1.0@host.0.board"}
+
+    # Then only those of its own replicas are there, and none when they have ended
+    running = pool(2)
+    ready(2)
+    assert found() == {f"{NAME}.0.board", f"{NAME}.1.board"}
+    running.shrink(1)
+    ready(1)
+    assert found() == {f"{NAME}.0.board"}
+    running.on_stop()
+    assert found() == set()
 
 
 def test_a_pool_never_starts_more_replicas_than_its_host_can_load(pool, ready, gate):

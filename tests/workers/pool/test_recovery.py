@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import redis
@@ -11,10 +12,9 @@ from marq.queue.jobs import submit_command
 from marq.registry.consumers import consumer_name
 from marq.registry.models import HEARTBEAT_LIMIT_S
 from marq.registry.reports import PoolReport
-from workers.launch import scoreboard_path
 from workers.pool.recovery import Recovery
 from workers.pool.replica_process import Ending
-from workers.scoreboard import Scoreboard
+from workers.scoreboard import Scoreboard, path_of
 
 KILLED = Ending("killed")
 LANE, FRONT = keys.lane("m", "1.0"), keys.lane("m", "1.0", keys.FRONT)
@@ -176,7 +176,7 @@ def test_a_pool_knows_what_its_old_replicas_were_running(recovery, pool, add, ta
     consumer = consumer_name(pool.name, 0, 4711)
     add(b"waited", b"ran")
     _, ran = take(consumer)
-    Scoreboard.create(scoreboard_path(pool.run_dir, pool.name, 0), 4).begin([Request(ran, LANE, b"ran")])
+    Scoreboard.create(path_of(Path(pool.run_dir), pool.name, 0), 4).begin([Request(ran, LANE, b"ran")])
     # When it is there again
     recovery.requeue_lost(alive=set())
     # Then only the second is suspect
