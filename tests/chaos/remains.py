@@ -13,7 +13,7 @@ from stage import Stage, command
 SETTLE_S = 60.0
 TRIES = 8  # new connections find each of two gateways
 # Of jobs, dead letters and counters of registered models; they are bounded by age, size and number.
-KEPT_KEYS = re.compile(r"marq:\{\w+\}:(job|jobs|parts|dead|metrics)\b.*|marq:replies:.*")
+KEPT_KEYS = re.compile(r"marq:\{\w+\}:(job|jobs|parts|dead|metrics)\b.*|marq:(replies|metrics)\b.*")
 KEPT_FILES = re.compile(
     r"(logs|redis|models|model-dirs)(/.*)?|payloads(/[^/]+)?|server\.json|stop-limit|lock"
 )

@@ -136,6 +136,7 @@ async def run_files(directory: Path, scale: Scale) -> Ledger:
     """The faults of files, with the tokens that one of them has."""
     stage = await asyncio.to_thread(Stage.start, directory, models=["square"], tokens=True)
     try:
+        await stage.until_ready("square")
         return await run(FILES, files_away.files_away, stage, scale)
     finally:
         await asyncio.to_thread(stage.server.stop)
