@@ -20,6 +20,14 @@ def complete_all(ctx: typer.Context, incomplete: str) -> list[str]:
     return [name for name in ("all", *complete(ctx, incomplete)) if name.startswith(incomplete)]
 
 
+def of_server(state_dir: Path | None) -> list[str]:
+    """The archives in the model store of the server on this host."""
+    from marq.host import server_file
+
+    store = server_file.find(state_dir).settings.get("model_store")
+    return _names(Path(store)) if store else []
+
+
 def _names(directory: Path) -> list[str]:
     try:
         return sorted(path.name for path in directory.iterdir() if path.name.endswith(SUFFIXES))

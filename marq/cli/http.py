@@ -19,6 +19,7 @@ LONGEST_MESSAGE = 2000
 PAGE = 100  # models
 MOST_NAMED = 10
 MODEL_NOT_FOUND = "ModelNotFoundException"
+NO_ARCHIVE = "Model not found at: "
 UNKNOWN_TYPE = "application/octet-stream"
 STDIN = Path("-")  # as the name of a file
 
@@ -190,7 +191,8 @@ def _unknown_model(response: "httpx.Response") -> str:
     """The name that an answer says is not the name of a model; else empty."""
     try:
         error = response.json()
-        return error["message"].rpartition(": ")[2] if error["type"] == MODEL_NOT_FOUND else ""
+        is_model = error["type"] == MODEL_NOT_FOUND and not error["message"].startswith(NO_ARCHIVE)
+        return error["message"].rpartition(": ")[2] if is_model else ""
     except (ValueError, KeyError, TypeError, AttributeError):
         return ""
 

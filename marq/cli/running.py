@@ -27,6 +27,18 @@ def running(state_dir: Path | None) -> "tuple[Server, psutil.Process]":
     )
 
 
+def redis_url(state_dir: Path | None) -> str:
+    """The URL of the Redis of the server, or else of the node. Raises ServerNotFound."""
+    from marq.host.server_file import ServerNotFound
+
+    try:
+        return running(state_dir)[0].redis_url
+    except ServerNotFound:
+        if (node := running_node(state_dir)) is None:
+            raise
+        return node[0].redis_url
+
+
 def running_node(state_dir: Path | None) -> "tuple[Node, psutil.Process] | None":
     """The same for `marq node`."""
     from marq.host import server_file

@@ -26,6 +26,9 @@ class ServerStatus:
     inference_address: str
     management_address: str
     redis: str
+    metrics_address: str = ""  # empty: there is none
+    grpc_inference: str = ""  # the same
+    grpc_management: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,13 @@ class View:
     process: ServerStatus | NodeStatus
     models: list[ModelStatus]
     unread: "list[UnreadLane]"
+    nodes: int  # that are alive
 
     def to_dict(self) -> dict[str, object]:
         lanes = [asdict(lane) for lane in self.unread]
         return {
             **asdict(self.process),
+            "nodes": self.nodes,
             "models": [asdict(model) for model in self.models],
             "unread_lanes": lanes,
         }
@@ -80,6 +85,10 @@ def shown(view: View) -> Group:
     if isinstance(process, ServerStatus):
         lines.append(f"Inference   {process.inference_address}")
         lines.append(f"Management  {process.management_address}")
+        if process.metrics_address:
+            lines.append(f"Metrics     {process.metrics_address}")
+        if process.grpc_inference:
+            lines.append(f"gRPC        {process.grpc_inference}, management {process.grpc_management}")
     else:
         lines.append(f"Node        {escape(process.node)}")
     lines.append(f"Redis       {escape(process.redis)}")
@@ -87,6 +96,8 @@ def shown(view: View) -> Group:
         lines += [_table(models), f"{DEFAULT_MARK} default version"]
     else:
         lines.append("No models are registered.")
+    if not view.nodes:
+        lines.append(Text("No node is alive: replicas start when `marq node` runs.", style="yellow"))
     for model in models:
         if model.reason:
             lines.append(Text.assemble((f"{model.name} {model.version}: ", "red"), model.reason))

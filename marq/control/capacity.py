@@ -4,9 +4,8 @@ import os
 
 import psutil
 
-from marq import keys
 from marq.errors import BadRequest
-from marq.registry.models import HEARTBEAT_LIMIT_S, Registry
+from marq.registry.models import Registry
 
 REPLICAS_PER_UNIT = 64  # of a core, or of a GPU
 LEAST_BYTES = 32 << 20  # of memory that a replica takes, however small its model is
@@ -28,8 +27,7 @@ class Capacity:
         """Raises BadRequest for more. Raises redis.RedisError."""
         if replicas <= self._of_a_host:
             return
-        alive = self._registry.now() - HEARTBEAT_LIMIT_S
-        nodes = max(1, int(self._registry.redis.zcount(keys.NODES, alive, "+inf")))
+        nodes = max(1, self._registry.live_nodes())
         if replicas > nodes * self._of_a_host:
             hosts = "this host" if nodes == 1 else f"{nodes} hosts"
             raise BadRequest(

@@ -89,7 +89,7 @@ def wait_for_dependencies(registry: Registry, spec: ModelSpec, since: float) -> 
     meanwhile.
     """
     deadline = time.monotonic() + HEARTBEAT_LIMIT_S
-    while time.monotonic() < deadline and _nodes(registry):
+    while time.monotonic() < deadline and registry.live_nodes():
         registry.models().get(spec.name, spec.version)
         reports = [report for report in registry.live_reports(spec).values() if report.reported >= since]
         if any(report.is_prepared for report in reports):
@@ -100,12 +100,6 @@ def wait_for_dependencies(registry: Registry, spec: ModelSpec, since: float) -> 
             deadline = time.monotonic() + HEARTBEAT_LIMIT_S
         time.sleep(POLL_S)
     return ""
-
-
-def _nodes(registry: Registry) -> int:
-    """How many nodes are alive."""
-    alive = registry.now() - HEARTBEAT_LIMIT_S
-    return int(registry.redis.zcount(keys.NODES, alive, "+inf"))
 
 
 def start_failed(name: str, version: str, reason: str) -> ServiceError:

@@ -92,10 +92,11 @@ def find(directory: Path | None = None) -> Server:
         server = Server(**json.loads(path.read_text()))
         os.kill(server.pid, 0)
     except (OSError, ValueError, TypeError):
-        raise ServerNotFound(
-            f"No marq server runs with the state directory {path.parent}. "
-            "Start one with `marq start`, or name another directory with --state-dir or MARQ_STATE_DIR."
-        ) from None
+        cure = "Start one with `marq start`, or name another directory with --state-dir or MARQ_STATE_DIR."
+        if node := find_node(directory):
+            cure = f"Only the node {node.name} does: give the address of a gateway with --url."
+        text = f"No marq server runs with the state directory {path.parent}. {cure}"
+        raise ServerNotFound(text) from None
     return server
 
 

@@ -228,6 +228,10 @@ class Registry:
         reports = sorted(self.reports(spec).items())
         return {name: report for name, report in reports if report.reported >= alive}
 
+    def live_nodes(self) -> int:
+        """How many nodes are alive."""
+        return int(self.redis.zcount(keys.NODES, self.now() - HEARTBEAT_LIMIT_S, "+inf"))
+
     def now(self) -> float:
         """Unix seconds by the Redis server's clock: the one that all hosts share."""
         return changes.now(self.redis)

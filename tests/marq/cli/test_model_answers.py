@@ -109,6 +109,16 @@ def test_an_unknown_model_of_a_prediction_is_looked_up_over_the_management_api(
     assert run("predict", "digts", tmp_path / "body").stderr.endswith("Model not found: digts\n")
 
 
+def test_an_archive_that_is_not_there_names_those_of_the_model_store(run, server, note_server, tmp_path):
+    (tmp_path / "digits.mar").touch()
+    note_server(management_address=server.address, settings={"model_store": str(tmp_path)})
+    error = {"code": 404, "type": "ModelNotFoundException", "message": "Model not found at: digts.mar"}
+    server.answer("POST /models", error, 404)
+    told = run("register", "digts.mar")
+    assert told.exit_code == 1
+    assert told.stderr.endswith("Model not found at: digts.mar. The model store has digits.mar.\n")
+
+
 def test_describe_shows_settings_replicas_and_why_they_fail(run, management):
     management.answer("GET /models/m", [version(loadFailure=FAILURE, deviceIds=[0, 1])])
     shown = run("describe", "m").stdout

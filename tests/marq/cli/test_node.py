@@ -5,6 +5,7 @@ import redis
 from thread_replica import make_spec
 
 from marq.host import server_file
+from marq.host.node_name import NodeLease
 from marq.registry.models import Registry
 
 
@@ -37,6 +38,22 @@ def test_a_node_says_what_it_joins(run, environments, redis_url, state_dir):
         Registry(client).register(make_spec("digits"))
     assert "Models          digits 1.0" in run("node", "--redis-url", redis_url).stdout
     assert server_file.find_node(state_dir).redis_url == redis_url
+
+
+def test_a_second_node_does_not_take_the_place_of_the_first(run, environments, redis_url, state_dir):
+    # Given a node, and what it has noted
+    run("node", "--redis-url", redis_url, "--name", "gpu-2")
+    with redis.Redis.from_url(redis_url, protocol=2) as client:
+        lease = NodeLease(client, "gpu-2", state_dir)
+        lease.hold()
+        noted = server_file.find_node(state_dir)
+        # When another one is started with the same name and state directory
+        refused = run("node", "--redis-url", redis_url, "--name", "gpu-2")
+        lease.close()
+    # Then it says so in one line, and `marq stop` still finds the first
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith('Error: A node named "gpu-2" runs already')
+    assert (server_file.find_node(state_dir), len(environments)) == (noted, 1)
 
 
 def test_a_node_tells_at_once_that_redis_cannot_be_reached(run, environments):

@@ -18,6 +18,7 @@ from marq.metrics.measurements import Measurements
 from marq.registry.models import Registry
 from marq.registry.reports import PoolReport, ReplicaReport
 from marq.registry.spec import ModelSpec
+from marq.settings.fields import Settings
 
 SPEC = ModelSpec(name="m", version="1.0", url="m.mar", archive="m.mar", handler="h", min_workers=2)
 REPLICA = ReplicaReport(0, 1, "cuda:0", "ready", started=0.0, requests=30, batches=10)
@@ -110,6 +111,25 @@ def test_a_lane_that_no_pool_reads_is_shown_with_the_one_that_was_meant(run, not
     assert found["marq:{n}:normal:1.0"] == "marq:{m}:normal:1.0"
 
 
+def test_status_says_that_no_node_is_alive(run, note_server, redis_url):
+    note_server(redis_url=redis_url)
+    assert "No node is alive: replicas start when `marq node` runs." in run("status").stdout
+    with redis.Redis.from_url(redis_url) as client:
+        client.zadd(keys.NODES, {"gpu-2": Registry(client).now()})
+    assert "No node" not in run("status").stdout
+    assert json.loads(run("status", "--json").stdout)["nodes"] == 1
+
+
+def test_status_has_all_addresses(run, note_server, redis_url):
+    settings = Settings(grpc_inference_port=7170, grpc_management_port=7171, enable_grpc=True)
+    note_server(
+        redis_url=redis_url, metrics_address="http://127.0.0.1:3", settings=settings.model_dump(mode="json")
+    )
+    shown = run("status").stdout
+    assert "Metrics     http://127.0.0.1:3" in shown
+    assert "gRPC        127.0.0.1:7170, management 127.0.0.1:7171" in shown
+
+
 def test_status_is_repeated_until_it_is_interrupted(note_server, redis_url):
     note_server(redis_url=redis_url)
     command = [MARQ, "status", "--watch", "--json", "--interval", "0.1"]
@@ -129,6 +149,9 @@ def test_status_and_stop_know_a_node(run, state_dir, redis_url):
         shown, data = run("status").stdout, json.loads(run("status", "--json").stdout)
         assert "Node        gpu-2" in shown
         assert (data["node"], data["pid"], data["models"]) == ("gpu-2", node.pid, [])
+        assert json.loads(run("top", "--json").stdout) == []
+        refused = run("predict", "m", __file__)
+        assert "Only the node gpu-2 does: give the address of a gateway with --url." in refused.stderr
         # Then it can be stopped, too
         assert run("stop").stdout == f"marq (pid {node.pid}) has stopped.\n"
     assert run("status").exit_code == 1

@@ -9,7 +9,7 @@ from typer.core import TyperCommand
 
 from marq.cli import archive_names, http, model_tables, options
 from marq.cli.answers import Version
-from marq.cli.output import out, print_json
+from marq.cli.output import fail, out, print_json
 from marq.registry.spec import SETTINGS
 
 NEGATIVE = re.compile(r"-[0-9]+")
@@ -115,7 +115,13 @@ def register(
         "synchronous": "true" if wait else "false",
     }
     server = http.connect(url, token, state_dir, management=True)
-    _send(server, "POST", http.path("models"), as_json, given)
+    try:
+        _send(server, "POST", http.path("models"), as_json, given)
+    except http.RequestFailed as error:
+        there = [] if url else archive_names.of_server(state_dir)
+        if http.NO_ARCHIVE not in str(error) or not there:
+            raise
+        fail(f"{error}. The model store has {', '.join(there)}.")
 
 
 class ScaleCommand(TyperCommand):

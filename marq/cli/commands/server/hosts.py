@@ -1,5 +1,6 @@
 """`marq gateway` and `marq node`: parts of a server on other hosts."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -98,11 +99,11 @@ def node(
 
 
 def _announce_node(redis_url: str, number_of_gpu: int | None) -> None:
-    """Says what the node joins, and writes the file for `marq status` and `marq stop`."""
+    """Says what the node joins, and writes the file for `marq status` and `marq stop`. Raises NameTaken."""
     from marq import gpus
     from marq.connections import clients, urls
     from marq.host import greeting, server_file
-    from marq.host.node_name import node_name
+    from marq.host.node_name import NodeLease, node_name
     from marq.registry.models import Registry
     from marq.settings import loading
 
@@ -110,6 +111,8 @@ def _announce_node(redis_url: str, number_of_gpu: int | None) -> None:
     settings = resolved.settings
     name = node_name(settings.state_dir)
     with clients.client(redis_url) as client:
+        with contextlib.closing(NodeLease(client, name, settings.state_dir)) as lease:
+            lease.hold()  # the node goes on with it
         versions = sorted(f"{spec.name} {spec.version}" for spec in Registry(client).models())
     typer.echo(greeting.line("Node", name))
     typer.echo(greeting.line("Redis", urls.without_password(redis_url)))

@@ -79,6 +79,7 @@ def _process(state_dir: Path | None) -> tuple[str, ServerStatus | NodeStatus]:
     """The URL of Redis, and the process that uses it."""
     from marq.connections.urls import without_password
     from marq.host.server_file import ServerNotFound
+    from marq.settings import grpc_addresses
 
     try:
         server, process = running(state_dir)
@@ -88,16 +89,23 @@ def _process(state_dir: Path | None) -> tuple[str, ServerStatus | NodeStatus]:
         node, process = found
         uptime_s = round(time.time() - process.create_time(), 1)
         return node.redis_url, NodeStatus(node.pid, uptime_s, node.name, without_password(node.redis_url))
+    resolved = server.resolved()
+    grpc = (
+        {plane.name: plane.target for plane in grpc_addresses.planes(resolved.settings)} if resolved else {}
+    )
     return server.redis_url, ServerStatus(
         pid=server.pid,
         uptime_s=round(time.time() - process.create_time(), 1),
         inference_address=server.inference_address,
         management_address=server.management_address,
         redis=without_password(server.redis_url),
+        metrics_address=server.metrics_address,
+        grpc_inference=grpc.get("inference", ""),
+        grpc_management=grpc.get("management", ""),
     )
 
 
-def _read_all(redis_url: str) -> "tuple[list[ModelStatus], list[UnreadLane]]":
+def _read_all(redis_url: str) -> "tuple[list[ModelStatus], list[UnreadLane], int]":
     """Raises RedisUnavailable."""
     import redis
 
@@ -110,7 +118,8 @@ def _read_all(redis_url: str) -> "tuple[list[ModelStatus], list[UnreadLane]]":
     try:
         with clients.client(redis_url) as client:
             registry = Registry(client)
-            return list(_read(registry)), depth.unread(client, registry.models())
+            unread = depth.unread(client, registry.models())
+            return list(_read(registry)), unread, registry.live_nodes()
     except redis.RedisError as error:
         raise RedisUnavailable(f"Redis does not answer: {error}") from error
 

@@ -70,12 +70,12 @@ def top(
 
     Rates, batch sizes and latencies are measured between two views. Ctrl-C ends it.
     """
-    from marq.cli.running import running
+    from marq.cli.running import redis_url
 
     console = out()
     if interval is not None and (once or as_json or not console.is_terminal):
         note_idle("--interval", "there is one view")
-    shown = views(running(state_dir)[0].redis_url, interval or USUAL_INTERVAL_S)
+    shown = views(redis_url(state_dir), interval or USUAL_INTERVAL_S)
     if as_json:
         print_json([asdict(line) for line in next(shown)])
     elif once or not console.is_terminal:
