@@ -132,6 +132,13 @@ def _choice(field: str, *choices: str) -> _Rule:
     return _Rule(field, "one of " + ", ".join(choices), convert)
 
 
+def _policy(value: object) -> str:
+    """One of marq's own, in any case, or the name of a plugin."""
+    if not isinstance(value, str) or not value:
+        raise ValueError
+    return value.lower() if value.lower() in ("adaptive", "fixed") else value
+
+
 def _device_ids(value: object) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(type(each) is int and 0 <= each <= _MAX_INT for each in value):
         raise ValueError
@@ -168,7 +175,7 @@ _KEYS = {
     "continuousBatching": _boolean("continuous_batching"),
     "asyncCommunication": _boolean("async_communication"),
     "useVenv": _boolean("use_venv"),
-    "batching": _choice("batching", "adaptive", "fixed"),
+    "batching": _Rule("batching", "adaptive, fixed, or the name of a plugin", _policy),
     "maxAttempts": _integer("max_attempts", 1),
     "maxRequestsPerReplica": _integer("max_requests_per_replica", 1),
     "sequenceDrainSec": _integer("sequence_drain_s", 0),

@@ -15,7 +15,7 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
-from gateway.auth import Tokens
+from gateway.auth.tokens import Tokens
 from gateway.http.protocols import InferenceProtocol
 from gateway.inference.predictor import Predictor
 from gateway.metrics.counting import RequestMeter

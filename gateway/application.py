@@ -1,7 +1,8 @@
 """The applications of a gateway process: inference, management, and both behind one address."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import redis
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -11,14 +12,16 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import common_headers, openapi
-from gateway.asgi import Responses
-from gateway.auth import Tokens
+from gateway.asgi import Responses, access_of
+from gateway.auth.tokens import Tokens
+from gateway.endpoints import Endpoint, OwnServer, endpoint, first_segments
 from gateway.inference import job_lists, job_submission, jobs, kserve, urls
 from gateway.inference.answer import Inference
 from gateway.inference.predictor import Predictor
+from gateway.inference.sequence_headers import SequenceHeaders
 from gateway.management import dead_letters, models, token_renewal, unused_parameters
 from gateway.routing.routes import Routes
-from gateway.workflows import management, predictions
+from gateway.workflows import management
 from gateway.workflows.known import KnownWorkflows
 from gateway.workflows.predictions import WorkflowPredictions
 from marq import __version__
@@ -32,6 +35,7 @@ from marq.errors import (
     Unauthorized,
     pretty,
 )
+from marq.plugins.discovery import Plugin
 from marq.queue.ids import new_id
 from marq.queue.jobs import Jobs
 from marq.registry.tokens import INFERENCE, MANAGEMENT
@@ -67,10 +71,26 @@ class Application:
         if self._inference and scope.get("method") != "OPTIONS" and (target := urls.parse(segments)):
             await self._inference(scope, receive, send, target)
             return
-        if self._workflows and segments[:1] == [predictions.PREFIX] and scope.get("method") != "OPTIONS":
+        if self._workflows and segments[:1] == [urls.WORKFLOW] and scope.get("method") != "OPTIONS":
             await self._workflows(scope, receive, send, segments)
             return
         await self._app({**scope, "path": "/" + "/".join(segments)}, receive, send)
+
+
+def plugged(
+    settings: Settings, routes: Routes, jobs: Jobs, workflows: KnownWorkflows, found: Iterable[Plugin]
+) -> list[Endpoint]:
+    """The endpoints of plugins, whose requests to this gateway need no token. Raises PluginError."""
+    if not (plugins := list(found)):
+        return []
+    all_open = Tokens(required=False)
+    predictor = Predictor(
+        routes, jobs.broker, jobs, all_open, settings.max_request_size, settings.max_buffered_bytes,
+        SequenceHeaders.of(settings.sequence_headers),
+    )  # fmt: skip
+    own = Applications(settings, routes, all_open, predictor, jobs, workflows)
+    server = OwnServer(settings, routes, own.inference(), own.management())
+    return [endpoint(each, server) for each in plugins]
 
 
 class Applications:
@@ -84,24 +104,40 @@ class Applications:
         self._predictor, self._jobs = predictor, waiting
         self._inference = Inference(predictor, routes, settings.max_form_fields)
         self._workflows = WorkflowPredictions(predictor, routes, workflows, Runs(waiting.broker))
+        self._endpoints: list[Endpoint] = []
+
+    def add(self, endpoints: Iterable[Endpoint]) -> None:
+        """Serves the endpoints of plugins, too, in the applications that are made from now on."""
+        self._endpoints += endpoints
 
     def inference(self) -> ASGIApp:
         """The application of the inference address."""
         app = _application("marq inference API", lambda _: INFERENCE, self._tokens)
         self._add_inference(app)
         app.include_router(kserve.readiness(self._routes))
+        self._add_endpoints(app, INFERENCE)
         return Application(app, self._inference, self._workflows)
 
     def management(self) -> ASGIApp:
-        """The application of the management address."""
-        return management_application(self._settings, self._routes, self._tokens)
+        """The application of the management address. Raises PluginError, as the others."""
+        app = _management(self._settings, self._routes, self._tokens)
+        self._add_endpoints(app, MANAGEMENT)
+        return Application(app)
 
     def shared(self) -> ASGIApp:
         """The application of an address that serves both; each route takes its own plane's token."""
-        app = _application("marq API", _plane_of, self._tokens)
+        managed = MANAGED | first_segments(self._endpoints, MANAGEMENT)
+        app = _application("marq API", partial(_plane_of, managed), self._tokens)
         self._add_inference(app)
         _add_management(app, self._settings, self._routes, self._tokens)
+        self._add_endpoints(app, INFERENCE, MANAGEMENT)
         return Application(app, self._inference, self._workflows)
+
+    def _add_endpoints(self, app: FastAPI, *planes: str) -> None:
+        """Last, so that none takes a path of the server."""
+        for each in self._endpoints:
+            if each.plane in planes:
+                each.add_to(app)
 
     def _add_inference(self, app: openapi.DocumentedAPI) -> None:
         app.runs_models = True
@@ -114,10 +150,14 @@ class Applications:
 
 
 def management_application(settings: Settings, routes: Routes, tokens: Tokens) -> ASGIApp:
-    """The application of the management address."""
+    """The application of the management address, without the endpoints of plugins."""
+    return Application(_management(settings, routes, tokens))
+
+
+def _management(settings: Settings, routes: Routes, tokens: Tokens) -> FastAPI:
     app = _application("marq management API", lambda _: MANAGEMENT, tokens)
     _add_management(app, settings, routes, tokens)
-    return Application(app)
+    return app
 
 
 def _add_management(app: FastAPI, settings: Settings, routes: Routes, tokens: Tokens) -> None:
@@ -129,8 +169,8 @@ def _add_management(app: FastAPI, settings: Settings, routes: Routes, tokens: To
         app.include_router(token_renewal.router(settings, tokens))
 
 
-def _plane_of(path: str) -> str:
-    return MANAGEMENT if path.split("/")[1] in MANAGED else INFERENCE
+def _plane_of(managed: frozenset[str], path: str) -> str:
+    return MANAGEMENT if path.split("/")[1] in managed else INFERENCE
 
 
 def _health(routes: Routes) -> APIRouter:
@@ -159,10 +199,11 @@ def _application(title: str, plane_of: Callable[[str], str], tokens: Tokens) -> 
     @app.middleware("http")
     async def finish(request: Request, call_next: RequestResponseEndpoint) -> Response:
         """Checks the token before, adds the headers of every answer after."""
-        if tokens.required and not _is_open(request):
+        if not tokens.is_open and not _is_open(request):
+            plane = plane_of(request.scope["path"])
             try:
-                tokens.check(plane_of(request.scope["path"]), request.scope["headers"])
-            except InvalidToken as error:
+                await tokens.authorize(access_of(request.scope, plane, *urls.model_of(request.scope)))
+            except ServiceError as error:
                 return _finished(await _on_service_error(request, _for_path(request, error)))
         try:
             response = await call_next(request)
@@ -186,9 +227,11 @@ def _finished(response: Response) -> Response:
     return response
 
 
-def _for_path(request: Request, error: InvalidToken) -> ServiceError:
+def _for_path(request: Request, error: ServiceError) -> ServiceError:
     """On marq's own routes a missing token is a 401."""
-    return Unauthorized(error.message) if request.scope["path"].startswith(openapi.OWN_ROUTES) else error
+    if isinstance(error, InvalidToken) and request.scope["path"].startswith(openapi.OWN_ROUTES):
+        return Unauthorized(error.message)
+    return error
 
 
 async def _on_service_error(_request: Request, error: Exception) -> Response:

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import common_headers
 from marq.errors import BadReply, ServiceError
+from marq.plugins.protocols import Access
 from marq.reply_rules import WITHOUT_BODY, WITHOUT_LENGTH, header_fault, is_framing
 
 Headers = list[tuple[bytes, bytes]]
@@ -15,6 +16,7 @@ Document = dict[str, object]  # a JSON object
 Responses = dict[int | str, Document]  # of an OpenAPI document, by status
 
 CLIENT_HEADERS = "marq.headers"  # of a scope; `headers` has the names in lower case
+SUBJECT = "marq.subject"  # of a scope: the common name of the client's certificate
 Report = Callable[[int, float], None]  # status, or 0 if there was no answer; seconds
 JSON_TYPE = (b"content-type", b"application/json")
 
@@ -47,6 +49,13 @@ def client_headers(scope: Scope) -> Headers:
     """The request's headers with their names as the client wrote them, where the server has kept these."""
     headers: Headers = scope.get(CLIENT_HEADERS) or scope["headers"]
     return headers
+
+
+def access_of(scope: Scope, plane: str, model: str = "", version: str | None = None) -> Access:
+    """The request as authorizers judge it."""
+    return Access(
+        plane, scope["method"], scope["path"], client_headers(scope), model, version, scope.get(SUBJECT, "")
+    )
 
 
 def encode_headers(headers: Iterable[tuple[bytes, bytes]], withheld: bytes = b"") -> bytes:

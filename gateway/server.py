@@ -17,11 +17,15 @@ from starlette.types import ASGIApp
 
 from gateway import application
 from gateway.asgi import Watched
-from gateway.auth import TokenFollower, Tokens
+from gateway.auth.guard import Guard
+from gateway.auth.judge import Judge
+from gateway.auth.tokens import TokenFollower, Tokens
 from gateway.http.closing import ClosingProtocol
 from gateway.http.middleware import Front
 from gateway.http.slow_clients import SlowClients
+from gateway.inference.observers import Observing
 from gateway.inference.predictor import Predictor
+from gateway.inference.request_hooks import ObservedPredictor
 from gateway.inference.sequence_headers import SequenceHeaders
 from gateway.management.snapshots import SnapshotWriter
 from gateway.metrics.counting import Metering, RequestMeter
@@ -39,6 +43,9 @@ from marq.host import certificates
 from marq.host.server_file import LOCAL_TOKEN_VARIABLE
 from marq.host.stop_limit import StopLimit
 from marq.payloads.place import Place
+from marq.plugins import discovery
+from marq.plugins.discovery import Plugin
+from marq.plugins.protocols import AUTHORIZERS, ENDPOINTS, OBSERVERS
 from marq.queue.broker import STOPPING, Broker
 from marq.queue.jobs import Jobs
 from marq.registry.models import HEARTBEAT_LIMIT_S
@@ -113,7 +120,7 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     """
     place = Place.of(config)
     broker, routes = Broker(config.redis_url, place=place), Routes(config, place)
-    tokens = Tokens(not config.disable_token_auth, os.environ.get(LOCAL_TOKEN_VARIABLE, ""))
+    tokens = _tokens(config)
     await broker.start()
     follow_tokens = TokenFollower(tokens, broker, config.redis_url, writes_file=number == 0)
     snapshots = SnapshotWriter(Snapshots.from_environment(), routes)
@@ -124,11 +131,12 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     await refreshed(await routes.refresh())
     await refreshed(await routes.refresh())  # again: only changes after the first report wait for it
     jobs = Jobs(broker)
-    predictor = Predictor(
-        routes, broker, jobs, tokens, config.max_request_size, config.max_buffered_bytes,
-        SequenceHeaders.of(config.sequence_headers),
-    )  # fmt: skip
+    observing = [Observing(each) for each in _plugins(config, OBSERVERS)]
+    parts = routes, broker, jobs, tokens, config.max_request_size
+    limits = config.max_buffered_bytes, SequenceHeaders.of(config.sequence_headers)
+    predictor = ObservedPredictor(*parts, observing, *limits) if observing else Predictor(*parts, *limits)
     made = application.Applications(config, routes, tokens, predictor, jobs, workflows)
+    made.add(application.plugged(config, routes, jobs, workflows, _plugins(config, ENDPOINTS)))
     meter, endpoint = RequestMeter(), MetricsEndpoint(config.redis_url)
     metering = Metering(meter, routes)
     front, measuring = Front(config, predictor, meter), Measuring(config, meter, routes, broker)
@@ -187,8 +195,21 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     snapshots.finish()
     jobs.stop()
     await broker.stop()
+    await asyncio.gather(*(asyncio.to_thread(each.end) for each in observing))
     for failure in filter(None, failures):
         raise failure
+
+
+def _plugins(config: Settings, group: str) -> list[Plugin]:
+    """Raises PluginError."""
+    return discovery.load_group(group, config.plugins_path, config.plugins_left_out)
+
+
+def _tokens(config: Settings) -> Tokens:
+    """The tokens, behind the authorizers of plugins if there are any. Raises PluginError."""
+    given = not config.disable_token_auth, os.environ.get(LOCAL_TOKEN_VARIABLE, "")
+    found = _plugins(config, AUTHORIZERS)
+    return Guard(*given, [Judge(each) for each in found]) if found else Tokens(*given)
 
 
 async def _start_grpc(

@@ -92,6 +92,12 @@ class Unauthorized(ServiceError):
     headers = {"WWW-Authenticate": "Bearer"}  # noqa: RUF012 - never changed
 
 
+class AccessDenied(ServiceError):
+    """Raised when an authorizer refuses a caller that it knows."""
+
+    status, type = HTTPStatus.FORBIDDEN, "AccessDeniedException"
+
+
 class InvalidModelVersion(ServiceError):
     """Raised when the default version is to be removed while others exist."""
 

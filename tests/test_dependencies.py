@@ -30,7 +30,8 @@ COME_WITH = {  # imported, and required by a package that is required here
 # Imported where it is needed only, with a message that names it: extras, and what handlers bring along
 OPTIONAL = frozenset(
     (
-        *("torch", "botocore", "numpy", "onnxruntime", "huggingface_hub", "deepspeed", "torch_xla", "nvidia"),
+        *("torch", "botocore", "fsspec", "numpy", "onnxruntime", "huggingface_hub", "deepspeed"),
+        *("torch_xla", "nvidia"),
         *("intel_extension_for_pytorch", "PIL", "pandas", "captum", "torchvision", "transformers", "vllm"),
         *("tensorrt_llm", "openai", "pippy", "base", "pip"),
     )

@@ -4,9 +4,9 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urljoin, urlsplit
@@ -14,6 +14,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from archive.errors import ArchiveExists, ArchiveNotFound, DownloadFailed
 from archive.formats.limits import CHUNK_BYTES, MIB
 from archive.store import s3
+from archive.store.object_stores import StoreUnavailable
 from archive.store.permissions import Permissions
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Pieces = Iterator[tuple[bytes, int | None]]  # each with the size of the whole, if that is known
+Source = Callable[[str], Pieces]
 Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all if known
 
 _LOG_EVERY_BYTES = 256 * MIB
@@ -31,7 +34,8 @@ _MAX_REDIRECTS = 5
 class Download:
     """Allowed URLs and limits of downloads: `permissions` judge the URL of every redirect, too.
 
-    `signed`: http(s) requests carry an AWS signature, as objects encrypted with SSE-KMS need it.
+    `signed`: http(s) requests carry an AWS signature, as objects encrypted with SSE-KMS need it. `sources`
+    read the URLs of more schemes.
     """
 
     permissions: Permissions
@@ -39,6 +43,7 @@ class Download:
     timeout_s: float
     progress: Progress | None = None
     signed: bool = False
+    sources: Mapping[str, Source] = field(default_factory=dict)
 
     def fetch(self, url: str, target: Path) -> None:
         """Downloads `url` to `target`, which appears complete or not at all.
@@ -75,9 +80,11 @@ class Download:
         if elapsed_s > self.timeout_s:
             raise failed(url, f"It took longer than the limit of {self.timeout_s:g} s.")
 
-    def _pieces(self, url: str) -> Iterator[tuple[bytes, int | None]]:
+    def _pieces(self, url: str) -> Pieces:
         if s3.is_s3(url):
             return s3.received(url)
+        if source := self.sources.get(scheme_of(url)):
+            return source(url)
         return _copied(url) if _is_file(url) else self._received(url)
 
     def _received(self, url: str) -> Iterator[tuple[bytes, int | None]]:
@@ -105,7 +112,7 @@ class Download:
     def _redirected(self, url: str, location: str, to: str) -> str:
         target = urljoin(location, to)
         try:
-            if _is_file(target) or s3.is_s3(target):
+            if scheme_of(target) not in ("http", "https"):
                 raise ArchiveNotFound("A redirect must stay on the web.")
             self.permissions.check(target)
         except ArchiveNotFound as error:
@@ -118,6 +125,12 @@ class Download:
         address = response.extensions["network_stream"].get_extra_info("server_addr")
         if address and not self.permissions.names(url):
             self.permissions.check_address(url, str(address[0]))
+
+
+def scheme_of(url: str) -> str:
+    """In lower case; empty if the URL has none."""
+    scheme, found, _ = url.partition("://")
+    return scheme.lower() if found else ""
 
 
 def failed(url: str, reason: str) -> DownloadFailed:
@@ -141,7 +154,7 @@ def _failure_told(url: str) -> Iterator[None]:
     except DownloadFailed as error:
         log.warning("failed to download %s: %s", _shown(url), error.reason)
         raise
-    except s3.S3Unavailable as error:
+    except (s3.S3Unavailable, StoreUnavailable) as error:
         log.warning("failed to download %s: %s", _shown(url), error)
         raise failed(url, str(error)) from error
     # Also the errors of httpx, whose base classes cannot be named here without importing it.

@@ -2,13 +2,15 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from archive.errors import ArchiveNotFound
 from archive.formats.limits import MIB
-from archive.store.download import Download, Progress, failed
+from archive.store import object_stores
+from archive.store.download import Download, Progress, Source, failed, scheme_of
+from archive.store.object_stores import OBJECT_STORES
 from archive.store.permissions import Permissions, how_to_allow_folder
 
 log = logging.getLogger(__name__)
@@ -23,6 +25,7 @@ class ModelStore:
     """The model store directory, and the remote places that it may be filled from.
 
     By default only archives in the store are allowed; `allowed_urls` and `public_urls` as for `Permissions`.
+    `sources` read the URLs of more schemes than http, https, file and s3, and of those of OBJECT_STORES.
     """
 
     def __init__(
@@ -31,10 +34,12 @@ class ModelStore:
         allowed_urls: Sequence[str] = (),
         *,
         public_urls: bool = False,
+        sources: Mapping[str, Source] | None = None,
         max_download_bytes: int = 64 * 1024 * MIB,
         download_timeout_s: float = 3600.0,
     ) -> None:
         self.root = root
+        self._sources = {**dict.fromkeys(OBJECT_STORES, object_stores.received), **(sources or {})}
         self._permissions = Permissions(allowed_urls, public=public_urls)
         self._max_download_bytes = max_download_bytes
         self._download_timeout_s = download_timeout_s
@@ -55,7 +60,7 @@ class ModelStore:
         """
         root, name = self._checked(url)
         permissions = EVERYTHING if by_operator else self._permissions
-        if _URL.fullmatch(url):
+        if self._is_remote(url):
             permissions.check(url)
             return self._download(url, root / name, permissions, s3_sse_kms, progress)
         try:
@@ -65,8 +70,11 @@ class ModelStore:
 
     def remove_download(self, url: str) -> None:
         """Deletes the file that `resolve` downloaded for `url`, as unregistering does; others stay."""
-        if self.root and _URL.fullmatch(url) and (name := file_name(url)):
+        if self.root and self._is_remote(url) and (name := file_name(url)):
             (self.root / name).unlink(missing_ok=True)
+
+    def _is_remote(self, url: str) -> bool:
+        return _URL.fullmatch(url) is not None or scheme_of(url) in self._sources
 
     def all_archives(self) -> list[Path]:
         """The archives that `load_models=all` loads, sorted by name; empty without a model store."""
@@ -95,7 +103,12 @@ class ModelStore:
         if target == self.root:
             raise failed(url, "The URL does not end with a file name.")
         download = Download(
-            permissions, self._max_download_bytes, self._download_timeout_s, progress, s3_sse_kms
+            permissions,
+            self._max_download_bytes,
+            self._download_timeout_s,
+            progress,
+            s3_sse_kms,
+            self._sources,
         )
         download.fetch(url, target)
         return target

@@ -39,17 +39,17 @@ class Answers:
     def __init__(self, predictor: Predictor, not_found: grpc.StatusCode) -> None:
         self._predictor, self._not_found = predictor, not_found
 
-    def authorize(self, call: Call) -> None:
-        """Raises Failure unless the call carries the token of the inference API, if one is required."""
+    async def authorize(self, call: Call) -> None:
+        """Raises Failure if the caller may not do this, such as without the token of the inference API."""
         try:
-            self._predictor.authorize(call.headers)
+            await self._predictor.authorize(call.access)
         except ServiceError as error:
             raise failures.unknown(error, self._not_found) from None
 
-    def find(self, call: Call, model: str, version: str) -> Route:
+    async def find(self, call: Call, model: str, version: str) -> Route:
         """The route of a model; notes it for the metrics. Raises Failure."""
         try:
-            call.route = self._predictor.find(call.headers, model, version or None)
+            call.route = await self._predictor.find(call.access, model, version or None)
         except ServiceError as error:
             raise failures.unknown(error, self._not_found) from None
         return call.route

@@ -16,6 +16,7 @@ from gateway.http.access_log import AccessLog
 from gateway.inference.predictor import CLIENT_GONE
 from gateway.metrics.counting import RequestMeter
 from gateway.routing.routes import Route
+from marq.plugins.protocols import INFERENCE, Access
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +28,10 @@ CANCELLED = grpc.StatusCode.CANCELLED
 class Call:
     """One call. A service sets its `route`, for the metrics."""
 
-    __slots__ = ("_context", "_peer", "code", "route", "status")
+    __slots__ = ("_context", "_peer", "code", "name", "route", "status")
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, context: Context, name: str) -> None:
+        self._context, self.name = context, name
         self._peer: str = context.peer()  # not known after the end
         self.route: Route | None = None
         self.status, self.code = CLIENT_GONE, number_of(CANCELLED)  # unless it ends otherwise
@@ -42,6 +43,17 @@ class Call:
             (name.encode(), value if isinstance(value, bytes) else value.encode())
             for name, value in self._context.invocation_metadata() or ()
         ]
+
+    @property
+    def subject(self) -> str:
+        """The common name of the client's certificate; empty if it has none."""
+        names = self._context.auth_context().get("x509_common_name", ())
+        return next(iter(names), b"").decode("utf-8", "replace")
+
+    @property
+    def access(self) -> Access:
+        """The call as authorizers judge it."""
+        return Access(INFERENCE, "gRPC", f"/{self.name}", self.headers, subject=self.subject)
 
     def timeout_s(self, limit_ms: int) -> float | None:
         """The shorter of the time until the client's deadline and `limit_ms`; 0 and None: no limit."""
@@ -95,7 +107,7 @@ class Calls:
         }[method.streams]
 
         async def answer(request: Message | AsyncIterator[Message] | None, context: Context) -> Any:
-            call, began = Call(context), time.monotonic()
+            call, began = Call(context, name), time.monotonic()
             try:
                 if request is None:
                     raise unreadable()

@@ -50,19 +50,19 @@ class InferenceService:
         }
 
     async def _ping(self, _request: Empty, call: Call) -> TorchServeHealthResponse:
-        self._answers.authorize(call)
+        await self._answers.authorize(call)
         status = {"status": "Healthy" if self._health.is_good else "Unhealthy"}
         return TorchServeHealthResponse(health=pretty(status).decode().rstrip("\n"))
 
     async def _predict(self, request: PredictionsRequest, call: Call) -> PredictionResponse:
         """A streamed answer comes whole."""
-        route = self._answers.find(call, _name(request), request.model_version)
+        route = await self._answers.find(call, _name(request), request.model_version)
         parts = await self._answers.whole(call, route, _body(request), self._sequence(request))
         return PredictionResponse(prediction=b"".join([part.body for part in parts]))
 
     async def _stream(self, request: PredictionsRequest, call: Call) -> None:
         """One message for each part; an answer that is not streamed is one message."""
-        route = self._answers.find(call, _name(request), request.model_version)
+        route = await self._answers.find(call, _name(request), request.model_version)
         sequence = self._sequence(request)
         async with self._answers.parts(call, route, _body(request), sequence=sequence) as parts:
             async for part in parts:
@@ -73,7 +73,7 @@ class InferenceService:
 
         The error of a request is a message; the others go on. A token that is not valid ends the call.
         """
-        self._answers.authorize(call)
+        await self._answers.authorize(call)
         async for request in requests:
             if request is None:
                 raise failures.unreadable()
@@ -92,7 +92,7 @@ class InferenceService:
 
     async def _step(self, request: PredictionsRequest, call: Call) -> None:
         sequence = request.sequence_id or self._new_sequence(request)
-        route = self._answers.find(call, _name(request), request.model_version)
+        route = await self._answers.find(call, _name(request), request.model_version)
         headers = orjson.dumps({self._id_header: sequence, **self._flags(request)})
         place = Sequence(sequence, ends=self._end_key in self._flags(request))
         async with self._answers.parts(call, route, _body(request), headers, place) as parts:

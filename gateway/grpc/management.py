@@ -10,14 +10,14 @@ from urllib.parse import urlencode
 
 from google.protobuf.message import Message
 
-from gateway.auth import AUTHORIZATION
 from gateway.grpc import failures
 from gateway.grpc.calls import Call, Method, Run
 from gateway.grpc.failures import Code, Failure
-from gateway.grpc.in_process import Application, Request
 from gateway.grpc.messages import management_pb2 as messages
 from gateway.grpc.messages.management_pb2 import ManagementResponse
+from gateway.in_process import Application, Request
 from gateway.metrics.counting import MANAGEMENT
+from marq.errors import AccessDenied, Unauthorized
 
 NAME = "org.pytorch.serve.grpc.management.ManagementAPIsService"
 DISABLED = "Model API disabled"
@@ -90,9 +90,9 @@ class ManagementService:
         self, call: Call, method: str, segments: list[str], query: Mapping[str, object]
     ) -> ManagementResponse:
         """The answer's text: one sentence, or JSON. Raises Failure."""
-        token = [(name, value) for name, value in call.headers if name == AUTHORIZATION]
+        path = "/" + "/".join(segments)
         answer = await self._application.ask(
-            Request(method, "/" + "/".join(segments), urlencode(query).encode(), token)
+            Request(method, path, urlencode(query).encode(), call.headers, subject=call.subject)
         )
         if answer.status >= 300:
             raise _failure(answer.status, answer.body)
@@ -148,8 +148,10 @@ def _sentence(text: str) -> str:
 def _failure(status: int, body: bytes) -> Failure:
     error = json.loads(body)
     kind, message = str(error["type"]), str(error["message"])
-    if kind == "InvalidKeyException":
+    if kind in ("InvalidKeyException", Unauthorized.type):
         return Failure(Code.UNAUTHENTICATED, message, status)
+    if kind == AccessDenied.type:
+        return Failure(Code.PERMISSION_DENIED, message, status)
     if status == 405:
         return Failure(Code.PERMISSION_DENIED, DISABLED, status)
     code = CODES.get(status, Code.INTERNAL)

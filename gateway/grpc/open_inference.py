@@ -57,12 +57,12 @@ class OpenInferenceService:
         return made
 
     async def _live(self, _request: messages.ServerLiveRequest, call: Call) -> messages.ServerLiveResponse:
-        self._answers.authorize(call)
+        await self._answers.authorize(call)
         return messages.ServerLiveResponse(live=True)
 
     async def _ready(self, _request: messages.ServerReadyRequest, call: Call) -> messages.ServerReadyResponse:
         """Whether each default version with `minWorkers` above 0 has a ready replica."""
-        self._answers.authorize(call)
+        await self._answers.authorize(call)
         return messages.ServerReadyResponse(
             ready=not await _looked_up(lambda: kserve.not_ready(self._routes))
         )
@@ -70,7 +70,7 @@ class OpenInferenceService:
     async def _model_ready(
         self, request: messages.ModelReadyRequest, call: Call
     ) -> messages.ModelReadyResponse:
-        self._answers.authorize(call)
+        await self._answers.authorize(call)
         name = _given(request.name, "name")
 
         def is_ready() -> bool:
@@ -81,7 +81,7 @@ class OpenInferenceService:
     async def _metadata(
         self, _request: messages.ServerMetadataRequest, call: Call
     ) -> messages.ServerMetadataResponse:
-        self._answers.authorize(call)
+        await self._answers.authorize(call)
         return messages.ServerMetadataResponse(
             name="Torchserve", version=torchserve_version, extensions=kserve.EXTENSIONS
         )
@@ -89,13 +89,15 @@ class OpenInferenceService:
     async def _model_metadata(
         self, request: messages.ModelMetadataRequest, call: Call
     ) -> messages.ModelMetadataResponse:
-        self._answers.authorize(call)
+        await self._answers.authorize(call)
         given = _given(request.name, "model_name"), request.version or None
         name, versions = await _looked_up(lambda: kserve.model_versions(self._routes, *given))
         return messages.ModelMetadataResponse(name=name, versions=versions, platform=kserve.PLATFORM)
 
     async def _infer(self, request: messages.ModelInferRequest, call: Call) -> messages.ModelInferResponse:
-        route = self._answers.find(call, _given(request.model_name, "model_name"), request.model_version)
+        route = await self._answers.find(
+            call, _given(request.model_name, "model_name"), request.model_version
+        )
         is_small = request.ByteSize() <= SMALL
         try:
             content = await _computed(is_small, lambda: inference_json.encode(request))

@@ -7,12 +7,12 @@ from starlette.types import ASGIApp
 
 from gateway.grpc import inference, management, open_inference, probes, service_names
 from gateway.grpc.calls import Calls, Method
-from gateway.grpc.in_process import Application
 from gateway.grpc.inference import InferenceService
 from gateway.grpc.management import ManagementService
 from gateway.grpc.open_inference import OpenInferenceService
 from gateway.grpc.probes import Probes
 from gateway.http.access_log import AccessLog
+from gateway.in_process import Application
 from gateway.inference.predictor import Predictor
 from gateway.metrics.counting import RequestMeter
 from gateway.routing.routes import Routes

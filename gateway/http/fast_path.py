@@ -183,7 +183,8 @@ class PredictionProtocol(GuardedProtocol):
         self._incomplete.append((name, value))
 
     def on_headers_complete(self) -> None:
-        method, route = self.parser.get_method(), self.predictor.hot_route(self.url, self.headers)
+        method = self.parser.get_method()
+        route = self.predictor.hot_route(self.url, self.headers, method)
         if route is None or method in APART or self._is_unusual():
             self._begin_asgi()
             super().on_headers_complete()

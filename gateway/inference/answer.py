@@ -17,6 +17,7 @@ from gateway import common_headers
 from gateway.asgi import (
     JSON_TYPE,
     Headers,
+    access_of,
     client_headers,
     content_type,
     header_lines,
@@ -38,6 +39,7 @@ from marq.errors import (
     ServiceUnavailable,
 )
 from marq.payloads.folder import Upload
+from marq.plugins.protocols import INFERENCE
 from marq.queue import job_records
 from marq.queue.entries import EntryFields, Reply
 from marq.queue.ids import new_id
@@ -90,16 +92,17 @@ class Inference:
     ) -> None:
         """Queues a job, and sends its result if it is there in time, else its place (RFC 7240)."""
         headers = client_headers(scope)
+        access = access_of(scope, INFERENCE)
         options = job_headers.options(headers)
         model = target.model or self._named(scope["query_string"])
         if model:
-            self._predictor.find(headers, model, target.version)
+            await self._predictor.find(access, model, target.version)
         else:
-            self._predictor.authorize(headers)
+            await self._predictor.authorize(access)
         content = await self._predictor.uploads.read(scope, receive)
         headers, body = await self._without_binary(headers, content, target)
         model = model or await self._named_by(headers, body)
-        route = self._predictor.find(headers, model, target.version).at(options.priority)
+        route = (await self._predictor.find(access, model, target.version)).at(options.priority)
         params = scope["query_string"] if target.takes_query else b""
         path = None if target.path is None else target.path.encode()
         start_within_s = job_headers.start_within_s(headers)
@@ -122,19 +125,19 @@ class Inference:
         self, scope: Scope, receive: Receive, target: Target, request_id: bytes
     ) -> tuple[Route, bytes | Upload]:
         """Refuses before the body is read, where the URL says enough."""
-        headers, find = scope["headers"], self._predictor.find
+        headers, find, access = scope["headers"], self._predictor.find, access_of(scope, INFERENCE)
         if model := target.model or self._named(scope["query_string"]):
-            route = find(headers, model, target.version)
+            route = await find(access, model, target.version)
             route.check()
             body: bytes | Upload
             if _binary_size(headers, target) is None:
                 body = await self._predictor.read(route, request_id, scope, receive)
             else:
                 body = await self._predictor.uploads.read(scope, receive)
-            return find(headers, model, target.version), body
-        self._predictor.authorize(headers)
+            return await find(access, model, target.version), body
+        await self._predictor.authorize(access)
         form = await self._predictor.uploads.read(scope, receive)
-        return find(headers, await self._named_by(headers, form), target.version), form
+        return await find(access, await self._named_by(headers, form), target.version), form
 
     async def _without_binary(self, headers: Headers, body: B, target: Target) -> tuple[Headers, B | bytes]:
         """Headers and body of a request whose tensors are all in its JSON. Raises BadRequest."""

@@ -7,11 +7,12 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.convertors import Convertor, register_url_convertor
 
-from gateway.asgi import client_headers
+from gateway.asgi import access_of, client_headers
 from gateway.inference import job_headers
 from gateway.inference.predictor import Predictor
 from gateway.inference.urls import Target
 from marq.errors import ServiceError
+from marq.plugins.protocols import INFERENCE
 from marq.queue.entries import EntryFields
 from marq.queue.jobs import Jobs
 
@@ -50,7 +51,7 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
     async def retry(request: Request, job_id: JobIdPath) -> Response:
         """Queues a failed or expired job again, with its id. 409 for a job in another state."""
         record = await jobs.get(job_id)
-        route = predictor.find(client_headers(request.scope), record.model, record.version)
+        route = await predictor.find(access_of(request.scope, INFERENCE), record.model, record.version)
         route.admit_job(0)
         try:
             await jobs.retry(job_id)
@@ -77,7 +78,8 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
         target = Target(model.removesuffix(EXPLAIN), version, path, True if explains else None)
         headers = client_headers(request.scope)
         options = job_headers.options(headers)
-        route = predictor.find(headers, target.model, version).at(options.priority)
+        access = access_of(request.scope, INFERENCE)
+        route = (await predictor.find(access, target.model, version)).at(options.priority)
         body = await predictor.uploads.read(request.scope, request.receive)
         head = predictor.entry_head(
             target.headers(headers),

@@ -4,12 +4,13 @@ The receiver of an answer is a sink (`marq.queue.pending.Waiting`): the socket o
 response. A sink is filled from the event loop's thread.
 """
 
+from dataclasses import replace
 from functools import partial
 
 from starlette.types import Receive, Scope
 
 from gateway.asgi import Headers, content_type, encode_headers
-from gateway.auth import AUTHORIZATION, Tokens
+from gateway.auth.tokens import AUTHORIZATION, Tokens
 from gateway.inference import deadlines
 from gateway.inference.sequence_headers import USUAL, SequenceHeaders
 from gateway.routing.routes import Route, Routes
@@ -17,12 +18,12 @@ from gateway.uploads import Uploads, too_large
 from marq.errors import ModelNotFound, QueueFull, ServiceError, ServiceUnavailable
 from marq.jobs.options import PLAIN, JobOptions
 from marq.payloads.folder import Upload
+from marq.plugins.protocols import Access
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, EntryHead
 from marq.queue.ids import new_id
 from marq.queue.jobs import Jobs, KeyedRequest
 from marq.queue.pending import Waiting
-from marq.registry.tokens import INFERENCE
 
 CLIENT_GONE = 499  # the status of a prediction whose client went away before its answer
 
@@ -30,7 +31,7 @@ CLIENT_GONE = 499  # the status of a prediction whose client went away before it
 class Predictor:
     """Queues predictions and jobs. All gateways of a process share one.
 
-    Routes come from `find` and `hot_route`, which check the token: no way in can forget it.
+    Routes come from `find` and `hot_route`, which authorize the caller: no way in can forget it.
     """
 
     def __init__(
@@ -45,19 +46,23 @@ class Predictor:
         self.threshold = folder.place.threshold if folder else max_request_size
         self._routes, self._broker, self.jobs, self._tokens = routes, broker, jobs, tokens
 
-    def authorize(self, headers: Headers) -> None:
-        """Raises InvalidToken if the headers lack the token of the inference API, and one is required."""
-        if self._tokens.required:
-            self._tokens.check(INFERENCE, headers)
+    async def authorize(self, access: Access) -> None:
+        """Raises ServiceError, such as InvalidToken, if the caller may not do this."""
+        if not self._tokens.is_open:
+            await self._tokens.authorize(access)
 
-    def hot_route(self, url: bytes, headers: Headers) -> Route | None:
-        """The route of a URL; None where more than a look-up is needed, or the token is not valid."""
+    def hot_route(self, url: bytes, headers: Headers, method: bytes = b"POST") -> Route | None:
+        """The route of a URL; None where more than a look-up is needed, also to authorize the caller."""
         route = self._routes.urls.get(url)
         if route is None or not route.is_plain:
             return None
-        if self._tokens.required and not self._tokens.are_valid(INFERENCE, headers):
+        if not self._tokens.is_open and not self._admits(route, url, headers, method):
             return None
         return route
+
+    def _admits(self, route: Route, url: bytes, headers: Headers, method: bytes) -> bool:
+        version = route.spec.version if route.versioned else None
+        return self._tokens.admits_at_once(headers, method, url, route.spec.name, version)
 
     @property
     def models(self) -> list[str]:
@@ -72,9 +77,10 @@ class Predictor:
         except ModelNotFound:
             return None
 
-    def find(self, headers: Headers, model: str, version: str | None) -> Route:
-        """The route of a model. Raises InvalidToken, ModelNotFound or ModelVersionNotFound."""
-        self.authorize(headers)
+    async def find(self, access: Access, model: str, version: str | None) -> Route:
+        """The route of a model. Raises ModelNotFound, ModelVersionNotFound, or as `authorize`."""
+        if not self._tokens.is_open:
+            await self._tokens.authorize(replace(access, model=model, version=version))
         return self._routes.find(model, version)
 
     def entry_head(

@@ -3,11 +3,12 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
-from gateway.auth import Tokens
+from gateway.auth.tokens import Tokens
 from gateway.inference.predictor import CLIENT_GONE, Predictor
 from gateway.inference.sequence_headers import USUAL, SequenceHeaders
 from gateway.routing.routes import Route, Routes
@@ -17,7 +18,18 @@ from marq.queue.entries import EntryFields, Reply
 from marq.queue.jobs import Jobs
 from marq.queue.pending import Waiting
 
+PREDICTION, JOB = "prediction", "job"
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a request ended. `status` 499: the client went away; 202: a job that was queued."""
+
+    kind: str  # PREDICTION or JOB
+    status: int
+    seconds: float
+    answer_bytes: int
 
 
 class Hook(Protocol):
@@ -26,12 +38,8 @@ class Hook(Protocol):
     def before(self, route: Route, fields: EntryFields) -> None:
         """Called before a prediction is queued. Raises ServiceError to refuse it."""
 
-    def after(self, route: Route, fields: EntryFields, status: int, seconds: float) -> None:
-        """Called once for each prediction whose `before` has returned.
-
-        `status` is the final one, 499 for a client that went away, 202 for a job that was queued. Exceptions
-        are logged only.
-        """
+    def after(self, route: Route, fields: EntryFields, end: End) -> None:
+        """Called once for each prediction whose `before` has returned. Exceptions are logged only."""
 
 
 class ObservedPredictor(Predictor):
@@ -57,7 +65,7 @@ class ObservedPredictor(Predictor):
 
     async def submit(self, route: Route, fields: EntryFields, key: str = "") -> str:
         """The end of a job is that it was queued, or refused."""
-        observation, status = Observation(self._hooks, route, fields), CLIENT_GONE
+        observation, status = Observation(self._hooks, route, fields, JOB), CLIENT_GONE
         observation.before()
         try:
             job_id = await super().submit(route, fields, key)
@@ -73,16 +81,18 @@ class ObservedPredictor(Predictor):
         super().cancel(request_id, status)
         self._end(request_id, status)
 
-    def _end(self, request_id: bytes, status: int) -> None:
+    def _end(self, request_id: bytes, status: int, answer_bytes: int = 0) -> None:
         if observation := self._observed.pop(request_id, None):
-            observation.after(status)
+            observation.after(status, answer_bytes)
 
 
 class Observation:
     """One prediction as its hooks see it."""
 
-    def __init__(self, hooks: Sequence[Hook], route: Route, fields: EntryFields) -> None:
-        self._hooks, self._route, self._fields = hooks, route, fields
+    def __init__(
+        self, hooks: Sequence[Hook], route: Route, fields: EntryFields, kind: str = PREDICTION
+    ) -> None:
+        self._hooks, self._route, self._fields, self._kind = hooks, route, fields, kind
         self._entered: list[Hook] = []  # the hooks whose `after` is due
         self._began = time.monotonic()
 
@@ -99,22 +109,23 @@ class Observation:
                 raise ServiceError("Internal server error.") from error
             self._entered.append(hook)
 
-    def after(self, status: int) -> None:
-        seconds = time.monotonic() - self._began
+    def after(self, status: int, answer_bytes: int = 0) -> None:
+        end = End(self._kind, status, time.monotonic() - self._began, answer_bytes)
         while self._entered:
             try:
-                self._entered.pop().after(self._route, self._fields, status, seconds)
+                self._entered.pop().after(self._route, self._fields, end)
             except Exception:
                 log.exception("a hook failed after a prediction for %s", self._route.spec.key)
 
 
 class ObservedSink:
-    """A sink whose last reply or error is reported by its status."""
+    """A sink whose last reply or error is reported by its status, with the size of the whole answer."""
 
     lane = entry = b""
 
-    def __init__(self, sink: Waiting, on_end: Callable[[int], None]) -> None:
+    def __init__(self, sink: Waiting, on_end: Callable[[int, int], None]) -> None:
         self._sink, self._on_end = sink, on_end
+        self._bytes = 0
         self._status = 0  # of the first part, which is the one that the client has seen
 
     def done(self) -> bool:
@@ -123,18 +134,19 @@ class ObservedSink:
 
     def set_part(self, part: Reply, /) -> None:
         self._status = self._status or part.status
+        self._bytes += len(part.body)
         if not self._sink.done():
             self._sink.set_part(part)
 
     def set_result(self, reply: Reply, /) -> None:
         if not self._sink.done():
             self._sink.set_result(reply)
-        self._on_end(self._status or reply.status)
+        self._on_end(self._status or reply.status, self._bytes + len(reply.body))
 
     def set_exception(self, error: Exception, /) -> None:
         if not self._sink.done():
             self._sink.set_exception(error)
-        self._on_end(_status(error))
+        self._on_end(_status(error), self._bytes)
 
 
 def _status(error: Exception) -> int:

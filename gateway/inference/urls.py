@@ -1,12 +1,14 @@
 """The URLs that run a model: one table for routing, for counting and for the OpenAPI document."""
 
 from dataclasses import dataclass, field
+from urllib.parse import parse_qs
 
 from starlette.types import Scope
 
 from gateway.asgi import JSON_TYPE, Headers, content_type
 
 SEGMENTS = "marq.segments"  # of a scope: its path, split once for each request
+WORKFLOW = "wfpredict"  # first segment of the URLs that run workflows
 MODEL, VERSION = "{model_name}", "{model_version}"
 # First segments that `/{model}/predict` does not take for a model's name
 RESERVED = frozenset(
@@ -103,9 +105,34 @@ def parse(segments: list[str]) -> Target | None:
     return None
 
 
+def runs_something(segments: list[str]) -> bool:
+    """Whether a path runs a model or a workflow, and never reaches a route of FastAPI."""
+    return parse(segments) is not None or segments[:1] == [WORKFLOW]
+
+
 def segments_of(scope: Scope) -> list[str]:
     """The segments of a request's path; empty ones do not count."""
     found: list[str] | None = scope.get(SEGMENTS)
     if found is None:
         found = scope[SEGMENTS] = [segment for segment in scope.get("path", "").split("/") if segment]
     return found
+
+
+def model_of(scope: Scope) -> tuple[str, str | None]:
+    """(model, version) that a path beside FORMS names, such as `/models/{model}`; ("", None) if none."""
+    match segments_of(scope):
+        case "models", model, *rest:
+            return model, rest[0] if rest and rest[0] not in ("all", "set-default") else None
+        case "jobs", job, *rest:
+            model, is_id, _ = job.partition(":")
+            return model, rest[0] if rest and not is_id else None
+        case ["jobs"]:
+            given = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+            return given.get("model", [""])[-1], None
+        case "dead-letters" | "predictions" | "explanations" | "wfpredict" | "workflows", model, *_:
+            return model, None
+        case "v1" | "v2", "models", model, "versions", version, *_:
+            return model, version
+        case "v1" | "v2", "models", model, *_:
+            return model, None
+    return "", None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
-from gateway.auth import NOT_RENEWED, Tokens
+from gateway.auth.tokens import NOT_RENEWED, Tokens
 from gateway.openapi import OTHER_METHODS
 from marq.connections import clients
 from marq.control.readiness import wait_for_gateways

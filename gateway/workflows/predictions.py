@@ -5,8 +5,8 @@ import json
 
 from starlette.types import Receive, Scope, Send
 
-from gateway.asgi import JSON_TYPE, Headers, client_headers, respond, respond_error
-from gateway.inference import deadlines, job_headers
+from gateway.asgi import JSON_TYPE, Headers, access_of, client_headers, respond, respond_error
+from gateway.inference import deadlines, job_headers, urls
 from gateway.inference.answer import first_part, watch
 from gateway.inference.predictor import Predictor
 from gateway.routing.routes import Route, Routes
@@ -19,13 +19,12 @@ from marq.errors import (
     ServiceUnavailable,
     pretty,
 )
+from marq.plugins.protocols import INFERENCE
 from marq.queue.entries import EntryFields, Reply
 from marq.queue.ids import new_id
 from marq.queue.reply_stream import ReplyStream
 from marq.workflows.runs import Runs
 from marq.workflows.spec import Workflow
-
-PREFIX = "wfpredict"
 
 
 class WorkflowPredictions:
@@ -38,7 +37,7 @@ class WorkflowPredictions:
         run_id = new_id()
         try:
             headers = client_headers(scope)
-            self._predictor.authorize(headers)
+            await self._predictor.authorize(access_of(scope, INFERENCE, *urls.model_of(scope)))
             if len(segments) < 2:
                 raise ResourceNotFound
             workflow = self._known.get(segments[1])

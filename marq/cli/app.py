@@ -8,7 +8,7 @@ from marq import __version__
 from marq.cli.arguments import StartCommand
 from marq.cli.commands.models import archive, build, management, run, transfer
 from marq.cli.commands.requests import bench, contract, dead_letters, jobs, predict, submit
-from marq.cli.commands.server import config, doctor, hosts, logs, migrate, start, status, stop, top
+from marq.cli.commands.server import config, doctor, hosts, logs, migrate, plugins, start, status, stop, top
 from marq.cli.output import Commands
 
 SERVER, MODELS, REQUESTS = "Server", "Models", "Requests"
@@ -57,6 +57,7 @@ app.command(
     "redis-url", rich_help_panel=SERVER, epilog="Example: marq redis-url | xargs -I{} redis-cli -u {} PING"
 )(config.redis_url)
 app.command(rich_help_panel=SERVER, epilog="Example: marq doctor --model-store models")(doctor.doctor)
+app.command(rich_help_panel=SERVER, epilog="Example: marq plugins --plugins-path plugins")(plugins.plugins)
 app.command(rich_help_panel=SERVER, epilog="Example: marq migrate my-torchserve")(migrate.migrate)
 app.command(
     cls=StartCommand,

@@ -27,7 +27,7 @@ STOP_TIMEOUT_S = 60  # beyond what gateways and pools may take
 LOGS = Path("logs")  # as in TorchServe, unless LOG_LOCATION names another directory
 # Words in the command line of a server; the last one is of TorchServe's own.
 MARKS = frozenset(("marq.host.watcher", "marq.cli.torchserve", "torchserve", MODEL_SERVER))
-WITHOUT_EFFECT = ("log_config", "cpp_log_config", "plugins_path")
+WITHOUT_EFFECT = ("log_config", "cpp_log_config")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -67,7 +67,9 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="Write and use no snapshots; forget the models that were registered over HTTP",
     )
-    made.add_argument("--plugins-path", "--ppath", metavar="PATH", help="No effect: marq does not use Java")
+    made.add_argument(
+        "--plugins-path", "--ppath", metavar="DIR", help="Directories of plugins: Python packages, not jars"
+    )
     made.add_argument(
         "--disable-token-auth", "--dt", action="store_true", help="Answer requests without a token"
     )
@@ -159,6 +161,7 @@ def _given(options: argparse.Namespace, found: snapshot_files.Found | None) -> d
         "workflow_store": Path(options.workflow_store).resolve() if options.workflow_store else None,
         "models": models or ("" if found and found.config == found.path else None),
         "model_snapshot": "" if found else None,
+        "plugins_path": options.plugins_path,
         "forget_models": options.no_config_snapshots or None,
         "disable_token_auth": options.disable_token_auth or None,
         "enable_model_api": options.enable_model_api or None,

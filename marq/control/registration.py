@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from archive.errors import ArchiveError, ArchiveExists, ArchiveNotFound, Downloa
 from archive.manifest import RUNTIMES, Manifest
 from archive.model_config import ModelConfig
 from archive.reader import Description, describe
+from archive.store.download import Source
 from archive.store.model_store import ModelStore, default_name, file_name
 from marq import errors, gpus
 from marq.control.contradictions import contradiction
+from marq.plugins import discovery
+from marq.plugins.protocols import BATCHING, OWN_POLICIES, STORES
 from marq.registry import names
 from marq.registry.spec import SETTINGS, ModelSpec
 from marq.registry.unused_keys import unused_keys
@@ -57,6 +61,7 @@ def resolve(settings: Settings, registration: Registration, loaded_at_startup: b
             description = describe(path)
         spec = _spec(settings, registration, description, loaded_at_startup)
         _check_sizes(spec)
+        _check_policy(settings, spec)
         if fault := contradiction(spec):
             raise errors.InvalidModel(fault)
         return spec
@@ -73,7 +78,19 @@ def model_store(settings: Settings) -> ModelStore:
     """
     is_guarded = not settings.disable_token_auth or addresses.parse(settings.management_address).is_loopback
     public = settings.enable_model_api and is_guarded
-    return ModelStore(settings.model_store, settings.allowed_urls.split(","), public_urls=public)
+    return ModelStore(
+        settings.model_store,
+        settings.allowed_urls.split(","),
+        public_urls=public,
+        sources=_sources(settings.plugins_path, settings.plugins_left_out),
+    )
+
+
+@lru_cache(maxsize=1)
+def _sources(plugins_path: str, left_out: str) -> Mapping[str, Source]:
+    """The stores of plugins, by their schemes. Raises PluginError."""
+    found = discovery.load_group(STORES, plugins_path, left_out)
+    return {scheme.lower(): plugin.made.pieces for plugin in found for scheme in plugin.made.schemes}
 
 
 def _check_request(registration: Registration) -> None:
@@ -110,6 +127,18 @@ def _check_sizes(spec: ModelSpec) -> None:
     for setting in SETTINGS:
         if setting.most is not None and (value := getattr(spec, setting.name)) > setting.most:
             raise errors.InvalidModel(f"{setting.yaml} must be at most {setting.most}, got {value}")
+
+
+def _check_policy(settings: Settings, spec: ModelSpec) -> None:
+    """Raises InvalidModel for a batching policy that is neither marq's own nor a plugin's."""
+    if spec.batching in OWN_POLICIES:
+        return
+    found = discovery.find(settings.plugins_path, settings.plugins_left_out)
+    there = [*OWN_POLICIES, *(each.name for each in found if each.group == BATCHING)]
+    if spec.batching not in there:
+        raise errors.InvalidModel(f"batching: there is no policy {spec.batching}, only {', '.join(there)}")
+    if spec.sequence_batching:
+        raise errors.InvalidModel("batching: a plugin's policy cannot be used with sequenceBatching")
 
 
 @contextlib.contextmanager

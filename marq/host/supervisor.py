@@ -19,7 +19,7 @@ from marq import keys, logs
 from marq.connections import clients, urls
 from marq.connections.commands import RedisClient
 from marq.errors import MarqError
-from marq.host import certificates, greeting
+from marq.host import certificates, greeting, plugin_check
 from marq.host import server_file as locate
 from marq.host import sockets as listen
 from marq.host.embedded_redis import EmbeddedServer
@@ -71,12 +71,13 @@ class Supervisor:
     def run(self) -> NoReturn:
         """Never returns: this process becomes the watcher, and ends with its exit code.
 
-        Raises AlreadyRunning, NameTaken, PortTaken, RedisUnavailable or SettingsError; then nothing is left
-        running.
+        Raises AlreadyRunning, NameTaken, PluginError, PortTaken, RedisUnavailable or SettingsError; then
+        nothing is left running.
         """
         state_dir = self._settings.state_dir
         _make_writable(state_dir, "state directory", "Name another one with --state-dir or MARQ_STATE_DIR.")
         self._check_snapshot()
+        plugin_check.check(self._settings)
         with _locked(state_dir), contextlib.ExitStack() as stack:
             self._settings = certificates.prepare(self._settings)
             sockets = {

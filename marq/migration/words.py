@@ -48,8 +48,8 @@ FLAGS = frozenset(
 IGNORED_FLAGS = {
     "--log-config": "marq does not use log4j",
     "--cpp-log-config": "marq does not have a C++ backend",
-    "--plugins-path": "marq does not use Java",
-    "--ppath": "marq does not use Java",
+    "--plugins-path": "marq's plugins are Python packages, not jars",
+    "--ppath": "marq's plugins are Python packages, not jars",
 }
 OF_KSERVE = Judgement(
     Verdict.CHANGE,

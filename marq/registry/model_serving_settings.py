@@ -82,7 +82,7 @@ class ServingSettings:
         str,
         Setting(
             "When a batch starts: as soon as a replica is idle (adaptive), or when it is full "
-            "or the batching delay is over (fixed).",
+            "or the batching delay is over (fixed), or by a plugin's policy.",
             replaces_replicas=True,
             yaml="batching",
         ),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from marq.forms import MOST_FIELDS
+from marq.plugins.discovery import directories
 from marq.settings import addresses
 from marq.settings.retention import SETTINGS_PREFIX, Retention
 from marq.settings.state_dir import default_state_dir
@@ -119,6 +120,8 @@ class Settings(BaseModel):
     metrics_location: Path | None = None  # None: where the other logs are
     log_format: Annotated[str, Field(pattern="^(text|json)$")] = "text"
     access_log: bool = True
+    plugins_path: str = ""  # directories with packages of plugins, separated by commas
+    plugins_left_out: str = ""  # names of plugins that are not used, separated by commas
     strict_config: bool = False  # lines of config.properties without an effect are errors
     access_log_on_console: bool = True  # as well as in the file
     model_log_on_console: bool = True  # the same for the output of handlers
@@ -195,6 +198,11 @@ class Settings(BaseModel):
     @classmethod
     def _understand_oip(cls, value: Any) -> Any:
         return True if value == "oip" else value
+
+    @field_validator("plugins_path")
+    @classmethod
+    def _make_absolute(cls, value: str) -> str:
+        return ",".join(map(str, directories(value)))
 
     @field_validator("metrics_mode", mode="before")
     @classmethod

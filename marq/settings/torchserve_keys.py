@@ -44,7 +44,6 @@ MEANINGLESS = {
     "use_native_io": _NETTY,
     "io_ratio": _NETTY,
     "vmargs": _JAVA,
-    "plugins_path": f"{_JAVA} plugins",
     "async_logging": "the access log is written in the background anyway",
     "initial_worker_port": "replicas listen on no port: requests come through Redis",
     "initial_distribution_port": "replicas are not started with torchrun",

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from marq.plugins import discovery
 from marq.registry.spec import SETTINGS
 from marq.settings import addresses, grpc_addresses
 from marq.settings.fields import Settings
 from marq.settings.torchserve_keys import meant
 
 MODELS = "model_settings"
+NO_PLUGINS = "there is no Python package in it (TorchServe's plugins are jars, which marq cannot run)"
 # Keys of the `models` JSON: numbers above 0, and others.
 _NUMBERS = frozenset((*(each.yaml for each in SETTINGS if each.in_models_json), "minWorkers", "maxWorkers"))
 _OTHERS = frozenset(("defaultVersion", "marName", "runtimeType"))
@@ -35,6 +37,10 @@ def _has_tls(settings: Settings) -> bool:
 
 def _is_grpc_socket(address: str) -> bool:
     return address.startswith(grpc_addresses.UNIX)
+
+
+def _has_packages(plugins_path: str) -> bool:
+    return any(any(path.glob("*.dist-info")) for path in discovery.directories(plugins_path))
 
 
 _GRPC = tuple(name for name in Settings.model_fields if "grpc" in name and name != "enable_grpc")
@@ -64,6 +70,7 @@ RULES = (
          "payload_threshold is 0"),
     Idle(("redis_max_memory",), lambda given: bool(given.redis_url), "the Redis is not marq's own"),
     Idle(("model_store_poll_s",), lambda given: not given.watches_model_store, "load_models is not all"),
+    Idle(("plugins_path",), lambda given: not _has_packages(given.plugins_path), NO_PLUGINS),
     Idle(("access_log_on_console",), lambda given: not given.access_log, "access_log is off"),
 )  # fmt: skip
 

@@ -121,7 +121,7 @@ def test_zero_counts_as_unset_where_it_does_for_torchserve():
         "parallelType: dp",
         "useJobTicket: 1",
         "torchrun: 4",
-        "batching: none",
+        "batching: 7",
         "maxAttempts: 0",
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from contract import NOT_ALLOWED, NOT_FOUND, TEXT, error, pack_with_requirements
 
 from gateway.application import management_application
-from gateway.auth import Tokens
+from gateway.auth.tokens import Tokens
 from gateway.routing.routes import Routes
 from marq.settings.fields import Settings
 

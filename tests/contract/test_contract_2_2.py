@@ -9,7 +9,7 @@ from gate import HOLD
 from support import wait_for
 
 from gateway.application import management_application
-from gateway.auth import Tokens
+from gateway.auth.tokens import Tokens
 from gateway.routing.routes import Routes
 from marq.settings.fields import Settings
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from documents import LANGUAGES, RUN, Block, Terminal, blocks, documents
+from documents import FENCE, LANGUAGES, RUN, Block, Terminal, blocks, documents
 from sources import PROJECT, PYTHON_FREE, copy_sources
 from support import wait_for
 
@@ -136,7 +136,7 @@ def test_each_block_says_what_it_is() -> None:
 def test_each_command_is_in_a_block() -> None:
     """Lines that are indented by four spaces are code, too, and would not be run."""
     for document in documents():
-        lines = pairwise(document.read_text().splitlines())
+        lines = pairwise(FENCE.sub("", document.read_text()).splitlines())
         assert [line for before, line in lines if not before and line.startswith("    ")] == [], document
 
 

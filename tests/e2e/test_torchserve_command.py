@@ -233,11 +233,11 @@ def test_flags_without_effect_are_accepted_abbreviated_too_and_told_once(user):
     (user.home / "log4j.xml").touch()
     user.start("--log-conf", "log4j.xml", "--ppath", "plugins", "--workflow-store", ".", "--cpp", "log4j.xml")
     log = user.home / "logs" / "ts_log.log"
-    flags = ("--log-config", "--plugins-path", "--cpp-log-config")
+    flags = ("--log-config", "plugins_path", "--cpp-log-config")
 
     def told() -> list[int]:
         text = log.read_text() if log.exists() else ""
-        return [text.count(f" {flag} has no effect.") for flag in flags]
+        return [text.count(f" {flag} has no effect") for flag in flags]
 
     wait_for(lambda: all(told()), what="the lines")
     assert told() == [1] * len(flags)

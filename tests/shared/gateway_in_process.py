@@ -9,7 +9,7 @@ import uvicorn
 from thread_replica import make_spec
 from uvicorn.server import ServerState
 
-from gateway.auth import Tokens
+from gateway.auth.tokens import Tokens
 from gateway.http.protocols import InferenceProtocol
 from gateway.inference.request_hooks import Hook, ObservedPredictor
 from gateway.metrics.counting import RequestMeter

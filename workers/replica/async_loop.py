@@ -29,8 +29,8 @@ from workers.handler.call import HandlerCall
 from workers.handler.measurements import Collector
 from workers.launch import BATCHES_IN_FLIGHT, ReplicaSpec
 from workers.replica import children
-from workers.replica.batcher import Batcher
 from workers.replica.late_rows import split_late
+from workers.replica.policies.choosing import batcher_for
 from workers.replica.source import BatchSource
 from workers.replica.streaming import PartSender
 
@@ -63,7 +63,7 @@ class AsyncReplica:
         self._connection = Connection(spec.pool.redis_url)
         self._publisher = Publisher(model, spec.device, spec.pool.job_result_ttl_ms, spec.pool.place)
         self._sender = Sender(spec.pool.redis_url)
-        self._source: BatchSource = Batcher(
+        self._source: BatchSource = batcher_for(
             self._connection,
             model,
             consumer_name(spec.pool.name, spec.slot, os.getpid()),

@@ -40,14 +40,16 @@ class Batcher:
         clock: Clock = time,
         place: Place | None = None,
         reader: RowReader | None = None,
+        rule: WaitingRule | None = None,
     ) -> None:
         """`on_blocked` is called with True before and False after each wait for a first row.
 
-        `place`: of the bodies that are files. `reader`: if the rows do not come from the lanes.
+        `place`: of the bodies that are files. `reader`: if the rows do not come from the lanes. `rule`: if
+        the model's settings do not say how long a batch waits.
         """
         self._connection, self._spec, self._clock = connection, spec, clock
         self._reader: RowReader = reader or LaneReader(connection, spec, consumer, clock, on_blocked, place)
-        self._rule = WaitingRule(spec)
+        self._rule = rule or WaitingRule(spec)
         self._watch = SlowHandlerWatch(self._reader.give_back, clock.monotonic)
         self._prefetcher = Prefetcher(lambda: self._watch.fetch(self._read_ahead), clock.monotonic)
         self._failure: Exception | None = None

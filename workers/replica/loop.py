@@ -26,9 +26,9 @@ from workers.handler.call import HandlerCall
 from workers.handler.measurements import Collector
 from workers.launch import ReplicaSpec
 from workers.replica import children
-from workers.replica.batcher import Batcher
 from workers.replica.late_rows import split_late
 from workers.replica.leaving import Leaving
+from workers.replica.policies.choosing import batcher_for
 from workers.replica.seat_reader import SeatReader
 from workers.replica.source import BatchSource
 from workers.replica.streaming import PartSender
@@ -74,7 +74,7 @@ class Replica:
         call.part_sink = PartSender(self._sender, self._publisher, lambda _: board.touch())
         call.row_limit.on_change = board.limit_rows
         self._finished = 0.0  # when the oldest unpublished result was ready
-        self._source: BatchSource = Batcher(
+        self._source: BatchSource = batcher_for(
             self._connection, self._model, self._consumer, self._note_blocked, place=spec.pool.place,
             reader=self._seat_reader(spec) if self._model.sequence_batching else None,
         )  # fmt: skip

@@ -23,8 +23,8 @@ class Recorder:
     def before(self, route, fields):
         pass
 
-    def after(self, route, fields, status, seconds):
-        self.statuses.append(status)
+    def after(self, route, fields, end):
+        self.statuses.append(end.status)
 
 
 @pytest.fixture

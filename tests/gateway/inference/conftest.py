@@ -1,7 +1,7 @@
 import pytest
 from thread_replica import ThreadReplica, make_spec
 
-from gateway.auth import Tokens
+from gateway.auth.tokens import Tokens
 from gateway.inference.predictor import Predictor
 from gateway.inference.request_hooks import ObservedPredictor
 from gateway.routing.routes import Routes

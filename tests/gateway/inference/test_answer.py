@@ -24,7 +24,10 @@ class Client:
         self._messages = asyncio.Queue()
         for number, part in enumerate(parts, 1):
             self.receive({"type": "http.request", "body": part, "more_body": number < len(parts)})
-        scope = {"type": "http", "headers": list(headers), "query_string": query}
+        scope = {
+            "type": "http", "method": "POST", "path": "/invocations", "headers": list(headers),
+            "query_string": query,
+        }  # fmt: skip
         inference = Inference(gateway.predictor, gateway.routes, 10)
         self.task = asyncio.create_task(inference(scope, self._messages.get, self._send, target))
 
@@ -134,7 +137,7 @@ async def test_requests_that_cannot_be_run_are_refused_before_their_body_is_read
     assert (await Client(gateway, target=Target("other")).error())[0] == 404
     gateway.route.unavailable = "no worker"
     assert await Client(gateway).error() == (503, "no worker")
-    gateway.predictor._tokens.required = True
+    gateway.predictor._tokens.required, gateway.predictor._tokens.is_open = True, False
     for target in (TARGET, Target("other"), Target()):
         assert (await Client(gateway, target=target).error())[0] == 400
 

@@ -1,8 +1,9 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from gateway.auth import FAILED
+from gateway.auth.tokens import FAILED
 from marq import keys
 from marq.connections import clients
 from marq.errors import (
@@ -12,15 +13,17 @@ from marq.errors import (
     RequestTooLarge,
     ServiceUnavailable,
 )
+from marq.plugins.protocols import Access
 from marq.queue.entries import EntryFields, EntryHead
 from marq.queue.reply_stream import ReplyStream
 
+NOBODY = Access("inference", "POST", "/predictions/m", [])
 LIMIT = 1000  # of the predictor that `make` makes
 
 
 def begin(predictor, body, request_id=b"1"):
     sink = ReplyStream()
-    route = predictor.find([], "m", None)
+    route = predictor._routes.find("m")
     predictor.begin(route, request_id, EntryFields(body, EntryHead(path=b"")), sink)
     return sink
 
@@ -54,18 +57,18 @@ async def test_a_cancelled_prediction_leaves_its_lane(make, redis_url):
 
 async def test_a_model_that_is_not_there_is_not_found(make):
     with pytest.raises(ModelNotFound):
-        make().find([], "other", None)
+        await make().find(NOBODY, "other", None)
 
 
 async def test_there_is_no_route_without_a_token_where_one_is_required(make):
     url, wrong = b"/predictions/m", [(b"authorization", b"Bearer wrong")]
-    assert make().hot_route(url, []) is make().find([], "m", None)
+    assert make().hot_route(url, []) is make()._routes.find("m")
     predictor = make(required=True)
     assert predictor.hot_route(url, wrong) is None
     with pytest.raises(InvalidToken, match=FAILED[:20]):
-        predictor.find(wrong, "m", None)
+        await predictor.find(replace(NOBODY, headers=wrong), "m", None)
     with pytest.raises(InvalidToken):  # a client without a token learns nothing of models
-        predictor.find(wrong, "other", None)
+        await predictor.find(replace(NOBODY, headers=wrong), "other", None)
 
 
 async def test_nothing_is_queued_while_redis_is_away(make, redis_url):
@@ -73,25 +76,25 @@ async def test_nothing_is_queued_while_redis_is_away(make, redis_url):
     predictor._broker._commands = None
     with pytest.raises(ServiceUnavailable):
         begin(predictor, b"abc")
-    assert predictor.find([], "m", None).backlog.waiting == 0
+    assert predictor._routes.find("m").backlog.waiting == 0
 
 
 def submit(predictor, body=b"abc", key=""):
-    return predictor.submit(predictor.find([], "m", None), EntryFields(body, EntryHead(path=b"")), key)
+    return predictor.submit(predictor._routes.find("m"), EntryFields(body, EntryHead(path=b"")), key)
 
 
 async def test_limits_hold_for_jobs_too(make):
     predictor = make()
     with pytest.raises(RequestTooLarge):
         await submit(predictor, b"x" * (LIMIT + 1))
-    predictor.find([], "m", None).backlog.refuse("no memory")
+    predictor._routes.find("m").backlog.refuse("no memory")
     with pytest.raises(QueueFull, match="no memory"):
         await submit(predictor)
 
 
 async def test_the_same_key_is_the_same_job_and_counts_once_also_where_no_new_one_is_taken(make, redis_url):
     predictor = make()
-    backlog = predictor.find([], "m", None).backlog
+    backlog = predictor._routes.find("m").backlog
     job = await submit(predictor, key="mine")
     assert await submit(predictor, key="mine") == job
     assert backlog.waiting == 1
@@ -109,12 +112,12 @@ async def test_a_job_that_redis_cannot_take_does_not_count(make):
     for key in ("", "mine"):
         with pytest.raises(ServiceUnavailable):
             await submit(predictor, key=key)
-    assert predictor.find([], "m", None).backlog.waiting == 0
+    assert predictor._routes.find("m").backlog.waiting == 0
 
 
 async def test_predictions_and_jobs_count_the_same(make):
     predictor = make()
-    room = predictor.find([], "m", None).backlog.room
+    room = predictor._routes.find("m").backlog.room
     used = []
     for number in range(2):
         left = room.left
@@ -124,4 +127,4 @@ async def test_predictions_and_jobs_count_the_same(make):
             begin(predictor, b"x" * 100)
         used.append(left - room.left)
     assert used == [100, 100]
-    assert predictor.find([], "m", None).backlog.waiting == 2
+    assert predictor._routes.find("m").backlog.waiting == 2

@@ -23,9 +23,9 @@ class Recorder:
         if self.errors[0]:
             raise self.errors[0]
 
-    def after(self, route, fields, status, seconds):
-        assert seconds >= 0
-        self.seen.append((self.name, "after", status))
+    def after(self, route, fields, end):
+        assert end.seconds >= 0
+        self.seen.append((self.name, "after", end.status))
         if self.errors[1]:
             raise self.errors[1]
 
@@ -42,7 +42,7 @@ def hook(seen):
 
 def begin(predictor, body=b"abc", request_id=b"1", sink=None):
     sink = sink or ReplyStream()
-    predictor.begin(predictor.find([], "m", None), request_id, EntryFields(body, EntryHead(path=b"")), sink)
+    predictor.begin(predictor._routes.find("m"), request_id, EntryFields(body, EntryHead(path=b"")), sink)
     return sink
 
 
@@ -68,7 +68,7 @@ async def test_a_hook_may_refuse_a_prediction_and_the_hooks_before_it_see_the_re
     assert seen == [("outer", "before", b"abc"), ("inner", "before", b"abc"), ("outer", "after", 400)]
     with clients.client(redis_url) as client:
         assert client.xlen(keys.lane("m", "1.0")) == 0
-    assert predictor.find([], "m", None).backlog.waiting == 0
+    assert predictor._routes.find("m").backlog.waiting == 0
 
 
 async def test_a_hook_that_fails_before_a_prediction_refuses_it_with_500(make, seen, caplog):
@@ -140,7 +140,7 @@ async def test_a_sink_that_takes_nothing_more_still_has_an_end(make, replica, se
 
 async def test_a_job_ends_when_it_is_queued_or_refused(make, seen, hook):
     predictor = make([hook])
-    route = predictor.find([], "m", None)
+    route = predictor._routes.find("m")
     await predictor.submit(route, EntryFields(b"abc", EntryHead(path=b"")))
     with pytest.raises(ServiceError):
         await predictor.submit(route, EntryFields(b"x" * 2000, EntryHead(path=b"")))
@@ -152,14 +152,18 @@ async def test_a_job_ends_when_it_is_queued_or_refused(make, seen, hook):
 
 def test_the_status_of_a_streamed_answer_is_that_of_its_first_part():
     ends, stream = [], ReplyStream()
-    sink = ObservedSink(stream, ends.append)
+    sink = ObservedSink(stream, lambda status, size: ends.append(status))
     for number in (1, 2):
         sink.set_part(Reply(b"1", 206, b"part", more=number))
     assert ends == []
     sink.set_result(Reply(b"1", 200, b"last"))
     assert ends == [206]
-    ObservedSink(ReplyStream(), ends.append).set_exception(ServiceUnavailable("gone"))
-    ObservedSink(ReplyStream(), ends.append).set_exception(ConnectionError("gone"))
+    ObservedSink(ReplyStream(), lambda status, size: ends.append(status)).set_exception(
+        ServiceUnavailable("gone")
+    )
+    ObservedSink(ReplyStream(), lambda status, size: ends.append(status)).set_exception(
+        ConnectionError("gone")
+    )
     assert ends == [206, 503, 500]
 
 
@@ -167,7 +171,10 @@ class Client:
     """The client of one ASGI request, which may go away."""
 
     def __init__(self, headers=()):
-        self.scope = {"type": "http", "headers": list(headers), "query_string": b""}
+        self.scope = {
+            "type": "http", "method": "POST", "path": "/predictions/m", "headers": list(headers),
+            "query_string": b"",
+        }  # fmt: skip
         self.sent = []
         self._messages = asyncio.Queue()
         self._messages.put_nowait({"type": "http.request", "body": b"abc"})

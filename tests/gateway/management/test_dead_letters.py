@@ -9,7 +9,7 @@ import pytest
 from thread_replica import make_spec
 
 from gateway.application import management_application
-from gateway.auth import Tokens
+from gateway.auth.tokens import Tokens
 from gateway.routing.routes import Routes
 from marq import keys
 from marq.connections import clients

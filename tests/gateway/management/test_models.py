@@ -15,7 +15,7 @@ from gate import HOLD
 from support import wait_for
 
 from gateway.application import management_application
-from gateway.auth import Tokens
+from gateway.auth.tokens import Tokens
 from gateway.routing.routes import Routes
 from marq import gpus, keys
 from marq.queue.entries import decode_replies

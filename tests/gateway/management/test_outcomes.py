@@ -14,7 +14,7 @@ from contract import error, status
 from support import wait_for
 
 from gateway.application import management_application
-from gateway.auth import Tokens
+from gateway.auth.tokens import Tokens
 from gateway.routing.routes import Routes
 from marq import keys
 from marq.connections import clients

@@ -40,8 +40,9 @@ ANSWERS = {
 }
 LINES = {
     "stop": [], "status": [], "top": [], "logs": [], "config": [], "redis-url": ["--socket"], "doctor": [],
-    "migrate": ["."], "models": [], "describe": ["m"], "register": ["m.mar"], "scale": ["m", "1"],
-    "reload": ["m"], "set-default": ["m", "1.0"], "unregister": ["m"], "import": ["exported.json"],
+    "migrate": ["."], "plugins": [], "models": [], "describe": ["m"], "register": ["m.mar"],
+    "scale": ["m", "1"], "reload": ["m"], "set-default": ["m", "1.0"], "unregister": ["m"],
+    "import": ["exported.json"],
     "archive": ["--model-name", "m", "-v", "1.0", "--handler", "h.py", "--no-check"],
     "build": ["--model_name", "m", "--model_file", "h.py", "--checkpoint_file", "w.pth", "--version", "1.0"],
     "bench": ["m", "h.py", "-n", "1", "-c", "1"], "submit": ["m", "h.py"], "job": ["m:1"], "jobs": [],

@@ -179,7 +179,8 @@ def test_flags_become_settings(command, resolved, pid_file, temporary):
     assert settings.disable_token_auth
     assert settings.enable_model_api
     assert settings.log_dir == temporary / "logs"
-    assert found.without_effect == ["--plugins-path has no effect."]
+    assert settings.plugins_path == str(temporary / "p")
+    assert found.without_effect == []
     assert pid_file.read_text() == str(os.getpid())
 
 

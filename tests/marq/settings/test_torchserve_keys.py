@@ -65,6 +65,7 @@ HONOURED = [
     ("disable_system_metrics", "TS_DISABLE_SYSTEM_METRICS", "true", "disable_system_metrics", True),
     ("metric_time_interval", None, "5", "metric_time_interval", 5),
     ("system_metrics_cmd", None, "collect", "system_metrics_cmd", "collect"),
+    ("plugins_path", None, "/a:/b/*", "plugins_path", "/a,/b"),
     ("number_of_gpu", "TS_NUMBER_OF_GPU", "0", "number_of_gpu", 0),
     ("blacklist_env_vars", "TS_BLACKLIST_ENV_VARS", "AWS_.*", "blacklist_env_vars", "AWS_.*"),
     ("cors_allowed_origin", "TS_CORS_ALLOWED_ORIGIN", "https://a", "cors_allowed_origin", "https://a"),
@@ -80,7 +81,7 @@ MEANINGLESS = [
     *("number_of_netty_threads", "netty_client_threads", "initial_worker_port", "initial_distribution_port"),
     *("prefer_direct_buffer", "use_native_io", "io_ratio", "async_logging", "cpu_launcher_enable"),
     *("cpu_launcher_args", "ipex_enable", "ipex_gpu_enable", "model_server_home", "cpp_log_config", "debug"),
-    *("python", "vmargs", "plugins_path"),
+    *("python", "vmargs"),
 ]
 DOCUMENT = Path(__file__).parents[3] / "docs" / "compatibility-configuration.md"
 

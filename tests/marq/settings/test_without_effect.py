@@ -34,6 +34,7 @@ IDLE = [
     ("inference_address=https://h:1\nkeystore=/k\ncertificate_file=/x", "the keystore comes first"),
     ("grpc_client_ca_file=/x", "enable_grpc_ssl is off"),
     ("model_store_poll_s=5", "load_models is not all"),
+    ("plugins_path=/jars", without_effect.NO_PLUGINS),
     ("redis_url=redis://r\nredis_max_memory=5", "the Redis is not marq's own"),
     *(
         (f"enable_grpc=false\n{name}={OTHER.get(field.default, 9)}", "enable_grpc is off")

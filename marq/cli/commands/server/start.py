@@ -97,6 +97,14 @@ def start(
             "Default: the longest responseTimeout of a registered model.",
         ),
     ] = None,
+    plugins_path: Annotated[
+        str | None,
+        typer.Option(
+            "--plugins-path",
+            metavar="DIR",
+            help="Directories with packages of plugins, separated by commas. marq plugins lists them.",
+        ),
+    ] = None,
     state_dir: options.StateDir = None,
     disable_token_auth: Annotated[
         bool, typer.Option("--disable-token-auth", "--dt", help="Answer requests without a token.")
@@ -122,6 +130,7 @@ def start(
         "grpc_management_port": grpc_management_port,
         "default_workers_per_model": workers,
         "stop_timeout": stop_timeout,
+        "plugins_path": plugins_path,
         "state_dir": state_dir,
         "disable_token_auth": disable_token_auth or None,
         "enable_model_api": enable_model_api or None,

@@ -6,17 +6,19 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Scope
 
-from gateway.asgi import Headers
+from gateway.asgi import SUBJECT, Headers
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request without a body. The path is not quoted."""
+    """A request. The path is not quoted."""
 
     method: str
     path: str
     query: bytes = b""
     headers: Headers | None = None
+    body: bytes = b""
+    subject: str = ""  # of the client's certificate
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Answer:
 
     status: int
     body: bytes
+    headers: Headers
 
 
 class Application:
@@ -36,7 +39,8 @@ class Application:
     async def ask(self, request: Request) -> Answer:
         """The answer to a request. Cancelling this cancels the request, as the end of a connection does."""
         status, body = 500, bytearray()
-        messages = [{"type": "http.request", "body": b"", "more_body": False}]
+        headers: Headers = []
+        messages = [{"type": "http.request", "body": request.body, "more_body": False}]
 
         async def receive() -> Message:
             if messages:
@@ -45,13 +49,13 @@ class Application:
             raise AssertionError
 
         async def send(message: Message) -> None:
-            nonlocal status
+            nonlocal status, headers
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, headers = message["status"], list(message.get("headers", ()))
             body.extend(message.get("body", b""))
 
         await self._app(_scope(request), receive, send)
-        return Answer(status, bytes(body))
+        return Answer(status, bytes(body), headers)
 
 
 def _scope(request: Request) -> Scope:
@@ -59,5 +63,5 @@ def _scope(request: Request) -> Scope:
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http",
         "method": request.method, "path": request.path, "raw_path": quote(request.path).encode(),
         "query_string": request.query, "headers": request.headers or [], "root_path": "",
-        "client": None, "server": None,
+        "client": None, "server": None, SUBJECT: request.subject,
     }  # fmt: skip

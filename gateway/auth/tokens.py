@@ -5,14 +5,14 @@ import hmac
 import logging
 import re
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 from marq import keys
 from marq.connections import clients
 from marq.errors import InvalidToken
+from marq.plugins.protocols import Access, Headers
 from marq.queue.broker import Broker
-from marq.registry.tokens import API, EXPIRING, KEY_FILE, write_key_file
+from marq.registry.tokens import API, EXPIRING, INFERENCE, KEY_FILE, write_key_file
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ class Tokens:
 
     def __init__(self, required: bool, local: str = "") -> None:
         self.required = required
+        self.is_open = not required  # whether every request is served
         self._local = local.encode()
         self._tokens: dict[str, bytes] = {}
         self._expires_ms: dict[str, int] = {}
@@ -42,7 +43,7 @@ class Tokens:
             self._expires_ms[plane] = int(stored.get(f"{plane}:expires".encode(), 0))
         return self._tokens != before
 
-    def check(self, plane: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def check(self, plane: str, headers: Headers) -> None:
         """Raises InvalidToken unless the headers carry the plane's current token."""
         given = next((value for name, value in headers if name.lower() == AUTHORIZATION), b"")
         match = _BEARER.match(given)
@@ -53,7 +54,25 @@ class Tokens:
         if plane == API or not _is(match[1], self._local):
             raise InvalidToken(FAILED)
 
-    def are_valid(self, plane: str, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    async def authorize(self, access: Access) -> None:
+        """Raises ServiceError if the request is not to be served."""
+        if self.required:
+            self.check(access.plane, access.headers)
+
+    def admits_at_once(
+        self, headers: Headers, method: bytes, url: bytes, model: str, version: str | None
+    ) -> bool:
+        """Whether a prediction is known to be allowed; False: `authorize` has to say."""
+        del method, url, model, version  # for authorizers
+        return self.are_valid(INFERENCE, headers)
+
+    def is_local(self, headers: Headers) -> bool:
+        """Whether the headers carry the token of this host's own commands."""
+        given = next((value for name, value in headers if name.lower() == AUTHORIZATION), b"")
+        match = _BEARER.match(given)
+        return match is not None and _is(match[1], self._local)
+
+    def are_valid(self, plane: str, headers: Headers) -> bool:
         """Whether `check` raises nothing."""
         try:
             self.check(plane, headers)

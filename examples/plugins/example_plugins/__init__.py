@@ -1,0 +1,1 @@
+"""Plugins for marq, each in a module of its own."""

@@ -1,0 +1,1 @@
+"""Batching policies of plugins, in the place of the default ones of `workers.replica.waiting`."""
