@@ -65,6 +65,10 @@ class ModelConfig:
     max_requests_per_replica: int | None = None  # requests after which a replica is replaced
     sequence_drain_s: int | None = None  # for which a replaced replica goes on with its open sequences
     max_replica_memory_mb: int | None = None  # memory above which a replica is replaced
+    target_queue_ms: int | None = None  # the longest wait before replicas are added
+    scale_down_delay_s: int | None = None  # before some are stopped
+    idle_timeout_s: int | None = None  # before the last one is; with `minWorkers: 0`
+    replicas_per_device: int | None = None
 
     @classmethod
     def parse(cls, text: str | bytes, name: str = "model-config.yaml") -> "ModelConfig":
@@ -75,6 +79,8 @@ class ModelConfig:
         if isinstance(given := raw.get("torchrun"), dict):
             values["torchrun"] = _torchrun(given, warnings)
             values["parallel_level"] = values["torchrun"].nproc_per_node
+        if values.get("idle_timeout_s") and raw.get("minWorkers") == 0:
+            values["min_workers"] = 0  # TorchServe would raise it to 1
         if not values.get("sequence_max_idle_ms"):
             for key in ("sequence_timeout_ms", "max_sequence_job_queue_size", "max_num_sequence"):
                 values.pop(key, None)
@@ -180,6 +186,10 @@ _KEYS = {
     "maxRequestsPerReplica": _integer("max_requests_per_replica", 1),
     "sequenceDrainSec": _integer("sequence_drain_s", 0),
     "maxReplicaMemoryMB": _integer("max_replica_memory_mb", 1),
+    "targetQueueMs": _integer("target_queue_ms", 1),
+    "scaleDownDelaySec": _integer("scale_down_delay_s", 0),
+    "idleTimeoutSec": _integer("idle_timeout_s", 1),
+    "replicasPerDevice": _integer("replicas_per_device", 1),
 }
 
 _TORCHRUN_KEYS = {

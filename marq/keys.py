@@ -14,11 +14,14 @@ FRONT = "front"  # entries that a lost replica held: read before every lane
 REGISTRY = PREFIX + "registry"  # hash: "model/version" -> ModelSpec as JSON
 WORKFLOWS = PREFIX + "workflows"  # hash: name -> Workflow as JSON
 DEFAULT_VERSIONS = PREFIX + "registry:defaults"  # hash: model -> default version
+SIZES = PREFIX + "registry:sizes"  # hash: "model/version" -> the last decision on its size, as JSON
+AUTOSCALER = PREFIX + "autoscaler"  # the lease (string with a time-out) of the node that decides on sizes
 MARK = PREFIX + "mark"  # string: random, written once; a Redis without it, or with another, is an empty one
 MANAGEMENT = (
     PREFIX + "management"
 )  # stream: each change of the registry and its author; wakes nodes and gateways
 NODES = PREFIX + "nodes"  # sorted set: node -> last heartbeat, unix s
+DEVICES = PREFIX + "nodes:devices"  # hash: node -> the devices of its host, as JSON
 GATEWAYS = PREFIX + "gateways"  # sorted set: gateway process -> when it last read registry and tokens, unix s
 TOKENS = PREFIX + "tokens"  # hash: plane -> token, plane + ":expires" -> unix ms
 CELERY = PREFIX + "celery:"  # prefix of all that Celery and kombu write

@@ -11,7 +11,12 @@ EXTENSIONS = ["kserve", "kubeflow"]
 PLATFORM = "pytorch_mar"
 NOT_READY: Responses = {503: {"description": "Not ready: the body is the same, with `false`."}}
 
-NOT_ALL_READY: Responses = {503: {"description": "`missing` names the versions without a ready replica."}}
+NOT_ALL_READY: Responses = {
+    503: {
+        "description": "`missing` names the versions without a ready replica; `unplaced` says which replicas "
+        "have no device."
+    }
+}
 
 
 def not_ready(routes: Routes) -> list[str]:
@@ -69,9 +74,10 @@ def router(routes: Routes) -> APIRouter:
     @api.get("/v2/health/ready", responses=NOT_ALL_READY)
     def server_ready() -> Response:
         """Whether each default version with `minWorkers` above 0 has a ready replica."""
+        said = {"unplaced": routes.unplaced} if routes.unplaced else {}
         if missing := not_ready(routes):
-            return _json({"ready": False, "missing": missing}, 503)
-        return _json({"ready": True})
+            return _json({"ready": False, "missing": missing, **said}, 503)
+        return _json({"ready": True, **said})
 
     @api.get(model)
     @api.get(version)

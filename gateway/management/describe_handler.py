@@ -20,7 +20,7 @@ def ask_handler(registry: Registry, spec: ModelSpec) -> Document:
     The request goes to the front lane as a retry, because a retried request gets a batch of its own.
     An empty form becomes an empty row.
     """
-    if not any(replica.is_ready for replica in registry.replicas(spec)):
+    if not (spec.may_rest or any(replica.is_ready for replica in registry.replicas(spec))):
         raise ServiceUnavailable(
             f'Model "{spec.name}" has no worker to serve describe request. '
             "Please use scale workers API to add workers."

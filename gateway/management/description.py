@@ -7,6 +7,7 @@ from typing import Any
 from marq.registry.notices import notices
 from marq.registry.reports import PoolReport, ReplicaReport
 from marq.registry.setting import Setting
+from marq.registry.snapshot import Models
 from marq.registry.spec import SETTINGS, ModelSpec
 
 _SHOWN = [setting for setting in SETTINGS if setting.describe]
@@ -14,8 +15,10 @@ _TORCHSERVES = [setting for setting in _SHOWN if setting.torchserve]
 _MARQS = [setting for setting in _SHOWN if not setting.torchserve]
 
 
-def description(spec: ModelSpec, reports: list[PoolReport], waiting: int, gpus: int) -> dict[str, Any]:
-    """One version, with the reports of its pools."""
+def description(
+    spec: ModelSpec, reports: list[PoolReport], waiting: int, gpus: int, unplaced: str = ""
+) -> dict[str, Any]:
+    """One version, with the reports of its pools; `unplaced`: the sentence of `placement.unplaced`."""
     workers = [_worker(report.node, replica) for report in reports for replica in report.replicas]
     has_gpu = any(worker["gpu"] for worker in workers) if workers else gpus > 0
     described = {
@@ -29,9 +32,23 @@ def description(spec: ModelSpec, reports: list[PoolReport], waiting: int, gpus: 
         },
         **_values(spec, _MARQS),
         "loadFailure": _load_failure(reports),
-        "notices": notices(spec, reports) or None,
+        "notices": notices(spec, reports, unplaced) or None,
     }
     return {key: value for key, value in described.items() if value is not None}
+
+
+def scaling(spec: ModelSpec, models: Models) -> dict[str, Any]:
+    """How many replicas an elastic version is to have, and the decision behind that; empty for others."""
+    if not spec.is_elastic:
+        return {}
+    decision = models.decisions.get(spec.key)
+    last = {"decided": _utc(decision.moment), "reason": decision.reason} if decision else {}
+    limits = {
+        "targetQueueMs": spec.target_queue_ms,
+        "scaleDownDelaySec": spec.scale_down_delay_s,
+        "idleTimeoutSec": spec.idle_timeout_s,
+    }
+    return {"scaling": {"wanted": models.size(spec), **limits, **last}}
 
 
 def _values(spec: ModelSpec, settings: list[Setting]) -> dict[str, Any]:
@@ -131,6 +148,16 @@ _VERSION = _object(
         "items": {"type": "string"},
         "description": "How it works otherwise than asked, for example on the CPU; absent if it does not.",
     },
+    scaling=_object(
+        ("wanted",),
+        wanted="integer",
+        targetQueueMs="integer",
+        scaleDownDelaySec="integer",
+        idleTimeoutSec="integer",
+        decided=_TIME,
+        reason="string",
+    )
+    | {"description": "How many replicas there are to be, where that follows the queue; absent elsewhere."},
     customizedMetadata={"description": "The description that the handler returned, if requested."},
 )
 DESCRIBED: dict[int | str, dict[str, Any]] = {

@@ -42,6 +42,8 @@ from marq.errors import (
 )
 from marq.queue import depth
 from marq.registry.models import Registry
+from marq.registry.sizes import hosts, placement
+from marq.registry.snapshot import Models
 from marq.registry.spec import ModelSpec
 from marq.settings.fields import Settings
 
@@ -109,10 +111,10 @@ class Management:
         models = self._registry.models()
         if model_version == "all":
             versions = models.versions(model_name)
-            return json_answer([self._described(versions[version]) for version in sorted(versions)])
+            return json_answer([self._described(models, versions[version]) for version in sorted(versions)])
         spec = models.get(model_name, model_version)
         metadata = {"customizedMetadata": ask_handler(self._registry, spec)} if customized else {}
-        return json_answer([self._described(spec) | metadata])
+        return json_answer([self._described(models, spec) | metadata])
 
     async def register(self, request: Request) -> Response:
         """Registers a model version, and starts its replicas."""
@@ -149,7 +151,7 @@ class Management:
         began = self._registry.now()
         try:
             if not parameters.force:
-                self.capacity.check(spec.min_workers)
+                self.capacity.check(spec.max_workers)
             registered = self._registry.register(spec)
         except (BadRequest, Conflict):
             remove_download(model_store(self._settings), self._registry, spec)
@@ -161,6 +163,8 @@ class Management:
         subject = f'Model "{spec.name}" Version: {spec.version} registered with'
         if not (spec.min_workers and parameters.synchronous):
             wait_for_gateways(self._registry, registered)
+        if spec.may_rest:
+            return outcome(f"{subject} 0 initial workers. The first request starts one.")
         if not spec.min_workers:
             return outcome(
                 f"{subject} 0 initial workers. Use scale workers API to add workers for the model."
@@ -197,7 +201,10 @@ class Management:
         """Makes the change visible to this gateway before the answer is sent."""
         anyio.from_thread.run(self._routes.refresh)
 
-    def _described(self, spec: ModelSpec) -> Document:
+    def _described(self, models: Models, spec: ModelSpec) -> Document:
+        client = self._registry.redis
         reports = list(self._registry.live_reports(spec).values())
-        waiting = depth.read(self._registry.redis, [spec])[spec.key].waiting
-        return description.description(spec, reports, waiting, self._gpus)
+        waiting = depth.read(client, [spec])[spec.key].waiting
+        unplaced = placement.unplaced(spec, models.size(spec), hosts.read(client))
+        described = description.description(spec, reports, waiting, self._gpus, unplaced)
+        return described | description.scaling(spec, models)

@@ -1,6 +1,7 @@
 """Changes to a registered version: its number of replicas, settings that may change, and reloads."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from fastapi import Response
 
@@ -43,13 +44,13 @@ class Scaling:
     ) -> Response:
         """Sets the number of replicas of a version, and its maximum attempts per request."""
         fewest = 1 if min_worker is None else min_worker
-        most = fewest if max_worker is None else max_worker
-        if most < fewest:
+        if max_worker is not None and max_worker < fewest:
             raise BadRequest("max_worker cannot be less than min_worker.")
         spec = self._registry.models().get(model_name, model_version)
+        most = _most(spec, fewest) if max_worker is None else max_worker
         version = f", version: {model_version}" if model_version else ""
-        if fewest > spec.min_workers and not force:
-            self._capacity.check(fewest)
+        if most > spec.max_workers and not force:
+            self._capacity.check(most)
         if changes:
             change = self._registry.adjust(spec, **changes)
             spec = change.spec
@@ -90,6 +91,12 @@ class Scaling:
         if ready:
             return outcome("Workers reloading in progress...", 206)
         raise start_failed(spec.name, spec.version, reason)
+
+
+def _most(spec: ModelSpec, fewest: int) -> int:
+    """The maximum of a request without one: where the number of replicas follows the queue, it stays."""
+    kept = replace(spec, min_workers=fewest)
+    return spec.max_workers if spec.is_elastic and kept.is_elastic else fewest
 
 
 def _shown(changes: dict[str, int]) -> str:

@@ -70,6 +70,7 @@ def _add_replicas(families: Families, spec: ModelSpec, snapshot: Snapshot) -> No
     states = Counter(replica.state for replica in snapshot.replicas(spec))
     for state in dict.fromkeys((*STATES, *states)):
         families.put(names.REPLICAS, (spec.name, spec.version, state), states[state])
+    families.put(names.REPLICAS_WANTED, (spec.name, spec.version), snapshot.models.size(spec))
     families.put(names.REPLICA_RESTARTS, (spec.name, spec.version), 0)  # there before the first one
 
 

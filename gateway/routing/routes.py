@@ -23,6 +23,7 @@ from marq.errors import ModelNotFound, ModelVersionNotFound, ServiceUnavailable
 from marq.payloads.place import Place
 from marq.registry.memory import Memory
 from marq.registry.models import HEARTBEAT_S, Registry
+from marq.registry.sizes import placement
 from marq.registry.snapshot import Models, Snapshot
 from marq.registry.spec import ModelSpec, cannot_load
 from marq.settings.fields import Settings
@@ -65,7 +66,7 @@ class Route:
         self.is_plain = not self.client_timeout_ms and self.admission is None  # for the fast path
         subject = f'Model "{spec.name}" Version {spec.version}"' if versioned else f'Model "{spec.name}"'
         reason = failure.reason if failure else ""
-        self.unavailable = reason if spec.min_workers else NO_WORKER.format(subject=subject)
+        self.unavailable = reason if spec.min_workers or spec.may_rest else NO_WORKER.format(subject=subject)
         self.has_ended = False
 
     def end(self) -> None:
@@ -112,6 +113,7 @@ class Routes:
         self._by_name: dict[str, dict[str | None, Route]] = {}
         self._used: tuple[Models, dict[str, Failure], set[str]] | None = None  # behind the routes
         self._idle: list[ModelSpec] = []  # the versions without a ready replica
+        self.unplaced: list[str] = []  # a sentence for each version with replicas without a device
         self._moment = 0.0  # of the snapshot behind the routes
         self._refreshes = itertools.count(1)
         self._used_refresh = 0
@@ -130,6 +132,7 @@ class Routes:
             self._used_refresh, self._moment = number, snapshot.moment
             self.health.note(snapshot)
             self._use(snapshot)
+            self.unplaced = placement.all_unplaced(snapshot)
             self._idle = [
                 spec for spec in snapshot.models if not any(r.is_ready for r in snapshot.replicas(spec))
             ]
@@ -183,8 +186,8 @@ class Routes:
         return self._memory.models()
 
     def is_ready(self, spec: ModelSpec) -> bool:
-        """Whether a replica of the version can answer now. Raises redis.RedisError."""
-        return any(replica.is_ready for replica in self._registry.replicas(spec))
+        """Whether the version answers requests: it rests, or a replica is ready. Raises redis.RedisError."""
+        return spec.may_rest or any(replica.is_ready for replica in self._registry.replicas(spec))
 
     def _use(self, snapshot: Snapshot) -> None:
         models, failures = snapshot.models, _find_failures(snapshot)

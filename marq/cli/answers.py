@@ -15,6 +15,12 @@ class LoadFailure(TypedDict):
     failingSince: NotRequired[str]
 
 
+class Scaling(TypedDict):
+    """The number of replicas that follows the queue, as far as a command reads it."""
+
+    wanted: int
+
+
 class Version(TypedDict):
     """The description of one model version; the view shows its other keys, too."""
 
@@ -28,6 +34,7 @@ class Version(TypedDict):
     loadedAtStartup: bool
     workers: list[Replica]
     loadFailure: NotRequired[LoadFailure]
+    scaling: NotRequired[Scaling]
 
 
 class ModelLetters(TypedDict):

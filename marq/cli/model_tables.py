@@ -32,7 +32,7 @@ def summary(version: Version) -> Summary:
         "version": version["modelVersion"],
         "url": version["modelUrl"],
         "replicas_ready": ready,
-        "replicas_wanted": version["minWorkers"],
+        "replicas_wanted": version["scaling"]["wanted"] if "scaling" in version else version["minWorkers"],
         "batch_size": version["batchSize"],
         "max_batch_delay_ms": version["maxBatchDelay"],
         "loaded_at_startup": version["loadedAtStartup"],

@@ -12,9 +12,9 @@ from rich.text import Text
 if TYPE_CHECKING:
     from marq.queue.depth import UnreadLane
 
-READY, LOADING, FAILING, STOPPED = "ready", "loading", "failing", "stopped"
+READY, LOADING, FAILING, STOPPED, RESTING = "ready", "loading", "failing", "stopped", "resting"
 DEFAULT_MARK = " *"
-STYLES = {READY: "green", LOADING: "yellow", FAILING: "red", STOPPED: "dim"}
+STYLES = {READY: "green", LOADING: "yellow", FAILING: "red", STOPPED: "dim", RESTING: "dim"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class ModelStatus:
     reason: str  # why it fails: the last line that the replica printed
     replicas_ready: int
     replicas_wanted: int
+    bounds: list[int] | None  # fewest and most replicas, where the number follows the queue
+    scaled: str  # why there are so many, where that was decided
     devices: list[str]
     waiting: int
     requests: int  # done since it was registered

@@ -20,6 +20,13 @@ def contradiction(spec: ModelSpec) -> str:
         return _excludes(
             "continuousBatching", "useJobTicket", "a busy replica takes requests between two steps"
         )
+    if spec.use_job_ticket and spec.may_rest:
+        return _excludes("useJobTicket", "idleTimeoutSec", "a request is taken only by an idle replica")
+    if spec.sequence_batching and spec.may_rest and 1000 * spec.idle_timeout_s < spec.sequence_max_idle_ms:
+        return (
+            "idleTimeoutSec is below sequenceMaxIdleMSec: the replica of an open sequence would stop. "
+            f"Set idleTimeoutSec to {-(-spec.sequence_max_idle_ms // 1000)} at least."
+        )
     if spec.use_job_ticket and spec.async_communication:
         return _excludes("useJobTicket", "asyncCommunication", "a busy replica takes requests")
     return ""

@@ -172,6 +172,7 @@ def _spec(
     _check_version(version)
     for warning in config.warnings:
         log.warning("%s: %s", name, warning)
+    _check_rest(config)
     defaults = settings.model_defaults(name, version)
     min_workers, max_workers = _workers(settings, registration, config, defaults, at_startup)
     runtime = _runtime(registration, defaults, manifest)
@@ -192,6 +193,14 @@ def _spec(
         name=name, version=version, url=registration.url, archive=str(description.path.absolute()),
         envelope=settings.service_envelope, loaded_at_startup=at_startup, **resolved,
     )  # fmt: skip
+
+
+def _check_rest(config: ModelConfig) -> None:
+    if config.idle_timeout_s and config.min_workers == 0 and not config.max_workers:
+        raise errors.InvalidModel(
+            "idleTimeoutSec with minWorkers: 0 needs maxWorkers, the most replicas that requests may start: "
+            "for example maxWorkers: 1"
+        )
 
 
 def _models_json(defaults: Mapping[str, object]) -> dict[str, int]:
@@ -263,6 +272,8 @@ def _workers(
     usual = settings.default_workers_per_model
     if registration.initial_workers is not None:
         return registration.initial_workers, registration.initial_workers
+    if config.min_workers == 0 and config.max_workers:  # it rests while no request comes
+        return 0, config.max_workers
     if config.min_workers and (config.max_workers or config.min_workers) >= config.min_workers:
         return config.min_workers, config.max_workers or config.min_workers
     if not at_startup:

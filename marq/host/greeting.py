@@ -23,7 +23,10 @@ def line(label: str, text: object) -> str:
 def served(specs: Iterable[ModelSpec]) -> Iterator[str]:
     """One line for each registered version."""
     for spec in specs:
-        replicas = "1 replica" if spec.min_workers == 1 else f"{spec.min_workers} replicas"
+        fewest, most = spec.min_workers, spec.max_workers
+        replicas = "1 replica" if fewest == 1 else f"{fewest} replicas"
+        if spec.is_elastic:
+            replicas = f"{fewest} to {most} replicas"
         yield line("Model", f"{spec.name} {spec.version} from {spec.url}, {replicas}")
 
 

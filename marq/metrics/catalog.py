@@ -56,6 +56,12 @@ REQUEST = Metric(
 )
 REQUESTS = Metric("marq_requests_total", COUNTER, (*VERSION, "kind", "status"), "Answered HTTP requests.")
 REPLICAS = Metric("marq_replicas", GAUGE, (*VERSION, "state"), "Replicas of pools that are alive.")
+REPLICAS_WANTED = Metric(
+    "marq_replicas_wanted",
+    GAUGE,
+    VERSION,
+    "Replicas that there are to be: minWorkers, or as many as the queue needs.",
+)
 REPLICA_RESTARTS = Metric(
     "marq_replica_restarts_total", COUNTER, VERSION, "Replicas that ended by themselves or were killed."
 )
@@ -92,6 +98,7 @@ OWN = {
         REQUEST,
         REQUESTS,
         REPLICAS,
+        REPLICAS_WANTED,
         REPLICA_RESTARTS,
         REDELIVERIES,
         DEAD_LETTERS,

@@ -14,6 +14,8 @@ from marq.errors import Conflict, InvalidModelVersion, ModelVersionNotFound
 from marq.registry import changes
 from marq.registry.changes import Change
 from marq.registry.reports import PoolReport, ReplicaReport
+from marq.registry.sizes.decisions import Decision
+from marq.registry.sizes.hosts import hosts_of
 from marq.registry.snapshot import Models, Snapshot, models_of
 from marq.registry.spec import ModelSpec
 
@@ -32,9 +34,10 @@ class Registry:
         with self.redis.pipeline(transaction=True) as pipe:
             pipe.hgetall(keys.REGISTRY)
             pipe.hgetall(keys.DEFAULT_VERSIONS)
+            pipe.hgetall(keys.SIZES)
             pipe.execute_command("GET", keys.MARK)
-            stored, defaults, mark = pipe.execute()
-        return models_of(stored, defaults, mark)
+            stored, defaults, sizes, mark = pipe.execute()
+        return models_of(stored, defaults, sizes, mark)
 
     def snapshot(self) -> Snapshot:
         """The registry with all live reports, in one round trip however many models there are."""
@@ -42,11 +45,14 @@ class Registry:
         with self.redis.pipeline(transaction=True) as pipe:
             pipe.hgetall(keys.REGISTRY)
             pipe.hgetall(keys.DEFAULT_VERSIONS)
+            pipe.hgetall(keys.SIZES)
             pipe.execute_command("GET", keys.MARK)
+            pipe.execute_command("ZRANGE", keys.NODES, 0, -1)
+            pipe.hgetall(keys.DEVICES)
             pipe.time()
             for command in (*loads([read_reports]), read_reports):
                 pipe.execute_command(*command)
-            stored, defaults, mark, (seconds, microseconds), _, found = pipe.execute()
+            stored, defaults, sizes, mark, nodes, devices, (seconds, microseconds), _, found = pipe.execute()
         moment = seconds + microseconds / 1e6
         alive = moment - HEARTBEAT_LIMIT_S
         reports: dict[str, list[PoolReport]] = {}
@@ -54,7 +60,7 @@ class Registry:
             by_pool = sorted(zip(texts[::2], texts[1::2], strict=True), key=itemgetter(0))
             parsed = [PoolReport.from_json(text) for _, text in by_pool]
             reports[key.decode()] = [report for report in parsed if report.reported >= alive]
-        return Snapshot(models_of(stored, defaults, mark), reports, moment)
+        return Snapshot(models_of(stored, defaults, sizes, mark), reports, moment, hosts_of(nodes, devices))
 
     def current(self, spec: ModelSpec) -> ModelSpec:
         """The version as it is now; `spec` itself if it is not registered any more."""
@@ -121,6 +127,11 @@ class Registry:
 
         return self._change("scale", spec, adjusted)
 
+    def decide(self, spec: ModelSpec, decision: Decision) -> None:
+        """Sets the number of replicas of an elastic version, and wakes the nodes."""
+        self.redis.hset(keys.SIZES, spec.key, decision.to_json())
+        self.announce("size", spec)
+
     def reload(self, spec: ModelSpec) -> Change:
         """Replaces all replicas of a version, each when its successor is ready.
 
@@ -172,6 +183,7 @@ class Registry:
                 raise InvalidModelVersion(f"Cannot remove default version for model {spec.name}")
             pipe.multi()
             pipe.hdel(keys.REGISTRY, spec.key)
+            pipe.hdel(keys.SIZES, spec.key)
             if not others:
                 pipe.hdel(keys.DEFAULT_VERSIONS, spec.name)
 

@@ -59,13 +59,13 @@ class Held:
 class NameLease:
     """One lease, under its key."""
 
-    def __init__(self, client: RedisClient, key: str, owner: Owner) -> None:
-        self.owner = owner
+    def __init__(self, client: RedisClient, key: str, owner: Owner, lease_ms: int = 0) -> None:
+        self.owner, self._lease_ms = owner, lease_ms or LEASE_MS
         self._redis, self._key = client, key
 
     def hold(self) -> Held | None:
         """Takes or renews the lease; None if it is this owner's now. Raises redis.RedisError."""
-        call = HOLD.call([self._key], self.owner.token, str(self.owner), LEASE_MS)
+        call = HOLD.call([self._key], self.owner.token, str(self.owner), self._lease_ms)
         owner, rest_ms = clients.run(self._redis, call)
         return Held(Owner.parse(owner.decode()), int(rest_ms)) if owner else None
 

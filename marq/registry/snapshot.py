@@ -1,11 +1,14 @@
 """The registry at one moment, as values: models, versions, default versions, and the reports of pools."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from marq.errors import ModelNotFound, ModelVersionNotFound
 from marq.registry.reports import PoolReport, ReplicaReport
+from marq.registry.sizes import decisions
+from marq.registry.sizes.decisions import Decision
+from marq.registry.sizes.hosts import Hosts
 from marq.registry.spec import ModelSpec
 
 PARSED = 10_000  # specs that are kept parsed: most reads find the texts of the read before
@@ -18,9 +21,14 @@ class Models:
     specs: dict[str, dict[str, ModelSpec]]  # name -> version -> spec
     defaults: dict[str, str]
     mark: bytes = b""  # of the Redis that holds it; empty: it has none yet
+    decisions: dict[str, Decision] = field(default_factory=dict)  # sizes of elastic versions, by their keys
 
     def __iter__(self) -> Iterator[ModelSpec]:
         return (spec for versions in self.specs.values() for spec in versions.values())
+
+    def size(self, spec: ModelSpec) -> int:
+        """How many replicas the version is to have now."""
+        return decisions.size(spec, self.decisions)
 
     def versions(self, name: str) -> dict[str, ModelSpec]:
         """All versions of a model. Raises ModelNotFound."""
@@ -45,6 +53,7 @@ class Snapshot:
     models: Models
     reports: dict[str, list[PoolReport]]  # by the key of the version; versions without any are missing
     moment: float  # unix s of the Redis server's clock
+    hosts: Hosts = field(default_factory=dict)
 
     def of(self, spec: ModelSpec) -> list[PoolReport]:
         """The reports of a version, in the order of the pools' names."""
@@ -55,12 +64,22 @@ class Snapshot:
         return [replica for report in self.of(spec) for replica in report.replicas]
 
 
-def models_of(stored: dict[bytes, bytes], defaults: dict[bytes, bytes], mark: bytes | None) -> Models:
+def models_of(
+    stored: Mapping[bytes, bytes],
+    defaults: Mapping[bytes, bytes],
+    sizes: Mapping[bytes, bytes],
+    mark: bytes | None,
+) -> Models:
     """The registry of the hashes, and the mark, that Redis keeps of it."""
     specs: dict[str, dict[str, ModelSpec]] = {}
     for spec in map(_parse, stored.values()):
         specs.setdefault(spec.name, {})[spec.version] = spec
-    return Models(specs, {name.decode(): version.decode() for name, version in defaults.items()}, mark or b"")
+    return Models(
+        specs,
+        {name.decode(): version.decode() for name, version in defaults.items()},
+        mark or b"",
+        {key.decode(): Decision.from_json(text) for key, text in sizes.items()},
+    )
 
 
 @lru_cache(PARSED)

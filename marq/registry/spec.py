@@ -3,12 +3,12 @@
 import json
 from dataclasses import asdict, dataclass
 
-from marq.registry.model_replica_settings import ReplicaSettings
 from marq.registry.setting import settings_of
+from marq.registry.sizes.settings import ScalingSettings
 
 
 @dataclass(frozen=True)
-class ModelSpec(ReplicaSettings):
+class ModelSpec(ScalingSettings):
     """One registered model version, with every setting resolved.
 
     A new setting needs only a field in one of the bases, and a rule in archive/model_config.py if that file

@@ -40,13 +40,31 @@ def _without_another(config: ModelConfig) -> Iterator[tuple[str, str]]:
         yield from ((key, f"has no effect without {IDLE}") for key in _OF_SEQUENCES if key in config.raw)
     if config.sequence_max_idle_ms and not config.sequence_batching:
         yield IDLE, "has no effect without sequenceBatching"
-    if config.max_workers and not config.min_workers:
+    yield from _of_scaling(config)
+    if config.max_workers and config.min_workers is None:
         yield "maxWorkers", "has no effect without minWorkers"
     if config.max_workers and config.min_workers and config.max_workers < config.min_workers:
         yield "minWorkers", "has no effect: maxWorkers is below it"
         yield "maxWorkers", "has no effect: it is below minWorkers"
     if config.device_ids and config.device_type == "cpu":
         yield "deviceIds", "has no effect with deviceType cpu"
+
+
+def _of_scaling(config: ModelConfig) -> Iterator[tuple[str, str]]:
+    fewest, most = config.min_workers, config.max_workers or 0
+    if config.raw.get("minWorkers") == 0 and fewest:
+        yield (
+            "minWorkers",
+            "counts as 1, as in TorchServe: with idleTimeoutSec, a model rests without replicas",
+        )
+    if config.idle_timeout_s and fewest != 0:
+        yield "idleTimeoutSec", "has no effect without minWorkers: 0"
+    if fewest is None or most <= fewest:
+        for key in ("targetQueueMs", "scaleDownDelaySec"):
+            if key in config.raw:
+                yield key, "has no effect unless maxWorkers is above minWorkers"
+    if config.replicas_per_device and config.device_type == "cpu":
+        yield "replicasPerDevice", "has no effect with deviceType cpu"
 
 
 def _plain(key: str) -> str:

@@ -37,6 +37,10 @@ maxAttempts: 2
 maxRequestsPerReplica: 1000
 maxReplicaMemoryMB: 2048
 sequenceDrainSec: 5
+targetQueueMs: 500
+scaleDownDelaySec: 60
+idleTimeoutSec: 300
+replicasPerDevice: 2
 handler: {profile: true}
 """
 
@@ -75,6 +79,10 @@ def test_every_key_is_read():
         "max_requests_per_replica": 1000,
         "max_replica_memory_mb": 2048,
         "sequence_drain_s": 5,
+        "target_queue_ms": 500,
+        "scale_down_delay_s": 60,
+        "idle_timeout_s": 300,
+        "replicas_per_device": 2,
     }
 
 

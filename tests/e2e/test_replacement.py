@@ -12,7 +12,7 @@ import psutil
 import pytest
 from support import RunningServer, wait_for
 
-from workers.node.reconciler import RESTART_EVERY_S
+from workers.node.pools import RESTART_EVERY_S
 
 # Its replicas load or fail as a file says that the test writes.
 MOODY = """

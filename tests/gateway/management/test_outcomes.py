@@ -194,6 +194,22 @@ async def test_scaling_need_not_wait(api, model, registry):
     assert (spec.min_workers, spec.max_workers) == (3, 3)
 
 
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("min_worker=2", (2, 4)),  # the smallest size; the largest one stays
+        ("min_worker=6", (6, 6)),
+        ("min_worker=2&max_worker=2", (2, 2)),
+        ("min_worker=0", (0, 0)),  # stopped: without idleTimeoutSec it does not rest
+    ],
+)
+async def test_scaling_an_elastic_version_sets_its_smallest_size(api, model, registry, query, expected):
+    registry.scale(registry.models().get("m"), 1, 4)
+    assert (await api.put(f"/models/m?{query}")).status_code == 202
+    spec = registry.models().get("m")
+    assert (spec.min_workers, spec.max_workers) == expected
+
+
 async def test_a_scaling_that_takes_too_long_says_how_far_it_is(api, model, play):
     play(ready=0)
     message = (await api.put("/models/m?min_worker=2&synchronous=true&timeout=1")).json()["message"]

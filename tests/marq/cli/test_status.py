@@ -17,6 +17,9 @@ from marq.metrics.catalog import BATCH_SIZE
 from marq.metrics.measurements import Measurements
 from marq.registry.models import Registry
 from marq.registry.reports import PoolReport, ReplicaReport
+from marq.registry.sizes.decisions import Decision
+from marq.registry.sizes.hosts import Device, Host
+from marq.registry.snapshot import Models, Snapshot
 from marq.registry.spec import ModelSpec
 from marq.settings.fields import Settings
 
@@ -26,6 +29,14 @@ REPLICA = ReplicaReport(0, 1, "cuda:0", "ready", started=0.0, requests=30, batch
 
 def report(failures=0, reason=""):
     return PoolReport("here", 0, failures=failures, reason=reason, reported=time.time())
+
+
+def snapshot(spec, replicas, reports, decisions=None):
+    """The registry with one version, whose first report has the replicas."""
+    first, *others = reports or ([PoolReport("here", 0)] if replicas else [None])
+    there = [replace(first, replicas=tuple(replicas)), *others] if first else []
+    models = Models({spec.name: {spec.version: spec}}, {}, decisions=decisions or {})
+    return Snapshot(models, {spec.key: there}, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -41,17 +52,39 @@ def report(failures=0, reason=""):
 )
 def test_the_state_follows_from_what_pools_report(wanted, replicas, reported, state):
     reports = [] if reported is None else [report(**reported)]
-    found = summarize(replace(SPEC, min_workers=wanted), True, replicas, reports, 0)
+    spec = replace(SPEC, min_workers=wanted)
+    found = summarize(spec, True, snapshot(spec, replicas, reports), 0)
     assert found.state == state
     assert found.reason == ("KeyError: 'x'" if state == "failing" else "")
 
 
 def test_requests_batches_and_devices_are_summed_over_replicas():
     other = replace(REPLICA, device="cuda:1", requests=10)
-    found = summarize(SPEC, False, [REPLICA, other], [report()], 5)
+    found = summarize(SPEC, False, snapshot(SPEC, [REPLICA, other], [report()]), 5)
     assert (found.requests, found.mean_batch_size, found.waiting) == (40, 2.0, 5)
     assert found.devices == ["cuda:0", "cuda:1"]
-    assert summarize(SPEC, False, [], [], 0).mean_batch_size is None
+    assert summarize(SPEC, False, snapshot(SPEC, [], []), 0).mean_batch_size is None
+
+
+def test_an_elastic_version_shows_its_bounds_and_why_it_has_its_size():
+    spec = replace(SPEC, min_workers=1, max_workers=4)
+    decisions = {spec.key: Decision(3, waiting=9, rate=2.0, why="a reason")}
+    found = summarize(spec, False, snapshot(spec, [REPLICA], [report()], decisions), 0)
+    assert (found.state, found.replicas_wanted, found.bounds) == ("loading", 3, [1, 4])
+    assert found.scaled == "a reason (9 waiting, 0.0 requests/s arrive, 2.0 requests/s for each replica)"
+
+
+def test_a_version_that_rests_is_not_stopped():
+    spec = replace(SPEC, min_workers=0, max_workers=4, idle_timeout_s=60)
+    assert summarize(spec, False, snapshot(spec, [], []), 0).state == "resting"
+
+
+def test_replicas_without_a_device_are_a_notice():
+    spec = replace(SPEC, device_type="gpu", replicas_per_device=1)
+    [notice] = summarize(
+        spec, False, replace(snapshot(spec, [], []), hosts={"a": Host("cuda", (Device(0),))}), 0
+    ).notices
+    assert notice.startswith("m 1.0: 1 of 2 replicas have no device: ")
 
 
 def test_status_shows_models_from_redis_without_secrets(run, note_server, redis_url):

@@ -106,9 +106,11 @@ def test_a_wait_for_workers_ends_when_another_request_unregisters_the_version(re
 
 def test_a_wait_for_workers_ends_when_another_request_scales_the_version(registry):
     asked = registry.scale(SPEC, 2, 2).spec
-    threading.Timer(0.3, registry.scale, (SPEC, 0, 0)).start()
+    other = threading.Timer(0.3, registry.scale, (SPEC, 0, 0))
+    other.start()
     with pytest.raises(Conflict, match="scaled to 0 workers by another request"):
         wait_for_workers(registry, asked)
+    other.join()  # it uses this test's client
 
 
 def test_a_later_reload_ends_the_wait_for_an_earlier_one(registry):

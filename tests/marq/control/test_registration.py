@@ -137,6 +137,14 @@ def test_a_yaml_that_sets_nothing_leaves_the_request_its_timeouts(pack, settings
     assert resolve(settings(), item).response_timeout_s == 7
 
 
+def test_a_model_that_rests_must_say_how_many_replicas_requests_may_start(pack, settings):
+    item = Registration(pack(config={"minWorkers": 0, "idleTimeoutSec": 60}))
+    assert refusal(errors.InvalidModel, settings(), item).message == (
+        "idleTimeoutSec with minWorkers: 0 needs maxWorkers, the most replicas that requests may start: "
+        "for example maxWorkers: 1"
+    )
+
+
 @pytest.mark.parametrize("value", [0, -3, True, "8", None, [4]])
 def test_only_positive_integers_of_the_models_json_count(pack, settings, value):
     assert resolve(settings({"batchSize": value}), Registration(pack())).batch_size == 1
@@ -150,6 +158,9 @@ def test_only_positive_integers_of_the_models_json_count(pack, settings, value):
         (None, {"minWorkers": 2, "maxWorkers": 4}, 5, (2, 4)),
         (None, {"minWorkers": 2}, 5, (2, 2)),
         (None, {"minWorkers": 4, "maxWorkers": 2}, 5, (5, 5)),
+        (None, {"minWorkers": 0, "maxWorkers": 2}, 5, (1, 2)),  # as TorchServe raises it
+        (None, {"minWorkers": 0, "maxWorkers": 2, "idleTimeoutSec": 60}, 5, (0, 2)),
+        (3, {"minWorkers": 0, "maxWorkers": 2, "idleTimeoutSec": 60}, 5, (3, 3)),
         (None, {"maxWorkers": 2}, 5, (5, 5)),
         (None, None, 5, (5, 5)),
         (None, None, 0, (0, 0)),

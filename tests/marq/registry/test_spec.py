@@ -15,6 +15,7 @@ SIZE = {"min_workers", "max_workers", "generation"}
 NO_REPLICA_READS = {
     "job_queue_size", "max_attempts", "loaded_at_startup", "continuous_batching", "use_job_ticket",
     "sequence_drain_s", "workflow",
+    "target_queue_ms", "scale_down_delay_s", "idle_timeout_s", "replicas_per_device",
 }  # fmt: skip
 
 each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)

@@ -7,6 +7,7 @@ from marq.registry.spec import SETTINGS
 from marq.registry.unused_keys import unused_keys
 
 NOT_YET = [each for each in SETTINGS if not each.has_effect]
+NO_RANGE = "has no effect unless maxWorkers is above minWorkers"
 VALUES = {bool: True, int: 2, str: "pp"}
 
 
@@ -32,6 +33,24 @@ def test_a_key_that_is_not_supported_is_named(setting):
                 ("minWorkers", "has no effect: maxWorkers is below it"),
                 ("maxWorkers", "has no effect: it is below minWorkers"),
             ],
+        ),
+        ({"minWorkers": 1, "idleTimeoutSec": 9}, [("idleTimeoutSec", "has no effect without minWorkers: 0")]),
+        (
+            {"minWorkers": 0, "maxWorkers": 2},
+            [
+                (
+                    "minWorkers",
+                    "counts as 1, as in TorchServe: with idleTimeoutSec, a model rests without replicas",
+                )
+            ],
+        ),
+        *(
+            ({"minWorkers": 2, "maxWorkers": 2, key: 9}, [(key, NO_RANGE)])
+            for key in ("targetQueueMs", "scaleDownDelaySec")
+        ),
+        (
+            {"deviceType": "cpu", "replicasPerDevice": 2},
+            [("replicasPerDevice", "has no effect with deviceType cpu")],
         ),
         ({"deviceType": "cpu", "deviceIds": [1]}, [("deviceIds", "has no effect with deviceType cpu")]),
         *(
@@ -62,5 +81,9 @@ def test_keys_of_the_handler_and_keys_with_an_effect_are_not_named():
         "deviceType": "gpu",
         "deviceIds": [0],
         "useVenv": True,
+        "targetQueueMs": 500,
+        "scaleDownDelaySec": 60,
+        "replicasPerDevice": 2,
     }
+    assert found(minWorkers=0, maxWorkers=1, idleTimeoutSec=60) == []
     assert found(handler={"batch_size": 3}, model_path="x", max_batch=3, temperature=1, **keys) == []

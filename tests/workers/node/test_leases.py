@@ -5,14 +5,22 @@ from support import wait_for
 from marq import keys
 from marq.registry.liveness import SILENCE_S
 from marq.registry.models import HEARTBEAT_LIMIT_S
-from workers.node.leases import Leases
+from marq.registry.sizes.hosts import Host
+from marq.registry.sizes.placement import share
+from workers.node.leases import Demand, Leases
 
 
 class OneModel(Leases):
     """Leases of a node that knows one model version."""
 
     def hold_one(self, spec, nodes: int) -> int:
-        return self.hold([spec], nodes)[spec.key]
+        return self.hold([demand(spec, nodes)])[spec.key]
+
+
+def demand(spec, nodes: int) -> Demand:
+    """All slots of a version, shared by nodes without devices."""
+    size = spec.min_workers
+    return Demand(spec, size, share(spec, size, {f"n{number}": Host() for number in range(nodes)}, "n0"))
 
 
 @pytest.fixture
@@ -95,8 +103,8 @@ def test_a_smaller_model_gives_its_slots_back(node, register, client):
 def test_versions_are_held_together(node, register, client):
     specs = [register("one", min_workers=2, max_workers=3), register("two", min_workers=0, max_workers=1)]
     a = node("a")
-    assert a.hold(specs, 1) == {"m/one": 2, "m/two": 0}
-    assert a.hold(specs, 1) == {"m/one": 2, "m/two": 0}
+    assert a.hold([demand(spec, 1) for spec in specs]) == {"m/one": 2, "m/two": 0}
+    assert a.hold([demand(spec, 1) for spec in specs]) == {"m/one": 2, "m/two": 0}
     assert client.mget(keys.slot("m", "one", 2), keys.slot("m", "two", 0)) == [None, None]
 
 

@@ -16,8 +16,7 @@ from marq.connections import clients
 from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
 from marq.settings import loading
-from workers.node import preparation
-from workers.node import reconciler as node_module
+from workers.node import preparation, prepared_models
 from workers.node.preparation import Preparation, Preparations, Prepared
 from workers.node.reconciler import Node
 
@@ -74,7 +73,7 @@ IMPOSSIBLE = "--no-index\nthere-is-no-such-package\n"
 @pytest.fixture
 def make_node(config, monkeypatch):
     """A node in this process whose clean-up is always due: make_node() -> a function that looks once."""
-    monkeypatch.setattr(node_module, "TIDY_EVERY_S", 0.0)
+    monkeypatch.setattr(prepared_models, "TIDY_EVERY_S", 0.0)
     nodes = []
 
     def make(name="host"):

@@ -17,6 +17,7 @@ from marq.cli.status_tables import (
     FAILING,
     LOADING,
     READY,
+    RESTING,
     STOPPED,
     ModelStatus,
     NodeStatus,
@@ -28,7 +29,8 @@ from marq.cli.status_tables import (
 if TYPE_CHECKING:
     from marq.queue.depth import UnreadLane
     from marq.registry.models import Registry
-    from marq.registry.reports import PoolReport, ReplicaReport
+    from marq.registry.reports import PoolReport
+    from marq.registry.snapshot import Snapshot
     from marq.registry.spec import ModelSpec
 
 USUAL_INTERVAL_S = 2.0
@@ -134,39 +136,36 @@ def _read(registry: "Registry") -> Iterator[ModelStatus]:
     done = totals.requests(registry.redis, ((spec.name, spec.version) for spec in models))
     for spec in sorted(models, key=lambda spec: (spec.name, spec.version)):
         is_default = models.defaults.get(spec.name) == spec.version
-        status = summarize(
-            spec, is_default, snapshot.replicas(spec), snapshot.of(spec), depths[spec.key].waiting
-        )
+        status = summarize(spec, is_default, snapshot, depths[spec.key].waiting)
         yield replace(status, requests=max(status.requests, done[spec.name, spec.version]))
 
 
-def summarize(
-    spec: "ModelSpec",
-    is_default: bool,
-    replicas: "list[ReplicaReport]",
-    reports: "list[PoolReport]",
-    waiting: int,
-) -> ModelStatus:
+def summarize(spec: "ModelSpec", is_default: bool, snapshot: "Snapshot", waiting: int) -> ModelStatus:
     """The line of a model version, from the reports of the pools that are alive: `requests` are theirs."""
     from marq.registry.notices import notices
+    from marq.registry.sizes import placement
 
+    replicas, reports, wanted = snapshot.replicas(spec), snapshot.of(spec), snapshot.models.size(spec)
+    decision = snapshot.models.decisions.get(spec.key) if spec.is_elastic else None
     ready = sum(replica.is_ready for replica in replicas)
-    reason = "" if ready >= spec.min_workers else _reason(reports)
+    reason = "" if ready >= wanted else _reason(reports)
     requests = sum(replica.requests for replica in replicas)
     batches = sum(replica.batches for replica in replicas)
     return ModelStatus(
         name=spec.name,
         version=spec.version,
         default=is_default,
-        state=_state(ready, spec.min_workers, reason),
+        state=RESTING if spec.may_rest and not (wanted or ready) else _state(ready, wanted, reason),
         reason=reason,
         replicas_ready=ready,
-        replicas_wanted=spec.min_workers,
+        replicas_wanted=wanted,
+        bounds=[spec.min_workers, spec.max_workers] if spec.is_elastic else None,
+        scaled=decision.reason if decision else "",
         devices=sorted({replica.device for replica in replicas}),
         waiting=waiting,
         requests=requests,
         mean_batch_size=round(requests / batches, 2) if batches else None,
-        notices=notices(spec, reports),
+        notices=notices(spec, reports, placement.unplaced(spec, wanted, snapshot.hosts)),
     )
 
 

@@ -122,7 +122,7 @@ def _read(registry: "Registry") -> Iterator[tuple[tuple[str, str], Reading]]:
     for spec in snapshot.models:
         replicas = snapshot.replicas(spec)
         queue = depths[spec.key]
-        status = summarize(spec, False, replicas, snapshot.of(spec), queue.waiting)
+        status = summarize(spec, False, snapshot, queue.waiting)
         yield (
             (spec.name, spec.version),
             Reading(
