@@ -62,7 +62,8 @@ class Gateway:
     """The parts of a gateway process that a prediction passes."""
 
     def __init__(self, connections: int) -> None:
-        broker, routes = Broker(UNUSED, "benchmark"), Routes(Settings(redis_url=UNUSED))
+        self.broker = broker = Broker(UNUSED, "benchmark")
+        routes = Routes(Settings(redis_url=UNUSED))
         backlog = routes.backlogs.of(SPEC)
         routes.urls[b"/predictions/noop"] = Route(SPEC, False, backlog, "")
         self._commands, self._to_redis = _connected(broker._on_queued)
@@ -71,21 +72,26 @@ class Gateway:
         broker._reader.read_on(self._replies)
         predictor, meter = Predictor(routes, broker, Jobs(broker), Tokens(False), 1_000_000), RequestMeter()
         config, state = uvicorn.Config(_no_app, lifespan="off"), ServerState()
-        self._clients = []
+        self.clients: list[tuple[InferenceProtocol, Transport]] = []
         for _ in range(connections):
             protocol = InferenceProtocol(config, state, {}, None, predictor=predictor, meter=meter)
             protocol.connection_made(transport := Transport())
-            self._clients.append((protocol, transport))
+            self.clients.append((protocol, transport))
 
     async def answer(self) -> None:
         """One request of each connection at the same time, from its bytes to its answer's."""
-        for protocol, _ in self._clients:
+        for protocol, _ in self.clients:
             protocol.data_received(REQUEST)
         await asyncio.sleep(0)  # the loop writes to Redis
         ids = [part[:ID_LENGTH] for part in self._to_redis.written.split(ID)[1:]]
         self._commands.data_received(QUEUED * len(ids))
         self._replies.data_received(self._reply(ids))
         await asyncio.sleep(0)  # the loop calls the reader of replies
+
+    def forget_written(self) -> None:
+        """Drops the commands that the loop has not sent yet."""
+        self._commands._outgoing.clear()
+        self._commands._waiters.clear()
 
     def _reply(self, ids: list[bytes]) -> bytes:
         """One entry with all replies, as XREAD answers."""
@@ -99,7 +105,7 @@ class Gateway:
 
     def check(self) -> None:
         """Raises RuntimeError unless every connection has received its answer."""
-        for _, transport in self._clients:
+        for _, transport in self.clients:
             if not (transport.written.startswith(b"HTTP/1.1 200 OK") and transport.written.endswith(b"OK")):
                 raise RuntimeError(f"not the answer: {transport.written!r}")
 

@@ -157,36 +157,45 @@ FIELDS = {
 }  # fmt: skip
 
 
+USUAL = frozenset((b"body", b"id", b"type", b"headers", b"replies"))  # fields of a plain prediction
+
+
 def decode(lane: str, entry: bytes, fields: list[bytes]) -> Request:
     """Reads one entry. Unknown fields are ignored. Raises MalformedEntry with the reason."""
-    known = {
-        FIELDS[name]: value for name, value in zip(fields[::2], fields[1::2], strict=True) if name in FIELDS
-    }
-    if "body" not in known and "body_ref" not in known:
+    values = iter(fields)
+    given = dict(zip(values, values, strict=True))
+    if b"body" not in given and b"body_ref" not in given:
         raise MalformedEntry("the field `body` is missing", fields)
-    if "body_ref" in known and not is_ref(known["body_ref"]):
+    if b"body_ref" in given and not is_ref(given[b"body_ref"]):
         raise MalformedEntry("the field `body_ref` is not the reference of a file", fields)
-    _check_values(known, fields)
-    request = Request(entry, lane, **known)
-    if not request.id:
-        request.id = entry
+    _check_values(given, fields)
+    get = given.get
+    # By position, because this is on the hot path
+    request = Request(entry, lane, get(b"body", b""), b"", get(b"type", b""), get(b"headers", b""))
+    request.replies = get(b"replies", b"")
+    if not USUAL.issuperset(given):
+        for name in FIELDS.keys() & given.keys():
+            setattr(request, FIELDS[name], given[name])
+    request.id = get(b"id") or entry
     return request
 
 
-def _check_values(known: dict[str, bytes], fields: list[bytes]) -> None:
-    for name in ("deadline", "attempts"):
-        if name in known and not (known[name].isdigit() and len(known[name]) <= MOST_DIGITS):
+def _check_values(given: dict[bytes, bytes], fields: list[bytes]) -> None:
+    for name in (b"deadline", b"attempts"):
+        if name in given and not (given[name].isdigit() and len(given[name]) <= MOST_DIGITS):
             raise MalformedEntry(
-                f"the field `{name}` must be a whole number, not {known[name]!r:.40}", fields
+                f"the field `{name.decode()}` must be a whole number, not {given[name]!r:.40}", fields
             )
-    if "run" in known and not is_run(known["run"]):
+    if b"run" in given and not is_run(given[b"run"]):
         raise MalformedEntry("the field `run` must name the record of a run", fields)
-    for name in ("reply", "replies"):
-        if name in known and not may_take_replies(known[name]):
-            raise MalformedEntry(f"the field `{name}` must not name a key of marq's own", fields)
-    for name in ("id", "path", "sequence", "node"):
-        if name in known and not _is_text(known[name]):
-            raise MalformedEntry(f"the field `{name}` must be UTF-8, not {known[name]!r:.40}", fields)
+    for name in (b"reply", b"replies"):
+        if name in given and not may_take_replies(given[name]):
+            raise MalformedEntry(f"the field `{name.decode()}` must not name a key of marq's own", fields)
+    for name in (b"id", b"path", b"sequence", b"node"):
+        if name in given and not _is_text(given[name]):
+            raise MalformedEntry(
+                f"the field `{name.decode()}` must be UTF-8, not {given[name]!r:.40}", fields
+            )
 
 
 def is_run(key: bytes) -> bool:

@@ -18,7 +18,7 @@ from marq.connections.background import Sender
 from marq.connections.blocking import Connection
 from marq.connections.urls import RECONNECT_DELAY_S, Command
 from marq.queue.entries import Request
-from marq.queue.publishing import Publisher
+from marq.queue.publishing import NEVER, Answer, Publisher
 from marq.queue.redelivery import requeue
 from marq.registry.consumers import consumer_name
 from workers import scoreboard
@@ -68,6 +68,7 @@ class Replica:
         self._seat = Seat(self._connection, self._model, self._consumer) if has_seats(self._model) else None
         self._publisher = make_publisher(spec)
         self._outgoing: list[Command] = []
+        self._answers: list[Answer] = []  # of predictions, whose commands are made with the next write
         self._draining = self._blocked = False
         self._leaving: Leaving | None = None  # from the moment when it was asked to end
         self._sender = Sender(spec.pool.redis_url)
@@ -102,24 +103,31 @@ class Replica:
                 log.warning("Redis failed, reconnecting until it answers: %s", error)
                 self._reconnect()
         self._board.enter(scoreboard.DRAINING)
-        self._connection.send([*self._outgoing, *self._collector.flush()])
+        self._connection.send([*self._ready(), *self._collector.flush()])
+
+    def _ready(self) -> list[Command]:
+        """All commands that are due: those of many small batches answer and acknowledge in one go."""
+        if self._answers:
+            answers, self._answers = self._answers, []
+            self._outgoing += self._publisher.commands(answers, NEVER)
+        return self._outgoing
 
     def _step(self) -> None:
         """Runs one batch. Its results leave with the next fetch, or alone if that is not due soon."""
         self._outgoing += self._collector.due(time.time())
         if not self._source.held:
-            self._source.fetch(self._outgoing)
+            self._source.fetch(self._ready())
             self._outgoing = []
         elif self._source.prefetched:
-            self._connection.post(self._outgoing)
+            self._connection.post(self._ready())
             self._outgoing = []
         elif max(self._source.handler_s, time.monotonic() - self._finished) > PUBLISH_WITHIN_S:
-            self._source.refresh(self._outgoing)
+            self._source.refresh(self._ready())
             self._outgoing = []
         began = time.monotonic()
         batch = self._source.take()
         waited_s = time.monotonic() - began
-        if batch and batch[0].attempts != b"0" and self._outgoing:
+        if batch and batch[0].attempts != b"0" and self._ready():
             # The row may end this process again: what is done must not wait for it, nor run again.
             self._connection.send(self._outgoing)
             self._outgoing = []
@@ -137,9 +145,13 @@ class Replica:
     def _run_batch(self, batch: list[Request], started_ms: int, waited_s: float) -> None:
         replies = self._source.run_handler(lambda: self._call.run(batch))
         self._sender.settle()
-        if not self._outgoing:
+        if not (self._outgoing or self._answers):
             self._finished = time.monotonic()
-        self._outgoing += self._publisher.commands(list(zip(batch, replies, strict=True)), started_ms)
+        answers = list(zip(batch, replies, strict=True))
+        if any(request.job or request.run for request in batch):
+            self._outgoing += self._publisher.commands(answers, started_ms)
+        else:
+            self._answers += answers
         self._board.end(len(batch))
         self._collector.batch(batch, started_ms, waited_s, time.time())
         self._source.raise_failure()
@@ -173,7 +185,7 @@ class Replica:
         """
         self._blocked = False
         self._connection.close()
-        self._outgoing = self._connection.unconfirmed + self._outgoing
+        self._outgoing = self._connection.unconfirmed + self._ready()
         self._connection.unconfirmed = []
         while not self._draining:
             time.sleep(RECONNECT_DELAY_S)
