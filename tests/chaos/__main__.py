@@ -6,6 +6,7 @@ Exit code 1 if anything was lost, duplicated, or otherwise not as it should be.
 import argparse
 import asyncio
 import dataclasses
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -62,6 +63,8 @@ def tell(text: str) -> None:
 
 
 def main() -> int:
+    # A shell's background jobs ignore Ctrl-C, and so would the servers, which are stopped by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     given = parse()
     scale = SHORT if given.short else FULL
     if given.soak_s:

@@ -79,6 +79,14 @@ def clear(server: RunningServer) -> None:
                     api.delete(f"/models/{name}/{version}")
 
 
+def registered(server: RunningServer) -> tuple[dict[tuple[str, str], int], dict[str, str]]:
+    """The sizes of both models' versions, and the default versions, as the registry has them."""
+    with redis.Redis.from_url(server.redis_url) as client:
+        models = Registry(client).models()
+    sizes = {(spec.name, spec.version): spec.min_workers for spec in models if spec.name in NAMES}
+    return sizes, {name: version for name, version in models.defaults.items() if name in NAMES}
+
+
 def disagreements(server: RunningServer) -> list[str]:
     """How the registry, gateways, `marq status`, Redis and processes differ; empty once they agree."""
     with redis.Redis.from_url(server.redis_url) as client:
