@@ -46,8 +46,9 @@ def _order(version: str) -> list[tuple[int, str]]:
 def clear(registry: Registry, spec: ModelSpec, job_result_ttl_s: int) -> None:
     """Answers all queued requests with 503, then deletes the lanes. Finished jobs keep their results.
 
-    An entry that arrives meanwhile is answered, too: lanes are deleted only while they are empty. Those of a
-    version that is registered again are left to it.
+    An entry that arrives meanwhile is answered, too: lanes are deleted only while they are empty. One that
+    arrives later makes its lane again, and waits there. Lanes of a version that is registered again are left
+    to it.
     """
     drop = scripts.DROP.call(list(keys.lanes(spec.name, spec.version)))
     for _ in range(MOST_LOOKS):
@@ -58,7 +59,9 @@ def clear(registry: Registry, spec: ModelSpec, job_result_ttl_s: int) -> None:
         _answer(registry, spec, job_result_ttl_s)
         if clients.pipeline(registry.redis, [drop])[0]:
             break
-    registry.delete_lanes(spec)
+    else:
+        log.warning("%s is unregistered, but producers go on to add entries to its lanes", spec.key)
+    registry.delete_traces(spec)
     last = spec.name not in registry.models().specs
     measurements.forget(registry.redis, spec.name, spec.version, last)
 

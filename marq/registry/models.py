@@ -204,13 +204,14 @@ class Registry:
                 if "BUSYGROUP" not in str(error):
                     raise
 
-    def delete_lanes(self, spec: ModelSpec) -> None:
+    def delete_traces(self, spec: ModelSpec) -> None:
+        """Deletes all keys of a version's pools and their replicas. Its lanes may have entries, and stay."""
         seats = self.redis.hkeys(keys.seat_owners(spec.name, spec.version))
         self.redis.delete(
             *(keys.seat_lane(spec.name, spec.version, seat.decode()) for seat in seats),
             *keys.of_seats(spec.name, spec.version),
         )
-        self.redis.delete(*keys.lanes(spec.name, spec.version), keys.pools(spec.name, spec.version))
+        self.redis.delete(keys.pools(spec.name, spec.version))
         for key in keys.celery_keys(spec.name, spec.version):  # one by one: not of one slot in a cluster
             self.redis.delete(key)
 

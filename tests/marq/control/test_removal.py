@@ -7,6 +7,7 @@ import pytest
 
 from archive.store.model_store import ModelStore
 from marq import keys
+from marq.connections import clients
 from marq.control import removal
 from marq.control.removal import clear, remove_download
 from marq.queue.entries import decode_replies
@@ -78,6 +79,28 @@ def test_an_entry_that_a_producer_adds_at_the_last_moment_is_answered(registry, 
     [(_, fields)] = client.xrange("answers")
     assert fields[b"status"] == b"503"
     assert not client.exists(LANE)
+
+
+def test_an_entry_that_a_producer_adds_after_the_lanes_are_gone_waits_where_status_shows_it(
+    registry, client, spec, monkeypatch
+):
+    # Given a producer that queues a request as soon as the lanes are deleted
+    pipeline = clients.pipeline
+
+    def late(*arguments):
+        done = pipeline(*arguments)
+        if not client.exists(*keys.lanes("echo", "1.0")):
+            add(client, id="late", reply="answers")
+        return done
+
+    monkeypatch.setattr(removal.clients, "pipeline", late)
+    # When the version is unregistered
+    registry.unregister(spec)
+    clear(registry, spec, TTL_S)
+    # Then that request has not vanished, and nothing else is left of the version
+    [(_, fields)] = client.xrange(LANE)
+    assert fields[b"id"] == b"late"
+    assert client.keys("marq:*echo*") == [LANE.encode()]
 
 
 def test_a_prediction_that_has_not_run_is_answered_with_503(registry, client, spec):

@@ -21,7 +21,7 @@ def test_requests_wait_until_a_replica_takes_them(registry, spec, client):
 
 
 def test_nothing_waits_for_a_model_without_lanes(registry, spec, client):
-    registry.delete_lanes(spec)
+    registry.redis.delete(*keys.lanes(spec.name, spec.version))
     assert waiting(client, spec) == {"echo/1.0": 0}
 
 

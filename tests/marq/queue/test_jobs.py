@@ -102,7 +102,7 @@ async def test_an_unknown_job_is_not_found(jobs, job_id):
 
 async def test_a_job_whose_lane_is_gone_can_be_asked_for(jobs, registry, spec):
     job_id = await submit(jobs)
-    registry.delete_lanes(spec)
+    registry.redis.delete(*keys.lanes(spec.name, spec.version))
     assert (await jobs.get(job_id)).state == "queued"
 
 

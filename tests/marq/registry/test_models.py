@@ -155,10 +155,11 @@ def test_every_lane_has_its_group_and_registering_again_keeps_it(registry, spec,
     assert [client.xinfo_groups(lane)[0]["pending"] for lane in lanes] == [0, 1, 0, 0]
 
 
-def test_lanes_and_reports_can_be_deleted(registry, spec, client):
+def test_all_keys_but_lanes_can_be_deleted(registry, spec, client):
     registry.report(spec, "pool", running())
-    registry.delete_lanes(spec)
-    assert client.keys("marq:{echo}*") == []
+    client.set(keys.celery_keys("echo", "1.0")[0], "x")
+    registry.delete_traces(spec)
+    assert {key.decode() for key in client.keys("marq:*echo*")} == set(keys.lanes("echo", "1.0"))
 
 
 def test_replicas_of_pools_that_report_are_there(registry, spec, monkeypatch):

@@ -268,11 +268,16 @@ def test_a_model_that_is_unregistered_answers_the_runs_that_wait_for_it(plant):
     assert site.left == []
 
 
+def delete_lanes(site, node):
+    spec = spec_of(site.workflow, node)
+    site.registry.redis.delete(*keys.lanes(spec.name, spec.version))
+
+
 def test_a_model_whose_lanes_are_gone_ends_the_run(plant):
     site = plant({"a": ["b"]})
 
     def play():
-        site.registry.delete_lanes(spec_of(site.workflow, "b"))
+        delete_lanes(site, "b")
         site.work("a", b"A")
 
     reply = running(site, play)
@@ -283,7 +288,7 @@ def test_a_model_whose_lanes_are_gone_ends_the_run(plant):
 
 def test_a_start_node_without_lanes_starts_nothing(plant):
     site = plant({"a": ["b"]})
-    site.registry.delete_lanes(spec_of(site.workflow, "a"))
+    delete_lanes(site, "a")
     with pytest.raises(ServiceUnavailable):
         running(site, lambda: None)
     assert site.left == []
