@@ -14,7 +14,8 @@ from marq.plugins import discovery
 from marq.plugins.discovery import Found, PluginError
 from marq.settings.fields import Settings
 
-LOAD_LIMIT_S = 60.0  # for each plugin; the first one includes the start of the process
+START_LIMIT_S = 60.0  # for the process
+LOAD_LIMIT_S = 60.0  # for each plugin
 ADVICE = "Mend it, remove it, or leave it out with plugins_left_out={} in config.properties."
 
 
@@ -66,16 +67,16 @@ def _tried(settings: Settings, found: list[Found], limit_s: float) -> Iterator[C
 
 def _outcome(answers: "queue.SimpleQueue[str]", limit_s: float) -> dict[str, Any]:
     """The next plugin's line, or what is wrong with the process that tries it."""
-    while True:
+    outcome: dict[str, Any] = {}
+    for timeout_s in (max(START_LIMIT_S, limit_s), limit_s):  # it begins, it ends
         try:
-            line = answers.get(timeout=limit_s)
+            line = answers.get(timeout=timeout_s)
         except queue.Empty:
-            return {"problem": f"has not been loaded within {limit_s:g} s"}
+            return {"problem": f"has not been loaded within {timeout_s:g} s"}
         if not line:
             return {"problem": "ends the process that loads it"}
-        outcome: dict[str, Any] = json.loads(line)
-        if "ends" in outcome:
-            return outcome
+        outcome = json.loads(line)
+    return outcome
 
 
 def _read(lines: IO[str], answers: "queue.SimpleQueue[str]") -> None:

@@ -115,7 +115,7 @@ def test_a_model_that_there_is_not_is_told_in_the_servers_words(server):
     for arguments in (("describe", "none"), ("scale", "none", "1"), ("set-default", "none", "1.0")):
         done = server.marq(*arguments)
         assert done.returncode == 1
-        assert done.stderr == "Error: ModelNotFoundException (404): Model not found: none\n"
+        assert done.stderr.startswith("Error: ModelNotFoundException (404): Model not found: none. ")
 
 
 def test_a_token_can_be_given_and_a_wrong_one_is_refused(server):

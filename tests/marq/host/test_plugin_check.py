@@ -69,8 +69,8 @@ def test_one_that_ends_the_process_is_named(settings, add):
 def test_one_that_hangs_is_named_and_its_process_ended(settings, add, tmp_path):
     pid_file = tmp_path / "pid"
     add("hanging", f"import os, time\nopen({str(pid_file)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)")
-    [checked] = plugin_check.examine(settings(), limit_s=15)
-    assert checked.error.endswith("has not been loaded within 15 s")
+    [checked] = plugin_check.examine(settings(), limit_s=5)
+    assert checked.error.endswith("has not been loaded within 5 s")
     with pytest.raises(ProcessLookupError):
         plugin_check.os.kill(int(pid_file.read_text()), 0)
 
