@@ -39,6 +39,11 @@ def celery_keys(model: str, version: str) -> tuple[str, ...]:
     return tuple(CELERY + kind + queue for kind in ("", "_kombu.binding.", "_kombu.binding_permanent."))
 
 
+def bridge(queue: str, name: str) -> str:
+    """A key of the bridge of a Celery queue: `waiting`, `revoked`, `taken` or `owner`."""
+    return f"{PREFIX}bridge:{queue}:{name}"
+
+
 def node_owner(node: str) -> str:
     """The lease (string with a time-out) of a node's name; its value is the process that has the name."""
     return f"{PREFIX}node:{node}"
@@ -81,6 +86,9 @@ def scheduled(model: str, version: str) -> str:
 def parts(model: str, request_id: str) -> str:
     """The streamed parts of a job (list): status and headers as JSON, then the bodies of the parts."""
     return f"{PREFIX}{{{model}}}:parts:{request_id}"
+
+
+FINISHED = PREFIX + "{*}:finished"  # a glob: the channels of all models
 
 
 def finished(model: str) -> str:

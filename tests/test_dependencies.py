@@ -10,7 +10,17 @@ import pytest
 
 PROJECT = Path(__file__).parents[1]
 PACKAGES = (
-    *("archive", "base_handler", "gateway", "marq", "model_archiver", "ts", "workers", "workflow_archiver"),
+    *(
+        "archive",
+        "base_handler",
+        "bridge",
+        "gateway",
+        "marq",
+        "model_archiver",
+        "ts",
+        "workers",
+        "workflow_archiver",
+    ),
 )
 PROJECT_TABLE = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
 REQUIRED = {
@@ -24,8 +34,8 @@ MODULES = {  # of packages that are not called like what they are imported as
     "python-multipart": "python_multipart", "PyYAML": "yaml",
 }  # fmt: skip
 COME_WITH = {  # imported, and required by a package that is required here
-    "anyio": "fastapi", "httptools": "uvicorn", "pydantic_core": "pydantic", "starlette": "fastapi",
-    "uvloop": "uvicorn",
+    "anyio": "fastapi", "httptools": "uvicorn", "kombu": "celery", "pydantic_core": "pydantic",
+    "starlette": "fastapi", "uvloop": "uvicorn",
 }  # fmt: skip
 # Imported where it is needed only, with a message that names it: extras, and what handlers bring along
 OPTIONAL = frozenset(

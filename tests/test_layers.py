@@ -32,7 +32,7 @@ LAYERS = (
     ("marq.host",),
     ("marq.client",),
     ("marq",),  # marq/__init__: the public names
-    ("marq.cli", "gateway", "workers"),
+    ("marq.cli", "bridge", "gateway", "workers"),
 )
 # Inside a package, from the bottom to the top.
 ROOMS = {
@@ -72,6 +72,7 @@ MOST_MODULES = 16
 PACKAGES = (
     "archive",
     "base_handler",
+    "bridge",
     "gateway",
     "marq",
     "model_archiver",

@@ -12,38 +12,12 @@ from celery import Celery
 from celery.signals import setup_logging
 
 from marq import keys, logs
-from marq.connections import primary, sentinels
-from marq.connections.urls import KEEPALIVE
+from marq.connections.celery_urls import broker_settings
 from workers.launch import PoolSpec
-
-
-def broker_settings(url: str | None) -> dict[str, object]:
-    """The Redis URL as kombu spells it: it has its own schemes for Unix sockets, and for sentinels."""
-    if url and sentinels.is_url(url):
-        return _sentinel_settings(sentinels.of(url))
-    if url and url.startswith("unix:"):
-        url = "redis+socket:" + url.removeprefix("unix:").partition("?")[0]
-    return {"broker_url": url, "broker_transport_options": {"global_keyprefix": keys.CELERY}}
-
-
-def _sentinel_settings(found: sentinels.Sentinels) -> dict[str, object]:
-    urls = [
-        f"sentinel://{found.login}{sentinels.netloc(address)}/{found.database}" for address in found.addresses
-    ]
-    options = {
-        "master_name": found.service, "sentinel_kwargs": found.options,
-        "socket_timeout": primary.REPLY_TIMEOUT_S, **KEEPALIVE,
-    }  # fmt: skip
-    return {
-        "broker_url": ";".join(urls),
-        "broker_transport_options": {"global_keyprefix": keys.CELERY, **options},
-        "broker_use_ssl": found.tls_options(),
-    }
-
 
 app = Celery("marq")
 app.conf.update(
-    **broker_settings(os.environ.get("MARQ_REDIS_URL")),
+    **broker_settings(os.environ.get("MARQ_REDIS_URL"), keys.CELERY),
     broker_connection_retry_on_startup=True,
     accept_content=["json"],
     task_serializer="json",

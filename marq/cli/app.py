@@ -8,7 +8,19 @@ from marq import __version__
 from marq.cli.arguments import StartCommand
 from marq.cli.commands.models import archive, build, management, run, transfer
 from marq.cli.commands.requests import bench, contract, dead_letters, jobs, predict, submit
-from marq.cli.commands.server import config, doctor, hosts, logs, migrate, plugins, start, status, stop, top
+from marq.cli.commands.server import (
+    bridge,
+    config,
+    doctor,
+    hosts,
+    logs,
+    migrate,
+    plugins,
+    start,
+    status,
+    stop,
+    top,
+)
 from marq.cli.output import Commands
 
 SERVER, MODELS, REQUESTS = "Server", "Models", "Requests"
@@ -68,6 +80,10 @@ app.command(
     rich_help_panel=SERVER,
     epilog="Example: marq node --redis-url rediss://:$PASSWORD@queue.example.org:6379/0",
 )(hosts.node)
+app.command(
+    rich_help_panel=SERVER,
+    epilog="Example: marq bridge --redis-url redis://queue.example.org/0 --broker amqp://guest:guest@rabbit//",
+)(bridge.bridge)
 app.command(rich_help_panel=MODELS, epilog="Example: marq models --json | jq '.[].name'")(management.models)
 app.command(rich_help_panel=MODELS, epilog="Example: marq describe digits --json")(management.describe)
 app.command(

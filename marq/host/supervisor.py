@@ -2,7 +2,8 @@
 
 `marq gateway` does the same without a node, and without touching the tokens and models of other gateways.
 
-Order of a stop: gateways finish the requests in flight, the node drains its pools, Redis ends last.
+Order of a stop: gateways finish the requests in flight, the node drains its pools, the Celery bridge writes
+the last results, Redis ends last.
 """
 
 import contextlib
@@ -38,7 +39,12 @@ from marq.settings.state_dir import is_writable
 
 log = logging.getLogger(__name__)
 
-GATEWAY_STOP_S, NODE_STOP_S, REDIS_STOP_S = 10.0, 15.0, 20.0  # the first two beyond the stop limit
+GATEWAY_STOP_S, NODE_STOP_S, BRIDGE_STOP_S, REDIS_STOP_S = (
+    10.0,
+    15.0,
+    15.0,
+    20.0,
+)  # the first two beyond the stop limit
 ADDRESSES = {"inference": "inference_address", "management": "management_address"}
 STARTED = "Model server started."  # as TorchServe says it: scripts wait for this line
 Announce = Callable[[str], None]
@@ -241,6 +247,9 @@ class Supervisor:
             gateways[0].environment.update(self._snapshots.environment())
         node = Program("node", [*python, "workers.node"], NODE_STOP_S, environment, drains=True)
         stages = [gateways] if self._joins else [gateways, [node]]
+        if self._settings.celery_bridge:  # after the node, whose last results it writes
+            bridge = Program("Celery bridge", [*python, "bridge"], BRIDGE_STOP_S, environment)
+            stages.append([bridge])
         if self._embedded:
             stages.append([self._embedded.program("Redis server", REDIS_STOP_S)])
         server_file = self._settings.state_dir / locate.FILE_NAME

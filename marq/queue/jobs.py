@@ -130,7 +130,7 @@ class Jobs:
         ids: list[str] = []
         sent: deque[asyncio.Task[Reply]] = deque()
         try:
-            for rows_of_call in _with_one_head(rows):
+            for rows_of_call in with_one_head(rows):
                 script_keys, arguments = submit_command(model, version, lane, rows_of_call)
                 queueing = self.broker.run(scripts.SUBMIT, script_keys, *arguments)
                 sent.append(asyncio.create_task(queueing))
@@ -265,7 +265,7 @@ async def _wait(event: asyncio.Event, timeout_s: float) -> None:
     event.clear()
 
 
-def _with_one_head(rows: Iterable[Row]) -> Iterator[list[Row]]:
+def with_one_head(rows: Iterable[Row]) -> Iterator[list[Row]]:
     """The rows in lists, each with the same head and not too long for one call."""
     chunk: list[Row] = []
     size = 0

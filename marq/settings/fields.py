@@ -91,6 +91,12 @@ class Settings(BaseModel):
     dead_letter_ttl_s: Positive = Retention.dead_letter_ttl_s
     dead_letter_max_bytes: Positive = Retention.dead_letter_max_bytes  # of one model
 
+    celery_bridge: bool = False  # a process that takes tasks of Celery's clients
+    celery_broker: str = ""  # of the tasks; empty: marq's Redis
+    celery_result_backend: str = ""  # empty: marq's Redis
+    celery_queue: Annotated[str, Field(pattern=r"^[\w.:-]{1,100}$")] = "marq"
+    celery_key_prefix: str = ""  # `global_keyprefix` of the clients
+
     default_workers_per_model: NotNegative = 0
     default_response_timeout: Positive = 120
     default_startup_timeout: Positive = 120

@@ -8,7 +8,7 @@ from marq import __version__
 
 MARQ = Path(sys.executable).with_name("marq")
 COMMANDS = [
-    *("start", "stop", "status", "top", "logs", "config", "doctor", "migrate", "gateway", "node"),
+    *("start", "stop", "status", "top", "logs", "config", "doctor", "migrate", "gateway", "node", "bridge"),
     *(
         "models",
         "describe",

@@ -16,13 +16,14 @@ from failover import PASSWORD, SENTINEL_PASSWORD, SERVICE, watched_redis
 from support import wait_for
 from tls_proxy import _copy
 
+from marq import keys
 from marq.connections import clients, sentinels
 from marq.connections.blocking import Connection
+from marq.connections.celery_urls import broker_settings
 from marq.connections.pipelined import PipelinedConnection
 from marq.errors import RedisUnavailable, ServiceUnavailable
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields
-from workers.app import broker_settings
 
 
 @pytest.fixture
@@ -225,7 +226,7 @@ async def test_every_kind_of_connection_speaks_tls_to_the_primary(tls_watched):
 
 
 def test_celery_finds_the_primary_over_tls(tls_watched):
-    settings = broker_settings(tls_watched)
+    settings = broker_settings(tls_watched, keys.CELERY)
     with kombu.Connection(
         settings["broker_url"],
         ssl=settings["broker_use_ssl"],

@@ -112,6 +112,9 @@ def start(
     enable_model_api: Annotated[
         bool, typer.Option("--enable-model-api", help="Allow registering and unregistering models over HTTP.")
     ] = False,
+    celery_bridge: Annotated[
+        bool, typer.Option("--celery-bridge", help="Run a `marq bridge`, too: tasks of Celery's clients.")
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Do not start if a line of config.properties has no effect.")
     ] = False,
@@ -134,6 +137,7 @@ def start(
         "state_dir": state_dir,
         "disable_token_auth": disable_token_auth or None,
         "enable_model_api": enable_model_api or None,
+        "celery_bridge": celery_bridge or None,
         "strict_config": strict or None,
     }
     run(given, ts_config, Listening(host, port, management_port, metrics_port))
