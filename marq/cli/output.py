@@ -26,13 +26,22 @@ class Commands(TyperGroup):
         except ArchiveError as error:
             fail(f"{error} {error.reason}")
         except MarqError as error:
-            fail(str(error))
+            _fail_with(error)
         except BrokenPipeError:
             raise
         except OSError as error:
             fail(str(error))
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
+
+
+def _fail_with(error: MarqError) -> NoReturn:
+    """One line; one for each of several wrong settings."""
+    from marq.settings.properties import SettingsError
+
+    for each in str(error).splitlines() if isinstance(error, SettingsError) else [str(error)]:
+        complain(each)
+    raise typer.Exit(1)
 
 
 def out() -> Console:

@@ -1,13 +1,13 @@
 """The lines that `marq start` prints: the models, a request to paste, or the cure where there is no model."""
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from archive.store.model_store import ModelStore
 from marq.registry.spec import ModelSpec
 from marq.registry.tokens import KEY_FILE
-from marq.settings import addresses
+from marq.settings import addresses, grpc_addresses
 from marq.settings.fields import Settings
 
 LABEL_WIDTH = 16
@@ -18,6 +18,31 @@ PRINT_KEY = "import json, sys; print(json.load(open(sys.argv[1]))['inference']['
 
 def line(label: str, text: object) -> str:
     return f"{label:<{LABEL_WIDTH}}{text}"
+
+
+def places(settings: Settings) -> Iterator[str]:
+    """Where the server answers, and where its logs are."""
+    yield line("Inference API", settings.inference_address)
+    yield line("Management API", settings.management_address)
+    if settings.metrics_plane:
+        yield line("Metrics API", settings.metrics_address)
+    for grpc in grpc_addresses.planes(settings):
+        yield line(f"{grpc.name.capitalize()} gRPC", grpc.target)
+    yield line("Logs", settings.log_dir.resolve())
+
+
+def models(settings: Settings, specs: Sequence[ModelSpec], joins: bool) -> Iterator[str]:
+    """The registered versions and a first request, or the cure where there is none.
+
+    `joins`: gateways alone, whose models others may load later.
+    """
+    yield from served(specs)
+    if specs:
+        yield line("Try", first_request(settings, specs[0].name))
+        if not settings.disable_token_auth:
+            yield line("", f"marq predict {specs[0].name} FILE  # finds the token")
+    elif not joins:
+        yield nothing_to_serve(settings)
 
 
 def served(specs: Iterable[ModelSpec]) -> Iterator[str]:

@@ -7,35 +7,32 @@ the last results, Redis ends last.
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
 from marq import keys, logs
 from marq.connections import clients, urls
 from marq.connections.commands import RedisClient
-from marq.errors import MarqError
 from marq.host import certificates, greeting, plugin_check
 from marq.host import server_file as locate
 from marq.host import sockets as listen
+from marq.host.directories import locked, make_writable
 from marq.host.embedded_redis import EmbeddedServer
 from marq.host.node_name import NodeLease, node_name
 from marq.host.processes import PARENT_VARIABLE, raise_open_files
 from marq.host.server_file import LOCAL_TOKEN_VARIABLE
 from marq.host.watcher import Plan, Program
 from marq.registry.models import Registry
-from marq.registry.spec import ModelSpec
 from marq.settings import addresses, grpc_addresses, snapshot
 from marq.settings.fields import Settings
 from marq.settings.loading import Resolved
 from marq.settings.properties import SettingsError
 from marq.settings.snapshot_files import Snapshots
-from marq.settings.state_dir import is_writable
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +45,6 @@ GATEWAY_STOP_S, NODE_STOP_S, BRIDGE_STOP_S, REDIS_STOP_S = (
 ADDRESSES = {"inference": "inference_address", "management": "management_address"}
 STARTED = "Model server started."  # as TorchServe says it: scripts wait for this line
 Announce = Callable[[str], None]
-
-
-class AlreadyRunning(MarqError):
-    """Raised when a server uses this state directory already."""
 
 
 class Supervisor:
@@ -81,10 +74,10 @@ class Supervisor:
         nothing is left running.
         """
         state_dir = self._settings.state_dir
-        _make_writable(state_dir, "state directory", "Name another one with --state-dir or MARQ_STATE_DIR.")
+        make_writable(state_dir, "state directory", "Name another one with --state-dir or MARQ_STATE_DIR.")
         self._check_snapshot()
         plugin_check.check(self._settings)
-        with _locked(state_dir), contextlib.ExitStack() as stack:
+        with locked(state_dir), contextlib.ExitStack() as stack:
             self._settings = certificates.prepare(self._settings)
             sockets = {
                 plane: stack.enter_context(listen.listen(getattr(self._settings, name), name))
@@ -124,26 +117,13 @@ class Supervisor:
         self._create_tokens(client)
         if self._settings.models or not self._joins:  # else these gateways serve the models that others load
             self._load_models(JoinedRegistry(client) if self._joins else Registry(client))
-        for plane, name in ADDRESSES.items():
-            self._announce(greeting.line(f"{plane.capitalize()} API", getattr(self._settings, name)))
-        if self._settings.metrics_plane:
-            self._announce(greeting.line("Metrics API", self._settings.metrics_address))
-        for grpc in grpc_addresses.planes(self._settings):
-            self._announce(greeting.line(f"{grpc.name.capitalize()} gRPC", grpc.target))
-        self._announce(greeting.line("Logs", self._settings.log_dir.resolve()))
-        self._write_snapshot(Registry(client))
-        self._greet(sorted(Registry(client).models(), key=lambda spec: spec.key))
-        self._announce(STARTED)
-
-    def _greet(self, served: list[ModelSpec]) -> None:
-        for each in greeting.served(served):
+        for each in greeting.places(self._settings):
             self._announce(each)
-        if served:
-            self._announce(greeting.line("Try", greeting.first_request(self._settings, served[0].name)))
-            if not self._settings.disable_token_auth:
-                self._announce(greeting.line("", f"marq predict {served[0].name} FILE  # finds the token"))
-        elif not self._joins:
-            self._announce(greeting.nothing_to_serve(self._settings))
+        self._write_snapshot(Registry(client))
+        served = sorted(Registry(client).models(), key=lambda spec: spec.key)
+        for each in greeting.models(self._settings, served, self._joins):
+            self._announce(each)
+        self._announce(STARTED)
 
     def _check_snapshot(self) -> None:
         """Raises SettingsError if a snapshot names an archive that is not there."""
@@ -261,39 +241,8 @@ def start(resolved: Resolved, announce: Announce, joins: bool = False) -> NoRetu
     raise_open_files()
     settings = resolved.settings
     os.environ[logs.FORMAT_VARIABLE] = settings.log_format
-    _make_writable(settings.log_dir, "log directory", "Name another one with LOG_LOCATION.")
+    make_writable(settings.log_dir, "log directory", "Name another one with LOG_LOCATION.")
     logs.configure("supervisor", settings.log_dir)
     for notice in (*resolved.without_effect, *resolved.notices):
         log.warning("%s", notice)
     Supervisor(settings, announce, joins, resolved.snapshots, resolved.sources).run()
-
-
-def _make_writable(directory: Path, what: str, cure: str) -> None:
-    """Raises SettingsError if the directory cannot be made or written."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        reason = "" if is_writable(directory) else "Permission denied"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    if reason:
-        raise SettingsError(f"The {what} {directory} cannot be written: {reason}. {cure}")
-
-
-@contextlib.contextmanager
-def _locked(state_dir: Path) -> Iterator[None]:
-    """Holds the state directory, also after `exec`. Raises AlreadyRunning."""
-    with (state_dir / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise AlreadyRunning(
-                f"marq is already running with the state directory {state_dir} (pid {file.read().strip()}). "
-                "Stop it with `marq stop`, or name another directory with --state-dir."
-            ) from None
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
-        os.set_inheritable(file.fileno(), True)
-        yield

@@ -43,10 +43,12 @@ def test_passwords_are_not_shown(run, monkeypatch, as_json):
 
 
 def test_all_that_is_wrong_is_named(run):
-    Path("config.properties").write_text("job_queue_size=x\nmodle_store=/m\n")
+    Path("config.properties").write_text("job_queue_size=x\nmetrics_mode=y\n")
     result = run("config")
     assert result.exit_code == 1
-    assert "config.properties:1: job_queue_size: must be a whole number" in result.stderr
+    first, second = result.stderr.splitlines()  # a line each
+    assert "config.properties:1: job_queue_size: must be a whole number" in first
+    assert second.startswith("Error: config.properties:2: metrics_mode: ")
 
 
 def test_the_settings_of_a_server_that_runs_are_shown(run, note_server):

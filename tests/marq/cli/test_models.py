@@ -116,6 +116,7 @@ def test_a_model_that_there_is_not_is_told_in_the_servers_words(server):
         done = server.marq(*arguments)
         assert done.returncode == 1
         assert done.stderr.startswith("Error: ModelNotFoundException (404): Model not found: none. ")
+        assert done.stderr.endswith("Registered models: echo.\n")
 
 
 def test_a_token_can_be_given_and_a_wrong_one_is_refused(server):

@@ -78,7 +78,8 @@ def test_predict_finds_server_and_token_by_itself(server, bodies):
 def test_predict_tells_what_the_server_refuses(server, bodies):
     answer = server.marq("predict", "nothing", str(bodies[0]))
     assert (answer.returncode, answer.stdout) == (1, "")
-    assert answer.stderr == "Error: ModelNotFoundException (404): Model not found: nothing\n"
+    assert answer.stderr.startswith("Error: ModelNotFoundException (404): Model not found: nothing. ")
+    assert answer.stderr.endswith("Registered models: broken, echo.\n")
 
 
 def test_submit_and_wait_prints_the_results_in_order(server, bodies):

@@ -16,7 +16,8 @@ from thread_replica import make_spec
 from marq.connections import clients
 from marq.errors import RedisUnavailable
 from marq.host import server_file, sockets
-from marq.host.supervisor import STARTED, AlreadyRunning, Supervisor
+from marq.host.directories import AlreadyRunning
+from marq.host.supervisor import STARTED, Supervisor
 from marq.host.watcher import Plan, Program
 from marq.registry import tokens
 from marq.registry.models import Registry
