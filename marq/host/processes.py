@@ -4,13 +4,19 @@ import contextlib
 import ctypes
 import os
 import resource
+import select
 import signal
 import sys
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import psutil
+if TYPE_CHECKING:
+    import psutil
 
+
+POLL_S = 0.1
+FORCE_AFTER_S = 0.5  # some programs hand one Ctrl-C on twice
 PR_SET_PDEATHSIG = 1
 PARENT_VARIABLE = "MARQ_PARENT_PID"
 
@@ -55,14 +61,20 @@ def end_with_parent(number: int = signal.SIGTERM) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
-POLL_S = 0.1
+def say(line: bytes) -> None:
+    """Writes a line to stdout, unless that is a full or closed pipe. Does not wait: for signal handlers."""
+    with contextlib.suppress(OSError):
+        if select.select([], [sys.stdout.fileno()], [], 0)[1]:
+            os.write(sys.stdout.fileno(), line)
 
 
-def end(process: psutil.Process, timeout_s: float) -> bool:
+def end(process: "psutil.Process", timeout_s: float) -> bool:
     """Asks a process to end; whether it has within the time-out. A zombie has.
 
     Raises psutil.NoSuchProcess.
     """
+    import psutil  # here: the watcher does not need it
+
     process.terminate()
     deadline = time.monotonic() + timeout_s
     while process.is_running():

@@ -8,7 +8,6 @@ import contextlib
 import json
 import logging
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from typing import NoReturn
 
 from marq import logs
 from marq.host import stop_limit
-from marq.host.processes import end_with_parent
+from marq.host.processes import FORCE_AFTER_S, end_with_parent, say
 
 log = logging.getLogger("marq.host.watcher")  # not "__main__": it is run, too
 
@@ -38,7 +37,6 @@ STOPPING = (
     "Ctrl-C again forces it.\n"
 )
 FORCED = b"Forced: running requests are ended, and run again after the next start.\n"
-FORCE_AFTER_S = 0.5  # some programs hand one Ctrl-C on twice
 
 
 @dataclass
@@ -203,17 +201,10 @@ class Watcher:
         if self._stopping_since is None:
             self._stopping_since = now  # first: another signal may interrupt the rest
             self._limit_s = stop_limit.read(Path(self._plan.server_file).parent)
-            _say(STOPPING.format(self._limit_s).encode())
+            say(STOPPING.format(self._limit_s).encode())
         elif number == signal.SIGINT and not self._forced and now - self._stopping_since > FORCE_AFTER_S:
             self._forced = True
-            _say(FORCED)
-
-
-def _say(line: bytes) -> None:
-    """Writes a line to stdout, unless that is a full or closed pipe: the stop does not wait for it."""
-    with contextlib.suppress(OSError):
-        if select.select([], [sys.stdout.fileno()], [], 0)[1]:
-            os.write(sys.stdout.fileno(), line)
+            say(FORCED)
 
 
 def main() -> None:

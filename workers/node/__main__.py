@@ -8,6 +8,7 @@ from marq import logs
 from marq.host.node_name import NameTaken, node_name
 from marq.host.processes import die_with_parent
 from marq.settings import loading
+from workers.node.interrupts import Interrupts
 from workers.node.reconciler import Node
 
 log = logging.getLogger("workers.node")  # not "__main__"
@@ -19,10 +20,12 @@ def main() -> None:
     logs.configure("node", config.log_dir)
     try:
         node = Node(config, node_name(config.state_dir))
-        signal.signal(signal.SIGTERM, node.stop_soon)
-        if not supervised:
-            signal.signal(signal.SIGINT, node.stop_soon)
-            signal.signal(signal.SIGHUP, node.stop_soon)
+        if supervised:
+            signal.signal(signal.SIGTERM, node.stop_soon)
+        else:
+            interrupts = Interrupts(node.stop_soon)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, interrupts)
         node.run()
     except NameTaken as error:
         log.error("%s", error)

@@ -307,3 +307,14 @@ def test_a_watcher_ends_with_a_signal_and_its_programs_with_it(program, tmp_path
     assert not {"ends", SLEEP} & children(psutil.Process()).keys()
     assert not (tmp_path / "server.json").exists()
     assert capfd.readouterr().out.startswith("Stopping")
+
+
+def test_it_needs_the_standard_library_alone():
+    code = (
+        "import sys, marq.host.watcher\n"
+        "packages = {name.partition('.')[0] for name in sys.modules} - {'marq'} - sys.stdlib_module_names\n"
+        "print(sorted(name for name in packages if 'site-packages' in str(getattr(sys.modules[name], "
+        "'__file__', ''))))"
+    )
+    found = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
