@@ -22,10 +22,12 @@ from google.protobuf.empty_pb2 import Empty
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 from grpc_stubs import LARGE, WAIT_S, refusal, row
+from plugin_packages import add_package
 from ports import free_port
 from support import RunningServer, wait_for
 
 from gateway.grpc.messages.management_pb2 import ListModelsRequest
+from marq.plugins.protocols import AUTHORIZERS
 
 Code = grpc.StatusCode
 HANDLER = (
@@ -270,13 +272,31 @@ def test_each_api_wants_its_token(start_server, store):
             assert grpc_stubs.health(channel).Check(HealthCheckRequest(), timeout=WAIT_S)
 
 
+SUBJECTS = """
+from marq.plugins.protocols import Allow, Deny
+
+
+class Subjects:
+    protocol = 1
+    headers = ()
+
+    def decide(self, access):
+        if access.route == "/ping":
+            return Allow()
+        if access.plane == "management" or access.subject != "localhost":
+            return Deny(f"{access.subject} may not do that.")
+        return Allow(60)
+"""
+
+
 def test_tls_and_certificates_of_clients(start_server, store, tmp_path):
-    # Given a server with TLS whose clients need a certificate
+    # Given a server with TLS whose clients need a certificate, and an authorizer that knows its name
     (tmp_path / "other").mkdir()
     pair, other = certificates.make(tmp_path), certificates.make(tmp_path / "other")
     tls = {
         "enable_grpc_ssl": True, "private_key_file": str(pair.key), "certificate_file": str(pair.certificate),
         "grpc_client_ca_file": str(pair.certificate),
+        "plugins_path": str(add_package(tmp_path, "subjects", SUBJECTS, {AUTHORIZERS: {"s": "Subjects"}})),
     }  # fmt: skip
     with serving(start_server, store, **tls) as (_, ports):
 
@@ -287,6 +307,15 @@ def test_tls_and_certificates_of_clients(start_server, store, tmp_path):
 
         # Then a client with it is answered, and others are not
         assert "Healthy" in ping(pair.key.read_bytes(), pair.certificate.read_bytes())
+        own = pair.certificate.read_bytes(), pair.key.read_bytes(), pair.certificate.read_bytes()
+        with (
+            grpc.secure_channel(
+                f"localhost:{ports.management}", grpc.ssl_channel_credentials(*own)
+            ) as channel,
+            refusal() as error,
+        ):
+            grpc_stubs.management(channel).ListModels(ListModelsRequest(), timeout=WAIT_S)
+        assert (error.code, error.text) == (Code.PERMISSION_DENIED, "localhost may not do that.")
         for client in ((), (other.key.read_bytes(), other.certificate.read_bytes())):
             with refusal() as error:
                 ping(*client)
