@@ -15,7 +15,7 @@ TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org
 test test-slow coverage: export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow coverage test-chaos test-soak test-compose check format bench bench-memory clean
+.PHONY: help demo test test-slow coverage test-chaos test-soak test-compose check format bench bench-growth bench-memory clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,11 +55,14 @@ bench: $(VENV)/.bench ## Measure marq, and TorchServe 0.12.0 where Java is prese
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.features
 
+bench-growth: $(VENV)/.bench ## Measure the cost of models, gateways, replicas, connections, jobs and bytes
+	$(BIN)/python -m benchmarks.growth
+
 bench-memory: $(VENV)/.bench ## Measure the memory of 1 and 4 replicas of a 200 MB model
 	$(BIN)/python -m benchmarks.memory
 
 clean: ## Remove the virtual environments and caches
-	rm -rf $(VENV) $(ARCHIVERS) $(TORCHVISION) .venv-torchserve build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ARCHIVERS) $(TORCHVISION) .venv-torchserve .venv-mosec build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import jobs, load, machine, options, plot, report, rounds, torchserve, workloads
-from benchmarks.servers import MARQ_VENV, SERVERS, Marq, ServerFailed, TorchServe
+from benchmarks import jobs, load, machine, mosec_setup, options, plot, report, rounds, torchserve, workloads
+from benchmarks.servers import MARQ_VENV, SERVERS, Marq, Mosec, ServerFailed, TorchServe
 
 INTERRUPTED = 130
 PLAIN_WIDTH = 120  # columns where the output is not a terminal
@@ -109,6 +109,9 @@ def make_plan(args: argparse.Namespace, console: Console) -> rounds.Plan:
     """Leaves TorchServe out where it cannot run; makes its environment where it can."""
     others = [name for name in args.servers if issubclass(SERVERS[name], TorchServe)]
     venvs = {n: args.torchserve_venv.absolute() if n in others else MARQ_VENV for n in args.servers}
+    if Mosec.name in venvs:
+        venvs[Mosec.name] = args.mosec_venv.absolute()
+        mosec_setup.install(args.mosec_venv)
     if others and not torchserve.java():
         console.print("[yellow]No Java on PATH: TorchServe is left out.[/]")
         venvs = {name: venv for name, venv in venvs.items() if name not in others}
@@ -118,7 +121,15 @@ def make_plan(args: argparse.Namespace, console: Console) -> rounds.Plan:
             torchserve.install(args.torchserve_venv)
     if not venvs:
         raise NothingToMeasure("None of the chosen servers can run here.")
-    return rounds.Plan(venvs, args.workloads, args.concurrency, args.rounds, args.seconds, args.warmup)
+    return rounds.Plan(
+        venvs,
+        args.workloads,
+        args.concurrency,
+        args.rounds,
+        args.seconds,
+        args.warmup,
+        args.large_concurrency,
+    )
 
 
 def main() -> int:

@@ -210,10 +210,10 @@ def process_steps(directory: Path, seconds: float) -> list[Step]:
     archives, (_, generate), steps = workloads.pack(directory), load.generator(), []
     for workload in (workloads.Workload("noop", 1), workloads.Workload("noop", 32)):
         with Marq(MARQ_VENV, archives, workload) as server:
-            generate(server.url, 8, WARMUP_S, "")
+            generate(server.target, 8, WARMUP_S)
             for connections in (1, 64):
                 roles = Roles(server.tree)
-                answered = generate(server.url, connections, seconds, "").good
+                answered = generate(server.target, connections, seconds).good
                 used, about = roles.read(), f"{workload.name}, {connections} connections"
                 steps += [
                     Step(about, role, 1e6 * used[role] / answered) for role in ("gateway", "redis", "replica")

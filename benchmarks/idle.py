@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,20 +26,37 @@ READY_TIMEOUT_S, SETTLE_S = 60.0, 5.0
 
 def measure(models: int, seconds: float) -> dict[str, float]:
     """Per cent of one core for each role, with so many registered models and not one replica."""
-    with _server() as (state_dir, tree):
-        with clients.client(server_file.find(state_dir).redis_url) as client:
-            registry = Registry(client)
-            for number in range(models):
-                registry.register(ModelSpec(f"m{number}", "1.0", "m.mar", "/m.mar", "h.py", max_workers=1))
+    with registered(models) as server:
         time.sleep(SETTLE_S)
-        roles, began = Roles(tree), time.monotonic()
+        roles, began = Roles(server.tree), time.monotonic()
         time.sleep(seconds)
         used, took = roles.read(), time.monotonic() - began
     return {role: 100 * used[role] / took for role in used if role != "benchmark"}
 
 
+@dataclass(frozen=True)
+class Idle:
+    """A server without replicas."""
+
+    state_dir: Path
+    tree: Tree
+    management: str
+    metrics: str
+
+
 @contextmanager
-def _server() -> Iterator[tuple[Path, Tree]]:
+def registered(models: int) -> Iterator[Idle]:
+    """A server with so many registered models."""
+    with _server() as server:
+        with clients.client(server_file.find(server.state_dir).redis_url) as client:
+            registry = Registry(client)
+            for number in range(models):
+                registry.register(ModelSpec(f"m{number}", "1.0", "m.mar", "/m.mar", "h.py", max_workers=1))
+        yield server
+
+
+@contextmanager
+def _server() -> Iterator[Idle]:
     with TemporaryDirectory(prefix="benchmark-") as directory:
         inference, management, metrics = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
         config, store, state = (Path(directory, name) for name in ("config.properties", "store", "state"))
@@ -54,7 +72,7 @@ def _server() -> Iterator[tuple[Path, Tree]]:
         tree = Tree(command, {**os.environ, "MARQ_STATE_DIR": str(state)}, Path(directory))
         try:
             _wait(inference, tree)
-            yield state, tree
+            yield Idle(state, tree, management, metrics)
         finally:
             tree.stop()
 

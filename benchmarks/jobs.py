@@ -38,14 +38,14 @@ def measure(archives: Archives, count: int) -> dict[str, Any]:
         redis_url = server_file.find(server.state_dir).redis_url
         with marq.Client(redis_url) as client:
             client.predict(WORKLOAD.kind, BODY)  # connected, and the model known
-            _scale(server, redis_url, 0)
+            scale(server, redis_url, 0)
             queueing = processes.Roles(server.tree)
             began = time.perf_counter()
             jobs = client.submit_many(WORKLOAD.kind, [BODY] * count)
             enqueue_s = time.perf_counter() - began
             queued = queueing.read()
             began = time.perf_counter()
-            _scale(server, redis_url, 1)
+            scale(server, redis_url, 1)
             client.result(jobs[count // STARTED], TIMEOUT_S)
             running = processes.Roles(server.tree)
             client.result(jobs[-1], TIMEOUT_S)
@@ -71,7 +71,7 @@ def _us(seconds: float, jobs: int) -> float:
     return round(1e6 * seconds / jobs, 1)
 
 
-def _scale(server: Marq, redis_url: str, replicas: int) -> None:
+def scale(server: Marq, redis_url: str, replicas: int) -> None:
     """Scales to `replicas`; for 0 waits until the replicas have ended."""
     sizes = {"min_worker": replicas, "max_worker": replicas}
     answer = httpx.put(f"{server.management}/models/{WORKLOAD.kind}", params=sizes, timeout=60)

@@ -2,19 +2,21 @@
 
 import http.client
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from urllib.parse import urlsplit
 
 from benchmarks import sockets
 from benchmarks.workloads import Sample
 
 POST_LUA = Path(__file__).with_name("post.lua")
-JSON = {"Content-Type": "application/json"}
 REQUEST_TIMEOUT_S = 30
 
 
@@ -37,7 +39,18 @@ class Load:
         return self.good / self.seconds
 
 
-Generator = Callable[[str, int, float, str], Load]  # URL, connections, seconds, token or nothing
+@dataclass(frozen=True)
+class Target:
+    """What each request is."""
+
+    url: str
+    sample: Sample
+    token: str = ""
+    grpc: str = ""  # host:port: over gRPC instead
+    model: str = ""  # of gRPC requests
+
+
+Generator = Callable[[Target, int, float], Load]  # connections (of gRPC: calls in flight), seconds
 
 
 def generator() -> tuple[str, Generator]:
@@ -47,14 +60,40 @@ def generator() -> tuple[str, Generator]:
     return "asyncio client", own_client
 
 
-def wrk(url: str, connections: int, seconds: float, token: str) -> Load:
+def wrk(target: Target, connections: int, seconds: float) -> Load:
     """Raises LoadFailed."""
+    if target.grpc:
+        return grpc_client(target, connections, seconds)
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
-    command += ["-H", f"Authorization: Bearer {token}"] if token else []
-    command += ["--timeout", f"{REQUEST_TIMEOUT_S}s", "-s", str(POST_LUA), url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
+    command += ["-H", f"Authorization: Bearer {target.token}"] if target.token else []
+    command += ["--timeout", f"{REQUEST_TIMEOUT_S}s", "-s", str(POST_LUA), target.url]
+    with NamedTemporaryFile(prefix="benchmark-") as body:
+        body.write(target.sample.body)
+        body.flush()
+        about = {"BODY_FILE": body.name, "CONTENT_TYPE": target.sample.content_type}
+        return _load_of("wrk", command, seconds, about)
+
+
+def grpc_client(target: Target, calls: int, seconds: float) -> Load:
+    """The same Python client for every server, in a process of its own. Raises LoadFailed."""
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.grpc_load",
+        target.grpc,
+        target.model,
+        str(calls),
+        str(seconds),
+    ]
+    return _load_of("the gRPC client", command, seconds, {"BODY": target.sample.body.decode()})
+
+
+def _load_of(name: str, command: list[str], seconds: float, variables: dict[str, str]) -> Load:
+    """The load of a command whose last line is JSON."""
+    environment = {**os.environ, **variables}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, env=environment)
     if done.returncode:
-        raise LoadFailed(f"wrk ended with {done.returncode}: {done.stderr or done.stdout}")
+        raise LoadFailed(f"{name} ended with {done.returncode}: {done.stderr or done.stdout}")
     summary = json.loads(done.stdout.strip().splitlines()[-1])
     return Load(
         good=summary["requests"] - summary["status_errors"],
@@ -65,8 +104,13 @@ def wrk(url: str, connections: int, seconds: float, token: str) -> Load:
     )
 
 
-def own_client(url: str, connections: int, seconds: float, token: str) -> Load:
-    times, errors, took = sockets.run(url, b'{"x": 1}', connections, seconds, token)
+def own_client(target: Target, connections: int, seconds: float) -> Load:
+    if target.grpc:
+        return grpc_client(target, connections, seconds)
+    sample = target.sample
+    times, errors, took = sockets.run(
+        target.url, sample.body, connections, seconds, target.token, sample.content_type
+    )
     times.sort()
     p50, p99 = (times[int(len(times) * share)] * 1000 if times else 0.0 for share in (0.50, 0.99))
     return Load(len(times), errors, took, p50, p99)
@@ -84,7 +128,8 @@ def verify_one(url: str, sample: Sample, token: str = "", timeout_s: float = REQ
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     try:
-        headers = {**JSON, "Authorization": f"Bearer {token}"} if token else JSON
+        headers = {"Content-Type": sample.content_type}
+        headers |= {"Authorization": f"Bearer {token}"} if token else {}
         connection.request("POST", parts.path, sample.body, headers)
         response = connection.getresponse()
         return sample.problem(response.status, response.read())

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import mosec_setup
 from benchmarks.servers import SERVERS
 from benchmarks.torchserve import DEFAULT_VENV
 from benchmarks.workloads import KINDS, UnknownWorkload, Workload
 
-VENV_VARIABLE = "TORCHSERVE_VENV"
+VENV_VARIABLE, MOSEC_VARIABLE = "TORCHSERVE_VENV", "MOSEC_VENV"
 OUT = Path(__file__).resolve().parent / "out"
 DESCRIPTION = """\
 Measures marq and TorchServe side by side: the same archives, the same config.properties, one after the other.
@@ -20,9 +21,10 @@ a workload is an archive and a batchSize, such as noop1 or sleep32:
 {chr(10).join(f"  {kind:<6} {text}" for kind, text in KINDS.items())}
 
 examples:
-  python -m benchmarks                                    all of it, about a quarter of an hour
+  python -m benchmarks                                    all of it, about an hour
   python -m benchmarks --rounds 1 --seconds 1 --warmup 1  only to see that it runs
   python -m benchmarks --servers marq --workloads conv8   marq alone, on a model that needs the CPU
+  python -m benchmarks --servers marq,torchserve,mosec              and mosec
   python -m benchmarks --servers marq,torchserve,torchserve-quiet   and TorchServe without its request log
 
 Without Java, marq is measured alone. How the figures are made: benchmarks/README.md
@@ -48,7 +50,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add(
         "--workloads",
         type=_list(_workload),
-        default="noop1,noop32,sleep32",
+        default="noop1,noop32,sleep32,thumb1,photo1,scan1,report1,grpc1",
         metavar="A,B",
         help="see below; default: %(default)s",
     )
@@ -58,6 +60,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         default="1,8,64",
         metavar="N,M",
         help="clients at once; default: %(default)s",
+    )
+    add(
+        "--large-concurrency",
+        type=_list(_positive),
+        default="1,4,8",
+        metavar="N,M",
+        help="the same for large bodies and answers; default: %(default)s",
     )
     add("--rounds", type=_positive, default=3, metavar="N", help="default: %(default)s")
     add("--seconds", type=_positive, default=4, metavar="N", help="of each load; default: %(default)s")
@@ -80,6 +89,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         default=Path(os.environ.get(VENV_VARIABLE) or DEFAULT_VENV),
         metavar="DIR",
         help=f"made on first use; default: {VENV_VARIABLE}, or {DEFAULT_VENV.name} here",
+    )
+    add(
+        "--mosec-venv",
+        type=Path,
+        default=Path(os.environ.get(MOSEC_VARIABLE) or mosec_setup.DEFAULT_VENV),
+        metavar="DIR",
+        help=f"the same for mosec, which is measured if --servers names it; default: {MOSEC_VARIABLE}",
     )
     add("--out", type=Path, default=OUT, metavar="DIR", help="results go there; default: benchmarks/out")
     return parser.parse_args(arguments)

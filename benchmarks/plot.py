@@ -12,8 +12,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks.report import MARQ, Cell
 
-COLOURS = {MARQ: "#2563eb", "torchserve": "#ea580c", "torchserve-quiet": "#a8a29e"}
-LABELS = {MARQ: "marq", "torchserve": "TorchServe", "torchserve-quiet": "TorchServe, no request log"}
+COLOURS = {MARQ: "#2563eb", "torchserve": "#ea580c", "torchserve-quiet": "#a8a29e", "mosec": "#16a34a"}
+LABELS = {
+    MARQ: "marq",
+    "torchserve": "TorchServe",
+    "torchserve-quiet": "TorchServe, no request log",
+    "mosec": "mosec",
+}
 COLUMN_INCHES, HEIGHT_INCHES, DPI = 3.6, 6.2, 150
 
 

@@ -1,8 +1,10 @@
--- wrk script: every request POSTs {"x": 1}; at the end one line of JSON. Times are microseconds.
+-- wrk script: every request POSTs the file BODY_FILE; at the end one line of JSON. Times are microseconds.
 
+local file = assert(io.open(os.getenv("BODY_FILE"), "rb"))
 wrk.method = "POST"
-wrk.body = '{"x": 1}'
-wrk.headers["Content-Type"] = "application/json"
+wrk.body = file:read("*a")
+wrk.headers["Content-Type"] = os.getenv("CONTENT_TYPE")
+file:close()
 
 function done(summary, latency, _)
   local errors = summary.errors

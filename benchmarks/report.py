@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 Results = dict[str, Any]
-MARQ, TORCHSERVE = "marq", "torchserve"
+MARQ, TORCHSERVE, MOSEC = "marq", "torchserve", "mosec"
 NOISE_CORES = 0.2  # a load during which strangers used more is counted as disturbed
 FIGURES = ("rps", "p50_ms", "p99_ms", "cpu_ms_per_request")
 
@@ -50,16 +50,16 @@ def _cell(key: tuple[str, int, str], rows: list[dict[str, Any]]) -> Cell:
     return Cell(*key, **figures, errors=errors, rounds=len(good), problem=problem)
 
 
-def ratio(all_cells: list[Cell], cell: Cell) -> float | None:
-    """marq's rate to TorchServe's under this load; None unless both have one."""
+def ratio(all_cells: list[Cell], cell: Cell, to: str = TORCHSERVE) -> float | None:
+    """marq's rate to that of another server under this load; None unless both have one."""
     rates = {
         other.server: other.rps
         for other in all_cells
         if (other.workload, other.concurrency) == (cell.workload, cell.concurrency)
     }
-    if cell.server != MARQ or not rates.get(TORCHSERVE):
+    if cell.server != MARQ or not rates.get(to):
         return None
-    return rates[MARQ] / rates[TORCHSERVE]
+    return rates[MARQ] / rates[to]
 
 
 def save(results: Results, path: Path) -> None:
@@ -74,13 +74,13 @@ def load_table(results: Results) -> Table:
     table.add_column("workload")
     table.add_column("clients", justify="right")
     table.add_column("server")
-    for name in ("req/s", "p50 ms", "p99 ms", "errors", "marq/TorchServe"):
+    for name in ("req/s", "p50 ms", "p99 ms", "errors", "marq/TorchServe", "marq/mosec"):
         table.add_column(name, justify="right")
     rows = list(_load_rows(results))
     for i, row in enumerate(rows):
         is_last = not any(following[:2] == row[:2] for following in rows[i + 1 : i + 2])
         style = "bold" if row[2] == MARQ else None
-        table.add_row(*row[:6], row[7], row[8], style=style, end_section=is_last)
+        table.add_row(*row[:6], *row[7:], style=style, end_section=is_last)
     return table
 
 
@@ -101,7 +101,7 @@ def markdown(results: Results) -> str:
         f"{len(disturbed)} loads other programs used more than {NOISE_CORES} cores.",
         "## Load",
         _markdown_table(
-            "workload|clients|server|req/s|p50 ms|p99 ms|CPU ms/request|errors|marq/TorchServe",
+            "workload|clients|server|req/s|p50 ms|p99 ms|CPU ms/request|errors|marq/TorchServe|marq/mosec",
             _load_rows(results),
         ),
         "## Memory (PSS) and start",
@@ -148,7 +148,7 @@ def problems(results: Results) -> list[str]:
 def _load_rows(results: Results) -> Iterator[list[str]]:
     found = cells(results)
     for cell in found:
-        times = ratio(found, cell)
+        ratios = [ratio(found, cell, to) for to in (TORCHSERVE, MOSEC)]
         yield [
             cell.workload,
             str(cell.concurrency),
@@ -158,7 +158,7 @@ def _load_rows(results: Results) -> Iterator[list[str]]:
             _number(cell.p99_ms),
             _number(cell.cpu_ms_per_request),
             str(cell.errors),
-            f"{times:.1f}x" if times else "",
+            *(f"{times:.2f}x" if times else "" for times in ratios),
         ]
 
 

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks import load
 from benchmarks.processes import Meter
-from benchmarks.servers import SERVERS, Server, ServerFailed
+from benchmarks.servers import SERVERS, WITHOUT, Server, ServerFailed
 from benchmarks.workloads import Archives, Workload
 
 WARMUP_CONNECTIONS = 8
@@ -26,13 +26,22 @@ class Plan:
     rounds: int
     seconds: float
     warmup_s: float | None  # None: each server's own
+    large_concurrency: list[int] = field(default_factory=lambda: [1, 4, 8])  # of large bodies and answers
 
     def warmup_of(self, name: str) -> float:
         return SERVERS[name].warmup_s if self.warmup_s is None else self.warmup_s
 
+    def concurrency_of(self, workload: Workload) -> list[int]:
+        return self.large_concurrency if workload.is_large else self.concurrency
+
+    def servers_of(self, workload: Workload) -> dict[str, Path]:
+        """The servers that have the workload."""
+        return {n: venv for n, venv in self.venvs.items() if workload.kind not in WITHOUT.get(n, ())}
+
     @property
     def total_loads(self) -> int:
-        return self.rounds * len(self.workloads) * len(self.venvs) * len(self.concurrency)
+        each = (len(self.servers_of(w)) * len(self.concurrency_of(w)) for w in self.workloads)
+        return self.rounds * sum(each)
 
     @property
     def minutes(self) -> float:
@@ -45,21 +54,23 @@ def run(plan: Plan, archives: Archives, generate: load.Generator, on_row: OnRow)
     """Reports each load, and the memory after the loads of each server."""
     for number in range(1, plan.rounds + 1):
         for workload in plan.workloads:
-            for name, venv in plan.venvs.items():
+            for name, venv in plan.servers_of(workload).items():
                 about = {"round": number, "workload": workload.name, "server": name}
                 server = SERVERS[name](venv, archives, workload)
-                for kind, row in _measure(plan, server, generate):
+                for kind, row in _measure(plan, server, plan.concurrency_of(workload), generate):
                     on_row(kind, {**about, **row})
 
 
-def _measure(plan: Plan, server: Server, generate: load.Generator) -> Iterator[tuple[str, Row]]:
+def _measure(
+    plan: Plan, server: Server, concurrency: list[int], generate: load.Generator
+) -> Iterator[tuple[str, Row]]:
     began = time.monotonic()
     try:
         with server:
             start_s = round(time.monotonic() - began, 2)
             if warmup_s := plan.warmup_of(server.name):
-                generate(server.url, WARMUP_CONNECTIONS, warmup_s, server.token)
-            for connections in plan.concurrency:
+                generate(server.target, WARMUP_CONNECTIONS, warmup_s)
+            for connections in concurrency:
                 yield (
                     "loads",
                     {"concurrency": connections, **_checked_load(plan, server, generate, connections)},
@@ -75,7 +86,7 @@ def _checked_load(plan: Plan, server: Server, generate: load.Generator, connecti
     if problem := load.verify(server.url, server.samples, server.token):
         return {"problem": f"before the load: {problem}"}
     meter = Meter(server.tree)
-    result = generate(server.url, connections, plan.seconds, server.token)
+    result = generate(server.target, connections, plan.seconds)
     cpu_s, strangers = meter.read()
     if problem := load.verify(server.url, server.samples, server.token):
         return {"problem": f"after the load: {problem}"}

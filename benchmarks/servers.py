@@ -11,9 +11,9 @@ from typing import ClassVar, Self
 
 import psutil
 
-from benchmarks.load import verify_one
+from benchmarks.load import Target, verify_one
 from benchmarks.processes import Tree, free_port, pss_mb
-from benchmarks.workloads import VERSION, Archives, Sample, Workload
+from benchmarks.workloads import HANDLERS, VERSION, Archives, Sample, Workload
 from marq.host import server_file
 
 MAX_DELAY_MS = 5
@@ -35,12 +35,20 @@ class Server:
     token = ""  # for predictions, where it asks for one
 
     def __init__(
-        self, venv: Path, archives: Archives, workload: Workload, job_queue_size: int = 1000
+        self,
+        venv: Path,
+        archives: Archives,
+        workload: Workload,
+        job_queue_size: int = 1000,
+        extra: dict[str, str] | None = None,
+        replicas: int = 1,
     ) -> None:
+        """`extra`: more lines of config.properties."""
         self._venv, self._archives, self._workload = venv, archives, workload
-        self._job_queue_size = job_queue_size
-        self._inference, self.management = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-        self.url = f"{self._inference}/predictions/{workload.kind}"
+        self._job_queue_size, self._own, self._replicas = job_queue_size, extra or {}, replicas
+        self.inference, self.management = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+        self._grpc_port = free_port()
+        self.url = f"{self.inference}/predictions/{workload.kind}"
         self.killed = 0  # processes that did not end by themselves
 
     def __enter__(self) -> Self:
@@ -61,6 +69,12 @@ class Server:
     @property
     def samples(self) -> list[Sample]:
         return self._archives.samples[self._workload.kind]
+
+    @property
+    def target(self) -> Target:
+        """The requests of its load."""
+        over_grpc = f"127.0.0.1:{self._grpc_port}" if self._workload.kind == "grpc" else ""
+        return Target(self.url, self.samples[0], self.token, over_grpc, self._workload.kind)
 
     @property
     def state_dir(self) -> Path:
@@ -113,23 +127,24 @@ class Server:
         model = {
             "defaultVersion": True,
             "marName": f"{self._workload.kind}.mar",
-            "minWorkers": 1,
-            "maxWorkers": 1,
+            "minWorkers": self._replicas,
+            "maxWorkers": self._replicas,
             "batchSize": self._workload.batch,
             "maxBatchDelay": MAX_DELAY_MS,
             "responseTimeout": 120,
         }
         lines = {
-            "inference_address": self._inference,
+            "inference_address": self.inference,
             "management_address": self.management,
             "metrics_address": f"http://127.0.0.1:{free_port()}",
-            "grpc_inference_port": free_port(),
+            "grpc_inference_port": self._grpc_port,
             "grpc_management_port": free_port(),
             "disable_token_authorization": "true",
             "default_workers_per_model": 1,
             "job_queue_size": self._job_queue_size,
             "models": json.dumps({self._workload.kind: {VERSION: model}}),
             **self.extra,
+            **self._own,
         }
         path = self._directory / "config.properties"
         path.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
@@ -203,7 +218,30 @@ class QuietTorchServe(TorchServe):
         return [*super().command(), "--log-config", str(QUIET_LOG)]
 
 
+class Mosec(Server):
+    """A server in Rust without a queue that outlives it; `handlers/mosec_app.py` has the workloads."""
+
+    name = "mosec"
+    warmup_s = 5
+    replica_marks = ("spawn_main",)
+
+    def __init__(self, venv: Path, archives: Archives, workload: Workload) -> None:
+        super().__init__(venv, archives, workload)
+        self.url = f"{self.inference}/inference"
+
+    def command(self) -> list[str]:
+        port = self.inference.rpartition(":")[2]
+        app = str(HANDLERS / "mosec_app.py")
+        options = ["--address", "127.0.0.1", "--port", port, "--timeout", "60000", "--log-level", "warning"]
+        return [str(self._venv / "bin/python"), app, *options]
+
+    def _environment(self) -> dict[str, str]:
+        batching = {"BENCH_BATCH": str(self._workload.batch), "BENCH_DELAY_MS": str(MAX_DELAY_MS)}
+        return {**super()._environment(), "BENCH_KIND": self._workload.kind, **batching}
+
+
 SERVERS: dict[str, type[Server]] = {
-    server.name: server for server in (Marq, BareMarq, FullMarq, TorchServe, QuietTorchServe)
+    server.name: server for server in (Marq, BareMarq, FullMarq, TorchServe, QuietTorchServe, Mosec)
 }
+WITHOUT = {Mosec.name: ("conv", "grpc")}  # kinds that a server does not have
 MARQ_VENV = Path(sys.executable).parent.parent

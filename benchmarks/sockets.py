@@ -58,19 +58,19 @@ class Loop(asyncio.Protocol):
 
 
 def run(
-    url: str, body: bytes, connections: int, seconds: float, token: str
+    url: str, body: bytes, connections: int, seconds: float, token: str, content_type: str
 ) -> tuple[list[float], int, float]:
     """(seconds of each good answer, errors, seconds that it took)."""
-    return asyncio.run(_run(url, body, connections, seconds, token))
+    return asyncio.run(_run(url, body, connections, seconds, token, content_type))
 
 
 async def _run(
-    url: str, body: bytes, connections: int, seconds: float, token: str
+    url: str, body: bytes, connections: int, seconds: float, token: str, content_type: str
 ) -> tuple[list[float], int, float]:
     parts, times = urlsplit(url), []
     request = (
         f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
         + (f"Authorization: Bearer {token}\r\n\r\n" if token else "\r\n")
     ).encode() + body
     began = time.perf_counter()
