@@ -22,6 +22,8 @@ from gateway.inference.sequence_headers import SequenceHeaders
 from gateway.management import dead_letters, models, token_renewal, unused_parameters
 from gateway.routing.routes import Routes
 from gateway.workflows import management
+from gateway.workflows.admission import Admission
+from gateway.workflows.jobs import WorkflowJobs
 from gateway.workflows.known import KnownWorkflows
 from gateway.workflows.predictions import WorkflowPredictions
 from marq import __version__
@@ -103,7 +105,9 @@ class Applications:
         self._settings, self._routes, self._tokens = settings, routes, tokens
         self._predictor, self._jobs = predictor, waiting
         self._inference = Inference(predictor, routes, settings.max_form_fields)
-        self._workflows = WorkflowPredictions(predictor, routes, workflows, Runs(waiting.broker))
+        runs, admission = Runs(waiting.broker, settings.job_result_ttl_s * 1000), Admission(routes)
+        self._workflows = WorkflowPredictions(predictor, admission, workflows, runs)
+        self._run_jobs = WorkflowJobs(predictor, admission, workflows, runs)
         self._endpoints: list[Endpoint] = []
 
     def add(self, endpoints: Iterable[Endpoint]) -> None:
@@ -143,7 +147,7 @@ class Applications:
         app.runs_models = True
         app.include_router(openapi.inference_router(self._routes))
         app.include_router(kserve.router(self._routes))
-        app.include_router(job_submission.router(self._predictor, self._jobs))
+        app.include_router(job_submission.router(self._predictor, self._jobs, self._run_jobs))
         app.include_router(job_lists.router(self._predictor, self._jobs))
         app.include_router(jobs.router(self._predictor, self._jobs))
         app.include_router(_health(self._routes))

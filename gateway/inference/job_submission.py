@@ -1,17 +1,18 @@
 """`POST /jobs/...`: queues jobs, and failed ones again."""
 
-from typing import Annotated
+from typing import Annotated, Protocol
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.convertors import Convertor, register_url_convertor
 
-from gateway.asgi import access_of, client_headers
+from gateway.asgi import Headers, access_of, client_headers
 from gateway.inference import job_headers
 from gateway.inference.predictor import Predictor
 from gateway.inference.urls import Target
-from marq.errors import ServiceError
+from marq.errors import ModelNotFound, ServiceError
+from marq.jobs.options import JobOptions
 from marq.plugins.protocols import INFERENCE
 from marq.queue.entries import EntryFields
 from marq.queue.jobs import Jobs
@@ -43,8 +44,18 @@ class JobIdConvertor(Convertor[str]):
 register_url_convertor("job", JobIdConvertor())
 
 
-def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
-    """The routes that queue jobs."""
+class RunJobs(Protocol):
+    """Starts runs of workflows as jobs."""
+
+    def knows(self, name: str, /) -> bool: ...
+
+    async def submit(
+        self, name: str, headers: Headers, body: bytes, options: JobOptions, key: str, /
+    ) -> str: ...
+
+
+def router(predictor: Predictor, jobs: Jobs, runs: RunJobs | None = None) -> APIRouter:
+    """The routes that queue jobs. Where a model and a workflow have the same name, it is the model's."""
     api = APIRouter(tags=["jobs"])
 
     @api.post("/jobs/{job_id:job}/retry", status_code=202)
@@ -71,15 +82,21 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
     ) -> Response:
         """Queues a request and answers at once; takes the same body as `/predictions`.
 
-        `{model}:explain` queues an explanation. Headers `X-Marq-…` are the job's options: priority, tags,
-        times and retries.
+        `{model}` may be a workflow. `{model}:explain` queues an explanation. Headers `X-Marq-…` are the job's
+        options: priority, tags, times and retries.
         """
         explains = model.endswith(EXPLAIN)
         target = Target(model.removesuffix(EXPLAIN), version, path, True if explains else None)
         headers = client_headers(request.scope)
         options = job_headers.options(headers)
         access = access_of(request.scope, INFERENCE)
-        route = (await predictor.find(access, target.model, version)).at(options.priority)
+        try:
+            route = (await predictor.find(access, target.model, version)).at(options.priority)
+        except ModelNotFound:
+            if version is not None or runs is None or not runs.knows(model):
+                raise
+            body = await predictor.uploads.read(request.scope, request.receive)
+            return _accepted(await runs.submit(model, headers, body, options, key or ""))
         body = await predictor.uploads.read(request.scope, request.receive)
         head = predictor.entry_head(
             target.headers(headers),

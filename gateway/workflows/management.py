@@ -1,7 +1,9 @@
 """`/workflows` of the management API: register, list, describe, unregister; TorchServe's routes and texts."""
 
+from typing import Annotated, Literal
+
 import anyio.from_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.asgi import Document, Responses, content_type
@@ -14,11 +16,18 @@ from gateway.uploads import Uploads
 from marq.connections import clients
 from marq.control.workflows import DEFAULT_TIMEOUT_S, WorkflowControl, WorkflowRegistration
 from marq.errors import BadRequest
+from marq.queue import depth
 from marq.registry.models import Registry
 from marq.settings.fields import Settings
+from marq.workflows.drawing import mermaid, svg
 from marq.workflows.spec import Workflow
 from marq.workflows.store import WorkflowStore
 
+SVG = "svg"
+Drawing = Annotated[
+    Literal["mermaid", "svg"] | None,
+    Query(alias="format", description="A drawing, with the number of requests that wait for each node."),
+]
 REGISTERED: Responses = {
     409: {"description": "A workflow of that name is registered already."},
     500: {"description": "A node cannot be registered; then none is. The reason is in the message."},
@@ -68,7 +77,7 @@ class WorkflowManagement:
     """The handlers; their first lines appear in the OpenAPI document."""
 
     def __init__(self, settings: Settings, routes: Routes) -> None:
-        registry = Registry(clients.client(settings.redis_url))
+        self._registry = registry = Registry(clients.client(settings.redis_url))
         self._routes, self.waiting = routes, WaitingRequests()
         self._control = WorkflowControl(settings, registry, self._refresh)
         self._store, self._uploads = WorkflowStore(registry.redis), Uploads.of_management(settings)
@@ -83,9 +92,25 @@ class WorkflowManagement:
         listed = [{"workflowName": each.name, "workflowUrl": each.url} for each in page]
         return json_answer({**token, "workflows": listed})
 
-    def describe(self, workflow_name: str) -> Response:
-        """The settings and the graph of a workflow."""
-        return json_answer([_described(self._store.get(workflow_name))])
+    def describe(self, workflow_name: str, form: Drawing = None) -> Response:
+        """The settings and the graph of a workflow, or a drawing of it."""
+        workflow = self._store.get(workflow_name)
+        if form is None:
+            return json_answer([_described(workflow)])
+        if form == SVG:
+            return Response(svg(workflow, self._waiting(workflow)), media_type="image/svg+xml")
+        return Response(mermaid(workflow, self._waiting(workflow)), media_type="text/vnd.mermaid")
+
+    def _waiting(self, workflow: Workflow) -> dict[str, int]:
+        """How many entries of each node no replica has taken."""
+        models = self._registry.models()
+        specs = {
+            node.name: spec
+            for node in workflow.nodes
+            if (spec := models.specs.get(workflow.model(node.name), {}).get(node.version))
+        }
+        depths = depth.read(self._registry.redis, specs.values())
+        return {name: depths[spec.key].waiting for name, spec in specs.items()}
 
     async def register(self, request: Request) -> Response:
         """Registers a workflow: starts the replicas of all its nodes, or of none."""

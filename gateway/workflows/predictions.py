@@ -9,16 +9,10 @@ from gateway.asgi import JSON_TYPE, Headers, access_of, client_headers, respond,
 from gateway.inference import deadlines, job_headers, urls
 from gateway.inference.answer import first_part, watch
 from gateway.inference.predictor import Predictor
-from gateway.routing.routes import Route, Routes
+from gateway.routing.routes import Route
+from gateway.workflows.admission import Admission
 from gateway.workflows.known import KnownWorkflows
-from marq.errors import (
-    ModelNotFound,
-    ModelVersionNotFound,
-    ResourceNotFound,
-    ServiceError,
-    ServiceUnavailable,
-    pretty,
-)
+from marq.errors import ResourceNotFound, ServiceError, pretty
 from marq.plugins.protocols import INFERENCE
 from marq.queue.entries import EntryFields, Reply
 from marq.queue.ids import new_id
@@ -30,8 +24,8 @@ from marq.workflows.spec import Workflow
 class WorkflowPredictions:
     """Starts a run, waits for its end, sends its answer, whatever the method of the request."""
 
-    def __init__(self, predictor: Predictor, routes: Routes, known: KnownWorkflows, runs: Runs) -> None:
-        self._predictor, self._routes, self._known, self._runs = predictor, routes, known, runs
+    def __init__(self, predictor: Predictor, admission: Admission, known: KnownWorkflows, runs: Runs) -> None:
+        self._predictor, self._admission, self._known, self._runs = predictor, admission, known, runs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, segments: list[str]) -> None:
         run_id = new_id()
@@ -41,29 +35,13 @@ class WorkflowPredictions:
             if len(segments) < 2:
                 raise ResourceNotFound
             workflow = self._known.get(segments[1])
-            route = self._admit(workflow)
+            route = self._admission.check(workflow)
             body = await self._predictor.uploads.read(scope, receive)
             reply = await self._run(workflow, route, run_id, headers, body, receive)
         except ServiceError as error:
             await respond_error(send, error, run_id)
         else:
             await respond(send, reply.status, _body(workflow, reply), [JSON_TYPE], run_id)
-
-    def _admit(self, workflow: Workflow) -> Route:
-        """The route of the start node. Raises ServiceUnavailable if a node cannot run or has a full queue."""
-        start = self._route(workflow, workflow.graph.start)
-        for node in workflow.graph.nodes:
-            route = self._route(workflow, node)
-            route.check()
-            if route is not start and not route.backlog.has_room(0):
-                route.backlog.admit(0)  # raises with the reason
-        return start
-
-    def _route(self, workflow: Workflow, node: str) -> Route:
-        try:
-            return self._routes.find(workflow.model(node))
-        except (ModelNotFound, ModelVersionNotFound) as error:
-            raise ServiceUnavailable(f"Workflow {workflow.name} cannot run: {error.message}") from None
 
     async def _run(
         self, workflow: Workflow, route: Route, run_id: bytes, headers: Headers, body: bytes, receive: Receive

@@ -6,7 +6,7 @@ import typer
 
 from marq import __version__
 from marq.cli.arguments import StartCommand
-from marq.cli.commands.models import archive, build, management, run, transfer
+from marq.cli.commands.models import archive, build, management, run, transfer, workflows
 from marq.cli.commands.requests import bench, contract, dead_letters, jobs, predict, submit
 from marq.cli.commands.server import (
     bridge,
@@ -112,6 +112,13 @@ app.command(
     epilog="Example: marq build --model_name shapes --model_file handler.py --checkpoint_file shapes.pth "
     "--version 1.0",
 )(build.build)
+app.add_typer(
+    workflows.app,
+    name="workflow",
+    help="Register, run and draw workflows.",
+    rich_help_panel=MODELS,
+    epilog="Example: marq workflow list",
+)
 app.command(rich_help_panel=REQUESTS, epilog="Example: marq predict digits three.png")(predict.predict)
 app.command(rich_help_panel=REQUESTS, epilog="Example: marq bench digits three.png -c 64 -d 30")(bench.bench)
 app.command(rich_help_panel=REQUESTS, epilog="Example: marq submit digits scans/*.png --wait")(submit.submit)

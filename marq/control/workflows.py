@@ -63,7 +63,7 @@ class WorkflowControl:
         specs = self._specs(workflow, registration)
         workflow = workflow.with_versions({node: spec.version for node, spec in specs.items()})
         registered = self._store.add(workflow)
-        failures = self._start(specs)
+        failures = self._start([specs[node.name] for node in workflow.nodes if not node.model])
         if failures:
             self._store.remove(workflow.name)
             raise _failed(workflow, failures)
@@ -75,7 +75,8 @@ class WorkflowControl:
         workflow = self._store.get(name)
         wait_for_gateways(self._registry, self._store.remove(name))
         models = self._registry.models()
-        found = [models.specs.get(workflow.model(node.name), {}).get(node.version) for node in workflow.nodes]
+        own = [node for node in workflow.nodes if not node.model]
+        found = [models.specs.get(workflow.model(node.name), {}).get(node.version) for node in own]
         failures = self._remove([spec for spec in found if spec], self._settings.unregister_model_timeout)
         self._remove_download(workflow.url)
         if failures:
@@ -109,7 +110,7 @@ class WorkflowControl:
         return path
 
     def _specs(self, workflow: Workflow, registration: WorkflowRegistration) -> dict[str, ModelSpec]:
-        """The models of the nodes, by node. Raises WorkflowFailed if one of them cannot be read."""
+        """The models of the nodes, by node. Raises WorkflowFailed if one of them is not there."""
         specs: dict[str, ModelSpec] = {}
         failures: list[str] = []
         for node in workflow.nodes:
@@ -118,12 +119,14 @@ class WorkflowControl:
             except errors.ServiceError as error:
                 failures.append(_node_failed(workflow.model(node.name), error))
         if failures:
-            self._remove_downloads(specs.values())
+            self._remove_downloads([spec for spec in specs.values() if spec.workflow])
             raise _failed(workflow, failures)
         return specs
 
     def _spec(self, workflow: Workflow, node: Node, registration: WorkflowRegistration) -> ModelSpec:
         name, given = workflow.model(node.name), node.settings
+        if node.model:
+            return self._registry.models().get(node.model, node.version or None)
         settings: dict[str, Any] = {
             "batch_size": given.batch_size,
             "max_batch_delay_ms": given.max_batch_delay,
@@ -142,13 +145,13 @@ class WorkflowControl:
             workflow=workflow.name, **settings,
         )  # fmt: skip
 
-    def _start(self, specs: dict[str, ModelSpec]) -> list[str]:
+    def _start(self, specs: list[ModelSpec]) -> list[str]:
         """Registers the models and waits for their replicas; why that failed. Then none is registered."""
         began = self._registry.now()
         done: list[ModelSpec] = []
         failures: list[str] = []
         try:
-            for spec in specs.values():
+            for spec in specs:
                 try:
                     self._registry.register(spec)
                     done.append(spec)
@@ -163,7 +166,7 @@ class WorkflowControl:
         finally:
             if failures or len(done) < len(specs):
                 failures += self._remove(done, UNDO_S)
-                self._remove_downloads(specs.values())
+                self._remove_downloads(specs)
         return failures
 
     def _wait(self, spec: ModelSpec, began: float) -> None:

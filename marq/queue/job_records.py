@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from marq import keys
@@ -13,6 +13,28 @@ STATES = SCHEDULED, QUEUED, RUNNING, SUCCEEDED, FAILED, EXPIRED, CANCELLED = (
     "scheduled", "queued", "running", "succeeded", "failed", "expired", "cancelled",
 )  # fmt: skip
 FINISHED = frozenset((SUCCEEDED, FAILED, EXPIRED, CANCELLED))
+
+
+# Fields of the nodes of a run of a workflow, and the states of its nodes
+BEGAN, ENDED, TRIES, FAILED_NODE = "began:", "done:", "try:", "failed"
+NODE_DONE, NODE_QUEUED, NODE_FAILED = "done", "queued", "failed"
+
+
+@dataclass(frozen=True)
+class NodeRecord:
+    """One node of a run of a workflow that was queued. Times are unix seconds."""
+
+    name: str
+    state: str
+    queued: float
+    finished: float | None
+    tries: int
+
+    def to_dict(self) -> dict[str, object]:
+        data = {
+            "state": self.state, "queued": self.queued, "finished": self.finished, "tries": self.tries
+        }  # fmt: skip
+        return {name: value for name, value in data.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -37,6 +59,9 @@ class JobRecord:
     retried: int = 0  # how often it was tried again after the handler had failed
     rows: int = 0  # of the batch in which it ran; 0: unknown
     replay_of: str | None = None  # the id of the request whose dead letter was replayed
+    nodes: tuple[NodeRecord, ...] = ()  # of a run of a workflow
+    failed_node: str | None = None  # the node that has failed the run
+    reason: str | None = None  # why it did
     parts: tuple[bytes, ...] = ()  # the parts streamed so far, unless the job has finished
 
     @property
@@ -62,6 +87,8 @@ class JobRecord:
             "started": self.started, "finished": self.finished, "status": self.status,
             "priority": self.priority, "tags": list(self.tags) or None, "due": self.due,
             "retried": self.retried or None, "replay_of": self.replay_of, **self.timeline,
+            "nodes": {node.name: node.to_dict() for node in self.nodes} or None,
+            "failed_node": self.failed_node, "reason": self.reason,
         }  # fmt: skip
         return {name: value for name, value in data.items() if value is not None}
 
@@ -84,6 +111,9 @@ def parse_record(
     state, started = text["state"].decode(), _seconds(text.get("started"))
     if state == QUEUED and running_for_ms is not None:
         state, started = RUNNING, time.time() - running_for_ms / 1000
+    nodes = _nodes(text)
+    if state == QUEUED and any(node.finished for node in nodes):
+        state = RUNNING
     record = JobRecord(
         id=str(job),
         model=job.model,
@@ -103,8 +133,30 @@ def parse_record(
         retried=int(text.get("retried", 0)),
         rows=int(text.get("rows", 0)),
         replay_of=text["replay_of"].decode() if "replay_of" in text else None,
+        nodes=nodes,
+        failed_node=text["failed"].decode() if "failed" in text else None,
+        reason=text["reason"].decode("utf-8", "replace") if "reason" in text else None,
     )
     return _with_parts(record, begin, parts) if begin else record
+
+
+def _nodes(stored: Mapping[str, bytes]) -> tuple[NodeRecord, ...]:
+    """In the order in which they were queued; empty for other jobs."""
+    failed = stored.get(FAILED_NODE, b"").decode()
+    found = [_node(field.removeprefix(BEGAN), failed, stored) for field in stored if field.startswith(BEGAN)]
+    return tuple(sorted(found, key=lambda node: (node.queued, node.finished or node.queued)))
+
+
+def _node(name: str, failed: str, stored: Mapping[str, bytes]) -> NodeRecord:
+    finished = stored.get(ENDED + name)
+    state = NODE_FAILED if name == failed else NODE_DONE if finished else NODE_QUEUED
+    return NodeRecord(
+        name=name,
+        state=state,
+        queued=int(stored[BEGAN + name]) / 1000,
+        finished=int(finished) / 1000 if finished else None,
+        tries=int(stored.get(TRIES + name, 1)),
+    )
 
 
 def _with_parts(record: JobRecord, begin: bytes, parts: Sequence[bytes]) -> JobRecord:

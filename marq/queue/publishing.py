@@ -17,6 +17,7 @@ from marq.registry.spec import ModelSpec
 Answer = tuple[Request, Reply]
 TOO_LATE = "The request passed its deadline before it ran."
 BURIED = "buried"  # as publish.lua calls the state of jobs that are dead letters
+LONGEST_REASON = 1000  # characters
 FIRST_ERROR = 400  # status
 NEVER = 0  # instead of the time at which a request started
 
@@ -99,7 +100,9 @@ def _advance(answers: Sequence[Answer], started_ms: int, is_buried: bool) -> Com
     script_keys: list[str | bytes] = []
     arguments: list[object] = []
     for request, reply in answers:
-        outcome, answer = "ok", reply
+        outcome, answer, reason = "ok", reply, ""
+        if reply.status >= FIRST_ERROR:
+            reason = _reason(reply)
         if reply.status >= FIRST_ERROR and started_ms == NEVER:
             outcome = "final"
         elif reply.status >= FIRST_ERROR:
@@ -107,8 +110,24 @@ def _advance(answers: Sequence[Answer], started_ms: int, is_buried: bool) -> Com
             failure = ServiceError(f"Error executing {request.node.decode()}")  # TorchServe's text
             answer = Reply(reply.id, failure.status, failure.body(), JSON_HEADERS)
         script_keys += (request.lane, request.run)
-        arguments += (request.entry, request.node, outcome, answer.status, answer.headers, answer.body)
+        arguments += (
+            request.entry,
+            request.node,
+            outcome,
+            answer.status,
+            answer.headers,
+            answer.body,
+            reason,
+        )
     return scripts.ADVANCE.call(script_keys, keys.GROUP, *arguments)
+
+
+def _reason(reply: Reply) -> str:
+    """The sentence in an error's body, or the beginning of the body."""
+    try:
+        return str(json.loads(reply.body)["message"])[:LONGEST_REASON]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return f"{reply.status}: {reply.body[:LONGEST_REASON].decode('utf-8', 'replace')}"
 
 
 def _in_file(place: Place, request: Request, reply: Reply) -> Reply:

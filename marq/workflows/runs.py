@@ -1,21 +1,27 @@
 """Runs of workflows: started here, advanced by the replicas that answer their nodes."""
 
+import time
+
 import hiredis
 
 from marq import keys
-from marq.errors import QueueUnavailable, ServiceUnavailable
+from marq.errors import BadRequest, QueueUnavailable, ServiceUnavailable
+from marq.jobs.options import JobOptions
 from marq.queue import scripts
 from marq.queue.broker import Broker
-from marq.queue.entries import EntryFields
+from marq.queue.entries import DEFAULT_TTL_MS, EntryFields
+from marq.queue.ids import JobId
+from marq.queue.jobs import OTHER_DIGEST, KeyedRequest
 from marq.queue.pending import Waiting
-from marq.workflows.spec import Workflow
+from marq.workflows.spec import FUNCTION_VERSION, Workflow
 
 
 class Runs:
     """The runs of one gateway process. Raises QueueUnavailable while Redis cannot be reached."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+    def __init__(self, broker: Broker, job_ttl_ms: int = DEFAULT_TTL_MS) -> None:
+        """`job_ttl_ms`: for how long results of jobs are kept."""
+        self._broker, self._job_ttl_ms = broker, job_ttl_ms
 
     async def start(
         self, workflow: Workflow, run_id: bytes, fields: EntryFields, priority: str, waiting: Waiting
@@ -26,6 +32,7 @@ class Runs:
             started = await self._broker.run(
                 scripts.START_RUN,
                 [keys.run(workflow.name, run_id.decode())],
+                "",
                 *_record(workflow, run_id, fields, priority),
                 "replies",
                 self._broker.stream,
@@ -41,10 +48,58 @@ class Runs:
             node = workflow.graph.start
             raise ServiceUnavailable(f"The model of node {node} was unregistered.")
 
+    async def submit(
+        self,
+        workflow: Workflow,
+        run_id: bytes,
+        fields: EntryFields,
+        options: JobOptions,
+        request: KeyedRequest | None = None,
+    ) -> tuple[str, bool]:
+        """Starts a run whose result is kept; returns its public id, and whether it is new.
+
+        Raises BadRequest for an option that runs do not have, and IdempotencyConflict where the key of
+        `request` was used for something else.
+        """
+        _check(options)
+        start = workflow.graph.start
+        node = next(node for node in workflow.nodes if node.name == start)
+        ttl_ms = self._job_ttl_ms if options.result_ttl is None else round(1000 * options.result_ttl)
+        about = {
+            "state": "queued",
+            "version": FUNCTION_VERSION,
+            "queued": int(time.time() * 1000),
+            "tags": ",".join(dict.fromkeys(options.tags)),
+            "lane": keys.lane(workflow.model(start), node.version, options.priority),
+            "kept": ttl_ms,
+        }
+        try:
+            started = await self._broker.run(
+                scripts.START_RUN,
+                [keys.job(workflow.name, run_id.decode())],
+                request.digest if request else "",
+                *_record(workflow, run_id, fields, options.priority),
+                *(part for pair in about.items() for part in pair),
+            )
+        except hiredis.ReplyError as error:
+            raise QueueUnavailable(f"Redis refused the request: {error}") from None
+        if request and started == OTHER_DIGEST:
+            raise request.conflict()
+        if not started:
+            raise ServiceUnavailable(f"The model of node {start} was unregistered.")
+        return str(JobId(workflow.name, run_id.decode())), started == 1
+
     async def cancel(self, workflow: Workflow, run_id: bytes) -> None:
         """Ends a run: what is queued of it leaves its lanes, its answer is ignored."""
         self._broker.forget(run_id)
         await self._broker.run(scripts.CANCEL_RUN, [keys.run(workflow.name, run_id.decode())])
+
+
+def _check(options: JobOptions) -> None:
+    """Raises BadRequest for what the specification of the workflow says, and for a later start."""
+    given = (options.not_before, options.max_attempts, options.retries, options.retry_delay)
+    if options.retry_on or any(each is not None for each in given):
+        raise BadRequest("A run of a workflow has the options priority, tags and result_ttl only.")
 
 
 def _record(workflow: Workflow, run_id: bytes, fields: EntryFields, priority: str) -> tuple[object, ...]:

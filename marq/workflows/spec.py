@@ -30,17 +30,23 @@ class NodeSettings:
     timeout_ms: int = 10_000  # of one try
 
 
+OF_TRIES = ("retry-attempts", "timeout-ms")
 YAML_KEYS = {name.replace("_", "-"): name for name in NodeSettings.__dataclass_fields__}
 
 
 @dataclass(frozen=True)
 class Node:
-    """One node of a workflow: a model, or a function of the workflow's handler file."""
+    """One node of a workflow: a model of its own, a registered model, or a function of the handler file."""
 
     name: str
-    url: str | None  # of the model's archive; None: a function
+    url: str | None  # of the archive of a model of its own
     settings: NodeSettings
-    version: str = FUNCTION_VERSION  # of its model
+    version: str = FUNCTION_VERSION  # of its model; empty: the default version when it is registered
+    model: str = ""  # name of the registered model
+
+    @property
+    def is_function(self) -> bool:
+        return self.url is None and not self.model
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,11 @@ class Workflow:
 
     def model(self, node: str) -> str:
         """The name of the model that runs a node."""
-        return f"{self.name}__{node}"
+        return self._models[node]
+
+    @cached_property
+    def _models(self) -> dict[str, str]:
+        return {node.name: node.model or f"{self.name}__{node.name}" for node in self.nodes}
 
     @cached_property
     def graph(self) -> Graph:
@@ -151,7 +161,9 @@ def _models(spec: Mapping[object, object]) -> tuple[NodeSettings, dict[str, Node
 
 
 def _model(name: str, given: Mapping[object, object], defaults: NodeSettings) -> Node:
-    url = given.get("url")
+    url, registered = given.get("url"), given.get("model")
+    if registered is not None:
+        return _registered(name, given, defaults)
     if not isinstance(url, str) or not url.strip():
         raise InvalidWorkflow(f"`models`: {name} has no url.")
     own = {
@@ -163,6 +175,20 @@ def _model(name: str, given: Mapping[object, object], defaults: NodeSettings) ->
     if settings.max_workers < settings.min_workers:
         raise InvalidWorkflow(f"`models`: {name} has a max-workers below its min-workers.")
     return Node(name, url.strip(), settings)
+
+
+def _registered(name: str, given: Mapping[object, object], defaults: NodeSettings) -> Node:
+    """A node that a registered model runs, `model: NAME` or `NAME/VERSION`."""
+    unknown = sorted(str(key) for key in given.keys() - {"model", *OF_TRIES})
+    if unknown:
+        raise InvalidWorkflow(
+            f"`models`: {name} is a registered model, so it cannot have {', '.join(unknown)}."
+        )
+    model, _, version = str(given["model"]).partition("/")
+    if not names.is_model_name(model) or (version and not names.is_version(version)):
+        raise InvalidWorkflow(f"`models`: {name} must name a model as NAME or NAME/VERSION.")
+    own = {YAML_KEYS[key]: _integer(f"{name}.{key}", given[key]) for key in OF_TRIES if key in given}
+    return Node(name, None, replace(defaults, **own), version, model)
 
 
 def _integer(key: str, value: object) -> int:

@@ -122,16 +122,19 @@ def test_a_join_gets_the_answers_of_all_its_parents(site, diamond):
     assert site.run(diamond, b"x").content == b"l<x>+r<x>"
 
 
+@pytest.mark.slow
 def test_a_node_with_several_parents_gets_a_key_for_each(site):
     site.register("keys", "dag:\n  before: [left, right]\n  left: [names]\n  right: [names]\n")
     assert site.run("keys", b"x").json() == ["left", "right"]
 
 
+@pytest.mark.slow
 def test_all_nodes_get_the_clients_headers(site):
     site.register("heads", "dag:\n  before: [asked]\n")
     assert site.run("heads", b"x", headers={"X-Who": "me"}).content == b"me"
 
 
+@pytest.mark.slow
 def test_only_the_start_node_gets_a_decoded_body(site):
     site.register("kinds", "dag:\n  kind: []\n")
     site.register("kinds2", "dag:\n  before: [kind]\n")
@@ -150,6 +153,7 @@ def test_several_leaves_make_one_object(site):
     )
 
 
+@pytest.mark.slow
 def test_each_of_several_leaves_must_be_an_object(site):
     site.register("odd", "dag:\n  before: [as_object, left]\n")
     answer = site.run("odd", b"x")
@@ -215,6 +219,7 @@ def test_the_request_may_name_the_workflow(site, chain):
     assert site.run("other", b"x").content == b"l<x>"
 
 
+@pytest.mark.slow
 def test_json_parameters_do_as_well(site):
     pack_workflow(site.store, "posted", "dag:\n  before: [left]\n", FUNCTIONS)
     url = f"{site.server.management}/workflows"
@@ -293,3 +298,65 @@ def test_a_workflow_whose_model_was_removed_answers_at_once(site):
     answer = site.run("holey", b"x")
     assert answer.status_code == 503
     assert "holey__left" in answer.json()["message"]
+
+
+def test_a_run_may_be_a_job(site, diamond):
+    job = site.server.submit("diamond", b"x")
+    assert job.startswith("diamond:")
+    assert site.server.result(job).content == b"l<x>+r<x>"
+    state = httpx.get(f"{site.server.inference}/jobs/{job}").json()
+    assert state["state"] == "succeeded"
+    assert {name: node["state"] for name, node in state["nodes"].items()} == dict.fromkeys(
+        ("before", "left", "right", "join"), "done"
+    )
+
+
+@pytest.mark.slow
+def test_a_job_of_a_workflow_that_fails_says_where_and_why(site):
+    site.register("failing", "models: {retry-attempts: 0}\ndag:\n  before: [broken]\n")
+    job = site.server.submit("failing", b"x")
+    assert site.server.result(job).status_code == 500
+    state = httpx.get(f"{site.server.inference}/jobs/{job}").json()
+    assert (state["state"], state["failed_node"], state["reason"]) == (
+        "failed",
+        "broken",
+        "Prediction failed",
+    )
+
+
+def test_a_workflow_is_drawn(site, diamond):
+    drawn = site.get("/diamond", format="mermaid")
+    assert drawn.text.startswith('flowchart TD\n    n0(["before"])\n')
+    assert site.get("/diamond", format="svg").headers["content-type"] == "image/svg+xml"
+    assert site.get("/diamond", format="png").status_code == 400
+    assert site.server.command("workflow", "draw", "diamond").stdout == drawn.text
+
+
+@pytest.mark.slow
+def test_the_command_line_has_it_all(site, tmp_path):
+    pack_workflow(site.store, "by-hand", "dag:\n  before: [left]\n", FUNCTIONS)
+    (tmp_path / "x").write_bytes(b"x")
+    site.registered.append("named")
+    done = site.server.command("workflow", "register", "by-hand.war", "--name", "named")
+    assert done.stdout == "Workflow named has been registered and scaled successfully.\n", done.stderr
+    assert "by-hand.war" in site.server.command("workflow", "list").stdout
+    assert "{before=[left]}" in site.server.command("workflow", "describe", "named").stdout
+    assert site.server.command("workflow", "run", "named", str(tmp_path / "x")).stdout.strip() == "l<x>"
+    assert site.server.command("workflow", "delete", "named").stdout == 'Workflow "named" unregistered\n'
+    failed = site.server.command("workflow", "delete", "named")
+    assert failed.returncode == 1
+    assert failed.stderr.endswith("Workflow not found: named\n")
+
+
+def test_a_node_may_be_a_registered_model(site, make_archive):
+    make_archive(site.store, "plain", MODEL)
+    query = {"url": "plain.mar", "initial_workers": 1, "synchronous": "true"}
+    httpx.post(f"{site.server.management}/models", params=query, timeout=60).raise_for_status()
+    spec = "models:\n  known: {model: plain}\ndag:\n  before: [known]\n  known: [left]\n"
+    assert site.register("mixed", spec).status_code == 200
+    assert site.run("mixed", b"x").content == b"lplain(<x>)"
+    assert httpx.get(f"{site.server.management}/models/mixed__known").status_code == 404
+    site.delete("mixed").raise_for_status()
+    assert site.server.predict("plain", b"x").status_code == 200, "it stays"
+    answer = site.register("unknown", spec.replace("plain", "absent"))
+    assert "Details: Model not found: absent" in answer.json()["message"]

@@ -10,6 +10,13 @@ end
 if lane ~= KEYS[2] then
   return nil
 end
+if redis.call("HEXISTS", KEYS[1], "plan") == 1 then -- a run of a workflow
+  local waits = #redis.call("XRANGE", lane, entry, entry) == 1 and #redis.call("XPENDING", lane, ARGV[1], entry, entry, 1) == 0
+  if ARGV[6] == "1" and not waits then
+    return 0
+  end
+  return runs.cancel(KEYS[1]) and 1 or 0
+end
 local job = index.job(KEYS[1])
 if state == "scheduled" then
   local head, id = index.split(KEYS[1])

@@ -7,11 +7,13 @@
 --   type headers params input        the client's request, for the start node; all nodes get `headers`
 --   at:NODE   "ENTRY LANE" of the node's entry, while it has no answer
 --   try:NODE  how often the node was queued    need:NODE  how many parents have answered    out:NODE  its answer
---   began:NODE done:NODE             unix ms, of jobs
+--   began:NODE done:NODE             unix ms, of jobs; `failed` and `reason`: the node that has failed one, and why
+--   kept      for how long the record of a job is kept after its end (ms)
 -- KEY "marq:{WORKFLOW}:due" (sorted set): "run:ID NODE" or "job:ID NODE" by the moment when the try is over (unix ms)
 -- A run always has an entry in some lane until it has ended, so that no process has to remember it.
 local GROUP = "replicas"
 local ROW = "application/x-marq-row" -- the values of several parents: NAME-LENGTH:NAME,LENGTH:VALUE, in turns
+local EXPIRED = 504 -- only of a node that has not started before its deadline
 local JSON = '{"content-type": "application/json"}'
 
 local runs = {}
@@ -135,16 +137,17 @@ local function end_early(record, plan, state, status, headers, body)
   finish(record, plan, state, status, headers, body)
 end
 
-local function fail(record, plan, name, status, headers, body)
+local function fail(record, plan, name, status, headers, body, reason)
   if is_job(record) then
-    redis.call("HSET", record, "failed", name)
+    redis.call("HSET", record, "failed", name, "reason", reason)
   end
-  end_early(record, plan, "failed", status, headers, body)
+  local state = tonumber(status) == EXPIRED and "expired" or "failed"
+  end_early(record, plan, state, status, headers, body)
 end
 
 local function fail_unregistered(record, plan, name)
-  local body = runs.error_body(503, "ServiceUnavailableException", "The model of node " .. name .. " was unregistered.")
-  fail(record, plan, name, 503, JSON, body)
+  local reason = "The model of node " .. name .. " was unregistered."
+  fail(record, plan, name, 503, JSON, runs.error_body(503, "ServiceUnavailableException", reason), reason)
 end
 
 local function is_object(text)
@@ -175,8 +178,8 @@ local function finish_leaf(record, plan)
   if body then
     finish(record, plan, "succeeded", 200, JSON, body)
   else
-    fail(record, plan, odd, 500, JSON, runs.error_body(
-      500, "InternalServerException", "The answer of node " .. odd .. " is not a JSON object."))
+    local reason = "The answer of node " .. odd .. " is not a JSON object."
+    fail(record, plan, odd, 500, JSON, runs.error_body(500, "InternalServerException", reason), reason)
   end
 end
 
@@ -203,14 +206,15 @@ local function plan_of(record)
   return type(text) == "string" and cjson.decode(text) or nil
 end
 
--- Queues the start node of a record that has been written. Returns whether its model has lanes.
+-- Queues the start node of a record that has been written. Returns its entry; nil if its model has no lanes.
 function runs.start(record)
   local plan = plan_of(record)
   return queue(record, plan, plan.start)
 end
 
 -- A node was answered; its entry is acknowledged. `outcome`: ok; failed, and may be tried again; final, and may not.
-function runs.answer(record, name, outcome, status, headers, body)
+-- `status`, `headers` and `body` of a node that has not succeeded are those of the run, if it fails for this `reason`.
+function runs.answer(record, name, outcome, status, headers, body, reason)
   local plan = plan_of(record)
   local node = plan and plan.nodes[name]
   if not node then
@@ -227,15 +231,15 @@ function runs.answer(record, name, outcome, status, headers, body)
       fail_unregistered(record, plan, name)
     end
   else
-    fail(record, plan, name, status, headers, body)
+    fail(record, plan, name, status, headers, body, reason)
   end
 end
 
 -- The time of a try is over.
 function runs.time_out(record, name)
   withdraw(record, name)
-  local text = "Error executing " .. name
-  runs.answer(record, name, "failed", 500, JSON, runs.error_body(500, "InternalServerException", text))
+  local body = runs.error_body(500, "InternalServerException", "Error executing " .. name)
+  runs.answer(record, name, "failed", 500, JSON, body, "No answer within timeout-ms.")
 end
 
 -- Ends a run that nobody waits for. Returns whether it had not ended.

@@ -1,10 +1,22 @@
--- Starts a run of a workflow whose client waits for the answer.
+-- Starts a run of a workflow, once.
 -- KEYS  1 record of the run (hash)
--- ARGV  names and values of its fields, in turns
--- Returns 1; 0 if the model of the start node has no lanes: then there is no run.
-redis.call("HSET", KEYS[1], unpack(ARGV))
-if runs.start(KEYS[1]) then
-  return 1
+-- ARGV  1 digest of the request, or empty   2.. names and values of the fields of the record, in turns
+-- Returns 1; 0 if the model of the start node has no lanes: then there is no run. If the run exists: 2, and -1
+-- where it has another digest.
+local record = KEYS[1]
+if redis.call("EXISTS", record) == 1 then
+  return (redis.call("HGET", record, "digest") or "") == ARGV[1] and 2 or -1
 end
-redis.call("DEL", KEYS[1])
-return 0
+redis.call("HSET", record, "digest", ARGV[1], unpack(ARGV, 2))
+local entry = runs.start(record)
+if not entry then
+  redis.call("DEL", record)
+  return 0
+end
+local state, priority, tags, version = unpack(redis.call("HMGET", record, "state", "priority", "tags", "version"))
+if state then -- it is a job
+  local head, id = index.split(record)
+  redis.call("HSET", record, "entry", entry)
+  index.add(head, priority, tags, version, {index.text(index.now()), id})
+end
+return 1

@@ -10,7 +10,7 @@ from marq.cli.app import app
 from marq.registry.spec import SETTINGS
 
 # They run until they are ended, or print answers of models, or nothing but JSON.
-OTHERS = {"start", "gateway", "node", "run", "predict", "export"}
+OTHERS = {"start", "gateway", "node", "run", "predict", "export", "workflow run", "workflow draw"}
 VERSION = {each.describe: 1 for each in SETTINGS} | {
     "modelName": "m", "modelVersion": "1.0", "modelUrl": "m.mar", "minWorkers": 1, "maxWorkers": 1,
     "batchSize": 1, "maxBatchDelay": 100, "loadedAtStartup": True, "workers": [],
@@ -33,6 +33,10 @@ ANSWERS = {
     "GET /jobs": {"jobs": [], "counts": {}},
     "DELETE /jobs/m:1": {"state": "cancelled"},
     "POST /jobs/m:1/retry": {"job_id": "m:1"},
+    "GET /workflows": {"workflows": []},
+    "POST /workflows": {"status": "registered"},
+    "GET /workflows/w": [{"workflowName": "w"}],
+    "DELETE /workflows/w": {"status": "unregistered"},
     "GET /dead-letters": {"models": []},
     "GET /dead-letters/m/1-0": LETTER,
     "POST /dead-letters/m/replay": {"replayed": [], "refused": []},
@@ -46,6 +50,7 @@ LINES = {
     "archive": ["--model-name", "m", "-v", "1.0", "--handler", "h.py", "--no-check"],
     "build": ["--model_name", "m", "--model_file", "h.py", "--checkpoint_file", "w.pth", "--version", "1.0"],
     "bench": ["m", "h.py", "-n", "1", "-c", "1"], "submit": ["m", "h.py"], "job": ["m:1"], "jobs": [],
+    "workflow list": [], "workflow register": ["w.war"], "workflow describe": ["w"], "workflow delete": ["w"],
     "cancel": ["m:1"], "retry": ["m:1"], "dead list": [], "dead show": ["m", "1-0"],
     "dead replay": ["m", "1-0"], "dead delete": ["m", "1-0"],
 }  # fmt: skip

@@ -64,6 +64,15 @@ def test_the_request_may_name_it():
     assert read("dag: {f: [g]}", given="other").model("f") == "other__f"
 
 
+def test_a_node_may_be_a_registered_model():
+    workflow = read("models: {a: {model: digits/2.0, timeout-ms: 7}, b: {model: digits}}\ndag: {a: [b]}")
+    assert workflow.model("a") == workflow.model("b") == "digits"
+    assert (node(workflow, "a").version, node(workflow, "a").settings.timeout_ms) == ("2.0", 7)
+    assert not node(workflow, "b").is_function
+    lanes = json.loads(workflow.with_versions({"b": "1.0"}).plan)["nodes"]
+    assert lanes["b"]["lane"] == ["marq:{digits}:", ":1.0"]
+
+
 def test_functions_that_cannot_be_seen_are_believed():
     assert read("dag: {f: [unseen]}", functions=None).graph.leaves == ("unseen",)
 
@@ -75,6 +84,9 @@ def test_functions_that_cannot_be_seen_are_believed():
         ("dag: {f: ['a/b']}", "Invalid node name: 'a/b' is neither a model nor a function's name."),
         ("models: {'a/b': {url: m.mar}}\ndag: {f: ['a/b']}", "Invalid node name: 'w__a/b'."),
         ("models: {m: {}}\ndag: {f: [m]}", "`models`: m has no url."),
+        ("models: {m: {model: a/b/c}}\ndag: {m: []}", "`models`: m must name a model as NAME"),
+        ("models: {m: {model: a, url: b}}\ndag: {m: []}", "`models`: m is a registered model, so it cannot"),
+        ("models: {m: {model: a, batch-size: 2}}\ndag: {m: []}", "`models`: m is a registered model, so"),
         ("models: {m: 7}\ndag: {f: [m]}", "`models`: m must be a map"),
         ("models: {batch-size: 0}\ndag: {f: [g]}", "`models`: batch-size must be an integer from 1"),
         ("models: {timeout-ms: true}\ndag: {f: [g]}", "`models`: timeout-ms must be an integer"),
