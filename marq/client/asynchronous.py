@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 from marq import keys
 from marq.client import many, results
@@ -12,6 +12,8 @@ from marq.client.known_models import KnownModels
 from marq.client.many import WINDOW
 from marq.client.requests import Prediction, deadline, encode
 from marq.client.results import Result
+from marq.client.workflows import WorkflowClient
+from marq.errors import ModelNotFound
 from marq.host import server_file
 from marq.jobs import listing
 from marq.jobs.cancellation import Cancelled, cancel_many
@@ -21,6 +23,10 @@ from marq.queue.broker import Broker
 from marq.queue.ids import JobId, new_id
 from marq.queue.job_records import JobRecord
 from marq.queue.jobs import Jobs, KeyedRequest
+from marq.registry.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from marq.workflows.spec import Workflow
 
 DEFAULT_TIMEOUT_S = 60.0
 PAGE = 500  # jobs that are read at once
@@ -38,6 +44,7 @@ class AsyncClient:
         self._broker = Broker(self._url)
         self._jobs = Jobs(self._broker)
         self._models = KnownModels(self._url)
+        self._workflows = WorkflowClient(self._broker)
 
     async def __aenter__(self) -> Self:
         await self._broker.start()
@@ -61,8 +68,13 @@ class AsyncClient:
         path: str | None = None,
         explain: bool = False,
     ) -> Result:
-        """The handler's answer. Raises PredictionFailed for an error status, TimeoutError when late."""
-        spec, request_id = await self._models.spec(model, version), new_id()
+        """The answer of a model, or of a workflow. Raises PredictionFailed for an error status, TimeoutError
+        when late."""
+        spec, request_id = await self._find(model, version), new_id()
+        if not isinstance(spec, ModelSpec):
+            fields = encode(data, content_type)
+            reply = await self._workflows.predict(spec, fields, JobOptions(priority).priority, timeout)
+            return results.of_reply(reply).check()
         lane = keys.lane(spec.name, spec.version, JobOptions(priority).priority).encode()
         fields = encode(data, content_type, path=path, explain=explain)
         try:
@@ -100,20 +112,34 @@ class AsyncClient:
         explain: bool = False,
         **options: Unpack[Options],
     ) -> "AsyncJob":
-        """Queues one job; with an idempotency `key`, once for as long as the job's record is kept.
+        """Queues one job of a model, or of a workflow.
+
+        With an idempotency `key`, once for as long as the job's record is kept.
 
         A job that has not started within `start_within` seconds is `expired`. `options`: see JobOptions.
         Raises IdempotencyConflict where the key was used for something else, and BadRequest for an option.
         """
         asked = JobOptions(**options)
         fields = encode(data, content_type, deadline(start_within), asked, path, explain)
-        spec = await self._models.spec(model, version)
+        spec = await self._find(model, version)
+        if not isinstance(spec, ModelSpec):
+            return AsyncJob(self, await self._workflows.submit(spec, fields, asked, key))
         if key:
             request = KeyedRequest(spec.name, version, key, fields)
             public_id, _ = await self._jobs.submit_once(spec.version, request, asked.priority)
         else:
             public_id = await self._jobs.submit(spec.name, spec.version, new_id(), fields, asked.priority)
         return AsyncJob(self, public_id)
+
+    async def _find(self, name: str, version: str | None) -> "ModelSpec | Workflow":
+        """The model, else the workflow of that name. Raises ModelNotFound and ModelVersionNotFound."""
+        try:
+            return await self._models.spec(name, version)
+        except ModelNotFound:
+            workflow = await self._workflows.find(name) if version is None else None
+            if workflow is None:
+                raise
+            return workflow
 
     async def submit_many(
         self,
