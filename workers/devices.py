@@ -1,9 +1,12 @@
-"""Which device a replica gets, and how many threads."""
+"""Which device a replica gets, which cores, and how many threads."""
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from marq.registry.spec import ModelSpec
+
+NUMA = Path("/sys/devices/system/node")
 
 
 def device_for(spec: ModelSpec, slot: int, available: Sequence[int], first: int) -> int | None:
@@ -17,6 +20,37 @@ def device_for(spec: ModelSpec, slot: int, available: Sequence[int], first: int)
     if chosen:
         return chosen[slot % len(chosen)]
     return available[(first + slot) % len(available)]
+
+
+def pinned_cores(number: int, replicas: int, nodes: Sequence[Sequence[int]]) -> list[int]:
+    """The cores of one of so many CPU replicas: equal shares, each within one NUMA node.
+
+    `nodes`: the cores of each NUMA node. More replicas than cores share them.
+    """
+    place, row = divmod(number, len(nodes))
+    there = nodes[row]
+    share = max(1, len(there) // max(1, -(-replicas // len(nodes))))
+    first = place * share % max(1, len(there) - share + 1)
+    return list(there[first : first + share])
+
+
+def numa_nodes() -> list[list[int]]:
+    """The cores that this process may use, by NUMA node; all in one where the host does not say."""
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    nodes = [
+        [core for core in _listed(file.read_text()) if core in allowed]
+        for file in sorted(NUMA.glob("node*/cpulist"))
+    ]
+    return [node for node in nodes if node] or ([allowed] if allowed else [])
+
+
+def _listed(text: str) -> list[int]:
+    """The numbers of a list like `0-3,8`."""
+    cores: list[int] = []
+    for part in filter(None, text.strip().split(",")):
+        first, _, last = part.partition("-")
+        cores += range(int(first), int(last or first) + 1)
+    return cores
 
 
 def threads_per_replica(replicas: int) -> int:

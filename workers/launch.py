@@ -38,6 +38,7 @@ class PoolSpec:
     job_result_ttl_ms: int
     decode_input: bool
     limit_max_image_pixels: bool
+    pinned_among: int = 0  # CPU replicas of this host that are pinned to shares of the cores; 0: they are not
     python: str = sys.executable  # the interpreter of replicas
     dependency_dir: str = ""  # on their sys.path behind the model directory
     hidden_variables: str = ""  # a regular expression of environment variables that replicas do not get

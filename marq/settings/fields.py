@@ -109,6 +109,7 @@ class Settings(BaseModel):
     decode_input_request: bool = True
     limit_max_image_pixels: bool = True
     number_of_gpu: NotNegative | None = None  # None: all that are there
+    cpu_launcher_enable: bool = False  # whether CPU replicas are pinned to cores
     blacklist_env_vars: str = ""  # a regular expression of variables that replicas do not see
     ts_header_key_sequence_id: str = "ts_request_sequence_id"
     ts_header_key_sequence_start: str = "ts_request_sequence_start"

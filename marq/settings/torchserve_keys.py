@@ -51,8 +51,7 @@ MEANINGLESS = {
     "python": "replicas run with marq's own interpreter",
     "debug": "workers cannot be started by hand",
     "cpp_log_config": "marq does not have a C++ backend",
-    "cpu_launcher_enable": "replicas get their number of threads from marq, or from OMP_NUM_THREADS",
-    "cpu_launcher_args": "replicas get their number of threads from marq, or from OMP_NUM_THREADS",
+    "cpu_launcher_args": "with cpu_launcher_enable, replicas get equal shares of the cores",
     "ipex_enable": "Intel's extension is part of PyTorch now; a handler can import it itself",
     "ipex_gpu_enable": "Intel's extension is part of PyTorch now; a handler can import it itself",
 }

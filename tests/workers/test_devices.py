@@ -3,7 +3,8 @@ import os
 import pytest
 
 from marq.registry.spec import ModelSpec
-from workers.devices import device_for, threads_per_replica
+from workers import devices as module
+from workers.devices import device_for, numa_nodes, pinned_cores, threads_per_replica
 
 
 def devices(available, first=0, slots=5, **settings):
@@ -43,3 +44,31 @@ def test_a_host_without_gpus_runs_on_the_cpu(kind):
 def test_replicas_share_the_cores(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     assert [threads_per_replica(replicas) for replicas in (0, 1, 2, 3, 8, 100)] == [8, 8, 4, 2, 1, 1]
+
+
+ONE_NODE, TWO_NODES = [list(range(8))], [[0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "nodes", "expected"),
+    [
+        (2, ONE_NODE, [[0, 1, 2, 3], [4, 5, 6, 7]]),
+        (3, ONE_NODE, [[0, 1], [2, 3], [4, 5]]),
+        (2, TWO_NODES, TWO_NODES),
+        (4, TWO_NODES, [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]]),
+        (3, [[0, 1]], [[0], [1], [0]]),  # more replicas than cores
+    ],
+)
+def test_pinned_replicas_get_equal_shares_within_a_numa_node(replicas, nodes, expected):
+    assert [pinned_cores(number, replicas, nodes) for number in range(replicas)] == expected
+
+
+def test_the_cores_of_numa_nodes_are_those_that_this_process_may_use(tmp_path, monkeypatch):
+    for number, cores in enumerate(("0-3,8-9", "4-7,10", "11")):
+        (tmp_path / f"node{number}").mkdir()
+        (tmp_path / f"node{number}" / "cpulist").write_text(f"{cores}\n")
+    monkeypatch.setattr(module, "NUMA", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 2, 8, 4}, raising=False)
+    assert numa_nodes() == [[1, 2, 8], [4]]
+    monkeypatch.setattr(module, "NUMA", tmp_path / "none")
+    assert numa_nodes() == [[1, 2, 4, 8]]

@@ -137,6 +137,7 @@ class Pools:
             gpus=[device.id for device in self._shared.host.devices],
             first_device=self._devices_given,
             threads=devices.threads_per_replica(replicas),
+            pinned_among=replicas if config.cpu_launcher_enable else 0,
             max_response_size=config.max_response_size,
             job_result_ttl_ms=config.job_result_ttl_s * 1000,
             decode_input=config.decode_input_request,

@@ -87,6 +87,7 @@ class ReplicaProcess:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, errors="replace",
         )  # fmt: skip
+        self._pin()
         self.mark = leftovers.mark(self.pid)
         self.consumer = consumer_name(pool.name, slot, self.pid)
         self._accept_metric = accept_metric
@@ -221,6 +222,17 @@ class ReplicaProcess:
             return int(memory.rss - getattr(memory, "shared", 0))
         except psutil.Error:
             return 0
+
+    def _pin(self) -> None:
+        """Its threads, which start later, inherit the cores."""
+        pool = self.spec.pool
+        if not pool.pinned_among or self.spec.gpu is not None or not (nodes := devices.numa_nodes()):
+            return
+        cores = devices.pinned_cores(pool.first_device + self.slot, pool.pinned_among, nodes)
+        try:
+            os.sched_setaffinity(self.pid, cores)
+        except OSError as error:  # it has ended, or a container forbids it
+            log.warning("replica %d (pid %d) cannot be pinned to cores: %s", self.slot, self.pid, error)
 
     def _threads(self) -> dict[str, str]:
         """An operator's OMP_NUM_THREADS stays."""

@@ -67,6 +67,7 @@ HONOURED = [
     ("system_metrics_cmd", None, "collect", "system_metrics_cmd", "collect"),
     ("plugins_path", None, "/a:/b/*", "plugins_path", "/a,/b"),
     ("number_of_gpu", "TS_NUMBER_OF_GPU", "0", "number_of_gpu", 0),
+    ("cpu_launcher_enable", "TS_CPU_LAUNCHER_ENABLE", "true", "cpu_launcher_enable", True),
     ("blacklist_env_vars", "TS_BLACKLIST_ENV_VARS", "AWS_.*", "blacklist_env_vars", "AWS_.*"),
     ("cors_allowed_origin", "TS_CORS_ALLOWED_ORIGIN", "https://a", "cors_allowed_origin", "https://a"),
     ("cors_allowed_methods", "TS_CORS_ALLOWED_METHODS", "GET", "cors_allowed_methods", "GET"),
@@ -79,7 +80,7 @@ HONOURED = [
 ]  # fmt: skip
 MEANINGLESS = [
     *("number_of_netty_threads", "netty_client_threads", "initial_worker_port", "initial_distribution_port"),
-    *("prefer_direct_buffer", "use_native_io", "io_ratio", "async_logging", "cpu_launcher_enable"),
+    *("prefer_direct_buffer", "use_native_io", "io_ratio", "async_logging"),
     *("cpu_launcher_args", "ipex_enable", "ipex_gpu_enable", "model_server_home", "cpp_log_config", "debug"),
     *("python", "vmargs"),
 ]

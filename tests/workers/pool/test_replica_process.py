@@ -1,6 +1,9 @@
 import logging
+import os
 import signal
 
+import psutil
+import pytest
 from support import wait_for
 
 
@@ -90,3 +93,14 @@ class Handler:
     names = "ts_request_sequence_id ts_request_sequence_start ts_request_sequence_end"
     wait_for(lambda: names in usual.process.tail)
     wait_for(lambda: "x-id x-first x-last" in other.process.tail)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system cannot pin processes to cores")
+def test_a_pinned_replica_stays_on_its_share_of_the_cores(start, register):
+    allowed = sorted(os.sched_getaffinity(0))
+    cores = len(allowed)
+    free = start(register())
+    pinned = start(register(), pinned_among=cores, first_device=0)
+    assert os.sched_getaffinity(free.process.pid) == set(allowed)
+    for thread in psutil.Process(pinned.process.pid).threads():
+        assert len(os.sched_getaffinity(thread.id)) == 1
