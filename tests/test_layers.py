@@ -62,6 +62,7 @@ ROOMS = {
         ("devices", "launch", "scoreboard"),
         ("app",),
         ("handler",),
+        ("group",),
         ("replica",),
         ("pool",),
         ("node",),

@@ -22,6 +22,28 @@ def device_for(spec: ModelSpec, slot: int, available: Sequence[int], first: int)
     return available[(first + slot) % len(available)]
 
 
+def group_for(spec: ModelSpec, slot: int, available: Sequence[int]) -> list[int]:
+    """The GPUs of a replica with `parallelLevel`: the next ones, without regard to other models.
+
+    Empty where this host has fewer: then the group runs on the CPU.
+    """
+    level = spec.parallel_level
+    if not level or spec.device_type == "cpu":
+        return []
+    there = [gpu for gpu in spec.device_ids if gpu in available] or list(available)
+    if len(there) < level:
+        return []
+    first = slot % (len(there) // level) * level
+    return there[first : first + level]
+
+
+def visible(group: Sequence[int]) -> dict[str, str]:
+    """CUDA_VISIBLE_DEVICES of the processes of a group; `group` counts what this process sees."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = given.split(",") if given else []
+    return {"CUDA_VISIBLE_DEVICES": ",".join(names[gpu].strip() if names else str(gpu) for gpu in group)}
+
+
 def pinned_cores(number: int, replicas: int, nodes: Sequence[Sequence[int]]) -> list[int]:
     """The cores of one of so many CPU replicas: equal shares, each within one NUMA node.
 

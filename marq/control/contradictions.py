@@ -5,6 +5,10 @@ from marq.registry.spec import ModelSpec
 
 def contradiction(spec: ModelSpec) -> str:
     """What is wrong with the settings together, and what would be right; empty if nothing is."""
+    return _of_modes(spec) or _of_groups(spec) or _of_rest(spec)
+
+
+def _of_modes(spec: ModelSpec) -> str:
     if spec.sequence_batching and not spec.sequence_max_idle_ms:
         return (
             "sequenceBatching needs sequenceMaxIdleMSec, the time in milliseconds after which an idle "
@@ -20,6 +24,23 @@ def contradiction(spec: ModelSpec) -> str:
         return _excludes(
             "continuousBatching", "useJobTicket", "a busy replica takes requests between two steps"
         )
+    if spec.use_job_ticket and spec.async_communication:
+        return _excludes("useJobTicket", "asyncCommunication", "a busy replica takes requests")
+    return ""
+
+
+def _of_groups(spec: ModelSpec) -> str:
+    if spec.ranks > 1 and spec.async_communication:
+        return _excludes("torchrun", "asyncCommunication", "all processes run the same batch at a time")
+    if spec.ranks > 1 and spec.device_ids and len(spec.device_ids) < spec.parallel_level:
+        return (
+            f"a replica has {spec.parallel_level} processes (parallelLevel or nproc-per-node), and deviceIds "
+            f"names {len(spec.device_ids)} GPUs. Name as many GPUs, or lower the number."
+        )
+    return ""
+
+
+def _of_rest(spec: ModelSpec) -> str:
     if spec.use_job_ticket and spec.may_rest:
         return _excludes("useJobTicket", "idleTimeoutSec", "a request is taken only by an idle replica")
     if spec.sequence_batching and spec.may_rest and 1000 * spec.idle_timeout_s < spec.sequence_max_idle_ms:
@@ -27,8 +48,6 @@ def contradiction(spec: ModelSpec) -> str:
             "idleTimeoutSec is below sequenceMaxIdleMSec: the replica of an open sequence would stop. "
             f"Set idleTimeoutSec to {-(-spec.sequence_max_idle_ms // 1000)} at least."
         )
-    if spec.use_job_ticket and spec.async_communication:
-        return _excludes("useJobTicket", "asyncCommunication", "a busy replica takes requests")
     return ""
 
 

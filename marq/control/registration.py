@@ -14,7 +14,7 @@ from typing import Any
 
 from archive.errors import ArchiveError, ArchiveExists, ArchiveNotFound, DownloadFailed
 from archive.manifest import RUNTIMES, Manifest
-from archive.model_config import ModelConfig
+from archive.model_config import ModelConfig, Torchrun
 from archive.reader import Description, describe
 from archive.store.download import Source
 from archive.store.model_store import ModelStore, default_name, file_name
@@ -173,6 +173,7 @@ def _spec(
     for warning in config.warnings:
         log.warning("%s: %s", name, warning)
     _check_rest(config)
+    _check_group(config)
     defaults = settings.model_defaults(name, version)
     min_workers, max_workers = _workers(settings, registration, config, defaults, at_startup)
     runtime = _runtime(registration, defaults, manifest)
@@ -193,6 +194,18 @@ def _spec(
         name=name, version=version, url=registration.url, archive=str(description.path.absolute()),
         envelope=settings.service_envelope, loaded_at_startup=at_startup, **resolved,
     )  # fmt: skip
+
+
+def _check_group(config: ModelConfig) -> None:
+    if "parallelType" in config.raw and config.parallel_type is None:
+        raise errors.InvalidModel(
+            f"parallelType must be one of pp, tp, pptp, custom, got {str(config.raw['parallelType'])[:100]!r}"
+        )
+    if config.torchrun and config.torchrun.nnodes > 1:
+        raise errors.InvalidModel(
+            "torchrun: nnodes must be 1, because the processes of a replica run on one host. "
+            "With nproc-per-node they are as many as there."
+        )
 
 
 def _check_rest(config: ModelConfig) -> None:
@@ -219,6 +232,9 @@ def _configured(name: str, config: ModelConfig) -> dict[str, Any]:
     if not (config.parallel_type and config.parallel_level):  # TorchServe uses both or none
         configured.pop("parallel_type", None)
         configured.pop("parallel_level", None)
+    elif config.parallel_type != "custom" or config.torchrun:
+        configured["ranks"] = config.parallel_level
+        configured["rank_threads"] = (config.torchrun or Torchrun()).omp_num_threads
     return configured
 
 

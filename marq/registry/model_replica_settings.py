@@ -18,19 +18,21 @@ class ReplicaSettings(ServingSettings):
             replaces_replicas=True,
             yaml="parallelType",
             describe="parallelType",
-            has_effect=False,
         ),
     ] = ""
     parallel_level: Annotated[
         int,
         Setting(
-            "Number of processes of a replica.",
+            "Number of devices of a replica.",
             replaces_replicas=True,
             yaml="parallelLevel",
             describe="parallelLevel",
-            has_effect=False,
         ),
     ] = 0
+    ranks: Annotated[
+        int, Setting("Number of processes of a replica; 0 and 1 mean one.", replaces_replicas=True)
+    ] = 0
+    rank_threads: Annotated[int, Setting("OMP_NUM_THREADS of these processes.", replaces_replicas=True)] = 1
     device_type: Annotated[
         str,
         Setting(

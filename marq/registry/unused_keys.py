@@ -10,6 +10,7 @@ NOT_YET = "has no effect in marq yet"
 LIKELY = 0.9  # similarity above which an unknown key is taken for a typo; others are the handler's
 TORCHRUN, LEVEL, IDLE = "torchrun", "parallelLevel", "sequenceMaxIdleMSec"
 _OF_SEQUENCES = ("sequenceTimeoutMSec", "maxSequenceJobQueueSize", "maxNumSequence")
+_RENDEZVOUS = ("rdzv-backend", "rdzv-endpoint", "rdzv-conf", "monitor-interval", "node-rank")
 _KEYS = tuple(each.yaml for each in SETTINGS if each.yaml)
 
 
@@ -28,11 +29,8 @@ def unused_keys(config: ModelConfig) -> Iterator[tuple[str, str]]:
 def _not_supported(config: ModelConfig) -> Iterator[tuple[str, str]]:
     idle = [each for each in SETTINGS if each.yaml and not each.has_effect]
     for setting in idle:
-        from_torchrun = setting.yaml == LEVEL and LEVEL not in config.raw
-        if getattr(config, setting.name, None) and not from_torchrun:
+        if getattr(config, setting.name, None):
             yield setting.yaml, NOT_YET
-    if config.torchrun:
-        yield TORCHRUN, NOT_YET
 
 
 def _without_another(config: ModelConfig) -> Iterator[tuple[str, str]]:
@@ -46,8 +44,22 @@ def _without_another(config: ModelConfig) -> Iterator[tuple[str, str]]:
     if config.max_workers and config.min_workers and config.max_workers < config.min_workers:
         yield "minWorkers", "has no effect: maxWorkers is below it"
         yield "maxWorkers", "has no effect: it is below minWorkers"
+    if config.parallel_level and not config.parallel_type:
+        yield TORCHRUN if config.torchrun else LEVEL, "has no effect without parallelType"
+    if config.parallel_type and not config.parallel_level:
+        yield "parallelType", "has no effect without parallelLevel or torchrun"
+    if config.torchrun and any(key in _RENDEZVOUS for key in _of_torchrun(config)):
+        yield (
+            TORCHRUN,
+            "starts its processes on one host: rdzv-*, node-rank and monitor-interval have no effect",
+        )
     if config.device_ids and config.device_type == "cpu":
         yield "deviceIds", "has no effect with deviceType cpu"
+
+
+def _of_torchrun(config: ModelConfig) -> list[object]:
+    given = config.raw.get(TORCHRUN)
+    return list(given) if isinstance(given, dict) else []
 
 
 def _of_scaling(config: ModelConfig) -> Iterator[tuple[str, str]]:

@@ -46,7 +46,7 @@ MEANINGLESS = {
     "vmargs": _JAVA,
     "async_logging": "the access log is written in the background anyway",
     "initial_worker_port": "replicas listen on no port: requests come through Redis",
-    "initial_distribution_port": "replicas are not started with torchrun",
+    "initial_distribution_port": "the processes of a replica find a free port themselves",
     "model_server_home": "marq is where it is installed",
     "python": "replicas run with marq's own interpreter",
     "debug": "workers cannot be started by hand",

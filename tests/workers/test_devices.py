@@ -4,7 +4,7 @@ import pytest
 
 from marq.registry.spec import ModelSpec
 from workers import devices as module
-from workers.devices import device_for, numa_nodes, pinned_cores, threads_per_replica
+from workers.devices import device_for, group_for, numa_nodes, pinned_cores, threads_per_replica, visible
 
 
 def devices(available, first=0, slots=5, **settings):
@@ -72,3 +72,21 @@ def test_the_cores_of_numa_nodes_are_those_that_this_process_may_use(tmp_path, m
     assert numa_nodes() == [[1, 2, 8], [4]]
     monkeypatch.setattr(module, "NUMA", tmp_path / "none")
     assert numa_nodes() == [[1, 2, 4, 8]]
+
+
+def groups(available, slots=3, **settings):
+    spec = ModelSpec("m", "1.0", "m.mar", "/m.mar", "h.py", parallel_level=2, **settings)
+    return [group_for(spec, slot, available) for slot in range(slots)]
+
+
+def test_replicas_of_several_devices_take_the_next_ones():
+    assert groups([0, 1, 2, 3, 4]) == [[0, 1], [2, 3], [0, 1]]
+    assert groups([0, 1, 2, 3], device_ids=[3, 1]) == [[3, 1]] * 3
+    assert groups([0]) == groups([0, 1], device_type="cpu") == [[]] * 3
+
+
+def test_a_group_sees_only_its_devices(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible([2, 3]) == {"CUDA_VISIBLE_DEVICES": "2,3"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, GPU-8f,6")
+    assert visible([1, 2]) == {"CUDA_VISIBLE_DEVICES": "GPU-8f,6"}

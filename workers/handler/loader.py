@@ -3,7 +3,7 @@
 import os
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -86,19 +86,38 @@ def _reported_as(error_class: type[LoadError], text: str) -> Iterator[None]:
         raise error_class(f"{text}: {type(error).__name__}: {error}") from error
 
 
-def load_replica(spec: ReplicaSpec, collector: Collector) -> HandlerCall:
-    """Enters the model directory and loads its handler there."""
+def load_replica(
+    spec: ReplicaSpec, collector: Collector, shared: Callable[[Handle], Handle] | None = None
+) -> HandlerCall:
+    """Enters the model directory and loads its handler there; `shared` has its batches run on all ranks."""
+    handle, context = load_handler(spec, collector)
+    pool = spec.pool
+    return HandlerCall(
+        shared(handle) if shared else handle,
+        context,
+        pool.decode_input,
+        pool.max_response_size,
+        pool.place,
+        pool.max_form_fields,
+    )
+
+
+def load_handler(spec: ReplicaSpec, collector: Collector) -> tuple[Handle, Context]:
+    """Enters the model directory and loads its handler there: the function for batches, and its context."""
     pool, model = spec.pool, spec.pool.model
     model_dir = Path(pool.model_dir)
     os.chdir(model_dir)
     sys.path[:0] = filter(None, [str(model_dir), pool.dependency_dir])
-    if spec.gpu is not None:
+    gpu = spec.gpu
+    if gpu is not None and model.parallel_level:  # the group sees its own devices only
+        gpu = int(os.environ.get("LOCAL_RANK", "0"))
+    if gpu is not None:
         import torch
 
-        torch.cuda.set_device(spec.gpu)
+        torch.cuda.set_device(gpu)
     config = _model_config(model_dir)
     context = Context(
-        model.name, str(model_dir), _manifest(model_dir), model.batch_size, spec.gpu, "0.12.0",
+        model.name, str(model_dir), _manifest(model_dir), model.batch_size, gpu, "0.12.0",
         limit_max_image_pixels=pool.limit_max_image_pixels, model_yaml_config=config,
     )  # fmt: skip
     context.metrics = handler_cache(pool)
@@ -106,10 +125,7 @@ def load_replica(spec: ReplicaSpec, collector: Collector) -> HandlerCall:
     give_way(model_dir)
     with _requirements_named(model_dir, pool.dependency_dir):
         handle = load(model.handler, model_dir, context, model.envelope or None)
-    handle = collector.timed(handle, model.async_communication)
-    return HandlerCall(
-        handle, context, pool.decode_input, pool.max_response_size, pool.place, pool.max_form_fields
-    )
+    return collector.timed(handle, model.async_communication), context
 
 
 @contextmanager

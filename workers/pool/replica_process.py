@@ -69,6 +69,9 @@ class ReplicaProcess:
     ) -> None:
         self.slot, self.generation = slot, generation
         gpu = devices.device_for(pool.model, slot, pool.gpus, pool.first_device)
+        group = devices.group_for(pool.model, slot, pool.gpus)
+        if pool.model.parallel_level:
+            gpu = group[0] if group else None
         path = scoreboard.path_of(Path(pool.run_dir), pool.name, slot)
         self.board = scoreboard.Scoreboard.create(path, rows_at_a_time(pool.model))
         self.spec = ReplicaSpec(pool, slot, gpu, str(path))
@@ -80,7 +83,7 @@ class ReplicaProcess:
         drain_s = pool.model.sequence_drain_s if pool.model.sequence_batching else 0
         self._shutdown = ShutdownDeadline(self.board, self._patience_s + drain_s)
         self._overdue = ""
-        own = self.spec.to_environment()
+        own = {**self.spec.to_environment(), **(devices.visible(group) if group else {})}
         self._process = subprocess.Popen(
             [pool.python, "-P", "-m", "workers.replica"],
             env=_visible(child_environment(self._threads(), own), pool.hidden_variables),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from marq.host.processes import die_with_parent
 from workers import scoreboard
+from workers.group.ranks import Ranks
 from workers.handler import log_lines, traces
 from workers.handler.loader import load_replica
 from workers.handler.measurements import Collector
@@ -32,7 +33,10 @@ def main() -> None:
     asyncio.set_event_loop(loop)  # for handlers that use it when they are initialised
     collector = Collector(spec.pool.model)
     collector.install()
-    call = load_replica(spec, collector)
+    ranks = Ranks(spec) if spec.pool.model.ranks > 1 else None
+    call = load_replica(spec, collector, ranks.shared if ranks else None)
+    if ranks:
+        ranks.wait_until_loaded()
     gc.freeze()  # the model lives as long as the process: collections need not look at it
     log.info("Torch worker started.")
     if spec.pool.model.async_communication:

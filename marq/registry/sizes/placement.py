@@ -13,11 +13,14 @@ UNLIMITED = 1 << 30
 
 
 def devices(spec: ModelSpec, host: Host) -> int:
-    """How many GPUs of the host the version may use. Without any of its `deviceIds` there, it may use all."""
+    """How many GPUs of the host the version may use. Without any of its `deviceIds` there, it may use all.
+
+    With `parallelLevel`, so many together count as one.
+    """
     if spec.device_type == "cpu":
         return 0
     chosen = [device for device in host.devices if device.id in spec.device_ids]
-    return len(chosen or host.devices)
+    return len(chosen or host.devices) // max(1, spec.parallel_level)
 
 
 def most(spec: ModelSpec, hosts: Hosts) -> int:

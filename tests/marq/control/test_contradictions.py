@@ -24,3 +24,12 @@ def test_a_model_that_rests_excludes_what_needs_a_replica(settings, said):
 def test_a_model_that_rests_longer_than_its_sequences_last_is_right():
     sequences = {"sequence_batching": True, "sequence_max_idle_ms": 20_000}
     assert contradiction(make_spec("m", **RESTS, **sequences)) == ""
+
+
+def test_a_group_of_processes_needs_its_devices_and_one_batch_at_a_time():
+    group = {"parallel_type": "tp", "parallel_level": 4, "ranks": 4}
+    assert contradiction(make_spec("m", **group)) == ""
+    assert "deviceIds names 2 GPUs" in contradiction(make_spec("m", device_ids=[0, 1], **group))
+    assert "torchrun and asyncCommunication exclude" in contradiction(
+        make_spec("m", async_communication=True, **group)
+    )

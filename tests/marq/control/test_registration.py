@@ -125,11 +125,46 @@ def test_what_no_request_sets_comes_from_the_yaml_the_models_json_or_the_default
 def test_what_only_the_yaml_sets(pack, settings):
     config = {
         "deviceType": "gpu", "deviceIds": [1, 0], "parallelType": "pp", "batching": "fixed",
-        "torchrun": {"nproc-per-node": 4},
+        "torchrun": {"nproc-per-node": 2},
     }  # fmt: skip
     spec = resolve(settings(), Registration(pack(config=config)))
     assert (spec.device_type, spec.device_ids, spec.batching) == ("gpu", [1, 0], "fixed")
-    assert (spec.parallel_type, spec.parallel_level) == ("pp", 4)
+    assert (spec.parallel_type, spec.parallel_level) == ("pp", 2)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"parallelType": "tp", "parallelLevel": 2}, (2, 2, 1)),
+        ({"parallelType": "custom", "parallelLevel": 2}, (2, 0, 1)),  # one process with two devices
+        (
+            {"parallelType": "custom", "torchrun": {"nproc-per-node": 2, "OMP_NUMBER_THREADS": 4}},
+            (2, 2, 4),
+        ),
+        ({"parallelLevel": 2}, (0, 0, 1)),
+    ],
+)
+def test_how_many_devices_and_processes_a_replica_has(pack, settings, config, expected):
+    spec = resolve(settings(), Registration(pack(config=config)))
+    assert (spec.parallel_level, spec.ranks, spec.rank_threads) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            {"parallelType": "sp", "parallelLevel": 2},
+            "parallelType must be one of pp, tp, pptp, custom, got 'sp'",
+        ),
+        (
+            {"parallelType": "tp", "torchrun": {"nnodes": 2, "nproc-per-node": 2}},
+            "torchrun: nnodes must be 1",
+        ),
+    ],
+)
+def test_a_group_that_cannot_run_is_refused(pack, settings, config, said):
+    message = refusal(errors.InvalidModel, settings(), Registration(pack(config=config))).message
+    assert said in message
 
 
 def test_a_yaml_that_sets_nothing_leaves_the_request_its_timeouts(pack, settings):
@@ -210,7 +245,7 @@ def test_sizes_that_no_host_can_serve_are_refused(pack, settings, config, messag
     assert error.message == message
 
 
-MODES = {"continuousBatching": True, "parallelType": "pp", "parallelLevel": 2}
+MODES = {"continuousBatching": True}
 SEQUENCES = {
     "sequenceBatching": True, "sequenceMaxIdleMSec": 9, "sequenceTimeoutMSec": 8, "maxNumSequence": 7,
     "maxSequenceJobQueueSize": 6, "sequenceDrainSec": 0,
@@ -261,7 +296,7 @@ def test_sequences_are_resolved_without_a_warning(pack, settings, caplog):
 
 def test_modes_without_effect_are_kept_with_a_warning_that_names_each(pack, settings, caplog):
     spec = resolve(settings(), Registration(pack(config=MODES)))
-    assert (spec.continuous_batching, spec.parallel_type, spec.parallel_level) == (True, "pp", 2)
+    assert spec.continuous_batching is True
     warnings = {record.getMessage() for record in caplog.records}
     assert warnings == {f"m: {key} has no effect in marq yet" for key in MODES}
 

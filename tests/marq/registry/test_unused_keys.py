@@ -7,6 +7,7 @@ from marq.registry.spec import SETTINGS
 from marq.registry.unused_keys import unused_keys
 
 NOT_YET = [each for each in SETTINGS if not each.has_effect]
+ONE_HOST = "starts its processes on one host: rdzv-*, node-rank and monitor-interval have no effect"
 NO_RANGE = "has no effect unless maxWorkers is above minWorkers"
 VALUES = {bool: True, int: 2, str: "pp"}
 
@@ -25,7 +26,14 @@ def test_a_key_that_is_not_supported_is_named(setting):
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
-        ({"torchrun": {"nproc-per-node": 2}}, [("torchrun", "has no effect in marq yet")]),
+        ({"torchrun": {"nproc-per-node": 2}}, [("torchrun", "has no effect without parallelType")]),
+        ({"parallelLevel": 2}, [("parallelLevel", "has no effect without parallelType")]),
+        ({"parallelType": "tp"}, [("parallelType", "has no effect without parallelLevel or torchrun")]),
+        (
+            {"parallelType": "tp", "torchrun": {"nproc-per-node": 2, "rdzv-backend": "c10d"}},
+            [("torchrun", ONE_HOST)],
+        ),
+        ({"parallelType": "tp", "torchrun": {"nproc-per-node": 2, "OMP_NUMBER_THREADS": 4}}, []),
         ({"maxWorkers": 3}, [("maxWorkers", "has no effect without minWorkers")]),
         (
             {"minWorkers": 3, "maxWorkers": 2},

@@ -49,6 +49,10 @@ def test_a_version_that_names_its_gpus_counts_these_only():
     ]  # b has none of them: it may use all
 
 
+def test_a_replica_of_several_devices_needs_a_host_that_has_them_free():
+    assert shares(3, 4, 2, 1, device_type="gpu", parallel_level=2) == [2, 1, 0]
+
+
 def test_no_device_gets_more_replicas_than_it_may_have():
     assert shares(9, 2, 1, device_type="gpu", replicas_per_device=2) == [4, 2]
 
