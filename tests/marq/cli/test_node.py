@@ -12,10 +12,11 @@ from marq.registry.models import Registry
 @pytest.fixture
 def environments(monkeypatch):
     """The environment of each node that this process would have become."""
-    seen = []
-    monkeypatch.setattr(os, "environ", os.environ.copy())
+    seen, before = [], os.environ.copy()  # the mapping itself stays: modules keep it as a default
     monkeypatch.setattr(os, "execv", lambda *_: seen.append(dict(os.environ)))
-    return seen
+    yield seen
+    os.environ.clear()
+    os.environ.update(before)
 
 
 def test_a_node_gets_its_options_as_settings(run, environments, redis_url, tmp_path):
