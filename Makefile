@@ -15,7 +15,7 @@ TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org
 test test-slow coverage: export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow coverage test-chaos test-soak test-compose check format bench bench-growth bench-memory clean
+.PHONY: help demo test test-gpu test-slow coverage test-chaos test-soak test-compose check format bench bench-growth bench-memory clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ test-slow: $(VENV)/.test $(VENV)/.minilm $(ARCHIVERS)/.installed $(TORCHVISION)/
 
 coverage: $(VENV)/.test ## Measure which branches the tests reach, less the end-to-end ones; fails below 85 %
 	$(PYTEST) -m "not slow" --ignore=tests/examples --ignore=tests/contract --ignore=tests/e2e --cov --cov-report=term
+
+test-gpu: $(VENV)/.test ## Run the tests that need a GPU; says what it skipped, and why
+	@$(BIN)/python -c "from marq import gpus; found = gpus.found(); print('GPUs:', found.devices or 'none: all tests will be skipped')"
+	$(BIN)/python -m pytest -m gpu -rs -v
 
 test-compose: $(VENV)/.test ## Bring the containers up with Docker, kill some, count the answers
 	$(BIN)/python -m pytest tests/compose --log-cli-level=INFO
