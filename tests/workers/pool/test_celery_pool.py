@@ -71,7 +71,7 @@ def test_replicas_leave_no_scoreboards_behind(pool, ready, tmp_path):
     assert found() == {f"{NAME}.0.board", f"{NAME}.1.board"}
     running.shrink(1)
     ready(1)
-    assert found() == {f"{NAME}.0.board"}
+    wait_for(lambda: found() == {f"{NAME}.0.board"}, what="the end of the other one's")
     running.on_stop()
     assert found() == set()
 
