@@ -54,15 +54,19 @@ def main() -> int:
         archives = workloads.pack(Path(directory))
         with Marq(MARQ_VENV, archives, WORKLOAD, job_queue_size=2 * count) as server:
             url = server_file.find(server.state_dir).redis_url
-            found = {
-                "marq": _measure(url, "marq", count, lambda: _bridge(url, Path(directory))),
-                "worker": _measure(url, "plain", count, lambda: _worker(url, Path(directory))),
-            }
-    for name, (rate, alone_ms) in found.items():
-        print(f"{name:<8} {rate:>9,.0f} tasks/s   {alone_ms:6.2f} ms for one task at a time")
-    ratio = found["marq"][0] / found["worker"][0]
+            rates = [
+                _report("marq", _measure(url, "marq", count, lambda: _bridge(url, Path(directory)))),
+                _report("worker", _measure(url, "plain", count, lambda: _worker(url, Path(directory)))),
+            ]
+    ratio = rates[0] / rates[1]
     print(f"marq's rate is {ratio:.1f} times the worker's ({count:,} tasks, {os.cpu_count()} cores)")
     return int(ratio < LEAST_RATIO)
+
+
+def _report(name: str, found: tuple[float, float]) -> float:
+    rate, alone_ms = found
+    print(f"{name:<8} {rate:>9,.0f} tasks/s   {alone_ms:6.2f} ms for one task at a time", flush=True)
+    return rate
 
 
 def _measure(url: str, queue: str, count: int, start: Callable[[], Any]) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from marq import logs
 from marq.connections import clients
 from marq.host.processes import die_with_parent
 from marq.settings import loading
+from marq.settings.properties import SettingsError
 
 log = logging.getLogger("bridge")  # not "__main__"
 
@@ -21,7 +22,11 @@ def main() -> None:
     for library in ("celery", "kombu", "amqp"):
         logging.getLogger(library).setLevel(logging.WARNING)
     clients.check(settings.redis_url)
-    bridge = Bridge(settings)
+    try:
+        bridge = Bridge(settings)
+    except SettingsError as error:
+        log.error("%s", error)
+        sys.exit(1)
     signal.signal(signal.SIGTERM, bridge.stop_soon)
     if not supervised:
         signal.signal(signal.SIGINT, bridge.stop_soon)

@@ -4,11 +4,15 @@ from dataclasses import dataclass
 from typing import Self
 
 from celery import Celery
+from celery.exceptions import ImproperlyConfigured
 
 from marq.connections.celery_urls import backend_settings, broker_settings
+from marq.connections.urls import without_password
 from marq.settings.fields import Settings
+from marq.settings.properties import SettingsError
 
-REDIS_SCHEMES = ("redis", "rediss", "unix", "sentinel")
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+AMQP_SCHEMES = ("amqp", "amqps", "pyamqp")
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,25 @@ class Place:
     @property
     def is_redis(self) -> bool:
         """Whether the broker is a Redis."""
-        return self.broker.split(":")[0].split("+")[0] in REDIS_SCHEMES
+        return self._scheme in REDIS_SCHEMES
+
+    @property
+    def _scheme(self) -> str:
+        return self.broker.partition(":")[0]
+
+    def check(self) -> None:
+        """Raises SettingsError for a broker that the bridge cannot read."""
+        if self._scheme not in (*REDIS_SCHEMES, *AMQP_SCHEMES):
+            raise SettingsError(
+                f"celery_broker must be a URL of {', '.join((*REDIS_SCHEMES, *AMQP_SCHEMES))}, "
+                f"not of {self._scheme!r:.40}"
+            )
 
 
 def make_app(place: Place) -> Celery:
     """Takes and writes JSON only. A task that follows goes to the queue that its signature names, else to the
-    bridge's own (`marq.*`) or to `celery`."""
+    bridge's own (`marq.*`) or to `celery`. Raises SettingsError."""
+    place.check()
     app = Celery("marq-bridge")
     app.conf.update(
         **broker_settings(place.broker, place.prefix),
@@ -48,4 +65,9 @@ def make_app(place: Place) -> Celery:
         task_serializer="json",
         result_serializer="json",
     )
+    try:
+        app.backend  # noqa: B018 - made here, so that a wrong URL ends the start
+    except (ImportError, ImproperlyConfigured, ValueError) as error:
+        url = without_password(place.backend)
+        raise SettingsError(f"celery_result_backend {url} cannot be used: {error}") from None
     return app

@@ -69,7 +69,7 @@ class Intake:
             self._results.write(refused)
 
     def _submit(self, ready: dict[str, Prediction]) -> None:
-        contexts = {name: prediction.task.context for name, prediction in ready.items()}
+        contexts = {name: prediction.context for name, prediction in ready.items()}
         calls = submissions(ready.values())
         replies = self._connection.pipeline(
             [self._waiting.add_command(contexts), *(call for call, _ in calls)]

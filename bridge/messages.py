@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -99,11 +98,6 @@ class Task:
             headers["id"], name, args, kwargs, headers.get("eta"), headers.get("expires"), message.priority,
             request,
         )  # fmt: skip
-
-    @property
-    def context(self) -> bytes:
-        """The request as JSON."""
-        return json.dumps(self.request).encode()
 
 
 def _read_body(message: Message, request: dict[str, Any]) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:

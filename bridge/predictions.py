@@ -1,11 +1,13 @@
 """Tasks `marq.predict` as jobs."""
 
+import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import redis
 from celery.exceptions import NotRegistered, TaskRevokedError
 
 from bridge.known_models import KnownModels
@@ -14,7 +16,6 @@ from bridge.outcomes import FORMS
 from marq import keys
 from marq.client.requests import encode
 from marq.connections.urls import Command
-from marq.errors import MarqError
 from marq.jobs.options import JobOptions
 from marq.queue import scripts
 from marq.queue.entries import EntryFields
@@ -30,6 +31,7 @@ class Prediction:
     """A job that is ready to be submitted, and its task."""
 
     task: Task
+    context: bytes  # the task's request as JSON
     model: str
     version: str
     lane: str
@@ -43,7 +45,9 @@ def prepare(task: Task, models: KnownModels, is_redis: bool) -> Prediction:
     """
     try:
         return _prepare(task, models, is_redis)
-    except (MarqError, NotRegistered, TaskRevokedError, TypeError, ValueError) as error:
+    except redis.RedisError:
+        raise
+    except Exception as error:  # one task must not hold up the others, whatever is in it
         raise Refused(error, task.request) from None
 
 
@@ -90,7 +94,8 @@ def _prepare(task: Task, models: KnownModels, is_redis: bool) -> Prediction:
         bool(options.get("explain")),
     )
     task.request.update(model=spec.name, returns=returns)
-    return Prediction(task, spec.name, spec.version, asked.priority, fields)
+    context = json.dumps(task.request).encode()
+    return Prediction(task, context, spec.name, spec.version, asked.priority, fields)
 
 
 def _model_and_body(args: list[Any], options: dict[str, Any]) -> tuple[str, Any]:

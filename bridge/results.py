@@ -39,7 +39,7 @@ class Results:
             for context, outcome in plain:
                 self._backend.store_result(context.id, outcome.result, outcome.state, request=context)
         elif plain:
-            self._sender.send([self._entry(context, outcome) for context, outcome in plain])
+            self._sender.send([self._encode(context, outcome) for context, outcome in plain])
         for context, outcome in pairs:
             try:
                 self._notify(context, outcome)
@@ -69,6 +69,14 @@ class Results:
             following = maybe_signature(context.chain[-1], app=self._app)
             sent.append(following.apply_async((value,), chain=context.chain[:-1], **parents))
         return sent
+
+    def _encode(self, context: Context, outcome: Outcome) -> tuple[bytes, bytes, int]:
+        """What `_entry` returns; a result that cannot be encoded is a failure of its own task."""
+        try:
+            return self._entry(context, outcome)
+        except Exception as error:
+            log.warning("task %s: its result cannot be encoded: %r", context.id, error)
+            return self._entry(context, of_error(error))
 
     def _entry(self, context: Context, outcome: Outcome) -> tuple[bytes, bytes, int]:
         """Key, value and time to live in s of a result."""

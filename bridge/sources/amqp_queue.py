@@ -1,4 +1,4 @@
-"""A queue of any other broker of kombu, RabbitMQ above all."""
+"""A queue of RabbitMQ, or of another broker that speaks AMQP 0.9.1."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -28,6 +28,8 @@ def places(settings: Settings) -> Iterator[str]:
         yield line("Metrics API", settings.metrics_address)
     for grpc in grpc_addresses.planes(settings):
         yield line(f"{grpc.name.capitalize()} gRPC", grpc.target)
+    if settings.celery_bridge:
+        yield line("Celery queue", settings.celery_queue)
     yield line("Logs", settings.log_dir.resolve())
 
 

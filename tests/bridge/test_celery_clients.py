@@ -1,5 +1,7 @@
 """Services that have Celery and nothing of marq: their tasks mean what they mean to Celery's users."""
 
+import base64
+import json
 import time
 from collections.abc import Iterator
 
@@ -225,6 +227,13 @@ def test_messages_that_are_no_tasks_stop_nothing(
     before = logged.read_text().count("a message is dropped")
     junk = [b"\x00\xff", b"{}", b"[]", b'{"body": 1, "headers": [], "properties": {}, "content-type": ""}']
     client.lpush("marq", *junk)
+    deep = service.run("return predict('echo', 1, tags='DEEP').apply_async(queue='aside').id")
+    message = json.loads(client.rpop("aside") or b"")
+    body = base64.b64decode(message["body"]).replace(b'"DEEP"', b"[" * 900 + b"]" * 900)
+    message["body"] = base64.b64encode(body).decode()
+    client.lpush("marq", json.dumps(message))
+    with pytest.raises(TaskError, match=r"BadRequest|TypeError|RecursionError|DecodeError"):
+        service.run("return app.AsyncResult(task).get(timeout=30)", task=deep)
     assert service.run("return predict('echo', 1).delay().get(timeout=30)") == 1
     assert logged.read_text().count("a message is dropped") == before + len(junk)
 

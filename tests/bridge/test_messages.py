@@ -36,7 +36,7 @@ def test_a_task_is_read_with_what_follows_it() -> None:
         {"version": "1.0"},
         3,
     )
-    kept = json.loads(task.context)
+    kept = task.request
     assert (kept["id"], kept["root_id"], kept["chain"]) == ("t1", "r", [{"task": "x"}])
     assert "callbacks" not in kept
 

@@ -54,7 +54,6 @@ class Batcher:
         self._prefetcher = Prefetcher(lambda: self._watch.fetch(self._read_ahead), clock.monotonic)
         self._failure: Exception | None = None
         self._batches = 0
-        self._is_behind = False  # more rows may wait: the last read brought as many as were asked for
         self.prefetched = False
         self.handler_s = 0.0
 
@@ -63,10 +62,7 @@ class Batcher:
         return self._reader.held
 
     def fetch(self, outgoing: list[Command]) -> None:
-        """A fast handler gets several batches at once.
-
-        With a backlog of jobs the rows come first: Redis takes the results while the handler runs.
-        """
+        """A fast handler gets several batches at once."""
         if self.handler_s > HELD_S:
             self._connection.send(outgoing)
             outgoing = []
@@ -74,14 +70,7 @@ class Batcher:
             if self._reader.held:
                 return
         rows = self._spec.batch_size * batches_ahead(self.handler_s)
-        if self._is_behind and not _have_replies(outgoing):
-            self._reader.read(rows)
-            self._is_behind = self._reader.held >= rows
-            if self._reader.held:
-                self._connection.post(outgoing)
-                return
         self._reader.read(rows, outgoing, IDLE_BLOCK_MS)
-        self._is_behind = self._reader.held >= rows
         if 0 < self._reader.held < self._rule.expected / 2:  # the first of many: the others are there by now
             self._reader.read(rows)
 
@@ -155,8 +144,3 @@ class Batcher:
             self._reader.read_in_order(self._spec.batch_size, self._batches + 1)
         else:
             self._reader.read(self._spec.batch_size)
-
-
-def _have_replies(commands: list[Command]) -> bool:
-    """Whether clients wait for the commands; results of jobs are scripts."""
-    return any(command[0] == "XADD" for command in commands)

@@ -67,36 +67,6 @@ def test_what_is_to_be_sent_is_sent_before_the_wait(make_batcher, client):
     assert client.get("sent") == b"1"
 
 
-def test_with_a_backlog_the_rows_come_before_the_results_of_jobs(make_batcher, add, plain, client):
-    # Given a backlog: the last read brought as many rows as were asked for
-    batcher = make_batcher(batch_size=2, max_batch_delay_ms=0)
-    add(*numbered(4))
-    next_batch(batcher)
-    # When the next batch is fetched with a result
-    assert bodies(next_batch(batcher, SET)) == [b"2", b"3"]
-    # Then the result was sent without a wait for its confirmation, which the next call takes
-    assert plain.unconfirmed == [SET]
-    assert plain.execute("GET", "sent") == b"1"
-    assert plain.unconfirmed == []
-
-
-def test_with_a_backlog_replies_to_clients_leave_before_the_read(make_batcher, add, plain, client):
-    batcher = make_batcher(batch_size=2, max_batch_delay_ms=0)
-    add(*numbered(4))
-    next_batch(batcher)
-    assert bodies(next_batch(batcher, ("XADD", "replies", "*", "id", "1"))) == [b"2", b"3"]
-    assert plain.unconfirmed == []
-    assert client.xlen("replies") == 1
-
-
-def test_results_are_sent_although_the_backlog_has_just_ended(make_batcher, add, client):
-    batcher = make_batcher(batch_size=2, max_batch_delay_ms=0)
-    add(*numbered(2))
-    next_batch(batcher)
-    assert next_batch(batcher, SET) == []
-    assert client.get("sent") == b"1"
-
-
 def test_a_request_knows_where_it_came_from(make_batcher, add):
     batcher = make_batcher()
     [entry] = add(b"x", lane=keys.LOW, id="7")
