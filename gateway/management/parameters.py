@@ -77,7 +77,13 @@ Limit = Annotated[PageNumber, Query(description=f"Number of models on a page, at
 PageToken = Annotated[PageNumber, Query(description="`nextPageToken` of the page before.")]
 Customized = Annotated[Flag, Query(description="Whether to ask the handler to describe the model, too.")]
 MinWorker = Annotated[Workers, Query(description="Minimum number of replicas. Default: 1.")]
-MaxWorker = Annotated[Workers, Query(description="Maximum number of replicas. Default: `min_worker`.")]
+MaxWorker = Annotated[
+    Workers,
+    Query(
+        description="Maximum number of replicas. Default: `min_worker`, or unchanged where the number of "
+        "replicas follows the queue."
+    ),
+]
 Synchronous = Annotated[Flag, Query(description="Whether to answer only when the change is done.")]
 Force = Annotated[
     Flag, Query(description="Whether more replicas than hosts like this one can run are meant.")

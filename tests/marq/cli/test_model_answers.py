@@ -156,7 +156,7 @@ def test_describe_takes_a_version_and_asks_the_handler(run, management):
             },
         ),
         ("register m.mar", "POST /models", {"url": "m.mar", "initial_workers": "1", "synchronous": "true"}),
-        ("scale m 3", "PUT /models/m", {"min_worker": "3", "max_worker": "3", "synchronous": "true"}),
+        ("scale m 3", "PUT /models/m", {"min_worker": "3", "synchronous": "true"}),
         (
             "scale m 3 --max 5 --version 2.0",
             "PUT /models/m/2.0",

@@ -141,7 +141,13 @@ def scale(
         typer.Argument(metavar="N", min=0, help="Number of replicas. Optional with --max-attempts."),
     ] = None,
     most: Annotated[
-        int | None, typer.Option("--max", metavar="N", min=0, help="Maximum number of replicas. Default: N.")
+        int | None,
+        typer.Option(
+            "--max",
+            metavar="N",
+            min=0,
+            help="Maximum number of replicas. Default: N, or unchanged where it follows the queue.",
+        ),
     ] = None,
     max_attempts: Annotated[int | None, _option("max_attempts")] = None,
     version: options.ModelVersion = None,
@@ -157,7 +163,7 @@ def scale(
         raise typer.BadParameter("The number of replicas is missing.", param_hint="N")
     given = {
         "min_worker": workers,
-        "max_worker": workers if most is None else most,
+        "max_worker": most,
         "max_attempts": max_attempts,
         "force": "true" if force else None,
         "synchronous": "true" if wait else "false",
