@@ -38,6 +38,7 @@ class PoolSpec:
     job_result_ttl_ms: int
     decode_input: bool
     limit_max_image_pixels: bool
+    device_kind: str = "cuda"  # as torch names the devices: "cuda", "xpu", "mps"
     pinned_among: int = 0  # CPU replicas of this host that are pinned to shares of the cores; 0: they are not
     python: str = sys.executable  # the interpreter of replicas
     dependency_dir: str = ""  # on their sys.path behind the model directory
@@ -96,7 +97,7 @@ class ReplicaSpec:
 
     @property
     def device(self) -> str:
-        return "cpu" if self.gpu is None else f"cuda:{self.gpu}"
+        return "cpu" if self.gpu is None else f"{self.pool.device_kind}:{self.gpu}"
 
     def to_environment(self) -> dict[str, str]:
         """With the variables in which TorchServe's context finds the names of the headers of sequences."""

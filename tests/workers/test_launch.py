@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from marq.registry.consumers import consumer_name, pool_of
+from marq.registry.sizes.hosts import Host
 from marq.registry.spec import ModelSpec
 from workers.launch import PoolSpec, ReplicaSpec
 from workers.scoreboard import path_of
@@ -48,3 +49,12 @@ def test_replicas_have_boards_and_consumers_of_their_own(pool):
     assert len({consumer_name(pool.name, slot, pid) for slot in (0, 1) for pid in (10, 11)}) == 4
     assert len({path_of(Path("/run"), pool.name, slot) for slot in range(3)}) == 3
     assert Path("/run") in path_of(Path("/run"), pool.name, 0).parents
+
+
+@pytest.mark.parametrize(
+    ("kind", "device"), [("cuda", "cuda:1"), ("rocm", "cuda:1"), ("xpu", "xpu:1"), ("mps", "mps:1")]
+)
+def test_a_device_has_torchs_name(pool, kind, device):
+    found = ReplicaSpec(replace(pool, device_kind=Host(kind).device_kind), 0, 1, "/run/board")
+    assert found.device == device
+    assert ReplicaSpec(pool, 0, None, "/run/board").device == "cpu"

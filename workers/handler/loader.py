@@ -112,9 +112,7 @@ def load_handler(spec: ReplicaSpec, collector: Collector) -> tuple[Handle, Conte
     if gpu is not None and model.parallel_level:  # the group sees its own devices only
         gpu = int(os.environ.get("LOCAL_RANK", "0"))
     if gpu is not None:
-        import torch
-
-        torch.cuda.set_device(gpu)
+        _choose_device(pool.device_kind, gpu)
     config = _model_config(model_dir)
     context = Context(
         model.name, str(model_dir), _manifest(model_dir), model.batch_size, gpu, "0.12.0",
@@ -126,6 +124,16 @@ def load_handler(spec: ReplicaSpec, collector: Collector) -> tuple[Handle, Conte
     with _requirements_named(model_dir, pool.dependency_dir):
         handle = load(model.handler, model_dir, context, model.envelope or None)
     return collector.timed(handle, model.async_communication), context
+
+
+def _choose_device(kind: str, number: int) -> None:
+    """The device of tensors that a handler puts on "the" GPU. Apple's has no number."""
+    import torch
+
+    if kind == "xpu":
+        torch.xpu.set_device(number)
+    elif kind != "mps":
+        torch.cuda.set_device(number)
 
 
 @contextmanager

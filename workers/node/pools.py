@@ -136,6 +136,7 @@ class Pools:
             log_on_console=config.model_log_on_console,
             gpus=[device.id for device in self._shared.host.devices],
             first_device=self._devices_given,
+            device_kind=self._shared.host.device_kind,
             threads=devices.threads_per_replica(replicas),
             pinned_among=replicas if config.cpu_launcher_enable else 0,
             max_response_size=config.max_response_size,

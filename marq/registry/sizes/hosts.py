@@ -25,6 +25,11 @@ class Host:
     devices: tuple[Device, ...] = ()
     cores: int = 0
 
+    @property
+    def device_kind(self) -> str:
+        """As torch names the devices: AMD's have the same name as NVIDIA's."""
+        return self.kind if self.kind in ("xpu", "mps") else "cuda"
+
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
