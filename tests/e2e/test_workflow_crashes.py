@@ -1,5 +1,7 @@
 """Replicas and pools are killed at random while runs pass through six nodes: each run is answered once."""
 
+import contextlib
+import json
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,9 @@ pytestmark = pytest.mark.slow
 
 RUNS, CLIENTS = 300, 16
 PAUSE_S = 0.3  # between kills, about
+MOST_AGAIN = 40  # rows of the batches that a replica has run and not published
+NODES = ("begin", "left", "right", "merge", "finish", "note")
+JOBS, FIRST_JOB = 150, 10_000
 SPEC = """
 models:
   batch-size: 4
@@ -106,33 +111,39 @@ def server(start_server, make_archive, tmp_path_factory, log):
 
 
 class Killer(threading.Thread):
-    """Kills one replica or pool after the other, more replicas than pools."""
+    """Kills one process after the other: mostly replicas, at times what else is named.
 
-    def __init__(self, server):
+    Only replicas that are ready, and their pools: on a busy machine they would never become so.
+    """
+
+    def __init__(self, server, others=("pool",)):
         super().__init__(daemon=True)
-        self.server, self.stopping, self.kills = server, threading.Event(), 0
+        self.server, self.others, self.stopping, self.kills = server, others, threading.Event(), 0
         self.random = random.Random(7)
 
     def run(self):
         while not self.stopping.wait(self.random.uniform(PAUSE_S / 2, PAUSE_S * 3 / 2)):
-            wanted = "workers.app" if self.random.random() < 0.1 else "workers.replica"
-            found = [
-                each for each in psutil.Process(self.server.process.pid).children(True) if is_of(each, wanted)
-            ]
-            if found:
-                self.random.choice(found).kill()
-                self.kills += 1
+            with contextlib.suppress(httpx.TransportError, psutil.Error):
+                self.kill(self.random.choice(self.others) if self.random.random() < 0.15 else "replica")
+
+    def kill(self, kind):
+        found = self.modules(kind) if kind in ("gateway", "workers.node") else self.replicas()
+        if found:
+            chosen = self.random.choice(found)
+            (chosen.parent() if kind == "pool" else chosen).kill()
+            self.kills += 1
+
+    def replicas(self):
+        workers = [worker for node in NODES for worker in self.server.workers(f"flow__{node}")]
+        return [psutil.Process(worker["pid"]) for worker in workers if worker["status"] == "READY"]
+
+    def modules(self, name):
+        children = psutil.Process(self.server.process.pid).children()
+        return [each for each in children if name in each.cmdline()]
 
     def end(self):
         self.stopping.set()
         self.join()
-
-
-def is_of(process, module):
-    try:
-        return module in process.cmdline()
-    except psutil.Error:
-        return False
 
 
 def test_each_run_is_answered_once_whatever_is_killed(server, log):
@@ -157,11 +168,45 @@ def test_each_run_is_answered_once_whatever_is_killed(server, log):
         }  # fmt: skip
     ran = log.read_text().split("\n")[:-1]
     assert len(set(ran)) == 6 * RUNS, "each node of each run ran"
-    assert len(ran) - 6 * RUNS <= 4 * killer.kills, (
-        "only rows that were running when their replica ended ran again"
-    )
+    assert len(ran) - 6 * RUNS <= MOST_AGAIN * killer.kills, "only rows that were not published ran again"
     assert killer.kills > 0
     with redis.Redis.from_url(server.redis_url) as client:
         assert client.keys("marq:{flow}:*") == []
         lanes = [key for key in client.keys("marq:{flow__*}:*:1.0") if client.type(key) == b"stream"]
         wait_for(lambda: not any(client.xlen(lane) for lane in lanes), what="empty lanes")
+
+
+def test_runs_that_are_jobs_survive_the_end_of_gateways_and_nodes_too(server, log):
+    jobs = [server.submit("flow", str(FIRST_JOB + number).encode()) for number in range(JOBS)]
+    records = [f"marq:{{flow}}:job:{job.partition(':')[2]}" for job in jobs]
+    killer = Killer(server, ("pool", "gateway", "workers.node"))
+    killer.start()
+    with redis.Redis.from_url(server.redis_url) as client:
+        try:
+            for number in range(JOBS, 2 * JOBS):  # and while processes end
+                job = submit(server, FIRST_JOB + number)
+                records.append(f"marq:{{flow}}:job:{job.partition(':')[2]}")
+            wait_for(
+                lambda: all(client.hget(record, "state") != b"queued" for record in records),
+                timeout_s=400, what="the end of all runs",
+            )  # fmt: skip
+        finally:
+            killer.end()
+        found = [client.hmget(record, "state", "body") for record in records]
+    assert [state for state, _ in found] == [b"succeeded"] * 2 * JOBS
+    assert [json.loads(body) for _, body in found] == [
+        {"finish": {"id": number, "path": "blbrmf"}, "note": {"id": number, "path": "bn"}}
+        for number in range(FIRST_JOB, FIRST_JOB + 2 * JOBS)
+    ]
+    assert killer.kills > 0
+
+
+def submit(server, number):
+    """Queues one job, once, although a gateway may end before it answers."""
+    headers = {"Idempotency-Key": str(number)}
+
+    def queued():
+        with contextlib.suppress(httpx.HTTPError):
+            return server.submit("flow", str(number).encode(), headers=headers)
+
+    return wait_for(queued, timeout_s=120, what=f"job {number}", log=server.log)
