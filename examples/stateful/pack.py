@@ -1,4 +1,4 @@
-"""Packs the models: running_sums.mar.
+"""Packs the models: running_sums.mar, decoder.mar and streamed_sums.mar.
 
 python examples/stateful/pack.py [model_store]
 """
@@ -26,4 +26,5 @@ def pack(store: Path, name: str = "running_sums", source: str = "sums") -> Path:
 
 
 if __name__ == "__main__":
-    print(pack(Path(sys.argv[1] if sys.argv[1:] else "model_store")))
+    for model in (("running_sums", "sums"), ("decoder", "decoder"), ("streamed_sums", "streamed_sums")):
+        print(pack(Path(sys.argv[1] if sys.argv[1:] else "model_store"), *model))

@@ -77,7 +77,7 @@ class Connection:
         """Runs all commands or none. Raises redis.ResponseError if Redis runs none."""
         before = [*scripts.loads(commands), ("MULTI",)]
         *_, done = self.pipeline([*before, *commands, ("EXEC",)])
-        _checked(done)
+        checked(done)
 
     def send(self, commands: Sequence[Command]) -> list[Reply]:
         """Sends all commands in one write, and waits until these and all posted commands are confirmed.
@@ -102,7 +102,7 @@ class Connection:
         on_blocked(True)
         reply = self._read()
         on_blocked(False)
-        return _checked(reply)
+        return checked(reply)
 
     def post(self, commands: Sequence[Command]) -> None:
         """Sends commands without waiting: their replies are read by the next call, errors as in `read`.
@@ -113,11 +113,18 @@ class Connection:
             self._write(commands)
             self.unconfirmed += commands
 
+    def collect(self) -> list[Reply]:
+        """Waits for the replies of all posted commands, and returns them. Errors are treated as in `read`."""
+        return self._confirm_all(self.unconfirmed)
+
     def _write(self, commands: Sequence[Command]) -> None:
         self._connection.send_packed_command([b"".join(map(pack, commands))])
 
     def _confirm(self, commands: Sequence[Command] = ()) -> list[Reply]:
-        sent = (*self.unconfirmed, *commands)
+        posted = len(self.unconfirmed)
+        return self._confirm_all((*self.unconfirmed, *commands))[posted:]
+
+    def _confirm_all(self, sent: Sequence[Command]) -> list[Reply]:
         replies: list[Reply] = []
         refused = False
         for _ in sent:
@@ -126,7 +133,6 @@ class Connection:
             replies.append(reply)
         if refused:
             self._settle_refused(sent, replies)
-        replies = replies[len(self.unconfirmed) :]
         self.unconfirmed = []
         return replies
 
@@ -160,11 +166,11 @@ class Connection:
 
     def execute(self, *command: object) -> Reply:
         """One command's reply; raises redis.ResponseError if Redis refuses it."""
-        return _checked(self.pipeline([command])[0])
+        return checked(self.pipeline([command])[0])
 
     def run(self, script: Script, keys: Sequence[str], *args: object) -> Reply:
         """One script's reply; raises redis.ResponseError if Redis refuses it."""
-        return _checked(self.pipeline([script.call(keys, *args)])[0])
+        return checked(self.pipeline([script.call(keys, *args)])[0])
 
     def close(self) -> None:
         self._connection.disconnect()
@@ -184,7 +190,8 @@ def _passes(error: redis.ResponseError) -> bool:
     return isinstance(error, PASSING_ERRORS) or str(error).startswith(PASSING_CODES)
 
 
-def _checked(reply: Reply) -> Reply:
+def checked(reply: Reply) -> Reply:
+    """The reply; an error is raised."""
     if isinstance(reply, Exception):
         raise reply
     return reply

@@ -6,9 +6,8 @@ from pathlib import Path
 from archive.errors import ArchiveError
 from archive.model_config import ModelConfig
 from marq.migration.findings import Finding, Judgement, Verdict
-from marq.registry.unused_keys import NOT_YET, unused_keys
+from marq.registry.unused_keys import unused_keys
 
-HARMLESS = frozenset(("useJobTicket",))  # keys without an effect that change no answer
 _TELLING = frozenset(("minWorkers", "maxWorkers", "batchSize", "maxBatchDelay", "responseTimeout"))
 
 
@@ -36,8 +35,7 @@ def judge(config: ModelConfig) -> Iterator[Judgement]:
     for warning in config.warnings:
         yield Judgement(Verdict.IGNORED, warning)
     for key, text in unused_keys(config):
-        is_needed = text == NOT_YET and key not in HARMLESS
-        yield Judgement(Verdict.CHANGE if is_needed else Verdict.IGNORED, f"{key}: {text}")
+        yield Judgement(Verdict.IGNORED, f"{key}: {text}")
 
 
 def _line(text: str, message: str) -> int:

@@ -54,21 +54,19 @@ class ReplicaSettings(ServingSettings):
     continuous_batching: Annotated[
         bool,
         Setting(
-            "Whether continuous batching is configured.",
-            replaces_replicas=False,
+            "Whether requests join and leave between two steps of the handler.",
+            replaces_replicas=True,
             yaml="continuousBatching",
             describe="continuousBatching",
-            has_effect=False,
         ),
     ] = False
     use_job_ticket: Annotated[
         bool,
         Setting(
-            "Whether job tickets are configured.",
-            replaces_replicas=False,
+            "Whether a request is accepted only if a replica is idle.",
+            replaces_replicas=True,
             yaml="useJobTicket",
             describe="useJobTicket",
-            has_effect=False,
         ),
     ] = False
     use_venv: Annotated[

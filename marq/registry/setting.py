@@ -28,7 +28,6 @@ class Setting:
     most: int | None = None
     unset: int | None = None  # number with which TorchServe's clients say "not given"
     kept_on_join: bool = False  # whether a server that joins others keeps the stored value
-    has_effect: bool = True  # False: stored and described, but marq does not implement it yet
     name: str = ""  # of the field; settings_of() sets it, and the type
     type: object = None
 

@@ -1,4 +1,4 @@
-"""Keys of a model-config.yaml that have no effect: misspelled, without another key, or not supported."""
+"""Keys of a model-config.yaml that have no effect: misspelled, or without another key."""
 
 import difflib
 from collections.abc import Iterator
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from archive.model_config import ModelConfig
 from marq.registry.spec import SETTINGS
 
-NOT_YET = "has no effect in marq yet"
 LIKELY = 0.9  # similarity above which an unknown key is taken for a typo; others are the handler's
 TORCHRUN, LEVEL, IDLE = "torchrun", "parallelLevel", "sequenceMaxIdleMSec"
 _OF_SEQUENCES = ("sequenceTimeoutMSec", "maxSequenceJobQueueSize", "maxNumSequence")
@@ -16,7 +15,6 @@ _KEYS = tuple(each.yaml for each in SETTINGS if each.yaml)
 
 def unused_keys(config: ModelConfig) -> Iterator[tuple[str, str]]:
     """The keys, and what is to be said of each: (key, "has no effect ...")."""
-    yield from _not_supported(config)
     yield from _without_another(config)
     plain = {_plain(key): key for key in (*_KEYS, TORCHRUN)}
     for key in config.raw:
@@ -24,13 +22,6 @@ def unused_keys(config: ModelConfig) -> Iterator[tuple[str, str]]:
             similar = difflib.get_close_matches(_plain(key), plain, 1, LIKELY)
             if similar:
                 yield key, f"has no effect on the server: did you mean {plain[similar[0]]}?"
-
-
-def _not_supported(config: ModelConfig) -> Iterator[tuple[str, str]]:
-    idle = [each for each in SETTINGS if each.yaml and not each.has_effect]
-    for setting in idle:
-        if getattr(config, setting.name, None):
-            yield setting.yaml, NOT_YET
 
 
 def _without_another(config: ModelConfig) -> Iterator[tuple[str, str]]:

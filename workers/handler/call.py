@@ -18,6 +18,7 @@ from workers.handler import replies as responses
 from workers.handler import rows
 from workers.handler.memory import RowLimit, is_out_of_memory
 from workers.handler.parts import NobodyWaits, PartSink, PartStream
+from workers.handler.steps import LiveRow, goes_on, number
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,35 @@ class HandlerCall:
         if os.getpid() != self._pid:
             log.error("a process that the handler forked has returned from it, and ends")
             os._exit(1)
+
+    def join(self, request: Request, started_ms: int) -> LiveRow | Reply:
+        """The request as a live row (continuous batching); its answer, if it cannot be read."""
+        try:
+            row, headers = rows.build(request, self._decode_input, self._place, self._max_form_fields)
+        except Exception as error:
+            return self._unreadable([request], error)[0]
+        return LiveRow(request, row, headers, started_ms)
+
+    def step(self, live: Sequence[LiveRow]) -> list[Reply]:
+        """One call of the handler with all live rows: a reply for each.
+
+        A row whose reply has `more` stays live. An error of the handler ends all rows.
+        """
+        requests = [row.request for row in live]
+        processors = [RequestProcessor(row.headers) for row in live]
+        self._place_in(self._context, requests, processors)
+        self._context.cl_socket = None  # a row is streamed by its steps
+        try:
+            values = responses.check(self._run_handler([row.take() for row in live]), len(live))
+            criteria = self._context.stopping_criteria
+            goes = [goes_on(criteria, index, value, processors[index]) for index, value in enumerate(values)]
+        except BaseException as error:  # GeneratorExit, KeyboardInterrupt: whatever the handler raises
+            return self._failed(requests, error)
+        replies = responses.build(requests, values, processors, self._max_response_size)
+        return [
+            number(row, reply, keeps and reply.status < 400)
+            for row, reply, keeps in zip(live, replies, goes, strict=True)
+        ]
 
     async def run_async(self, requests: Sequence[Request], timeout_s: float) -> list[Reply]:
         """The same for a coroutine handler, which gets a context of its own for each batch.
@@ -149,12 +179,17 @@ class HandlerCall:
             row, headers = rows.build(request, self._decode_input, self._place, self._max_form_fields)
             data.append(row)
             processors.append(RequestProcessor(headers))
+        self._place_in(context, requests, processors)
+        context.cl_socket = stream = PartStream(requests, processors, self.part_sink)
+        return data, processors, stream
+
+    def _place_in(
+        self, context: Context, requests: Sequence[Request], processors: list[RequestProcessor]
+    ) -> None:
         ids = {index: request.id.decode() for index, request in enumerate(requests)}
         context.request_ids = ids
         context.request_processor = processors
         context.metrics.request_ids = ids
-        context.cl_socket = stream = PartStream(requests, processors, self.part_sink)
-        return data, processors, stream
 
     def _unreadable(self, requests: Sequence[Request], error: Exception) -> list[Reply]:
         if isinstance(error, ServiceError):

@@ -15,6 +15,7 @@ from workers.handler.measurements import Collector
 from workers.launch import ReplicaSpec
 from workers.replica import children
 from workers.replica.async_loop import AsyncReplica
+from workers.replica.continuous import ContinuousReplica
 from workers.replica.loop import Replica
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ def main() -> None:
     log.info("Torch worker started.")
     if spec.pool.model.async_communication:
         AsyncReplica(spec, call, board, loop, collector).run()
+    elif spec.pool.model.continuous_batching:
+        ContinuousReplica(spec, call, board, collector).run()
     else:
         Replica(spec, call, board, collector).run()
 

@@ -5,10 +5,11 @@ rows of a batch; `maxBatchDelay` the batching delay, counted from the oldest row
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from marq.connections.blocking import Connection
+from marq.connections.commands import Reply
 from marq.connections.urls import Command
 from marq.payloads.place import Place
 from marq.queue.entries import EntryRef, Request
@@ -87,6 +88,21 @@ class Batcher:
         self._wait_for_more()
         self._rule.record(self._reader.held)
         return self._reader.still_wanted(self._reader.take(self._spec.batch_size, self._batches))
+
+    def take_now(self, room: int) -> list[Request]:
+        """A row that a lost replica was running waits until it can run alone."""
+        if room <= 0 or not self._reader.held or self._reader.has_suspect:
+            return []
+        self._batches += 1
+        return self._reader.take(room, self._batches)
+
+    def ask(self, room: int) -> list[Command]:
+        missing = room - self._reader.held
+        return self._reader.ask(missing) if missing > 0 else []
+
+    def accept(self, replies: Sequence[Reply]) -> None:
+        if replies:
+            self._reader.accept(replies)
 
     def run_handler(self, handler: Callable[[], T]) -> T:
         """A slow handler runs while the next batch is fetched; a late one loses the fetched rows."""

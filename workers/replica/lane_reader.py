@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from marq import keys
-from marq.connections.blocking import Connection
+from marq.connections.blocking import Connection, checked
+from marq.connections.commands import Reply
 from marq.connections.urls import Command
 from marq.errors import MalformedEntry
 from marq.payloads.place import Place
@@ -70,11 +71,22 @@ class LaneReader:
         lanes: Iterable[str] = LANES,
     ) -> None:
         """Sends `outgoing` and one read of up to `count` rows of each lane; waits for up to `block_ms`."""
-        streams = [self._streams[name] for name in lanes]
-        block = ("BLOCK", block_ms) if block_ms else ()
-        command = (*self._group, "COUNT", count, *block, "STREAMS", *streams, *(">" for _ in streams))
+        command = self._command(count, lanes, block_ms)
         on_blocked = self._on_blocked if block_ms else _ignore
         self._keep(self._connection.read(outgoing, command, on_blocked))
+
+    def _command(self, count: int, lanes: Iterable[str], block_ms: int = 0) -> Command:
+        streams = [self._streams[name] for name in lanes]
+        block = ("BLOCK", block_ms) if block_ms else ()
+        return (*self._group, "COUNT", count, *block, "STREAMS", *streams, *(">" for _ in streams))
+
+    def ask(self, count: int) -> list[Command]:
+        """The commands that read up to `count` rows of each lane, for `accept`."""
+        return [self._command(count, LANES)]
+
+    def accept(self, replies: Sequence[Reply]) -> None:
+        """Takes the replies of the commands of `ask`."""
+        self._keep(checked(replies[0]))
 
     def read_urgent(self, count: int, outgoing: Sequence[Command]) -> None:
         """Sends `outgoing`, and reads the urgent lanes of which no rows are held.
@@ -144,6 +156,11 @@ class LaneReader:
             "entry %s of %s is malformed, and answered with 400: %s", entry.decode(), stream, error.reason
         )
         self._connection.pipeline(refuse(self._spec, stream, entry, error))
+
+    @property
+    def has_suspect(self) -> bool:
+        """Whether a held row was running when its replica was lost."""
+        return any(row.attempts != b"0" for row in self._rows[keys.FRONT])
 
     def take_suspect(self) -> Request | None:
         """A held row that was running when its replica was lost, if there is one."""

@@ -162,8 +162,7 @@ class Replica:
             self._leaving = Leaving(self._connection, self._model, self._seat)
             if self._seat:  # it goes on, maybe after a wait that was broken off
                 self._connection.close()
-                self._outgoing = self._connection.unconfirmed + self._outgoing
-                self._connection.unconfirmed = []
+                self._outgoing = self._unsent()
         return self._leaving.is_over()
 
     def _note_blocked(self, blocked: bool) -> None:
@@ -185,17 +184,32 @@ class Replica:
         """
         self._blocked = False
         self._connection.close()
-        self._outgoing = self._connection.unconfirmed + self._ready()
-        self._connection.unconfirmed = []
-        while not self._draining:
+        self._outgoing = self._unsent()
+        while self._goes_on:
             time.sleep(RECONNECT_DELAY_S)
             try:
                 self._connection.send(self._outgoing)
                 self._outgoing = []
-                requeue(self._connection, self._model, self._consumer, self._model.max_attempts)
                 if self._seat:
                     self._seat.open()
-                self._source.reset()
+                self._resume()
                 return
             except redis.RedisError as error:
                 log.debug("no connection to Redis yet, trying again: %s", error)
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether a replica without Redis waits for it."""
+        return not self._draining
+
+    def _unsent(self) -> list[Command]:
+        """The commands that must be sent over a new connection."""
+        unconfirmed, self._connection.unconfirmed = self._connection.unconfirmed, []
+        return unconfirmed + self._ready()
+
+    def _resume(self) -> None:
+        """No row runs: all that were delivered go back, but for those of its own seat."""
+        requeue(self._connection, self._model, self._consumer, self._model.max_attempts)
+        self._source.reset()
+        if self._model.sequence_batching:
+            self._source.adopt(())

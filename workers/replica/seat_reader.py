@@ -7,7 +7,7 @@ from typing import Any
 
 from marq import keys
 from marq.admission import seats, sequences
-from marq.connections.blocking import Connection
+from marq.connections.blocking import Connection, checked
 from marq.connections.commands import Reply
 from marq.connections.urls import Command
 from marq.errors import MalformedEntry
@@ -75,6 +75,8 @@ class SeatReader:
                 [(entry, fields) for entry, fields in entries if fields and (lane, entry) not in known]
             )
 
+    has_suspect = False
+
     def take_suspect(self) -> Request | None:
         """None: a request of a sequence does not run again when its replica is lost."""
         return None
@@ -110,13 +112,20 @@ class SeatReader:
         seconds, microseconds = self._connection.execute("TIME")
         self._ahead_s = int(seconds) + int(microseconds) / 1e6 - self._clock.time()
 
-    def _read(self, count: int, outgoing: Sequence[Command]) -> None:
-        own = (*self._group, max(count, LEAST_READ), "STREAMS", self._lane, ">")
-        *_, refused, found = self._connection.send([*outgoing, self._dispatch, own])
-        self._refuse(_checked(refused))
-        for _, entries in _checked(found) or ():
+    def ask(self, count: int) -> list[Command]:
+        """The commands that assign waiting requests and read at least `count` rows, for `accept`."""
+        return [self._dispatch, (*self._group, max(count, LEAST_READ), "STREAMS", self._lane, ">")]
+
+    def accept(self, replies: Sequence[Reply]) -> None:
+        """Takes the replies of the commands of `ask`."""
+        refused, found = replies
+        self._refuse(checked(refused))
+        for _, entries in checked(found) or ():
             self._seen[self._lane] = entries[-1][0]
             self._keep(entries)
+
+    def _read(self, count: int, outgoing: Sequence[Command]) -> None:
+        self.accept(self._connection.send([*outgoing, *self.ask(count)])[-2:])
 
     def _keep(self, entries: Iterable[tuple[bytes, list[bytes]]]) -> None:
         for entry, fields in entries:
@@ -137,9 +146,3 @@ class SeatReader:
             error = sequences.refusal(self._spec, given.get(b"sequence", b""), limit)
             answers = refusals(self._spec, lane.decode(), [(entry, fields)], error, self._ttl_ms)
             self._connection.pipeline(answers)
-
-
-def _checked(reply: Reply) -> Reply:
-    if isinstance(reply, Exception):
-        raise reply
-    return reply

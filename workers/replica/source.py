@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
+from marq.connections.commands import Reply
 from marq.connections.urls import Command
 from marq.queue.entries import EntryRef, Request
 
@@ -24,6 +25,16 @@ class RowReader(Protocol):
 
     def read_in_order(self, count: int, batch: int, /) -> None:
         """Reads until `count` rows are held, in the order of the batch of this number."""
+
+    def ask(self, count: int, /) -> list[Command]:
+        """The commands that read up to `count` rows without waiting; `accept` takes their replies."""
+
+    def accept(self, replies: Sequence[Reply], /) -> None:
+        """Takes the replies of the commands of `ask`."""
+
+    @property
+    def has_suspect(self) -> bool:
+        """Whether `take_suspect` would return a row."""
 
     def take_suspect(self) -> Request | None:
         """A held row that was running when its replica was lost, if there is one."""
@@ -77,6 +88,15 @@ class BatchSource(Protocol):
 
     def take(self) -> list[Request]:
         """The next batch; empty if no rows came. May wait for more rows, if the model's settings allow it."""
+
+    def take_now(self, room: int, /) -> list[Request]:
+        """Rows that join live ones: up to `room`, without waiting."""
+
+    def ask(self, room: int, /) -> list[Command]:
+        """The commands that fetch rows for so much room while the handler runs, for `accept`."""
+
+    def accept(self, replies: Sequence[Reply], /) -> None:
+        """Takes the replies of the commands of `ask`."""
 
     def run_handler(self, handler: Callable[[], T], /) -> T:
         """Runs the handler on the batch that was taken last; may fetch and give back rows meanwhile."""

@@ -245,7 +245,6 @@ def test_sizes_that_no_host_can_serve_are_refused(pack, settings, config, messag
     assert error.message == message
 
 
-MODES = {"continuousBatching": True}
 SEQUENCES = {
     "sequenceBatching": True, "sequenceMaxIdleMSec": 9, "sequenceTimeoutMSec": 8, "maxNumSequence": 7,
     "maxSequenceJobQueueSize": 6, "sequenceDrainSec": 0,
@@ -286,19 +285,12 @@ def test_settings_that_contradict_each_other_are_refused_with_a_way_out(pack, se
     assert "Set it" in error.message or "Switch one of them off." in error.message
 
 
-def test_sequences_are_resolved_without_a_warning(pack, settings, caplog):
-    spec = resolve(settings(), Registration(pack(config=SEQUENCES)))
-    assert spec.sequence_batching
+def test_sequences_and_continuous_batching_are_resolved_without_a_warning(pack, settings, caplog):
+    spec = resolve(settings(), Registration(pack(config={**SEQUENCES, "continuousBatching": True})))
+    assert (spec.sequence_batching, spec.continuous_batching) == (True, True)
     assert (spec.sequence_max_idle_ms, spec.sequence_timeout_ms, spec.sequence_drain_s) == (9, 8, 0)
     assert (spec.max_num_sequence, spec.max_sequence_job_queue_size) == (7, 6)
     assert not caplog.records
-
-
-def test_modes_without_effect_are_kept_with_a_warning_that_names_each(pack, settings, caplog):
-    spec = resolve(settings(), Registration(pack(config=MODES)))
-    assert spec.continuous_batching is True
-    warnings = {record.getMessage() for record in caplog.records}
-    assert warnings == {f"m: {key} has no effect in marq yet" for key in MODES}
 
 
 def test_modes_that_are_switched_off_are_not_warned_of(pack, settings, caplog):

@@ -13,8 +13,7 @@ SPEC = ModelSpec("m", "1.0", "m.mar", "/m.mar", "h.py")
 OTHERS = {str: "other", int: 7, bool: True, list[int]: [7]}
 SIZE = {"min_workers", "max_workers", "generation"}
 NO_REPLICA_READS = {
-    "job_queue_size", "max_attempts", "loaded_at_startup", "continuous_batching", "use_job_ticket",
-    "sequence_drain_s", "workflow",
+    "job_queue_size", "max_attempts", "loaded_at_startup", "sequence_drain_s", "workflow",
     "target_queue_ms", "scale_down_delay_s", "idle_timeout_s", "replicas_per_device",
 }  # fmt: skip
 

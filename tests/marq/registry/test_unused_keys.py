@@ -3,24 +3,14 @@ import json
 import pytest
 
 from archive.model_config import ModelConfig
-from marq.registry.spec import SETTINGS
 from marq.registry.unused_keys import unused_keys
 
-NOT_YET = [each for each in SETTINGS if not each.has_effect]
 ONE_HOST = "starts its processes on one host: rdzv-*, node-rank and monitor-interval have no effect"
 NO_RANGE = "has no effect unless maxWorkers is above minWorkers"
-VALUES = {bool: True, int: 2, str: "pp"}
 
 
 def found(**keys: object) -> list[tuple[str, str]]:
     return list(unused_keys(ModelConfig.parse(json.dumps(keys))))
-
-
-@pytest.mark.parametrize("setting", NOT_YET, ids=lambda setting: setting.yaml)
-def test_a_key_that_is_not_supported_is_named(setting):
-    idle = {} if setting.yaml == "sequenceMaxIdleMSec" else {"sequenceMaxIdleMSec": 1}
-    named = found(**{setting.yaml: VALUES[setting.type], **idle})
-    assert (setting.yaml, "has no effect in marq yet") in named
 
 
 @pytest.mark.parametrize(
