@@ -22,7 +22,7 @@ FOLLOWERS = ("callbacks", "errbacks", "chain", "chord")
 
 
 class Junk(ValueError):
-    """Raised for a message that is not a task: nobody can wait for its result."""
+    """Raised for a message that is not a task: it has no id for a result."""
 
 
 class Refused(Exception):

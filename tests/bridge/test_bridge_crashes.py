@@ -1,14 +1,12 @@
 """A bridge that is killed at any moment loses no task, and runs none twice."""
 
-import signal
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 import redis
 from celery_service import celery_service
-from support import RunningServer, wait_for
+from support import RunningServer, bridge_of, wait_for
 
 from marq import keys
 
@@ -23,13 +21,6 @@ def handle(data, context):  # noqa: ARG001
         runs.write("".join(f"{{row['body']}}\\n" for row in data))
     return [row["body"] for row in data]
 '''
-
-
-def bridge_of(server: RunningServer) -> psutil.Process | None:
-    for process in psutil.Process(server.process.pid).children():
-        if process.is_running() and "bridge" in process.cmdline()[-1:]:
-            return process
-    return None
 
 
 def test_a_bridge_that_is_killed_again_and_again_loses_and_doubles_nothing(
@@ -53,10 +44,9 @@ def test_a_bridge_that_is_killed_again_and_again_loses_and_doubles_nothing(
             """
             service.run(code, first=100 * number)
             # When the bridge is killed, each time at another moment of its work
-            wait_for(lambda: bridge_of(server), what="the bridge")
+            bridge = bridge_of(server)
             time.sleep(0.03 * number)
-            if process := bridge_of(server):
-                process.send_signal(signal.SIGKILL)
+            bridge.kill()
         # Then each task has its result, and the handler has run each step once
         results = service.run("return [result.get(timeout=120) for result in app.sent]")
     numbers = range(100 * KILLS)

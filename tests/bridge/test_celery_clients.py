@@ -10,7 +10,7 @@ import pytest
 import redis
 from celery_service import CeleryService, TaskError, celery_service
 from gate import Gate
-from support import RunningServer, wait_for
+from support import RunningServer, bridge_of, wait_for
 
 from marq import keys
 
@@ -244,3 +244,19 @@ def test_a_task_whose_result_is_ignored_leaves_none(
     task = service.run("return predict('echo', 1).apply_async(ignore_result=True).id")
     wait_for(lambda: client.hget(keys.job("echo", task), "celery"), what="the end of the task")
     assert not client.exists(f"celery-task-meta-{task}")
+
+
+def test_a_killed_bridge_finds_what_it_has_missed(
+    service: CeleryService, server: RunningServer, gate: Gate
+) -> None:
+    busy = service.run("return predict('slow', f'hold {gate}'.encode()).delay().id", gate=str(gate))
+    gate.wait_until_reached()
+    # When the bridge is killed while the task runs, and another is sent before its successor is up
+    killed = bridge_of(server)
+    killed.kill()
+    later = service.run("return predict('echo', 1).delay().id")
+    gate.open()
+    # Then both have their results
+    assert service.run("return app.AsyncResult(task).get(timeout=60)", task=busy) == "done"
+    assert service.run("return app.AsyncResult(task).get(timeout=60)", task=later) == 1
+    assert (gate.reached(), bridge_of(server) == killed) == (1, False)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import redis
 from ports import free_port
 from typer.testing import CliRunner
@@ -122,6 +123,25 @@ class RunningServer:
         """Ctrl-C; returns the exit code."""
         self.ask_to_stop()
         return self.process.wait(60)
+
+
+def bridge_of(server: RunningServer) -> psutil.Process:
+    """The running Celery bridge of a server."""
+
+    def found() -> list[psutil.Process]:
+        children = psutil.Process(server.process.pid).children()
+        return [child for child in children if _command(child)[-1:] == ["bridge"]]
+
+    bridges: list[psutil.Process] = wait_for(found, what="the bridge", log=server.log)
+    return bridges[0]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    """Empty for a process that has ended."""
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
 
 
 def start_server(
