@@ -13,7 +13,7 @@ from support import wait_for
 
 PACKAGE = Path(__file__).parents[2] / "examples/plugins"
 KEY = "a key of at least thirty-two characters"
-TOGETHER = "def handle(data, context):\n    return [str(len(data))] * len(data or [])\n"
+TOGETHER = "def handle(data, context):\n    return [str(len(data or []))] * len(data or [])\n"
 
 
 @pytest.fixture(scope="module")
