@@ -1,6 +1,7 @@
 """The example package, installed into a directory, in one server."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -19,9 +20,10 @@ TOGETHER = "def handle(data, context):\n    return [str(len(data or []))] * len(
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """The directory with the package, and whether PyJWT is there, too."""
-    target = tmp_path_factory.mktemp("plugins")
+    target, source = tmp_path_factory.mktemp("plugins"), tmp_path_factory.mktemp("source") / "package"
+    shutil.copytree(PACKAGE, source)  # pip builds inside of it
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    options = ["--no-build-isolation", "--target", target, PACKAGE]
+    options = ["--no-build-isolation", "--target", target, source]
     complete = subprocess.run([*command, *options], check=False).returncode == 0
     if not complete:
         subprocess.run([*command, "--no-deps", "--no-index", *options], check=True)
