@@ -45,8 +45,9 @@ class JwtCallers:
             return Deny(f"The token is not valid: {error}", 401)
         if access.plane == "management" and MANAGE not in str(claims.get("scope", "")).split():
             return Deny(f"The token lacks the scope {MANAGE}.")
-        models, asked = claims.get("models", []), access.model or access.route.startswith("/jobs")
-        if access.plane == "inference" and asked and not {"*", access.model} & {*models}:
+        given, asked = claims.get("models", []), access.model or access.route.startswith("/jobs")
+        models = given if isinstance(given, list) else [given]
+        if access.plane == "inference" and asked and not ("*" in models or access.model in models):
             return Deny(
                 f"The token is not for {f'the model {access.model}' if access.model else 'all models'}."
             )
