@@ -64,6 +64,7 @@ class Load:
         self._most = most  # requests; None: until the block ends
         self._most_runs, self._answer_s = most_runs, answer_s
         self.excused_s = 0.0  # to be added to by the case
+        self._excused = 0  # requests besides those of that time
         self._letters_allowed = letters  # whether others may fill the dead letters meanwhile
         self._wait_s = timeout_s or WAIT_S
         self._timeout = {"X-Request-Timeout": f"{timeout_s:g}"} if timeout_s else {}
@@ -107,6 +108,10 @@ class Load:
         began = time.monotonic()
         yield
         self.excused_s += time.monotonic() - began + RECOVERY_S
+
+    def excuse_all_in_flight(self) -> None:
+        """The requests that have no answer now may be refused, too."""
+        self._excused += len(self._tasks)
 
     async def _send(self) -> None:
         """Open loop: who is slow does not slow the others down."""
@@ -240,10 +245,10 @@ class Load:
                 self.ledger.notes.append(f"{told}: the machine is too slow")
 
     def _check_refusals(self) -> None:
-        most = math.ceil(self._rate * self.excused_s)
+        most = math.ceil(self._rate * self.excused_s) + self._excused
         self.ledger.check_refusals(most, 0 if self._poison_every else self.ledger.designed)
         if most:
-            self.ledger.notes.append(f"{most:,} may be refused or broken, sent in {self.excused_s:.1f} s")
+            self.ledger.notes.append(f"{most:,} may be refused or broken")
 
     async def _check_what_is_left(self) -> None:
         ledger, model = self.ledger, self.model

@@ -9,16 +9,16 @@ from typing import Any
 
 import psutil
 import redis
+from crashes import until
 from ledger import Ledger
 from load import JOB, SIZES, Load
 from scale import Scale
 from stage import Stage, lives
 
+from marq import keys
+
 REFUSED = frozenset({"503"})  # what a gateway answers while it has no Redis
 CUT_S = 0.1  # of the load that one cut may break
-REFILL_S = (
-    4.0  # of the load that is lost with what was queued, or sent before models and lanes are there again
-)
 
 
 async def redis_killed(stage: Stage, scale: Scale) -> Ledger:
@@ -83,14 +83,16 @@ async def redis_full(stage: Stage, scale: Scale) -> Ledger:
 async def flushed(stage: Stage, scale: Scale) -> Ledger:
     """FLUSHALL under load: only what was queued at that moment is lost, and its clients hear of it."""
     designed = frozenset({"503", "504", f"{JOB} 404"})
-    timeout_s = scale.flush_timeout_s
+    timeout_s, lanes = scale.flush_timeout_s, keys.lanes("square", "1.0")
     sizes = (0,) if timeout_s else SIZES  # gateways look for files of lost requests every 20 s
-    async with Load(stage, scale.rate, designed=designed, timeout_s=timeout_s, sizes=sizes) as load:
+    options: dict[str, Any] = {"timeout_s": timeout_s, "sizes": sizes, "letters": True}  # older ones are gone
+    async with Load(stage, scale.rate, designed=designed, **options) as load:
         for _ in range(scale.flushes):
             await asyncio.sleep(1.0)
-            with stage.redis() as client:
+            load.excuse_all_in_flight()
+            with load.excused(), stage.redis() as client:
                 client.flushall()
-            load.excused_s += REFILL_S
+                await until(lambda: client.exists(*lanes) == len(lanes), "the lanes")
             await stage.until_ready("square")
         await asyncio.sleep(1.0)
     load.ledger.notes.insert(0, f"flushed {scale.flushes} times")

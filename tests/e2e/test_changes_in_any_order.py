@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 from support import RunningServer, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 AGREE_S = 100.0
 SIZES = st.integers(min_value=0, max_value=2)
 Key = tuple[str, str]
 KEYS = st.tuples(st.sampled_from(churn.NAMES), st.sampled_from(churn.VERSIONS))
 # About a minute
 LIMITS = settings(
-    max_examples=5, stateful_step_count=12, deadline=None, derandomize=True, phases=[Phase.generate],
+    max_examples=3, stateful_step_count=12, deadline=None, derandomize=True, phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 

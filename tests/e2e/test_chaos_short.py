@@ -16,7 +16,7 @@ from ledger import Ledger
 from scale import SHORT
 from stage import Stage
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
