@@ -38,10 +38,13 @@ async def killed(stage: Stage, scale: Scale) -> Ledger:
             if time.monotonic() > end:
                 break
             await asyncio.sleep(min(EVERY_S, scale.sized_s / len(victims)))
+            await stage.until_ready("square", 1)
             if found := victims[kind]():
+                if kind == "gateways":  # its clients are those that wait since pools were killed, too
+                    load.excuse_all_in_flight()
+                    load.excused_s += GATEWAY_ANSWERS_S
                 random.choice(found).kill()
                 kills[kind] += 1
-            load.excused_s = kills["gateways"] * GATEWAY_ANSWERS_S
         await stage.until_ready("square")
     told = ", ".join(f"{number} {kind}" for kind, number in kills.items())
     load.ledger.notes.insert(0, f"{told} killed; files in {stage.payloads}")
