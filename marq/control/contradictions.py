@@ -1,5 +1,6 @@
 """Settings of a model that exclude each other."""
 
+from marq.plugins.protocols import OWN_POLICIES
 from marq.registry.spec import ModelSpec
 
 
@@ -9,6 +10,9 @@ def contradiction(spec: ModelSpec) -> str:
 
 
 def _of_modes(spec: ModelSpec) -> str:
+    if spec.batching not in OWN_POLICIES and (spec.sequence_batching or spec.continuous_batching):
+        mode = "sequenceBatching" if spec.sequence_batching else "continuousBatching"
+        return _excludes(mode, f"batching: {spec.batching}", "a plugin cannot choose the rows")
     if spec.sequence_batching and not spec.sequence_max_idle_ms:
         return (
             "sequenceBatching needs sequenceMaxIdleMSec, the time in milliseconds after which an idle "

@@ -137,8 +137,6 @@ def _check_policy(settings: Settings, spec: ModelSpec) -> None:
     there = [*OWN_POLICIES, *(each.name for each in found if each.group == BATCHING)]
     if spec.batching not in there:
         raise errors.InvalidModel(f"batching: there is no policy {spec.batching}, only {', '.join(there)}")
-    if spec.sequence_batching:
-        raise errors.InvalidModel("batching: a plugin's policy cannot be used with sequenceBatching")
 
 
 @contextlib.contextmanager

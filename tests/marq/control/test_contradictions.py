@@ -33,3 +33,11 @@ def test_a_group_of_processes_needs_its_devices_and_one_batch_at_a_time():
     assert "torchrun and asyncCommunication exclude" in contradiction(
         make_spec("m", async_communication=True, **group)
     )
+
+
+@pytest.mark.parametrize("mode", ["sequence_batching", "continuous_batching"])
+def test_a_policy_of_a_plugin_needs_plain_batches(mode):
+    settings = {mode: True, "sequence_max_idle_ms": 1000}
+    assert "exclude each other" in contradiction(make_spec("m", batching="like_sizes", **settings))
+    for batching in ("adaptive", "fixed"):
+        assert contradiction(make_spec("m", batching=batching, **settings)) == ""

@@ -3,12 +3,14 @@ import os
 import zipfile
 
 import pytest
+from plugin_packages import add_package
 
 from marq import errors
 from marq.connections import clients
 from marq.control import registration
 from marq.control.registration import Registration, resolve
 from marq.control.startup import JoinedRegistry, load_startup_models, startup_registrations
+from marq.plugins.protocols import BATCHING, STORES
 from marq.registry.models import Registry
 from marq.registry.names import MODEL_RULE
 from marq.settings.fields import Settings
@@ -523,3 +525,39 @@ def test_the_models_json_may_choose_the_default_version(pack, store, registry):
 def test_s3_signatures_are_refused_with_a_way_out(settings):
     item = Registration("https://h/m.mar", s3_sse_kms=True)
     assert "presigned" in refusal(errors.DownloadFailed, settings(allowed_urls=".*"), item).message
+
+
+def test_a_batching_policy_must_be_marq_s_own_or_a_plugin_s(settings, pack, tmp_path):
+    item = Registration(pack(config={"batching": "like_sizes"}))
+    error = refusal(errors.InvalidModel, settings(), item)
+    assert error.message == "batching: there is no policy like_sizes, only adaptive, fixed"
+    folder = add_package(tmp_path / "plugins", "sizes", "", {BATCHING: {"like_sizes": "LikeSizes"}})
+    assert resolve(settings(plugins_path=str(folder)), item).batching == "like_sizes"
+    assert resolve(settings(), Registration(pack(config={"batching": "FIXED"}))).batching == "fixed"
+
+
+STORE = """
+class Attic:
+    protocol = 1
+    schemes = ("attic",)
+
+    def pieces(self, url):
+        yield ARCHIVE, None
+"""
+
+
+def test_an_archive_comes_from_the_store_of_a_plugin(settings, pack, store, tmp_path):
+    packed = store / pack()
+    archive = packed.read_bytes()
+    packed.unlink()
+    source = STORE.replace("ARCHIVE", repr(archive))
+    folder = add_package(tmp_path / "plugins", "attics", source, {STORES: {"attic": "Attic"}})
+    item = Registration("attic://box/n.mar")
+    found = resolve(settings(plugins_path=str(folder), allowed_urls="attic://.*"), item)
+    assert (found.name, found.archive) == ("m", str(store / "n.mar"))
+    assert (
+        "does not match any allowed URL"
+        in refusal(
+            errors.ModelNotFound, settings(plugins_path=str(folder)), Registration("attic://box/o.mar")
+        ).message
+    )
