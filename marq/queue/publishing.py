@@ -41,9 +41,8 @@ class Publisher:
 
         `is_buried`: the jobs are dead letters, which are not tried again by themselves.
         """
-        jobs = [answer for answer in answers if answer[0].job]
-        runs = [answer for answer in answers if answer[0].run]
         others = [answer for answer in answers if not (answer[0].job or answer[0].run)]
+        jobs, runs = _kept(answers) if len(others) < len(answers) else ([], [])
         if self._place:
             answers = [(request, _in_file(self._place, request, reply)) for request, reply in answers]
         commands = [*_packed(answers), *_single(answers)]
@@ -93,6 +92,12 @@ class Publisher:
             script_keys, keys.GROUP, self._ttl_ms, self._channel, self._spec.version, self._device,
             int(time.time() * 1000), rows if started_ms != NEVER else 0, *arguments,
         )  # fmt: skip
+
+
+def _kept(answers: Sequence[Answer]) -> tuple[list[Answer], list[Answer]]:
+    """Those of jobs, and those of nodes of workflows."""
+    jobs = [answer for answer in answers if answer[0].job]
+    return jobs, [answer for answer in answers if answer[0].run and not answer[0].job]
 
 
 def _advance(answers: Sequence[Answer], started_ms: int, is_buried: bool) -> Command:
