@@ -1,4 +1,4 @@
-"""The lines that `marq start` prints: the models, a request to paste, or the cure where there is no model."""
+"""The lines that `marq start` prints: the models, a request to paste, or the cure for a lack of models."""
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence

@@ -15,6 +15,13 @@ from marq.settings.grpc_addresses import Plane
 VARIABLE = "MARQ_LISTEN"  # "inference=5,management=6"
 GATEWAY_VARIABLE = "MARQ_GATEWAY"  # the number of a gateway among the host's
 BACKLOG = 2048
+FLAGS = {
+    "inference_address": "--port",
+    "management_address": "--management-port",
+    "metrics_address": "--metrics-port",
+    "grpc_inference_port": "--grpc-port",
+    "grpc_management_port": "--grpc-management-port",
+}
 MOST_SHOWN = 80  # characters of the command line of the process that uses a port
 
 
@@ -28,7 +35,7 @@ def listen(address: str, name: str) -> socket.socket:
     try:
         sock = _bound(where)
     except OSError as error:
-        raise _taken(f"{name} {address}", where, error, f"set another {name}") from None
+        raise _taken(f"{name} {address}", where, error, f"set another {_named(name)}") from None
     sock.listen(BACKLOG)
     return sock
 
@@ -47,7 +54,7 @@ def reserve(plane: Plane) -> socket.socket | None:
         Path(where.path).unlink()
     except OSError as error:
         setting = f"grpc_{plane.name}_{'address' if where.path else 'port'}"
-        cure = f"set another {setting}, or MARQ_ENABLE_GRPC=false"
+        cure = f"set another {_named(setting)}, or MARQ_ENABLE_GRPC=false"
         raise _taken(f"{setting} {plane.target}", where, error, cure) from None
     return None
 
@@ -71,6 +78,11 @@ def _bound(where: Address, shared: bool = False) -> socket.socket:
     return sock
 
 
+def _named(setting: str) -> str:
+    """A setting, with its flag if it has one."""
+    return f"{setting} (marq start {FLAGS[setting]})" if setting in FLAGS else setting
+
+
 def _taken(given: str, where: Address, error: OSError, cure: str) -> PortTaken:
     what = where.path or f"port {where.port}"
     user = _user_of(where.port) if error.errno == errno.EADDRINUSE and where.port else ""
@@ -85,8 +97,11 @@ def _user_of(port: int) -> str:
     with contextlib.suppress(psutil.Error, OSError):
         for found in psutil.net_connections("tcp"):
             if found.status == psutil.CONN_LISTEN and found.laddr[1:] == (port,) and found.pid:
-                words = " ".join(psutil.Process(found.pid).cmdline())
-                return f"Process {found.pid} ({words[:MOST_SHOWN]})"
+                process = psutil.Process(found.pid)
+                words = process.cmdline()
+                if words[-1:] == ["gateway"]:  # which its server would start again
+                    return f"The marq server with the pid {process.ppid()}"
+                return f"Process {found.pid} ({' '.join(words)[:MOST_SHOWN]})"
     return ""
 
 

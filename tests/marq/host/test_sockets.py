@@ -17,6 +17,22 @@ def test_a_socket_listens_on_its_address():
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
 
 
+def test_a_port_that_a_gateway_uses_names_its_server():
+    # Given a gateway, which its server would start again if it were ended
+    listens = "s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); s.accept()"
+    code = f"import socket; {listens}"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "gateway"], stdout=subprocess.PIPE, text=True
+    ) as other:
+        port = int(other.stdout.readline())
+        # When its port is wanted
+        with pytest.raises(listen.PortTaken) as caught:
+            listen.listen(f"http://127.0.0.1:{port}", "inference_address")
+        other.kill()
+    # Then the server is named, which can be stopped
+    assert f"The marq server with the pid {os.getpid()} uses port {port}: stop it" in str(caught.value)
+
+
 def test_a_taken_port_names_the_setting_and_the_port():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -28,7 +44,10 @@ def test_a_taken_port_names_the_setting_and_the_port():
         caught.value
     )
     assert f"Process {os.getpid()} (" in str(caught.value)
-    assert f") uses port {port}: stop it, or set another management_address." in str(caught.value)
+    assert (
+        f") uses port {port}: stop it, or set another management_address (marq start --management-port)."
+        in str(caught.value)
+    )
 
 
 def test_a_host_that_is_not_here_is_named():
@@ -118,7 +137,9 @@ def test_a_taken_grpc_port_names_the_setting_and_the_switch():
         listen.reserve(plane(port))
     text = str(caught.value)
     assert text.startswith(f"grpc_inference_port 127.0.0.1:{port} cannot be used: Address already in use.")
-    assert text.endswith("stop it, or set another grpc_inference_port, or MARQ_ENABLE_GRPC=false.")
+    assert text.endswith(
+        "stop it, or set another grpc_inference_port (marq start --grpc-port), or MARQ_ENABLE_GRPC=false."
+    )
 
 
 def test_a_taken_grpc_port_is_noticed_though_its_socket_shares_it():

@@ -125,7 +125,7 @@ def register(
 
 
 class ScaleCommand(TyperCommand):
-    """Takes a negative number for what it is: not an option."""
+    """Refuses a negative number as a number, not as an unknown option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         for each in args:

@@ -187,7 +187,7 @@ def compare(
 
 
 def quantile(counts: dict[float, float], share: float) -> float | None:
-    """The value below which this share of what was counted lies, None without any; linear within a bucket."""
+    """The value below which this share of the counts lies, None without counts; linear within a bucket."""
     rank, lower = share * sum(counts.values()), 0.0
     for bound in sorted(counts):
         count = counts[bound]
