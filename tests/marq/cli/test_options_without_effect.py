@@ -79,7 +79,12 @@ def test_flags_of_a_stop_of_torchserve(tmp_path, monkeypatch, capsys):
 
 
 def test_gpus_that_a_node_does_not_have(run, redis_url, monkeypatch):
-    monkeypatch.setattr(os, "environ", {**os.environ, "CUDA_VISIBLE_DEVICES": "0,1"})
+    for name, value in {
+        "CUDA_VISIBLE_DEVICES": "0,1",
+        "MARQ_REDIS_URL": "",
+        "MARQ_NUMBER_OF_GPU": "",
+    }.items():
+        monkeypatch.setenv(name, value)  # the command sets the latter two
     monkeypatch.setattr(os, "execv", lambda *_: None)
     told = run("node", "--redis-url", redis_url, "--number-of-gpu", 3)
     assert "--number-of-gpu has no effect: this host has 2 GPUs." in told.stderr
