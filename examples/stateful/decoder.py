@@ -18,13 +18,14 @@ class Decoder:
         """The caches, by the ids of the requests."""
         context.cache = {}
 
-    def handle(self, data: list[dict[str, bytearray]], context: Context) -> list[str]:
+    def handle(self, data: list[dict[str, bytearray | str]], context: Context) -> list[str]:
         """One letter for each live request, which comes with its data once, and then with an empty row."""
         letters = []
         for index, row in enumerate(data):
             request_id = context.get_request_id(index)
             if request_id not in context.cache:
-                context.cache[request_id] = list(bytes(row["body"]).decode() + END)
+                body = row["body"]
+                context.cache[request_id] = list((body if isinstance(body, str) else body.decode()) + END)
             letters.append(context.cache[request_id].pop(0))
         context.stopping_criteria = [self._criterion(context, each) for each in context.request_ids.values()]
         return letters

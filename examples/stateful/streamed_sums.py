@@ -29,17 +29,17 @@ class Sums:
         self._sums: OrderedDict[str, int] = OrderedDict()
         context.cache = {}
 
-    def handle(self, data: list[dict[str, bytearray]], context: Context) -> list[str]:
+    def handle(self, data: list[dict[str, bytearray | str]], context: Context) -> list[str]:
         """Adds the numbers of new requests, and sends the sums of their sequences to all live ones."""
         sums = [self._sum(context, index, row) for index, row in enumerate(data)]
         context.stopping_criteria = [self._criterion(context, each) for each in context.request_ids.values()]
         return [f"{each}\n" for each in sums]
 
-    def _sum(self, context: Context, index: int, row: dict[str, bytearray]) -> int:
+    def _sum(self, context: Context, index: int, row: dict[str, bytearray | str]) -> int:
         name, request_id = context.get_sequence_id(index), context.get_request_id(index)
         context.set_response_header(index, context.header_key_sequence_id, name)
         if request_id not in context.cache:
-            self._begin(context, index, name, int(bytes(row["body"])))
+            self._begin(context, index, name, int(row["body"]))
         return self._sums[name]
 
     def _begin(self, context: Context, index: int, name: str, number: int) -> None:

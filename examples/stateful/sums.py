@@ -13,9 +13,9 @@ class RunningSums:
         self._most: int = context.model_yaml_config["handler"]["capacity"]
         self._sums: OrderedDict[str, int] = OrderedDict()
 
-    def handle(self, data: list[dict[str, bytearray]], context: Context) -> list[int]:
+    def handle(self, data: list[dict[str, bytearray | str]], context: Context) -> list[int]:
         """The new sums. A batch has one request of a sequence at most."""
-        return [self._add(context, index, int(bytes(row["body"]))) for index, row in enumerate(data)]
+        return [self._add(context, index, int(row["body"])) for index, row in enumerate(data)]
 
     def _add(self, context: Context, index: int, number: int) -> int:
         name = context.get_sequence_id(index)
