@@ -22,8 +22,9 @@ def server(start_server, make_archive, tmp_path_factory: pytest.TempPathFactory)
     make_archive(store, "echo", handlers.ECHO, {"batchSize": 8, **one})
     make_archive(store, "slow", handlers.SLOW, one)
     make_archive(store, "stream", handlers.STREAM, one)
+    make_archive(store, "fresh", handlers.SLOW, one)  # a replica takes no rows ahead before it has run some
     running: RunningServer = start_server(store, celery_bridge=True, gateway_workers=1)
-    for model in ("echo", "slow", "stream"):
+    for model in ("echo", "slow", "stream", "fresh"):
         running.wait_until_ready(model)
     return running
 
@@ -47,40 +48,40 @@ def client(url: str) -> Iterator["redis.Redis[bytes]"]:
 
 
 def test_a_service_with_celery_alone_gets_answers(service: CeleryService) -> None:
-    sent = 'return app.send_task("marq.predict", args=["echo", {"a": [1, None, "ü"]}]).get(timeout=30)'
+    sent = 'return app.send_task("marq.predict", args=["echo", {"a": [1, None, "ü"]}]).get(timeout=60)'
     assert service.run(sent) == {"a": [1, None, "ü"]}
-    assert service.run('return predict("echo", "a text", version="1.0").delay().get(timeout=30)') == "a text"
-    assert service.run('return predict(model="echo", body=[7]).delay().get(timeout=30)') == [7]
+    assert service.run('return predict("echo", "a text", version="1.0").delay().get(timeout=60)') == "a text"
+    assert service.run('return predict(model="echo", body=[7]).delay().get(timeout=60)') == [7]
 
 
 def test_bytes_stay_bytes(service: CeleryService) -> None:
-    assert service.run(r'return predict("echo", b"\xff\x00").delay().get(timeout=30).hex()') == "ff00"
+    assert service.run(r'return predict("echo", b"\xff\x00").delay().get(timeout=60).hex()') == "ff00"
     assert (
-        service.run('return predict("echo", b"12", returns="bytes").delay().get(timeout=30).hex()') == "3132"
+        service.run('return predict("echo", b"12", returns="bytes").delay().get(timeout=60).hex()') == "3132"
     )
 
 
 def test_the_form_of_the_answer_can_be_chosen(service: CeleryService) -> None:
-    assert service.run('return predict("echo", "12").delay().get(timeout=30)') == 12
-    assert service.run('return predict("echo", "12", returns="text").delay().get(timeout=30)') == "12"
+    assert service.run('return predict("echo", "12").delay().get(timeout=60)') == 12
+    assert service.run('return predict("echo", "12", returns="text").delay().get(timeout=60)') == "12"
     with pytest.raises(TaskError, match="PredictionFailed: 200: the answer is not json"):
-        service.run('return predict("echo", "no", returns="json").delay().get(timeout=30)')
+        service.run('return predict("echo", "no", returns="json").delay().get(timeout=60)')
 
 
 def test_a_streamed_answer_comes_as_a_whole(service: CeleryService) -> None:
-    answer = service.run('return predict("stream", "2 end").delay().get(timeout=30)')
+    answer = service.run('return predict("stream", "2 end").delay().get(timeout=60)')
     assert answer == "0.0 0.1 0.end"
 
 
 def test_a_group_has_its_results_in_order(service: CeleryService) -> None:
-    code = 'return group(predict("echo", [n]) for n in range(200)).apply_async().get(timeout=30)'
+    code = 'return group(predict("echo", [n]) for n in range(200)).apply_async().get(timeout=60)'
     assert service.run(code) == [[n] for n in range(200)]
 
 
 def test_a_chain_passes_results_on(service: CeleryService) -> None:
     code = """
         result = chain(predict("echo", {"n": 1}), predict(model="echo"), predict(model="echo")).apply_async()
-        return result.get(timeout=30), result.parent.get(timeout=30), result.parent.parent.get(timeout=30)
+        return result.get(timeout=60), result.parent.get(timeout=60), result.parent.parent.get(timeout=60)
     """
     assert service.run(code) == [{"n": 1}] * 3
 
@@ -88,12 +89,12 @@ def test_a_chain_passes_results_on(service: CeleryService) -> None:
 def test_a_chord_runs_its_body_with_all_results(service: CeleryService) -> None:
     code = """
         header = [predict("echo", n) for n in range(20)]
-        return chord(header, predict(model="echo")).apply_async().get(timeout=30)
+        return chord(header, predict(model="echo")).apply_async().get(timeout=60)
     """
     assert service.run(code) == list(range(20))
     nested = """
         step = group(predict(model="echo"), predict(model="echo"))
-        return chain(predict("echo", 5), step, predict(model="echo")).apply_async().get(timeout=30)
+        return chain(predict("echo", 5), step, predict(model="echo")).apply_async().get(timeout=60)
     """
     assert service.run(nested) == [5, 5]
 
@@ -101,13 +102,13 @@ def test_a_chord_runs_its_body_with_all_results(service: CeleryService) -> None:
 def test_a_task_that_fails_fails_what_follows(service: CeleryService) -> None:
     code = """
         first = predict("echo", {"status": 418})
-        return chain(first, predict(model="echo")).apply_async().get(timeout=30)
+        return chain(first, predict(model="echo")).apply_async().get(timeout=60)
     """
     with pytest.raises(TaskError, match="PredictionFailed: 418: short and stout"):
         service.run(code)
     code = """
         header = [predict("echo", {"status": 418}), predict("echo", 1)]
-        error = chord(header, predict(model="echo")).apply_async().get(timeout=30, propagate=False)
+        error = chord(header, predict(model="echo")).apply_async().get(timeout=60, propagate=False)
         return type(error).__name__, str(error)
     """
     kind, text = service.run(code)
@@ -118,8 +119,8 @@ def test_callbacks_of_both_kinds_are_called(service: CeleryService) -> None:
     code = """
         follower = predict(model="echo").set(task_id=celery.utils.uuid())
         result = predict("echo", body).apply_async(**{option: follower})
-        result.get(timeout=30, propagate=False)
-        return follower.freeze().get(timeout=30), result.id, len(result.children or ())
+        result.get(timeout=60, propagate=False)
+        return follower.freeze().get(timeout=60), result.id, len(result.children or ())
     """
     assert service.run(code, body=[1], option="link")[0::2] == [[1], 1]
     failed, failed_id, _ = service.run(code, body="fail", option="link_error")
@@ -143,13 +144,13 @@ def test_callbacks_of_both_kinds_are_called(service: CeleryService) -> None:
 )  # fmt: skip
 def test_what_cannot_run_raises_the_reason(service: CeleryService, sent: str, error: str) -> None:
     with pytest.raises(TaskError, match=error):
-        service.run(f"return {sent}.delay().get(timeout=30)")
+        service.run(f"return {sent}.delay().get(timeout=60)")
 
 
 def test_a_countdown_delays_the_start(service: CeleryService, client: "redis.Redis[bytes]") -> None:
     before = time.time()
     task = service.run("return predict('echo', 1).apply_async(countdown=2).id")
-    assert service.run("return app.AsyncResult(task).get(timeout=30)", task=task) == 1
+    assert service.run("return app.AsyncResult(task).get(timeout=60)", task=task) == 1
     assert int(client.hget(keys.job("echo", task), "started") or 0) / 1000 >= before + 2
 
 
@@ -160,36 +161,36 @@ def test_a_task_that_has_not_started_in_time_expires(service: CeleryService, gat
     late = service.run("return predict('slow', b'x').apply_async(expires=1).id")
     wait_for(lambda: time.time() > ended + 0.1)
     gate.open()
-    assert service.run("return app.AsyncResult(task).get(timeout=30)", task=busy) == "done"
+    assert service.run("return app.AsyncResult(task).get(timeout=60)", task=busy) == "done"
     with pytest.raises(TaskError, match="TaskRevokedError: expired"):
-        service.run("return app.AsyncResult(task).get(timeout=30)", task=late)
+        service.run("return app.AsyncResult(task).get(timeout=60)", task=late)
 
 
 def test_a_revoked_task_does_not_run(service: CeleryService, gate: Gate) -> None:
-    busy = service.run("return predict('slow', f'hold {gate}'.encode()).delay().id", gate=str(gate))
+    busy = service.run("return predict('fresh', f'hold {gate}'.encode()).delay().id", gate=str(gate))
     gate.wait_until_reached()
-    waiting = service.run("return predict('slow', f'hold {gate}'.encode()).delay().id", gate=str(gate))
+    waiting = service.run("return predict('fresh', f'hold {gate}'.encode()).delay().id", gate=str(gate))
     # When one is revoked while it waits, one before it is sent, and one while it runs
-    service.run(
-        "app.control.revoke([busy, waiting], reply=True, timeout=5)\napp.control.revoke('later', reply=True)",
-        busy=busy,
-        waiting=waiting,
-    )
+    code = """
+        app.control.revoke([busy, waiting], reply=True, timeout=60, limit=1)
+        app.control.revoke("later", reply=True, timeout=60, limit=1)
+    """
+    service.run(code, busy=busy, waiting=waiting)
     later = service.run("return predict('echo', 1).apply_async(task_id='later').id")
     for task in (waiting, later):
         with pytest.raises(TaskError, match="TaskRevokedError: revoked"):
-            service.run("return app.AsyncResult(task).get(timeout=30)", task=task)
+            service.run("return app.AsyncResult(task).get(timeout=60)", task=task)
     gate.open()
-    assert service.run("return app.AsyncResult(task).get(timeout=30)", task=busy) == "done"
+    assert service.run("return app.AsyncResult(task).get(timeout=60)", task=busy) == "done"
     assert gate.reached() == 1
 
 
 def test_the_result_of_a_terminated_task_is_dropped(service: CeleryService, gate: Gate) -> None:
     busy = service.run("return predict('slow', f'hold {gate}'.encode()).delay().id", gate=str(gate))
     gate.wait_until_reached()
-    service.run("app.control.revoke(busy, terminate=True, reply=True, timeout=5)", busy=busy)
+    service.run("app.control.revoke(busy, terminate=True, reply=True, timeout=60, limit=1)", busy=busy)
     with pytest.raises(TaskError, match="TaskRevokedError: revoked"):
-        service.run("return app.AsyncResult(task).get(timeout=30)", task=busy)
+        service.run("return app.AsyncResult(task).get(timeout=60)", task=busy)
 
 
 def test_priorities_are_lanes(service: CeleryService, client: "redis.Redis[bytes]") -> None:
@@ -199,7 +200,7 @@ def test_priorities_are_lanes(service: CeleryService, client: "redis.Redis[bytes
         ("", ", priority='high'", b"high"),
     ):
         task = service.run(
-            f"r = predict('echo', 1{kwargs}).apply_async({options}); r.get(timeout=30); return r.id"
+            f"r = predict('echo', 1{kwargs}).apply_async({options}); r.get(timeout=60); return r.id"
         )
         assert client.hget(keys.job("echo", task), "priority") == lane
 
@@ -214,7 +215,7 @@ def test_a_message_that_comes_twice_runs_once(
     message = client.rpop("aside")
     for _ in range(2):
         client.lpush("marq", *[message] * 2)
-        assert service.run("return app.AsyncResult(task).get(timeout=30)", task=task) == "done"
+        assert service.run("return app.AsyncResult(task).get(timeout=60)", task=task) == "done"
         wait_for(lambda: not client.exists("marq", keys.bridge("marq", "taken")), what="the messages")
     wait_for(lambda: not client.hexists(keys.bridge("marq", "waiting"), task), what="the end of the task")
     assert gate.reached() == 1
@@ -233,8 +234,8 @@ def test_messages_that_are_no_tasks_stop_nothing(
     message["body"] = base64.b64encode(body).decode()
     client.lpush("marq", json.dumps(message))
     with pytest.raises(TaskError, match=r"BadRequest|TypeError|RecursionError|DecodeError"):
-        service.run("return app.AsyncResult(task).get(timeout=30)", task=deep)
-    assert service.run("return predict('echo', 1).delay().get(timeout=30)") == 1
+        service.run("return app.AsyncResult(task).get(timeout=60)", task=deep)
+    assert service.run("return predict('echo', 1).delay().get(timeout=60)") == 1
     assert logged.read_text().count("a message is dropped") == before + len(junk)
 
 

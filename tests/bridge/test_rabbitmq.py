@@ -42,7 +42,7 @@ def test_tasks_groups_chains_and_chords(service: CeleryService) -> None:
 
 def test_a_revoked_task_and_junk(service: CeleryService) -> None:
     code = """
-        app.control.revoke("later", reply=True, timeout=5)
+        app.control.revoke("later", reply=True, timeout=60, limit=1)
         with app.connection_for_write() as connection:
             connection.Producer().publish(b"\\xff", routing_key="marq", content_type="application/x-junk")
         return predict("echo", 1).apply_async(task_id="later").get(timeout=60)
