@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +33,12 @@ for _limit in ("connect", "read", "write", "pool"):
     setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _limit, 60.0)
 # It reads all certificates of the host, 30 ms for each call of httpx.get: one context does for all.
 httpx._transports.default.create_ssl_context = lru_cache(httpx._transports.default.create_ssl_context)
+
+
+@pytest.fixture(autouse=True)
+def _same_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory of plugins that a test loads is not there for the next one."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 from contract import TELL, error, pack
 
 YAML = {
-    "maxRetryTimeoutInSec": 30, "clientTimeoutInMills": 4000, "deviceType": "cpu", "deviceIds": [0],
+    "maxRetryTimeoutInSec": 30, "clientTimeoutInMills": 4000, "deviceType": "cpu", "deviceIds": [0, 1],
     "parallelType": "pp", "parallelLevel": 2, "useVenv": True, "continuousBatching": True,
     "sequenceMaxIdleMSec": 9, "sequenceTimeoutMSec": 8, "maxNumSequence": 7,
     "maxSequenceJobQueueSize": 6,

@@ -1,7 +1,5 @@
 """Plugins are found in directories without importing them; the objects that they make are checked."""
 
-import sys
-
 import pytest
 from plugin_packages import add_package
 
@@ -27,11 +25,6 @@ class Unfinished:
 def ends():
     raise SystemExit("no licence")
 """
-
-
-@pytest.fixture(autouse=True)
-def _same_path(monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path])
 
 
 @pytest.fixture
