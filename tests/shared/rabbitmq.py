@@ -18,11 +18,11 @@ SERVER = shutil.which("rabbitmq-server", path="/usr/lib/rabbitmq/bin")
 def rabbitmq(directory: Path) -> Iterator[str]:
     """Runs a broker of its own; its URL."""
     assert SERVER
-    port, log = free_port(), directory / "rabbitmq.log"
+    port, names_port, log = free_port(), free_port(), directory / "rabbitmq.log"
     variables = {
         "HOME": directory, "RABBITMQ_NODENAME": f"marq{port}@localhost", "RABBITMQ_NODE_PORT": port,
         "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1", "RABBITMQ_DIST_PORT": free_port(),
-        "ERL_EPMD_PORT": free_port(),
+        "ERL_EPMD_PORT": names_port,
         "RABBITMQ_MNESIA_BASE": directory / "db", "RABBITMQ_LOG_BASE": directory / "log",
         "RABBITMQ_CONF_ENV_FILE": "/dev/null", "RABBITMQ_ENABLED_PLUGINS_FILE": directory / "plugins",
     }  # fmt: skip
@@ -37,3 +37,5 @@ def rabbitmq(directory: Path) -> Iterator[str]:
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(60)
+        # Erlang's daemon of names, which the broker has started, outlives it.
+        subprocess.run(["epmd", "-port", str(names_port), "-kill"], stdout=subprocess.DEVNULL)
