@@ -8,6 +8,7 @@ one rank ends the replica, whose pool starts another group.
 import logging
 import os
 import pickle
+import select
 import socket
 import struct
 import subprocess
@@ -27,6 +28,7 @@ SOCKET_VARIABLE = "MARQ_RANK_SOCKET"  # the number of the file through which a r
 LOADED = b"1"
 _LENGTH = struct.Struct("!Q")
 HOST = "127.0.0.1"
+ENDS_WITHIN_MS = 500  # after its first connection was closed
 
 
 class Ranks:
@@ -50,17 +52,33 @@ class Ranks:
                 threading.Event().wait()  # the thread that watches it ends this process
 
     def shared(self, handle: Handle) -> Handle:
-        """The handler's function for batches; each call runs on all ranks that take part."""
-        if not self._to_all:
-            return handle
+        """The handler's function for batches; each call runs on all ranks that take part.
+
+        When a rank ends meanwhile, a call does not return: this process ends, and the rows run again.
+        """
 
         def run(data: list[Row], context: Context) -> Any:
-            message = pickle.dumps((data, _state(context)))
-            for each in self._sockets:
-                each.sendall(_LENGTH.pack(len(message)) + message)
-            return handle(data, context)
+            try:
+                if self._to_all:
+                    self._send(pickle.dumps((data, _state(context))))
+                return handle(data, context)
+            except Exception:
+                if self._one_has_ended():
+                    threading.Event().wait()  # the thread that watches it ends this process
+                raise
 
         return run
+
+    def _send(self, message: bytes) -> None:
+        for each in self._sockets:
+            each.sendall(_LENGTH.pack(len(message)) + message)
+
+    def _one_has_ended(self) -> bool:
+        """Whether a rank has closed its socket. Its connections to rank 0 may end a moment before that."""
+        poller = select.poll()
+        for each in self._sockets:
+            poller.register(each, 0)  # the end of the other side is reported in any case
+        return bool(poller.poll(ENDS_WITHIN_MS))
 
     def _start(self, spec: ReplicaSpec, common: dict[str, str], rank: int) -> subprocess.Popen[bytes]:
         ours, theirs = socket.socketpair()
