@@ -36,9 +36,13 @@ httpx._transports.default.create_ssl_context = lru_cache(httpx._transports.defau
 
 
 @pytest.fixture(autouse=True)
-def _same_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def _same_path() -> Iterator[None]:
     """A directory of plugins that a test loads is not there for the next one."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
+    # Not with `monkeypatch`: whatever a test patches would last until after its other fixtures have ended.
+    before = sys.path
+    sys.path = [*before]
+    yield
+    sys.path = before
 
 
 @pytest.fixture(scope="session")
