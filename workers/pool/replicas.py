@@ -61,7 +61,8 @@ class Replicas:
     def _note_end(self, replica: ReplicaProcess, ending: Ending) -> None:
         """Replaces a replica: at once if a request may have crashed it, after a pause if the model has."""
         self._metrics.restarted()
-        if not replica.failed:
+        is_outdated = replica.generation != self.generation  # its successors may not fail
+        if not replica.failed or is_outdated:
             log.error("%s; starting another", ending.line)
             return
         shown, reason = "\n".join(ending.details), ending.report
