@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 PUBLISH_WITHIN_S = (
     0.001  # the longest wait of a result for those of the batches that were fetched with its own
 )
+# Small batches are answered together, up to this many rows: a gateway that gets more at once lets the
+# replica wait until it has answered all of them.
+MOST_ANSWERED_AT_ONCE = 32
 
 
 class Drain(BaseException):
@@ -152,6 +155,8 @@ class Replica:
             self._outgoing += self._publisher.commands(answers, started_ms)
         else:
             self._answers += answers
+            if len(self._answers) >= MOST_ANSWERED_AT_ONCE:
+                self._ready()
         self._board.end(len(batch))
         self._collector.batch(batch, started_ms, waited_s, time.time())
         self._source.raise_failure()
