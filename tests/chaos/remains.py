@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from archives import MODELS
 from http_client import Broken, Client
 from stage import Stage, command
 
 SETTLE_S = 60.0
 TRIES = 8  # new connections find each of two gateways
-# Of jobs, dead letters and counters of registered models; they are bounded by age, size and number.
-KEPT_KEYS = re.compile(r"marq:\{\w+\}:(job|jobs|parts|dead|metrics)\b.*|marq:(replies|metrics)\b.*")
+# Of jobs, dead letters and counters of registered models; they are bounded by age, size and number. And the
+# queues of the pools of the models that are always there: they are written again after Redis was emptied.
+KEPT_KEYS = re.compile(
+    r"marq:\{\w+\}:(job|jobs|parts|dead|metrics)\b.*|marq:(replies|metrics)\b.*"
+    rf"|marq:celery:_kombu\.binding(\.celery\.pidbox|_deadlines|(_permanent)?\.({'|'.join(MODELS)})\.1\.0)"
+)
 KEPT_FILES = re.compile(
     r"(logs|redis|models|model-dirs)(/.*)?|payloads(/[^/]+)?|server\.json|stop-limit|lock"
 )
@@ -60,10 +65,16 @@ class Remains:
 async def left_behind(stage: Stage, before: Remains, same_gateways: bool) -> list[str]:
     """How a server differs from what it was after it had time to settle; empty as soon as it does not."""
     deadline = asyncio.get_running_loop().time() + SETTLE_S
-    while found := (await asyncio.to_thread(Remains.of, stage)).differences(before, same_gateways):
+    while found := await _differences(stage, before, same_gateways):
         if asyncio.get_running_loop().time() > deadline:
             break
         await asyncio.sleep(0.2)
+    return found
+
+
+async def _differences(stage: Stage, before: Remains, same_gateways: bool) -> list[str]:
+    found = (await asyncio.to_thread(Remains.of, stage)).differences(before, same_gateways)
+    # A gateway that was stopped itself has not heard of Redis for long, until it looks again.
     return [*found, *[answer for _ in range(TRIES) if (answer := await _ping(stage))]]
 
 
