@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway import common_headers, openapi
 from gateway.asgi import Responses, access_of
 from gateway.auth.tokens import Tokens
+from gateway.batches import routes as batches
 from gateway.endpoints import Endpoint, OwnServer, endpoint, first_segments
 from gateway.inference import job_lists, job_submission, jobs, kserve, urls
 from gateway.inference.answer import Inference
@@ -147,6 +148,8 @@ class Applications:
         app.runs_models = True
         app.include_router(openapi.inference_router(self._routes))
         app.include_router(kserve.router(self._routes))
+        result_ttl_ms = self._settings.job_result_ttl_s * 1000
+        app.include_router(batches.router(self._predictor, self._jobs, result_ttl_ms))
         app.include_router(job_submission.router(self._predictor, self._jobs, self._run_jobs))
         app.include_router(job_lists.router(self._predictor, self._jobs))
         app.include_router(jobs.router(self._predictor, self._jobs))

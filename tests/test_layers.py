@@ -52,7 +52,7 @@ ROOMS = {
         ("inference",),
         ("openapi", "metrics"),
         ("http", "management"),
-        ("workflows",),
+        ("batches", "workflows"),
         ("endpoints", "grpc"),
         ("application",),
         ("server", "trial"),

@@ -8,6 +8,7 @@ from starlette.types import Scope
 from gateway.asgi import JSON_TYPE, Headers, content_type
 
 SEGMENTS = "marq.segments"  # of a scope: its path, split once for each request
+BATCH = ":batch"  # ends the URLs that queue many jobs
 WORKFLOW = "wfpredict"  # first segment of the URLs that run workflows
 MODEL, VERSION = "{model_name}", "{model_version}"
 # First segments that `/{model}/predict` does not take for a model's name
@@ -123,9 +124,11 @@ def model_of(scope: Scope) -> tuple[str, str | None]:
     match segments_of(scope):
         case "models", model, *rest:
             return model, rest[0] if rest and rest[0] not in ("all", "set-default") else None
+        case "jobs", "groups", group if ":" in group and not group.endswith(BATCH):
+            return group.partition(":")[0], None
         case "jobs", job, *rest:
             model, is_id, _ = job.partition(":")
-            return model, rest[0] if rest and not is_id else None
+            return model, rest[0].removesuffix(BATCH) if rest and not is_id else None
         case ["jobs"]:
             given = parse_qs(scope.get("query_string", b"").decode("latin-1"))
             return given.get("model", [""])[-1], None

@@ -7,7 +7,7 @@ import typer
 from marq import __version__
 from marq.cli.arguments import StartCommand
 from marq.cli.commands.models import archive, build, management, run, transfer, workflows
-from marq.cli.commands.requests import bench, contract, dead_letters, jobs, predict, submit
+from marq.cli.commands.requests import batch, bench, contract, dead_letters, jobs, predict, submit
 from marq.cli.commands.server import (
     bridge,
     config,
@@ -122,6 +122,7 @@ app.add_typer(
 app.command(rich_help_panel=REQUESTS, epilog="Example: marq predict digits three.png")(predict.predict)
 app.command(rich_help_panel=REQUESTS, epilog="Example: marq bench digits three.png -c 64 -d 30")(bench.bench)
 app.command(rich_help_panel=REQUESTS, epilog="Example: marq submit digits scans/*.png --wait")(submit.submit)
+app.command(rich_help_panel=REQUESTS, epilog="Example: marq batch digits rows.jsonl --wait")(batch.batch)
 app.command(
     rich_help_panel=REQUESTS, epilog="Example: marq job digits:3f9c0a12b4 --wait 30 --result > answer.json"
 )(jobs.job)

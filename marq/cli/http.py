@@ -2,7 +2,7 @@
 
 import mimetypes
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -33,7 +33,7 @@ class Options(TypedDict, total=False):
 
     params: Mapping[str, str | int | float]
     json: object
-    content: bytes
+    content: "bytes | Iterable[bytes]"
     headers: Mapping[str, str]
     timeout: float
 

@@ -65,6 +65,10 @@ Body = Annotated[
 Bodies = Annotated[
     list[Path], typer.Argument(metavar="FILE", callback=_existing, help="One body each; - is standard input.")
 ]
+JsonLines = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", callback=_existing, help="One JSON value a line; - is standard input."),
+]
 OptionalModelName = Annotated[
     str | None,
     typer.Argument(

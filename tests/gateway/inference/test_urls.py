@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.inference.urls import FORMS, RESERVED, Target, parse, segments_of
+from gateway.inference.urls import FORMS, RESERVED, Target, model_of, parse, segments_of
 
 
 def target(path: str) -> Target | None:
@@ -47,3 +47,18 @@ def test_other_urls_run_no_model(path):
 def test_each_form_finds_its_own_pattern():
     for form in FORMS:
         assert form.match(list(form.segments)) is not None
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("/jobs/m:batch", ("m", None)),
+        ("/jobs/m/1.0:batch", ("m", "1.0")),
+        ("/jobs/groups/m:1", ("m", None)),
+        ("/jobs/groups/1.0:batch", ("groups", "1.0")),
+        ("/jobs/groups/1.0", ("groups", "1.0")),
+        ("/jobs/m:1/retry", ("m", None)),
+    ],
+)
+def test_authorizers_learn_the_model_of_a_jobs_url(path, wanted):
+    assert model_of({"path": path}) == wanted

@@ -239,3 +239,40 @@ def test_jobs_are_cancelled_by_id_and_by_filter(run, server):
 def test_a_job_is_retried(run, server):
     server.answer("POST /jobs/m:1/retry", {"job_id": "m:1"})
     assert run("retry", "m:1").stdout == "Queued m:1 again.\n"
+
+
+GROUP = {"group": "m:g", "queued": 2, "refused": 1}
+LINES = [
+    {"line": 1, "job_id": "m:1"},
+    {"line": 2, "error": {"message": "not JSON"}},
+    {"line": 3, "job_id": "m:3"},
+]
+
+
+def lines(*answers):
+    return b"".join(json.dumps(answer).encode() + b"\n" for answer in answers)
+
+
+def test_batch_prints_ids_and_tells_refused_lines(run, server, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(b"1\n!\n3\n")
+    server.answer("POST /jobs/m/1.0:batch", lines(*LINES, GROUP), 202)
+    result = run("batch", "m", file, "--version", "1.0", "--priority", "low")
+    assert (result.exit_code, result.stdout) == (1, "m:1\nm:3\n")
+    assert result.stderr == "Error: line 2: not JSON\nGroup m:g: 2 queued, 1 refused.\n"
+    _, headers, _ = server.asked[0]
+    assert (headers["content-type"], headers["x-marq-priority"]) == ("application/x-ndjson", "low")
+
+
+def test_batch_waits_for_its_group(run, server, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(b"1\n")
+    server.answer("POST /jobs/m:batch", lines(LINES[0], {"group": "m:g", "queued": 1, "refused": 0}), 202)
+    counts = {"succeeded": 1, "failed": 0, "expired": 0, "cancelled": 0}
+    server.answer("GET /jobs/groups/m:g", {"jobs": 1, "finished": True, "counts": counts})
+    result = run("batch", "m", file, "--wait")
+    assert (result.exit_code, result.stdout) == (0, "m:1\n")
+    assert result.stderr.endswith("Finished: 1 succeeded.\n")
+    # An answer that was cut off is not a success
+    server.answer("POST /jobs/m:batch", lines(LINES[0]), 202)
+    assert run("batch", "m", file).exit_code == 1

@@ -1,0 +1,86 @@
+"""`POST /jobs/{model}:batch` and `/jobs/groups/{group}`."""
+
+from urllib.parse import quote, urlencode
+
+from fastapi import APIRouter, Request, Response
+
+from gateway.asgi import Document, access_of, client_headers
+from gateway.batches import rows
+from gateway.batches.submission import MOST_OF_ALL, Batch, BatchAnswer
+from gateway.inference import job_headers
+from gateway.inference.job_submission import IdempotencyKey
+from gateway.inference.predictor import Predictor
+from gateway.uploads import too_large
+from marq.jobs import groups
+from marq.jobs.groups import Group
+from marq.plugins.protocols import INFERENCE
+from marq.queue.job_records import FINISHED
+from marq.queue.jobs import Jobs
+
+OF_THE_BATCH = (b"content-type", b"content-length", b"transfer-encoding", b"expect")  # not of each body
+LONGEST_ROW = 16 * 2**20  # bytes; each open batch has one in memory
+
+
+def router(predictor: Predictor, jobs: Jobs, result_ttl_ms: int) -> APIRouter:
+    """The routes. They come before those of single jobs, whose paths they look like."""
+    api = APIRouter(tags=["jobs"])
+
+    @api.post("/jobs/{model}:batch", status_code=202)
+    @api.post("/jobs/{model}/{version}:batch", status_code=202)
+    @api.put("/jobs/{model}:batch", status_code=202, include_in_schema=False)  # what `curl -T` sends
+    @api.put("/jobs/{model}/{version}:batch", status_code=202, include_in_schema=False)
+    async def submit(
+        request: Request, model: str, version: str | None = None, key: IdempotencyKey = None
+    ) -> Response:
+        """Queues a job for each line of JSON lines, or for each part of a multipart body, as they arrive.
+
+        The answer is JSON lines: for each body its number and its job id or error, then the group and the
+        totals. The headers are the options of all the jobs.
+        """
+        headers = client_headers(request.scope)
+        reader = rows.reader(headers, min(predictor.max_request_size, LONGEST_ROW))
+        options = job_headers.options(headers)
+        route = await predictor.find(access_of(request.scope, INFERENCE), model, version)
+        announced = request.headers.get("content-length", "")
+        if announced.isdigit() and int(announced) > MOST_OF_ALL:
+            raise too_large(int(announced), MOST_OF_ALL, "a batch")
+        group = Group.new(model, key or "")
+        head = predictor.entry_head(
+            [line for line in headers if line[0].lower() not in OF_THE_BATCH],
+            b"",
+            timeout_s=job_headers.start_within_s(headers),
+            options=group.options(options),
+        )
+        head = predictor.in_sequence(route, head, headers)
+        batch = Batch(jobs.broker, route, group, options.priority, head)
+        return BatchAnswer(batch, reader, _url(group))
+
+    @api.get("/jobs/groups/{group_id}")
+    async def show(request: Request, group_id: str) -> Document:
+        """How many jobs of a group are in each state. 404 when the records of all have expired."""
+        group = Group.parse(group_id)
+        await predictor.authorize(access_of(request.scope, INFERENCE, group.model))
+        counts = await groups.counts(jobs.broker, group)
+        total = sum(counts.values())
+        return {
+            "group": str(group),
+            "jobs": total,
+            "finished": sum(counts[state] for state in FINISHED) == total,
+            "counts": counts,
+            "list": f"/jobs?{urlencode({'model': group.model, 'tag': group.tag})}",
+        }
+
+    @api.delete("/jobs/groups/{group_id}")
+    async def cancel(request: Request, group_id: str) -> Document:
+        """Cancels all jobs of a group that have not finished."""
+        group = Group.parse(group_id)
+        await predictor.authorize(access_of(request.scope, INFERENCE, group.model))
+        await groups.counts(jobs.broker, group)
+        done = await groups.cancel(jobs.broker, group, result_ttl_ms)
+        return {"cancelled": done.cancelled, "remaining": done.remaining}
+
+    return api
+
+
+def _url(group: Group) -> str:
+    return f"/jobs/groups/{quote(str(group), safe=':')}"
