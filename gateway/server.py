@@ -40,6 +40,7 @@ from marq.control.startup import JoinedRegistry
 from marq.control.store_watch import StoreWatch
 from marq.errors import QueueUnavailable, ServiceError, ServiceUnavailable
 from marq.host import certificates
+from marq.host.node_name import node_name
 from marq.host.server_file import LOCAL_TOKEN_VARIABLE
 from marq.host.stop_limit import StopLimit
 from marq.payloads.place import Place
@@ -231,7 +232,8 @@ def _of_first(config: Settings) -> dict[str, Callable[[], Awaitable[None]]]:
     """The tasks that one process of a host is enough for."""
     if not config.watches_model_store:
         return {}
-    return {"model store": StoreWatch(config, JoinedRegistry(clients.client(config.redis_url))).follow}
+    registry = JoinedRegistry(clients.client(config.redis_url))
+    return {"model store": StoreWatch(config, registry, node_name(config.state_dir)).follow}
 
 
 async def _refreshed(

@@ -1,7 +1,8 @@
 """The models that a server is started with."""
 
+import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -74,11 +75,12 @@ def _number(stored: Mapping[str, Any], key: str) -> int | None:
 
 
 def load_startup_models(
-    settings: Settings, registry: Registry, restored: str | None = None
+    settings: Settings, registry: Registry, server: str, restored: str | None = None
 ) -> list[tuple[str, str | None]]:
     """Registers the models that the server was started with; returns each item with None or its error.
 
-    A model that an earlier start loaded, and that is not listed any more, is unregistered. At a start from a
+    A model that an earlier start loaded, and that is not listed any more, is unregistered, unless another
+    server that runs was started with it. `server` is the name of this server's node. At a start from a
     snapshot, `restored`, its models stay, and registered versions keep their sizes.
     """
     results: list[tuple[str, str | None]] = []
@@ -98,15 +100,48 @@ def load_startup_models(
             failed.add(registration.url)
             results.append((registration.url, error.message))
         else:
-            registry.put(_sized_like(held.get(spec.key), spec))
+            registry.put(started_by(registry, _sized_like(held.get(spec.key), spec), server))
             loaded[spec.key] = spec
             results.append((registration.url, None))
     set_defaults(settings, registry, loaded.values())
-    for spec in registry.models():
-        is_listed = spec.key in loaded or spec.url in failed
-        if spec.loaded_at_startup and not is_listed and spec.key not in kept:
-            retire(registry, spec, preferred=loaded)
+    stays = kept | loaded.keys()
+    unlisted = [each for each in registry.models() if each.key not in stays and each.url not in failed]
+    _give_up(registry, [spec for spec in unlisted if spec.loaded_at_startup], server, preferred=loaded)
     return results
+
+
+def started_by(registry: Registry, spec: ModelSpec, server: str) -> ModelSpec:
+    """The version as started by this server, and by the others that run and were started with it."""
+    others = _other_servers(registry, registry.current(spec), server)
+    return replace(spec, started_by=sorted({*others, server}))
+
+
+def _give_up(registry: Registry, specs: Iterable[ModelSpec], server: str, preferred: Container[str]) -> None:
+    """Unregisters versions that this server is not started with any more, or leaves them to other servers."""
+    left, others = [], set()
+    for spec in specs:
+        if running := _other_servers(registry, spec, server):
+            left.append(f"{spec.name} {spec.version}")
+            others.update(running)
+            with contextlib.suppress(errors.ModelVersionNotFound):  # unregistered meanwhile
+                registry.adjust(spec, started_by=running)
+        else:
+            retire(registry, spec, preferred)
+    if left:
+        log.warning(
+            "models that other servers on this Redis were started with stay registered: %s "
+            "(servers of the nodes: %s)",
+            ", ".join(left), ", ".join(sorted(others)),
+        )  # fmt: skip
+
+
+def _other_servers(registry: Registry, spec: ModelSpec, server: str) -> list[str]:
+    """The servers that run and were started with the version, without this one.
+
+    A server that has been killed counts until its node's lease ends.
+    """
+    others = [each for each in spec.started_by if each != server]
+    return [each for each in others if registry.redis.exists(keys.node_owner(each))]
 
 
 def _sized_like(held: ModelSpec | None, spec: ModelSpec) -> ModelSpec:

@@ -8,7 +8,7 @@ import redis
 
 from archive.store.model_store import ModelStore
 from marq.control.registration import Registration, model_store, resolve
-from marq.control.startup import JoinedRegistry, set_defaults
+from marq.control.startup import JoinedRegistry, set_defaults, started_by
 from marq.errors import ServiceError
 from marq.registry.spec import ModelSpec
 from marq.settings.fields import Settings
@@ -21,8 +21,9 @@ Stamp = tuple[int, int]  # when an archive was changed, and its size
 class StoreWatch:
     """Looks for new archives every `model_store_poll_s` seconds. Several hosts may watch one store."""
 
-    def __init__(self, settings: Settings, registry: JoinedRegistry) -> None:
-        self._settings, self._registry = settings, registry
+    def __init__(self, settings: Settings, registry: JoinedRegistry, server: str) -> None:
+        """`server` is the name of this server's node."""
+        self._settings, self._registry, self._server = settings, registry, server
         self._store: ModelStore = model_store(settings)
         self._before: dict[Path, Stamp] = {}  # as the last look found them
         self._registered: dict[Path, Stamp] = {}
@@ -75,7 +76,7 @@ class StoreWatch:
             self._problems[path] = error.message
             return
         was_known = self._registry.has(spec)
-        self._registry.put(spec)
+        self._registry.put(started_by(self._registry, spec, self._server))
         if not was_known:
             set_defaults(self._settings, self._registry, [spec])
             log.info("registered model %s version %s from %s", spec.name, spec.version, path.name)

@@ -190,8 +190,9 @@ class Supervisor:
                     retire(registry, spec)
             registry.redis.delete(keys.WORKFLOWS)
         found = self._snapshots.restored if self._snapshots else None
+        server = node_name(self._settings.state_dir)
         results = restore(self._settings, registry, found) if found else []
-        for item, error in results + load_startup_models(self._settings, registry, found):
+        for item, error in results + load_startup_models(self._settings, registry, server, found):
             if error is not None:
                 self._announce(f"Failed to load model: {item}: {error}")
 

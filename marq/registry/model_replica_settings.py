@@ -141,6 +141,14 @@ class ReplicaSettings(ServingSettings):
             describe="loadedAtStartup",
         ),
     ] = False
+    started_by: Annotated[
+        list[str],
+        Setting(
+            "Names of the nodes whose servers were started with the model.",
+            replaces_replicas=False,
+            kept_on_join=True,
+        ),
+    ] = field(default_factory=list)
     requirements: Annotated[
         str, Setting("File in the archive whose packages are installed.", replaces_replicas=True)
     ] = ""

@@ -119,7 +119,7 @@ class Registry:
 
         return self._change("scale", spec, scaled)
 
-    def adjust(self, spec: ModelSpec, **settings: int) -> Change:
+    def adjust(self, spec: ModelSpec, **settings: int | list[str]) -> Change:
         """Changes these settings of a registered version. Raises ModelVersionNotFound."""
 
         def adjusted(stored: ModelSpec) -> ModelSpec:

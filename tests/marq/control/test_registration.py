@@ -1,17 +1,19 @@
 import json
 import os
 import zipfile
+from dataclasses import replace
 
 import pytest
 from plugin_packages import add_package
 
-from marq import errors
+from marq import errors, keys
 from marq.connections import clients
 from marq.control import registration
 from marq.control.registration import Registration, resolve
 from marq.control.startup import JoinedRegistry, load_startup_models, startup_registrations
 from marq.plugins.protocols import BATCHING, STORES
 from marq.registry.models import Registry
+from marq.registry.name_lease import NameLease, Owner
 from marq.registry.names import MODEL_RULE
 from marq.settings.fields import Settings
 
@@ -61,6 +63,16 @@ def registry(redis_url):
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+def load(settings, registry, server="here"):
+    """Registers the start-up models of a server with a node of this name."""
+    return load_startup_models(settings, registry, server)
+
+
+def run_node(name, registry):
+    """Holds the lease of a node that runs, for longer than a test."""
+    NameLease(registry.redis, keys.node_owner(name), Owner.this_process(), lease_ms=600_000).hold()
 
 
 def refusal(kind, settings, item, **options):
@@ -451,7 +463,7 @@ def test_all_means_what_is_in_the_store(pack, settings, store):
 def test_what_can_be_loaded_is_loaded_and_the_rest_is_told(pack, settings, registry):
     pack("a.mar", modelName="a")
     pack("b.mar", modelName="a")
-    loaded = load_startup_models(settings(models="a.mar,nope.mar,b.mar,c=b.mar"), registry)
+    loaded = load(settings(models="a.mar,nope.mar,b.mar,c=b.mar"), registry)
     assert loaded == [
         ("a.mar", None),
         ("nope.mar", "Model not found at: nope.mar"),
@@ -463,26 +475,26 @@ def test_what_can_be_loaded_is_loaded_and_the_rest_is_told(pack, settings, regis
 
 def test_a_restart_takes_the_new_configuration(pack, settings, registry):
     pack(config={"batchSize": 2})
-    load_startup_models(settings(models="m.mar"), registry)
+    load(settings(models="m.mar"), registry)
     pack(config={"batchSize": 4})
-    load_startup_models(settings(models="m.mar"), registry)
+    load(settings(models="m.mar"), registry)
     assert registry.models().get("m").batch_size == 4
 
 
 def test_a_server_that_joins_keeps_the_size_and_the_generation(pack, settings, registry):
     # Given a model that was loaded at start-up, then scaled and reloaded
     given = settings(models=pack())
-    load_startup_models(given, registry)
+    load(given, registry)
     registry.scale(registry.models().get("m"), 5, 6)
     registry.reload(registry.models().get("m"))
     # When another server joins with the same settings
-    load_startup_models(given, JoinedRegistry(registry.redis))
+    load(given, JoinedRegistry(registry.redis))
     # Then the model stays as it is
     spec = registry.models().get("m")
     assert (spec.min_workers, spec.max_workers, spec.generation) == (5, 6, 1)
     # But other settings count
     pack(config={"batchSize": 4})
-    load_startup_models(given, JoinedRegistry(registry.redis))
+    load(given, JoinedRegistry(registry.redis))
     assert registry.models().get("m").batch_size == 4
 
 
@@ -490,24 +502,48 @@ def test_what_is_not_asked_for_any_more_is_unregistered(pack, settings, registry
     for name in ("a", "b", "c"):
         pack(f"{name}.mar", modelName=name)
     registry.register(resolve(settings(), Registration("c.mar")))  # by a client
-    load_startup_models(settings(models="a.mar,b.mar"), registry)
-    load_startup_models(settings(models="b.mar"), registry)
+    load(settings(models="a.mar,b.mar"), registry)
+    load(settings(models="b.mar"), registry)
     assert sorted(spec.name for spec in registry.models()) == ["b", "c"]
-    load_startup_models(settings(), registry)
+    load(settings(), registry)
     assert sorted(spec.name for spec in registry.models()) == ["c"]
 
 
+def test_a_second_server_leaves_the_models_of_one_that_runs(pack, settings, registry, caplog):
+    # Given a server that runs, and one that was killed
+    for name in ("first", "both", "killed", "second"):
+        pack(f"{name}.mar", modelName=name)
+    run_node("one", registry)
+    load(settings(models="first.mar,both.mar"), registry, "one")
+    killed = resolve(settings(), Registration("killed.mar"), loaded_at_startup=True)
+    registry.register(replace(killed, started_by=["gone"]))
+    # When a second one is started with other models
+    load(settings(models="both.mar,second.mar"), registry, "two")
+    # Then the models of the first stay, and the log says so once
+    assert sorted(spec.name for spec in registry.models()) == ["both", "first", "second"]
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "models that other servers on this Redis were started with stay registered: first 1.0 "
+        "(servers of the nodes: one)"
+    ]
+    # And each server takes away only the models that it alone was started with
+    run_node("two", registry)
+    load(settings(models="first.mar"), registry, "one")
+    assert sorted(spec.name for spec in registry.models()) == ["both", "first", "second"]
+    load(settings(models="second.mar"), registry, "two")
+    assert sorted(spec.name for spec in registry.models()) == ["first", "second"]
+
+
 def test_an_archive_that_cannot_be_read_today_stays_registered(pack, settings, registry, store):
-    load_startup_models(settings(models=pack()), registry)
+    load(settings(models=pack()), registry)
     (store / "m.mar").unlink()
-    assert load_startup_models(settings(models="m.mar"), registry)[0][1]
+    assert load(settings(models="m.mar"), registry)[0][1]
     assert registry.models().get("m").url == "m.mar"
 
 
 def test_a_new_version_in_the_same_file_replaces_the_old_one(pack, settings, registry):
-    load_startup_models(settings(models=pack(modelVersion="9.0")), registry)
+    load(settings(models=pack(modelVersion="9.0")), registry)
     registry.register(resolve(settings(), Registration(pack("x.mar", modelVersion="99.0"))))
-    load_startup_models(settings(models=pack(modelVersion="10.0")), registry)
+    load(settings(models=pack(modelVersion="10.0")), registry)
     models = registry.models()
     assert sorted(models.versions("m")) == ["10.0", "99.0"]
     assert models.get("m").version == "10.0"
@@ -518,7 +554,7 @@ def test_the_models_json_may_choose_the_default_version(pack, store, registry):
         pack(f"m{version}.mar", modelVersion=version)
     chosen = json.dumps({"m": {"1.0": {"defaultVersion": False}, "2.0": {"defaultVersion": True}}})
     given = Settings(model_store=store, models="m1.0.mar,m2.0.mar", model_settings=chosen)
-    load_startup_models(given, registry)
+    load(given, registry)
     assert registry.models().get("m").version == "2.0"
 
 

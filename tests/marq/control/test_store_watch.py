@@ -22,7 +22,7 @@ def store(tmp_path):
 @pytest.fixture
 def watch(store, client):
     def watch() -> StoreWatch:
-        return StoreWatch(Settings(model_store=store, models="all"), JoinedRegistry(client))
+        return StoreWatch(Settings(model_store=store, models="all"), JoinedRegistry(client), "here")
 
     return watch
 

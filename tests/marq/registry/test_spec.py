@@ -10,8 +10,8 @@ from marq.registry.setting import Setting, settings_of
 from marq.registry.spec import SETTINGS, ModelSpec
 
 SPEC = ModelSpec("m", "1.0", "m.mar", "/m.mar", "h.py")
-OTHERS = {str: "other", int: 7, bool: True, list[int]: [7]}
-SIZE = {"min_workers", "max_workers", "generation"}
+OTHERS = {str: "other", int: 7, bool: True, list[int]: [7], list[str]: ["other"]}
+KEPT_ON_JOIN = {"min_workers", "max_workers", "generation", "started_by"}
 NO_REPLICA_READS = {
     "job_queue_size", "max_attempts", "loaded_at_startup", "sequence_drain_s", "workflow",
     "target_queue_ms", "scale_down_delay_s", "idle_timeout_s", "replicas_per_device",
@@ -67,14 +67,14 @@ def test_defaults_are_within_the_bounds(setting):
 
 @each_setting
 def test_what_a_change_replaces(setting):
-    expected = setting.name not in SIZE | NO_REPLICA_READS
+    expected = setting.name not in KEPT_ON_JOIN | NO_REPLICA_READS
     assert changed(setting).needs_new_replicas(SPEC) is expected
     assert not SPEC.needs_new_replicas(SPEC)
 
 
 @each_setting
 def test_which_changes_count_when_a_server_joins(setting):
-    assert changed(setting).is_configured_like(SPEC) is (setting.name in SIZE)
+    assert changed(setting).is_configured_like(SPEC) is (setting.name in KEPT_ON_JOIN)
 
 
 def test_model_config_has_a_rule_for_each_key_and_no_other():
