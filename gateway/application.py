@@ -20,7 +20,7 @@ from gateway.inference import job_lists, job_submission, jobs, kserve, urls
 from gateway.inference.answer import Inference
 from gateway.inference.predictor import Predictor
 from gateway.inference.sequence_headers import SequenceHeaders
-from gateway.management import dead_letters, models, token_renewal, unused_parameters
+from gateway.management import dead_letters, models, token_renewal, unused_parameters, webhooks
 from gateway.routing.routes import Routes
 from gateway.workflows import management
 from gateway.workflows.admission import Admission
@@ -48,7 +48,9 @@ from marq.workflows.runs import Runs
 log = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset(("/docs", "/openapi.json", "/api-description"))
-MANAGED = frozenset(("models", "workflows", "dead-letters"))  # first segments of the management API
+MANAGED = frozenset(
+    ("models", "workflows", "dead-letters", "webhooks")
+)  # first segments of the management API
 UNHEALTHY: Responses = {
     500: {
         "description": "Redis does not answer, no pool runs a default version, or one of them has failed "
@@ -170,6 +172,7 @@ def _management(settings: Settings, routes: Routes, tokens: Tokens) -> FastAPI:
 def _add_management(app: FastAPI, settings: Settings, routes: Routes, tokens: Tokens) -> None:
     app.include_router(models.router(settings, routes))
     app.include_router(dead_letters.router(settings))
+    app.include_router(webhooks.router(settings))
     app.include_router(management.router(settings, routes))
     app.include_router(kserve.readiness(routes))
     if tokens.required:

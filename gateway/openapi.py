@@ -11,7 +11,7 @@ from marq.errors import pretty
 Document = dict[str, Any]
 OTHER_METHODS = ["POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]  # than GET, where any is answered
 # marq's: standard HTTP, where TorchServe's routes keep TorchServe's statuses
-OWN_ROUTES = ("/jobs", "/dead-letters")
+OWN_ROUTES = ("/jobs", "/dead-letters", "/webhooks")
 SCHEMAS: Document = {
     "Error": {
         "type": "object",

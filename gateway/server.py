@@ -54,6 +54,9 @@ from marq.settings import addresses
 from marq.settings.fields import Settings
 from marq.settings.snapshot_files import Snapshots
 from marq.tasks import supervise
+from marq.webhooks.hosts import AllowedHosts
+from marq.webhooks.outbox import Outbox
+from marq.webhooks.sending import Sender
 
 if TYPE_CHECKING:
     from gateway.grpc.serving import RpcServer
@@ -174,6 +177,7 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
         "registry": lambda: routes.follow(refreshed),
         "measurements": measuring.follow,
         "queue lengths": lambda: routes.backlogs.follow(broker),
+        "webhooks": lambda: _webhooks(config, broker).follow(),
         **front.tasks(),
         **(_of_first(config) if number == 0 else {}),
     }
@@ -190,6 +194,7 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     failures = [task.exception() for task in supervised if task.done()]
     for task in supervised:
         task.cancel()
+    await asyncio.gather(*supervised, return_exceptions=True)
     with contextlib.suppress(ServiceError, ConnectionError, hiredis.ReplyError):
         await measuring.flush()
         await broker.execute("ZREM", keys.GATEWAYS, broker.stream)
@@ -226,6 +231,10 @@ async def _start_grpc(
     planes = Planes(config, predictor, routes, meter, front.access_log)
     services = {"inference": planes.inference(), "management": planes.management(managing)}
     return await serving.start(config, services, number)
+
+
+def _webhooks(config: Settings, broker: Broker) -> Sender:
+    return Sender(Outbox(broker), AllowedHosts.parse(config.webhook_allowed_hosts), config.webhook_secret)
 
 
 def _of_first(config: Settings) -> dict[str, Callable[[], Awaitable[None]]]:

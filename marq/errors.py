@@ -133,6 +133,12 @@ class JobNotFound(ServiceError):
     status, type = HTTPStatus.NOT_FOUND, "JobNotFoundException"
 
 
+class WebhookNotFound(ServiceError):
+    """Raised when a message of a webhook is unknown: it was delivered, or is not kept any more."""
+
+    status, type = HTTPStatus.NOT_FOUND, "WebhookNotFoundException"
+
+
 class MethodNotAllowed(ServiceError):
     """Raised for a method that a path does not have."""
 

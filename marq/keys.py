@@ -83,6 +83,20 @@ def scheduled(model: str, version: str) -> str:
     return f"{PREFIX}{{{model}}}:scheduled:{version}"
 
 
+WEBHOOKS = PREFIX + "webhooks"  # sorted set: models by when a job with a webhook was last queued, unix s
+WEBHOOK_SECRET = PREFIX + "webhooks:secret"  # string: signs messages where no setting has a secret
+
+
+def webhooks(model: str, which: str) -> str:
+    """The ids of messages of webhooks: `due` (sorted set by the next try, unix ms), `failed` (by the end)."""
+    return f"{PREFIX}{{{model}}}:webhooks:{which}"
+
+
+def webhook(model: str, message: str) -> str:
+    """One message of a webhook (hash)."""
+    return f"{PREFIX}{{{model}}}:webhook:{message}"
+
+
 def parts(model: str, request_id: str) -> str:
     """The streamed parts of a job (list): status and headers as JSON, then the bodies of the parts."""
     return f"{PREFIX}{{{model}}}:parts:{request_id}"

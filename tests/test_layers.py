@@ -26,6 +26,7 @@ LAYERS = (
     ("marq.settings",),
     ("marq.payloads", "marq.migration"),
     ("marq.queue",),
+    ("marq.webhooks",),
     ("marq.jobs", "marq.contract", "marq.admission"),
     ("marq.workflows",),
     ("marq.control",),

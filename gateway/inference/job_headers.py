@@ -122,4 +122,6 @@ READERS: dict[bytes, Reader] = {
     b"x-marq-retries": ("retries", int, NUMBER),
     b"x-marq-retry-on": ("retry_on", _statuses, "statuses with commas between them"),
     b"x-marq-retry-delay": ("retry_delay", _finite, SECONDS),
+    b"x-marq-webhook": ("webhook", str, "a URL"),
+    b"x-marq-webhook-events": ("webhook_events", _list, "states with commas between them"),
 }

@@ -7,7 +7,16 @@ import typer
 from marq import __version__
 from marq.cli.arguments import StartCommand
 from marq.cli.commands.models import archive, build, management, run, transfer, workflows
-from marq.cli.commands.requests import batch, bench, contract, dead_letters, jobs, predict, submit
+from marq.cli.commands.requests import (
+    batch,
+    bench,
+    contract,
+    dead_letters,
+    jobs,
+    predict,
+    submit,
+    webhooks,
+)
 from marq.cli.commands.server import (
     bridge,
     config,
@@ -135,6 +144,13 @@ app.add_typer(
     help="Inspect, replay and delete requests that were given up.",
     rich_help_panel=REQUESTS,
     epilog="Example: marq dead list",
+)
+app.add_typer(
+    webhooks.app,
+    name="webhooks",
+    help="Show and replay messages of webhooks that were not delivered.",
+    rich_help_panel=REQUESTS,
+    epilog="Example: marq webhooks list --failed",
 )
 app.add_typer(
     contract.app,

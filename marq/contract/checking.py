@@ -13,7 +13,7 @@ from marq.queue.entries import FIELDS, Request, decode
 
 LANE = re.compile(r"marq:\{[^{}]+\}:(\w+):.+")
 WRITTEN_BY_MARQ = ("attempts", "body_ref", "node", "passed", "replay_of", "run")
-OF_SUBMIT = ("tags", "not_before", "result_ttl")  # submit.lua reads them
+OF_SUBMIT = ("tags", "not_before", "result_ttl", "webhook", "webhook_events")  # submit.lua reads them
 OF_JOBS = ("retries", "retry_on", "retry_delay")
 NUMBERS = ("max_attempts", "not_before", "result_ttl", "retries", "retry_delay")
 WITHOUT_EFFECT = "trace"

@@ -175,7 +175,7 @@ class Supervisor:
             log_dir=str(settings.log_dir.resolve()),
             key_file=str(Path.cwd() / tokens.KEY_FILE) if self._local_token and not self._joins else "",
             runs_node=not self._joins,
-            settings=settings.model_dump(mode="json", exclude={"keystore_pass"}),
+            settings=settings.model_dump(mode="json", exclude={"keystore_pass", "webhook_secret"}),
             sources=self._sources,
         )
         locate.write(settings.state_dir, server)

@@ -7,6 +7,8 @@ from typing import TypedDict
 
 from marq import keys
 from marq.errors import BadRequest
+from marq.queue.job_records import FINISHED
+from marq.webhooks.urls import check_url
 
 MOST_TAGS = 8
 TAG = re.compile(r"[A-Za-z0-9_.=/+-]{1,64}")
@@ -26,6 +28,8 @@ class Options(TypedDict, total=False):
     retries: int | None
     retry_on: Iterable[int]
     retry_delay: float | None
+    webhook: str | None
+    webhook_events: Iterable[str]
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class JobOptions:
     `not_before` is in unix seconds, `result_ttl` and `retry_delay` in seconds. `retries`: how often a job is
     tried again after the handler has failed it with one of the statuses `retry_on` (by default 429, 500,
     502, 503 and 504); the delay doubles each time. `max_attempts`: how many replicas may be lost while they
-    run it.
+    run it. `webhook`: the URL that gets a message when the job has ended in one of the states
+    `webhook_events`, by default in any.
     """
 
     priority: str = keys.NORMAL
@@ -46,11 +51,15 @@ class JobOptions:
     retries: int | None = None
     retry_on: Iterable[int] = ()
     retry_delay: float | None = None
+    webhook: str | None = None
+    webhook_events: Iterable[str] = ()
 
     def __post_init__(self) -> None:
         tags = (self.tags,) if isinstance(self.tags, str) else tuple(self.tags)
         object.__setattr__(self, "tags", tags)
         object.__setattr__(self, "retry_on", tuple(self.retry_on))
+        events = (self.webhook_events,) if isinstance(self.webhook_events, str) else self.webhook_events
+        object.__setattr__(self, "webhook_events", tuple(events))
         if self.priority not in keys.LANES:
             raise BadRequest(f"priority must be one of {', '.join(keys.LANES)}, not {self.priority!r:.100}")
         if len(tags) > MOST_TAGS or not all(TAG.fullmatch(tag) for tag in tags):
@@ -64,6 +73,25 @@ class JobOptions:
         _check("retry_delay", self.retry_delay, 0.001, LONGEST_S, "seconds")
         for status in self.retry_on:
             _check("retry_on", status, 400, 599, "statuses")
+        self._check_webhook()
+
+    def _check_webhook(self) -> None:
+        if self.webhook is not None:
+            check_url(self.webhook)
+        elif self.webhook_events:
+            raise BadRequest("webhook_events has no effect without webhook")
+        if unknown := set(self.webhook_events) - FINISHED:
+            known = ", ".join(sorted(FINISHED))
+            raise BadRequest(f"webhook_events must be some of {known}, not {min(unknown)!r:.100}")
+
+    @property
+    def webhook_fields(self) -> dict[str, str]:
+        """The fields of the webhook, also in the record of a run of a workflow; empty without one."""
+        given = {
+            "webhook": self.webhook or "",
+            "webhook_events": ",".join(dict.fromkeys(self.webhook_events)),
+        }
+        return {name: value for name, value in given.items() if value}
 
     @property
     def fields(self) -> tuple[bytes, ...]:
@@ -76,6 +104,7 @@ class JobOptions:
             "retries": self.retries or "",
             "retry_on": ",".join(map(str, self.retry_on)),
             "retry_delay": _milliseconds(self.retry_delay),
+            **self.webhook_fields,
         }
         return tuple(str(part).encode() for pair in values.items() if pair[1] != "" for part in pair)
 

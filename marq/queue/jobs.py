@@ -117,6 +117,8 @@ class Jobs:
     ) -> object:  # fmt: skip
         script_keys, arguments = submit_command(model, version, lane, [(request_id, fields)], digest)
         try:
+            if b"webhook" in fields.head.options:
+                await expect_webhooks(self.broker, model)
             (queued,) = await self.broker.run(scripts.SUBMIT, script_keys, *arguments)
         except hiredis.ReplyError as error:  # Redis is full, or cannot write for another reason
             raise QueueUnavailable(f"Redis refused the request: {error}") from None
@@ -131,6 +133,8 @@ class Jobs:
         sent: deque[asyncio.Task[Reply]] = deque()
         try:
             for rows_of_call in with_one_head(rows):
+                if b"webhook" in rows_of_call[0][1].head.options:
+                    await expect_webhooks(self.broker, model)
                 script_keys, arguments = submit_command(model, version, lane, rows_of_call)
                 queueing = self.broker.run(scripts.SUBMIT, script_keys, *arguments)
                 sent.append(asyncio.create_task(queueing))
@@ -263,6 +267,11 @@ async def _wait(event: asyncio.Event, timeout_s: float) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), timeout_s)
     event.clear()
+
+
+async def expect_webhooks(broker: Broker, model: str) -> None:
+    """Has the senders of webhooks look at this model. Called before a job with a webhook is queued."""
+    await broker.execute("ZADD", keys.WEBHOOKS, int(time.time()), model)
 
 
 def with_one_head(rows: Iterable[Row]) -> Iterator[list[Row]]:

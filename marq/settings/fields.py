@@ -91,6 +91,11 @@ class Settings(BaseModel):
     dead_letter_ttl_s: Positive = Retention.dead_letter_ttl_s
     dead_letter_max_bytes: Positive = Retention.dead_letter_max_bytes  # of one model
 
+    webhook_allowed_hosts: str = ""  # names and networks, separated by commas; empty: all public ones
+    webhook_secret: Annotated[str, Field(pattern=r"^(whsec_[A-Za-z0-9+/]{32,88}={0,2})?$")] = (
+        ""  # whsec_...; empty: a random one, in Redis
+    )
+
     celery_bridge: bool = False  # a process that takes tasks of Celery's clients
     celery_broker: str = ""  # of the tasks; empty: marq's Redis
     celery_result_backend: str = ""  # empty: marq's Redis

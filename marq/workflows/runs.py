@@ -11,7 +11,7 @@ from marq.queue import scripts
 from marq.queue.broker import Broker
 from marq.queue.entries import DEFAULT_TTL_MS, EntryFields
 from marq.queue.ids import JobId
-from marq.queue.jobs import OTHER_DIGEST, KeyedRequest
+from marq.queue.jobs import OTHER_DIGEST, KeyedRequest, expect_webhooks
 from marq.queue.pending import Waiting
 from marq.workflows.spec import FUNCTION_VERSION, Workflow
 
@@ -72,8 +72,11 @@ class Runs:
             "tags": ",".join(dict.fromkeys(options.tags)),
             "lane": keys.lane(workflow.model(start), node.version, options.priority),
             "kept": ttl_ms,
+            **options.webhook_fields,
         }
         try:
+            if options.webhook:
+                await expect_webhooks(self._broker, workflow.name)
             started = await self._broker.run(
                 scripts.START_RUN,
                 [keys.job(workflow.name, run_id.decode())],
@@ -99,7 +102,7 @@ def _check(options: JobOptions) -> None:
     """Raises BadRequest for what the specification of the workflow says, and for a later start."""
     given = (options.not_before, options.max_attempts, options.retries, options.retry_delay)
     if options.retry_on or any(each is not None for each in given):
-        raise BadRequest("A run of a workflow has the options priority, tags and result_ttl only.")
+        raise BadRequest("A run of a workflow has the options priority, tags, result_ttl and webhook only.")
 
 
 def _record(workflow: Workflow, run_id: bytes, fields: EntryFields, priority: str) -> tuple[object, ...]:

@@ -9,6 +9,9 @@
 -- KEY "marq:{MODEL}:jobs:versions" (sorted set): versions by the moment when the record of their last job
 -- expires; infinite while a job of theirs has not finished.
 -- All these keys expire with the last record.
+-- KEY "marq:{MODEL}:webhooks:due" (sorted set): ids of messages of webhooks by the moment when each is sent, or sent
+-- again (unix ms).
+-- KEY "marq:{MODEL}:webhook:ID" (hash): one message.
 local WAITING = {"scheduled", "high", "normal", "low"}
 local MOST_TRIMMED = 200 -- in one call: more follow with the next
 local MOST_MOVED = 1000 -- ids in one command: Lua passes no more than about 8000 values
@@ -162,10 +165,24 @@ end
 
 -- What the record says about the job's place in the index. It may lack what older versions did not write.
 function index.job(record, default_version)
-  local state, priority, tags, version, ttl = unpack(
-    redis.call("HMGET", record, "state", "priority", "tags", "version", "ttl"))
+  local state, priority, tags, version, ttl, webhook = unpack(
+    redis.call("HMGET", record, "state", "priority", "tags", "version", "ttl", "webhook"))
   return {record = record, state = state, set = state == "scheduled" and state or priority or "normal",
-    tags = tags or "", version = version or default_version or "", ttl = ttl, has_version = version}
+    tags = tags or "", version = version or default_version or "", ttl = ttl, has_version = version,
+    webhook = webhook}
+end
+
+-- Leaves a message about the end of a job, if its webhook asks for this state: marq/webhooks delivers it.
+local function announce(job, state, now_ms, status)
+  local events = redis.call("HGET", job.record, "webhook_events") or state
+  if not string.find("," .. events .. ",", "," .. state .. ",", 1, true) then
+    return
+  end
+  local head, id = index.split(job.record)
+  local message = "msg_" .. redis.sha1hex(job.record .. " " .. index.text(now_ms))
+  redis.call("HSET", head .. "webhook:" .. message, "url", job.webhook, "job", id, "version", job.version,
+    "state", state, "status", status or "", "tags", job.tags, "ended", index.text(now_ms))
+  redis.call("ZADD", head .. "webhooks:due", index.text(now_ms), message)
 end
 
 -- When a job was submitted that is not in the index.
@@ -204,8 +221,8 @@ local function is_of_group(job, state)
 end
 
 -- Ends a job of `index.job`, whose record exists; `index.settle` takes it to the set of its final state. `ttl` is
--- that of a record without its own.
-function index.finish(job, state, now_ms, ttl)
+-- that of a record without its own; `status` is that of its answer, if it has one.
+function index.finish(job, state, now_ms, ttl, status)
   local head, id = index.split(job.record)
   if not is_of_group(job, state) then
     index.settle()
@@ -214,6 +231,9 @@ function index.finish(job, state, now_ms, ttl)
   local place = #group.ids + 1
   group.ids[place], group.ttls[place] = id, tonumber(job.ttl or ttl)
   redis.call("PEXPIRE", job.record, job.ttl or ttl)
+  if job.webhook then
+    announce(job, state, now_ms, status)
+  end
 end
 
 -- Completes the calls of `index.finish`.

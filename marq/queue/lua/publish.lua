@@ -60,7 +60,7 @@ local function finish(job, fields, at)
   if fields and #fields <= MOST_VALUES then
     redis.call("HSET", job.record, "request", cmsgpack.pack(fields))
   end
-  index.finish(job, state, now, ARGV[2])
+  index.finish(job, state, now, ARGV[2], ARGV[at + 6])
 end
 
 -- The fields of entries whose jobs have not succeeded, by their number; they are read before the entries go.

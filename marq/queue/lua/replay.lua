@@ -22,6 +22,12 @@ local entry = redis.call("XADD", KEYS[2], "*", unpack(request))
 local tags, priority = index.field(request, "tags") or "", index.priority(KEYS[2])
 redis.call("HSET", KEYS[3], "state", "queued", "version", ARGV[4], "queued", ARGV[5], "lane", KEYS[2],
   "entry", entry, "priority", priority, "tags", tags, "replay_of", ARGV[6])
+for _, name in ipairs({"webhook", "webhook_events"}) do
+  local value = index.field(request, name)
+  if value then
+    redis.call("HSET", KEYS[3], name, value)
+  end
+end
 index.add(index.head(KEYS[2]), priority, tags, ARGV[4], {index.text(index.now()), ARGV[3]})
 redis.call("XDEL", KEYS[1], ARGV[1])
 return 1

@@ -108,7 +108,7 @@ local function finish_job(record, plan, state, status, headers, body)
     fields[#fields + 1], fields[#fields + 2] = "out:" .. name, "need:" .. name
   end
   local id, kept = unpack(redis.call("HMGET", record, "id", "kept"))
-  index.finish(index.job(record), state, now, kept)
+  index.finish(index.job(record), state, now, kept, status)
   index.settle()
   redis.call("HDEL", record, unpack(fields))
   redis.call("HSET", record, "state", state, "finished", index.text(now))

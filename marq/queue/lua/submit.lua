@@ -3,7 +3,7 @@
 -- ARGV  1 now (unix ms)   2 version   3 digest of the request, or empty   4 number of the values that follow
 --       5.. fields that all the entries have: name, value, ...   then for each job: id, `body` or `body_ref`, and
 --       the value of that field
--- Shared fields that are read here: `tags`, `not_before`, `result_ttl` (ms).
+-- Shared fields that are read here: `tags`, `not_before`, `result_ttl` (ms), `webhook`, `webhook_events`.
 -- Returns for each job the id of its entry, or "scheduled"; 0 when a job with its id exists, -1 when that has another
 -- digest.
 local lane, version, digest, shared = KEYS[1], ARGV[2], ARGV[3], 4 + tonumber(ARGV[4])
@@ -26,6 +26,8 @@ end
 
 note("tags", tags)
 note("ttl", given.result_ttl)
+note("webhook", given.webhook)
+note("webhook_events", given.webhook_events)
 note("digest", digest)
 if digest ~= "" then
   index.trim(head, math.floor(moment / 1000)) -- of a record that had this id, and has expired

@@ -5,11 +5,13 @@ from marq.jobs.options import JobOptions
 
 
 def test_options_are_fields_of_the_entry():
-    options = JobOptions("high", ("a", "b", "a"), 1.5, 60, 3, 2, (500, 503), 0.25)
+    times = ("high", ("a", "b", "a"), 1.5, 60, 3, 2, (500, 503), 0.25)
+    options = JobOptions(*times, "https://example.org/", ("failed", "expired"))
     flat = options.fields
     assert dict(zip(flat[::2], flat[1::2], strict=True)) == {
         b"tags": b"a,b", b"not_before": b"1500", b"result_ttl": b"60000", b"max_attempts": b"3",
         b"retries": b"2", b"retry_on": b"500,503", b"retry_delay": b"250",
+        b"webhook": b"https://example.org/", b"webhook_events": b"failed,expired",
     }  # fmt: skip
     assert JobOptions().fields == ()
 

@@ -35,6 +35,14 @@ def submit(
             "--not-before", metavar="TIME", help="Earliest start: 2026-11-27T20:15:00Z or +SECONDS."
         ),
     ] = None,
+    webhook: Annotated[
+        str | None,
+        typer.Option("--webhook", metavar="URL", help="Gets a message when a job has ended."),
+    ] = None,
+    webhook_events: Annotated[
+        str | None,
+        typer.Option("--webhook-events", metavar="STATES", help="For these alone, e.g. failed,expired."),
+    ] = None,
     url: options.Url = None,
     token: options.Token = None,
     state_dir: options.StateDir = None,
@@ -48,7 +56,7 @@ def submit(
     server, path = http.connect(url, token, state_dir), http.path("jobs", model, version)
     asked = {
         "X-Marq-Priority": priority, "X-Marq-Tags": ",".join(tags or ()), "X-Marq-Retries": retries,
-        "X-Marq-Not-Before": not_before,
+        "X-Marq-Not-Before": not_before, "X-Marq-Webhook": webhook, "X-Marq-Webhook-Events": webhook_events,
     }  # fmt: skip
     headers = {name: str(value) for name, value in asked.items() if value not in (None, "")}
     ids: list[str] = []

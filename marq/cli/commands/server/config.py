@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 REDIS_USER = "default"  # of a URL without a user: redis-cli takes an empty one at its word
-SECRET = frozenset(("keystore_pass",))
+SECRET = frozenset(("keystore_pass", "webhook_secret"))
 HIDDEN = "***"
 
 

@@ -1,0 +1,55 @@
+"""Connections to the receivers of webhooks, to allowed addresses only."""
+
+import asyncio
+import socket
+from collections.abc import Iterable
+
+import httpcore
+
+from marq.errors import MarqError
+from marq.webhooks.hosts import AllowedHosts
+
+SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
+
+
+class AddressRefused(MarqError):
+    """Raised when none of a host's addresses may be sent to."""
+
+
+class AllowedNetwork(httpcore.AsyncNetworkBackend):
+    """Looks a host up once and connects to the address that was checked: a second look-up might differ."""
+
+    def __init__(self, allowed: AllowedHosts) -> None:
+        self._allowed, self._network = allowed, httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[SocketOption] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Raises AddressRefused, or httpcore.ConnectError."""
+        failure: httpcore.ConnectError | None = None
+        for address in await self._addresses(host, port):
+            try:
+                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
+            except httpcore.ConnectError as error:
+                failure = error
+        raise failure or AddressRefused(
+            f"{host} has no address that webhooks may be sent to; webhook_allowed_hosts can name it."
+        )
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def _addresses(self, host: str, port: int) -> list[str]:
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(f"{host} cannot be looked up: {error}") from None
+        addresses = dict.fromkeys(str(entry[4][0]) for entry in found)
+        named = self._allowed.allows_name(host)
+        return [each for each in addresses if named or self._allowed.allows_address(each)]

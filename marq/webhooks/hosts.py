@@ -1,0 +1,60 @@
+"""Where webhooks may go: users of a server must not reach what only its host can reach."""
+
+import ipaddress
+from dataclasses import dataclass
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+TRANSLATED = ipaddress.ip_network("64:ff9b::/96")  # IPv4 addresses behind NAT64
+ANY = "*"
+
+
+@dataclass(frozen=True)
+class AllowedHosts:
+    """The hosts that may get webhooks; without any, all with public addresses.
+
+    A host with an allowed name may have a private address. `*` adds all public addresses to the others.
+    """
+
+    names: frozenset[str] = frozenset()
+    networks: tuple[Network, ...] = ()
+    public: bool = True
+
+    @classmethod
+    def parse(cls, text: str) -> "AllowedHosts":
+        """Reads the setting `webhook_allowed_hosts`: `hooks.example.org, *.internal, 10.1.0.0/16`."""
+        names: set[str] = set()
+        networks: list[Network] = []
+        given = [each.strip().lower() for each in text.split(",") if each.strip()]
+        for each in given:
+            try:
+                networks.append(ipaddress.ip_network(each.strip("[]"), strict=False))
+            except ValueError:
+                names.add(each)
+        return cls(frozenset(names - {ANY}), tuple(networks), not given or ANY in names)
+
+    def allows_name(self, host: str) -> bool:
+        """Whether the host may be sent to, whatever its address is."""
+        host = host.lower().rstrip(".")
+        parents = host.split(".")[1:]
+        wider = (f"*.{'.'.join(parents[at:])}" for at in range(len(parents)))
+        return host in self.names or any(name in self.names for name in wider)
+
+    def allows_address(self, text: str) -> bool:
+        """Whether a host may be sent to at this address."""
+        address = _plain(ipaddress.ip_address(text.partition("%")[0]))
+        inside = any(address in network for network in self.networks)
+        return inside or (self.public and _is_public(address))
+
+
+def _plain(address: Address) -> Address:
+    """The IPv4 address that an IPv6 address stands for, if it does."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in TRANSLATED:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
+
+
+def _is_public(address: Address) -> bool:
+    return address.is_global and not address.is_multicast and not address.is_reserved
