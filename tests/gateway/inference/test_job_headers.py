@@ -11,11 +11,14 @@ def test_headers_are_the_options_of_a_job():
     options = job_headers.options(
         [
             (b"X-Marq-Priority", b"low"), (b"x-marq-tags", b"night, ward-7"), (b"x-marq-result-ttl", b"90"),
+            (b"x-marq-webhook", b"https://example.org/"), (b"x-marq-webhook-events", b"failed, expired"),
             (b"x-marq-max-attempts", b"2"), (b"x-marq-retries", b"3"), (b"x-marq-retry-on", b"500, 503"),
             (b"x-marq-retry-delay", b"0.5"), (b"x-marq-not-before", b"2026-11-27T20:15:00Z"),
         ]
     )  # fmt: skip
-    assert options == JobOptions("low", ("night", "ward-7"), 1795810500.0, 90, 2, 3, (500, 503), 0.5)
+    webhook = ("https://example.org/", ("failed", "expired"))
+    times = ("low", ("night", "ward-7"), 1795810500.0, 90, 2, 3, (500, 503), 0.5)
+    assert options == JobOptions(*times, *webhook)
     assert job_headers.options([(b"accept", b"*/*")]) == JobOptions()
 
 

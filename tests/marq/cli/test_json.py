@@ -41,6 +41,9 @@ ANSWERS = {
     "GET /dead-letters/m/1-0": LETTER,
     "POST /dead-letters/m/replay": {"replayed": [], "refused": []},
     "DELETE /dead-letters/m/1-0": {"deleted": 1},
+    "GET /webhooks": {"webhooks": [], "counts": {"pending": 0, "failed": 0}},
+    "GET /webhooks/msg_1": {"id": "msg_1", "url": "http://example.org/"},
+    "POST /webhooks/msg_1/replay": {"replayed": "msg_1"},
 }
 LINES = {
     "stop": [], "status": [], "top": [], "logs": [], "config": [], "redis-url": ["--socket"], "doctor": [],
@@ -53,6 +56,7 @@ LINES = {
     "workflow list": [], "workflow register": ["w.war"], "workflow describe": ["w"], "workflow delete": ["w"],
     "cancel": ["m:1"], "retry": ["m:1"], "dead list": [], "dead show": ["m", "1-0"],
     "dead replay": ["m", "1-0"], "dead delete": ["m", "1-0"],
+    "webhooks list": [], "webhooks show": ["msg_1"], "webhooks replay": ["msg_1"],
 }  # fmt: skip
 
 
