@@ -1,12 +1,15 @@
 """A real HTTP server that takes webhooks, and answers as a test says."""
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from certificates import Pair
 
 
 @dataclass(frozen=True)
@@ -29,18 +32,20 @@ class Receiver:
     """`answers`: the status, and a location for redirects, by the number of the request; then 204."""
 
     port: int = 0
+    scheme: str = "http"
     answers: list[tuple[int, str]] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
     before_answer: Callable[[], object] = lambda: None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hook"
+        return f"{self.scheme}://127.0.0.1:{self.port}/hook"
 
 
 @contextmanager
-def receiving(*answers: tuple[int, str]) -> Iterator[Receiver]:
-    receiver = Receiver(answers=list(answers))
+def receiving(*answers: tuple[int, str], certificate: Pair | None = None) -> Iterator[Receiver]:
+    """With a certificate it is a server for HTTPS."""
+    receiver = Receiver(answers=list(answers), scheme="https" if certificate else "http")
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -61,6 +66,10 @@ def receiving(*answers: tuple[int, str]) -> Iterator[Receiver]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     receiver.port = server.server_port
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.certificate, certificate.key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:

@@ -3,6 +3,7 @@ import re
 import socket
 import time
 
+import certificates
 import pytest
 from webhook_receiver import receiving
 
@@ -222,6 +223,26 @@ async def test_redirects_are_not_followed(submit, answer, receiver, make_sender,
     (kept,) = webhooks.page(None, "failed", 10)
     assert kept.message.error == "The receiver answered with status 307; redirects are not followed."
     assert receiver.received == []
+
+
+async def test_receivers_have_certificates_of_authorities_that_are_trusted(
+    submit, answer, make_sender, webhooks, tmp_path, monkeypatch
+):
+    pair = certificates.make(tmp_path)
+    with receiving(certificate=pair) as receiver:
+        # Given an authority that is unknown to the sender
+        await submit(receiver.url)
+        answer()
+        await send(make_sender(delays_s=()))
+        (kept,) = webhooks.page(None, "failed", 10)
+        assert "CERTIFICATE_VERIFY_FAILED" in kept.message.error
+        assert receiver.received == []
+        # When it is known
+        monkeypatch.setenv("SSL_CERT_FILE", str(pair.certificate))
+        webhooks.replay(kept.message.id)
+        # Then another sender delivers the message
+        await send(make_sender())
+        assert [each.id for each in receiver.received] == [kept.message.id]
 
 
 async def test_a_receiver_that_wants_no_more_is_not_asked_again(submit, answer, make_sender, webhooks):
