@@ -69,6 +69,7 @@ class ModelConfig:
     scale_down_delay_s: int | None = None  # before some are stopped
     idle_timeout_s: int | None = None  # before the last one is; with `minWorkers: 0`
     replicas_per_device: int | None = None
+    webhook_url: str | None = None  # of jobs that name no other
 
     @classmethod
     def parse(cls, text: str | bytes, name: str = "model-config.yaml") -> "ModelConfig":
@@ -190,6 +191,7 @@ _KEYS = {
     "scaleDownDelaySec": _integer("scale_down_delay_s", 0),
     "idleTimeoutSec": _integer("idle_timeout_s", 1),
     "replicasPerDevice": _integer("replicas_per_device", 1),
+    "webhookUrl": _string("webhook_url"),
 }
 
 _TORCHRUN_KEYS = {

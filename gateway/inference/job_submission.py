@@ -97,6 +97,7 @@ def router(predictor: Predictor, jobs: Jobs, runs: RunJobs | None = None) -> API
                 raise
             body = await predictor.uploads.read(request.scope, request.receive)
             return _accepted(await runs.submit(model, headers, body, options, key or ""))
+        options = options.of_model(route.spec.webhook_url)
         body = await predictor.uploads.read(request.scope, request.receive)
         head = predictor.entry_head(
             target.headers(headers),

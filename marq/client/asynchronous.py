@@ -120,8 +120,10 @@ class AsyncClient:
         Raises IdempotencyConflict where the key was used for something else, and BadRequest for an option.
         """
         asked = JobOptions(**options)
-        fields = encode(data, content_type, deadline(start_within), asked, path, explain)
         spec = await self._find(model, version)
+        if isinstance(spec, ModelSpec):
+            asked = asked.of_model(spec.webhook_url)
+        fields = encode(data, content_type, deadline(start_within), asked, path, explain)
         if not isinstance(spec, ModelSpec):
             return AsyncJob(self, await self._workflows.submit(spec, fields, asked, key))
         if key:
@@ -155,6 +157,7 @@ class AsyncClient:
         asked = JobOptions(**options)
         start_by = deadline(start_within)
         spec = await self._models.spec(model, version)
+        asked = asked.of_model(spec.webhook_url)
         encoded = ((new_id(), encode(row, content_type, start_by, asked)) for row in rows)
         ids = await self._jobs.submit_many(spec.name, spec.version, encoded, asked.priority)
         return [AsyncJob(self, public_id) for public_id in ids]

@@ -1,12 +1,14 @@
-"""Settings of a model that exclude each other."""
+"""Settings of a model that exclude each other, or have values that cannot be used."""
 
+from marq.errors import BadRequest
 from marq.plugins.protocols import OWN_POLICIES
 from marq.registry.spec import ModelSpec
+from marq.webhooks.urls import check_url
 
 
 def contradiction(spec: ModelSpec) -> str:
     """What is wrong with the settings together, and what would be right; empty if nothing is."""
-    return _of_modes(spec) or _of_groups(spec) or _of_rest(spec)
+    return _of_modes(spec) or _of_groups(spec) or _of_rest(spec) or _of_webhook(spec)
 
 
 def _of_modes(spec: ModelSpec) -> str:
@@ -52,6 +54,15 @@ def _of_rest(spec: ModelSpec) -> str:
             "idleTimeoutSec is below sequenceMaxIdleMSec: the replica of an open sequence would stop. "
             f"Set idleTimeoutSec to {-(-spec.sequence_max_idle_ms // 1000)} at least."
         )
+    return ""
+
+
+def _of_webhook(spec: ModelSpec) -> str:
+    try:
+        if spec.webhook_url:
+            check_url(spec.webhook_url)
+    except BadRequest as error:
+        return f"webhookUrl: {error.message}"
     return ""
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from marq import keys
@@ -83,6 +83,10 @@ class JobOptions:
         if unknown := set(self.webhook_events) - FINISHED:
             known = ", ".join(sorted(FINISHED))
             raise BadRequest(f"webhook_events must be some of {known}, not {min(unknown)!r:.100}")
+
+    def of_model(self, webhook_url: str) -> "JobOptions":
+        """The same with the webhook of a model, unless the job has its own."""
+        return replace(self, webhook=webhook_url) if webhook_url and self.webhook is None else self
 
     @property
     def webhook_fields(self) -> dict[str, str]:

@@ -178,6 +178,14 @@ class ServingSettings:
             yaml="maxReplicaMemoryMB",
         ),
     ] = 0
+    webhook_url: Annotated[
+        str,
+        Setting(
+            "URL that gets a message at the end of each job that names no other.",
+            replaces_replicas=False,
+            yaml="webhookUrl",
+        ),
+    ] = ""
     generation: Annotated[
         int,
         Setting(

@@ -41,6 +41,7 @@ targetQueueMs: 500
 scaleDownDelaySec: 60
 idleTimeoutSec: 300
 replicasPerDevice: 2
+webhookUrl: https://example.org/hook
 handler: {profile: true}
 """
 
@@ -83,6 +84,7 @@ def test_every_key_is_read():
         "scale_down_delay_s": 60,
         "idle_timeout_s": 300,
         "replicas_per_device": 2,
+        "webhook_url": "https://example.org/hook",
     }
 
 

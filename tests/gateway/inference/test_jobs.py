@@ -4,11 +4,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
+from thread_replica import make_spec
 
 from gateway.inference import job_lists, job_submission, jobs
 from marq import keys
 from marq.connections import clients
 from marq.errors import ServiceError
+from marq.registry.models import Registry
 
 
 @pytest.fixture
@@ -133,3 +135,21 @@ async def test_a_queued_job_has_a_position_and_once_the_rate_is_known_a_time(htt
         backlog.note(10, second_of_clock * 2, float(second_of_clock))  # two rows a second
     answer = (await http.get(f"/jobs/{second}")).json()
     assert answer["expected_start"] > answer["queued"]
+
+
+async def test_a_job_over_http_has_the_webhook_of_its_header_or_of_its_model(make, http, redis_url):
+    with clients.client(redis_url) as client:
+        hooked = make_spec("hooked", min_workers=1, webhook_url="https://example.org/model")
+        Registry(client).register(hooked)
+        await make.routes.refresh()
+        jobs = [
+            await submit(http, "/jobs/hooked"),
+            await submit(http, "/jobs/hooked", **{"x-marq-webhook": "https://example.org/job"}),
+            await submit(http, "/jobs/m"),
+        ]
+        records = [client.hgetall(keys.job(*each.json()["job_id"].split(":"))) for each in jobs]
+    assert [record.get(b"webhook") for record in records] == [
+        b"https://example.org/model", b"https://example.org/job", None,
+    ]  # fmt: skip
+    refused = await submit(http, **{"x-marq-webhook": "ftp://example.org"})
+    assert (refused.status_code, "webhook must be a URL" in refused.json()["message"]) == (400, True)

@@ -79,3 +79,21 @@ async def test_an_awaited_list_has_the_same_jobs(redis_url, spec):
         assert [record.id async for record in client.jobs("echo")] == ids[::-1]
         assert (await client.counts())["queued"] == 2
         assert (await client.cancel_many("echo")).cancelled == 2
+
+
+def test_jobs_have_the_webhook_of_their_model_unless_they_name_another(sync, client, registry):
+    registry.register(make_spec("hooked", webhook_url="https://example.org/model"))
+    own = {"webhook": "https://example.org/job", "webhook_events": ["failed", "expired"]}
+    jobs = [
+        sync.submit("hooked", b"x"),
+        *sync.submit_many("hooked", [b"x"]),
+        sync.submit("hooked", b"x", **own),
+        sync.submit("echo", b"x"),
+    ]
+    records = [client.hgetall(keys.job(*job.id.split(":"))) for job in jobs]
+    assert [record.get(b"webhook") for record in records] == [
+        b"https://example.org/model", b"https://example.org/model", b"https://example.org/job", None,
+    ]  # fmt: skip
+    assert records[2][b"webhook_events"] == b"failed,expired"
+    # And the senders know where to look
+    assert client.zrange(keys.WEBHOOKS, 0, -1) == [b"hooked"]

@@ -41,3 +41,9 @@ def test_a_policy_of_a_plugin_needs_plain_batches(mode):
     assert "exclude each other" in contradiction(make_spec("m", batching="like_sizes", **settings))
     for batching in ("adaptive", "fixed"):
         assert contradiction(make_spec("m", batching=batching, **settings)) == ""
+
+
+def test_a_webhook_of_a_model_must_be_a_url():
+    assert contradiction(make_spec("m", webhook_url="https://example.org/hook")) == ""
+    said = contradiction(make_spec("m", webhook_url="example.org"))
+    assert said.startswith("webhookUrl: webhook must be a URL such as https://example.org/path")
