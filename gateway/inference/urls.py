@@ -129,7 +129,7 @@ def model_of(scope: Scope) -> tuple[str, str | None]:
         case "jobs", job, *rest:
             model, is_id, _ = job.partition(":")
             return model, rest[0].removesuffix(BATCH) if rest and not is_id else None
-        case ["jobs"]:
+        case ["jobs" | "webhooks"]:
             given = parse_qs(scope.get("query_string", b"").decode("latin-1"))
             return given.get("model", [""])[-1], None
         case "dead-letters" | "predictions" | "explanations" | "wfpredict" | "workflows", model, *_:

@@ -29,7 +29,7 @@ from marq.host.server_file import LOCAL_TOKEN_VARIABLE
 from marq.host.watcher import Plan, Program
 from marq.registry.models import Registry
 from marq.settings import addresses, grpc_addresses, snapshot
-from marq.settings.fields import Settings
+from marq.settings.fields import SECRET, Settings
 from marq.settings.loading import Resolved
 from marq.settings.properties import SettingsError
 from marq.settings.snapshot_files import Snapshots
@@ -175,7 +175,7 @@ class Supervisor:
             log_dir=str(settings.log_dir.resolve()),
             key_file=str(Path.cwd() / tokens.KEY_FILE) if self._local_token and not self._joins else "",
             runs_node=not self._joins,
-            settings=settings.model_dump(mode="json", exclude={"keystore_pass", "webhook_secret"}),
+            settings=settings.model_dump(mode="json", exclude=set(SECRET)),
             sources=self._sources,
         )
         locate.write(settings.state_dir, server)

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from marq.settings import snapshot, torchserve_values, without_effect
-from marq.settings.fields import Settings
+from marq.settings.fields import SECRET, Settings
 from marq.settings.properties import SettingsError
 from marq.settings.snapshot_files import Snapshots
 from marq.settings.sources import Collected, Given, collect
@@ -97,4 +97,5 @@ def _problem(found: Collected, details: Any) -> str:
     given = found.values[str(details["loc"][0])]
     message = ALLOWED.get(details["type"]) or details["msg"].removeprefix("Value error, ")
     message = message.replace("Input should be", "must be", 1)
-    return f"{given.label}: {message} (given: {given.value!r:.200})"
+    shown = "" if details["loc"][0] in SECRET else f" (given: {given.value!r:.200})"
+    return f"{given.label}: {message}{shown}"

@@ -42,6 +42,19 @@ def test_passwords_are_not_shown(run, monkeypatch, as_json):
     assert "geheim" not in result.stdout + result.stderr
 
 
+def test_the_secret_of_webhooks_is_shown_nowhere(run, monkeypatch):
+    monkeypatch.setenv("MARQ_WEBHOOK_SECRET", f"whsec_{'A' * 32}")
+    result = run("config", "--json")
+    assert json.loads(result.stdout)["settings"]["webhook_secret"]["value"] == "***"
+    assert "AAAA" not in result.stdout + result.stderr
+    # Not even one that is wrong
+    for wrong in ("geheim", f"whsec_{'A' * 31}", "whsec_geheim"):
+        monkeypatch.setenv("MARQ_WEBHOOK_SECRET", wrong)
+        result = run("config")
+        assert (result.exit_code, wrong in result.stdout + result.stderr) == (1, False)
+        assert "must be whsec_ and the base64 of 24 to 64 bytes" in " ".join(result.stderr.split())
+
+
 def test_all_that_is_wrong_is_named(run):
     Path("config.properties").write_text("job_queue_size=x\nmetrics_mode=y\n")
     result = run("config")

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 REDIS_USER = "default"  # of a URL without a user: redis-cli takes an empty one at its word
-SECRET = frozenset(("keystore_pass", "webhook_secret"))
 HIDDEN = "***"
 
 
@@ -121,6 +120,8 @@ def redis_url(
 
 
 def _shown(name: str, value: object) -> object:
+    from marq.settings.fields import SECRET  # with pydantic, which `marq --help` does without
+
     if name in SECRET:
         return HIDDEN
     if name == "redis_url":
