@@ -1,6 +1,7 @@
 import asyncio
 import re
 import socket
+import threading
 import time
 
 import certificates
@@ -8,6 +9,7 @@ import pytest
 from webhook_receiver import receiving
 
 from marq import keys
+from marq.errors import QueueUnavailable
 from marq.webhooks import outbox, sending
 from marq.webhooks.signing import headers
 
@@ -272,6 +274,47 @@ async def test_a_slow_receiver_holds_up_none_of_another(submit, answer, receiver
         assert len(slow.received) <= 2
         gate.set()
         await sender.finish()
+
+
+async def test_a_receiver_that_does_not_answer_is_given_up_in_time(
+    submit, answer, receiver, make_sender, monkeypatch, webhooks
+):
+    monkeypatch.setattr(sending, "TRY_S", 0.2)
+    gate = threading.Event()
+    receiver.before_answer = gate.wait
+    await submit(receiver.url)
+    answer()
+    await send(make_sender(delays_s=()))
+    gate.set()
+    (kept,) = webhooks.page(None, "failed", 10)
+    assert kept.message.error == "The receiver did not answer within 0.2 s."
+
+
+async def test_a_sender_goes_on_when_redis_is_back(
+    submit, answer, receiver, make_sender, monkeypatch, client
+):
+    # Given a sender whose first looks fail
+    sender, looks = make_sender(), []
+    take = outbox.Outbox.take
+
+    async def fail_first(self, most):
+        looks.append(most)
+        if len(looks) < 8:
+            raise QueueUnavailable("no connection")
+        return await take(self, most)
+
+    monkeypatch.setattr(outbox.Outbox, "take", fail_first)
+    monkeypatch.setattr(sending, "PAUSE_S", 0.01)
+    await submit(receiver.url)
+    answer()
+    # When it follows, then it delivers in the end
+    following = asyncio.create_task(sender.follow())
+    async with asyncio.timeout(60):
+        while client.zcard(keys.webhooks("echo", "due")):
+            await asyncio.sleep(0.01)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    assert len(receiver.received) == 1
 
 
 async def test_a_url_that_a_producer_wrote_into_redis_is_checked_as_well(
