@@ -16,7 +16,7 @@ from gateway.asgi import Responses, access_of
 from gateway.auth.tokens import Tokens
 from gateway.batches import routes as batches
 from gateway.endpoints import Endpoint, OwnServer, endpoint, first_segments
-from gateway.inference import job_lists, job_submission, jobs, kserve, urls
+from gateway.inference import job_events, job_lists, job_submission, jobs, kserve, urls
 from gateway.inference.answer import Inference
 from gateway.inference.predictor import Predictor
 from gateway.inference.sequence_headers import SequenceHeaders
@@ -155,6 +155,7 @@ class Applications:
         app.include_router(job_submission.router(self._predictor, self._jobs, self._run_jobs))
         app.include_router(job_lists.router(self._predictor, self._jobs))
         app.include_router(jobs.router(self._predictor, self._jobs))
+        app.include_router(job_events.router(self._jobs))
         app.include_router(_health(self._routes))
 
 

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import hiredis
@@ -77,6 +78,14 @@ class Jobs:
     def end_waits(self) -> None:
         """Waits end soon, also those that begin later: with the job as it is then."""
         self._ends_waits = True
+
+    @property
+    def ends_waits(self) -> bool:
+        return self._ends_waits
+
+    def watch(self, job: JobId) -> AbstractContextManager[asyncio.Event]:
+        """An event that is set when the job may have finished or streamed a part."""
+        return self._finished.watch(job.model, job.request_id)
 
     def stop(self) -> None:
         self._finished.stop()
@@ -157,13 +166,14 @@ class Jobs:
         flat = await self.broker.execute("HGETALL", keys.job(job.model, job.request_id))
         stored = dict(zip(flat[::2], flat[1::2], strict=True))
         query = job_records.pending_query(stored)
-        running_for_ms = await self._running_for_ms(query) if query else None
+        running_for_ms = await self.running_for_ms(query) if query else None
         if b"streamed" not in stored:
             return job_records.parse_record(job, stored, running_for_ms)
-        head, parts = await self._parts(keys.parts(job.model, job.request_id), 1)
+        head, parts = await self.parts(keys.parts(job.model, job.request_id), 1)
         return job_records.parse_record(job, stored, running_for_ms, head, parts)
 
-    async def _running_for_ms(self, query: tuple[object, ...]) -> int | None:
+    async def running_for_ms(self, query: tuple[object, ...]) -> int | None:
+        """For how long a replica has had an entry; None if none has it. `query`: of `pending_query`."""
         try:
             pending = await self.broker.execute("XPENDING", *query)
         except hiredis.ReplyError as error:
@@ -236,7 +246,7 @@ class Jobs:
             while True:
                 # Read before the parts, so that a finished job has all of them.
                 finished = (await self._read(job)).is_finished
-                head, parts = await self._parts(keys.parts(job.model, job.request_id), sent + 1)
+                head, parts = await self.parts(keys.parts(job.model, job.request_id), sent + 1)
                 if begin not in (b"", head):
                     raise StreamBroken(f"Job {job} was started again.")
                 begin, sent = head, sent + len(parts)
@@ -248,7 +258,8 @@ class Jobs:
         if last := await self._last_part(job, begin):
             yield last
 
-    async def _parts(self, key: str, start: int) -> tuple[bytes, list[bytes]]:
+    async def parts(self, key: str, start: int) -> tuple[bytes, list[bytes]]:
+        """How a streamed answer begins, and its parts from this one on; `key`: see `keys.parts`."""
         head = self.broker.execute("LRANGE", key, 0, 0)
         parts: list[bytes] = await self.broker.execute("LRANGE", key, start, -1)
         return b"".join(await head), parts

@@ -1,12 +1,14 @@
 """The routes of jobs without a server: the application, a real Redis, and a replica in a thread."""
 
+import json
+
 import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from thread_replica import make_spec
 
-from gateway.inference import job_lists, job_submission, jobs
+from gateway.inference import job_events, job_lists, job_submission, jobs
 from marq import keys
 from marq.connections import clients
 from marq.errors import ServiceError
@@ -19,6 +21,7 @@ async def http(make):
     app.include_router(job_submission.router(make(), make.jobs))
     app.include_router(job_lists.router(make(), make.jobs))
     app.include_router(jobs.router(make(), make.jobs))
+    app.include_router(job_events.router(make.jobs))
 
     @app.exception_handler(ServiceError)
     async def answer(_request, error):
@@ -153,3 +156,16 @@ async def test_a_job_over_http_has_the_webhook_of_its_header_or_of_its_model(mak
     ]  # fmt: skip
     refused = await submit(http, **{"x-marq-webhook": "ftp://example.org"})
     assert (refused.status_code, "webhook must be a URL" in refused.json()["message"]) == (400, True)
+
+
+async def test_the_events_of_a_job_are_sent_until_it_has_ended(http, replica):
+    job = (await submit(http)).json()["job_id"]
+    answer = await http.get(f"/jobs/{job}/events")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    *_, last = answer.text.strip().split("\n\n")
+    lines = dict(line.split(": ", 1) for line in last.split("\n"))
+    assert (lines["event"], json.loads(lines["data"])["state"]) == ("state", "succeeded")
+    # A browser that has had the last one connects again, and learns that there are no more
+    again = await http.get(f"/jobs/{job}/events", headers={"Last-Event-ID": lines["id"]})
+    assert (again.status_code, again.content) == (204, b"")
+    assert (await http.get("/jobs/m:none/events")).status_code == 404
