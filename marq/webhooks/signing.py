@@ -1,9 +1,10 @@
-"""Signatures of messages, as in Standard Webhooks 1.0."""
+"""Signatures of messages, by the library of Standard Webhooks."""
 
 import base64
-import hashlib
-import hmac
 import secrets
+from datetime import UTC, datetime
+
+from standardwebhooks import Webhook
 
 PREFIX = "whsec_"
 
@@ -14,11 +15,8 @@ def new_secret() -> str:
 
 def headers(secret: str, message: str, now_s: int, body: bytes) -> dict[str, str]:
     """The headers by which a receiver that has the secret knows the sender and the time."""
-    key = base64.b64decode(secret.removeprefix(PREFIX))
-    signed = b"%s.%d.%s" % (message.encode(), now_s, body)
-    signature = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
     return {
         "webhook-id": message,
         "webhook-timestamp": str(now_s),
-        "webhook-signature": f"v1,{signature}",
+        "webhook-signature": Webhook(secret).sign(message, datetime.fromtimestamp(now_s, UTC), body.decode()),
     }
