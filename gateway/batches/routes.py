@@ -49,7 +49,7 @@ def router(predictor: Predictor, jobs: Jobs, result_ttl_ms: int) -> APIRouter:
             [line for line in headers if line[0].lower() not in OF_THE_BATCH],
             b"",
             timeout_s=job_headers.start_within_s(headers),
-            options=group.options(options),
+            options=group.options(options.of_model(route.spec.webhook_url)),
         )
         head = predictor.in_sequence(route, head, headers)
         batch = Batch(jobs.broker, route, group, options.priority, head)

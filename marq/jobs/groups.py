@@ -16,7 +16,7 @@ from marq.jobs.options import MOST_TAGS, JobOptions
 from marq.queue import scripts
 from marq.queue.broker import Broker
 from marq.queue.ids import JobId, new_id
-from marq.queue.jobs import EXISTS, IDEMPOTENCY, OTHER_DIGEST, Row, submit_command
+from marq.queue.jobs import EXISTS, IDEMPOTENCY, OTHER_DIGEST, Row, expect_webhooks, submit_command
 
 TAG = "group="
 
@@ -75,6 +75,8 @@ async def queue(broker: Broker, group: Group, version: str, lane: str, rows: Seq
     """
     script_keys, arguments = submit_command(group.model, version, lane, rows, group.digest)
     try:
+        if b"webhook" in rows[0][1].head.options:
+            await expect_webhooks(broker, group.model)
         results = await broker.run(scripts.SUBMIT, script_keys, *arguments)
     except hiredis.ReplyError as error:
         raise QueueUnavailable(f"Redis refused the requests: {error}") from None

@@ -1,5 +1,6 @@
 """Webhooks of a server: over HTTP, from the clients and the command line, while gateways are killed."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -44,6 +45,15 @@ def test_clients_and_commands_give_webhooks(server: RunningServer, tmp_path: Pat
         second = server.command("submit", "echo", str(body), "--webhook", receiver.url).stdout.strip()
         wait_for(lambda: len(receiver.received) == 2, what="the webhooks")
         assert {each.json["data"]["job_id"] for each in receiver.received} == {first, second}
+
+
+def test_each_job_of_a_batch_has_its_webhook(server: RunningServer) -> None:
+    with receiving() as receiver:
+        headers = {"content-type": "application/x-ndjson", "x-marq-webhook": receiver.url}
+        answer = httpx.post(f"{server.inference}/jobs/echo:batch", content=b"1\n2\n", headers=headers)
+        jobs = {line["job_id"] for line in map(json.loads, answer.text.splitlines()) if "job_id" in line}
+        wait_for(lambda: len(receiver.received) == 2, what="the webhooks")
+        assert {each.json["data"]["job_id"] for each in receiver.received} == jobs
 
 
 @pytest.mark.parametrize(
