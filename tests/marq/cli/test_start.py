@@ -41,6 +41,12 @@ def test_options_become_settings(run, started, tmp_path):
     assert config.enable_model_api
 
 
+def test_workflows_may_have_a_store_of_their_own(run, started, tmp_path):
+    (tmp_path / "flows").mkdir()
+    run("start", "--workflow-store", "flows")
+    assert started[0].workflow_store == tmp_path / "flows"
+
+
 def test_several_models_options_add_up(run, started):
     run("start", "--models", "a.mar", "--models", "b.mar,c.mar")
     assert started[0].models == "a.mar,b.mar,c.mar"
@@ -79,6 +85,7 @@ def test_the_config_file_may_be_named_by_torchserves_variable(run, started, tmp_
     [
         (["--ts-config", "missing"], "Error: --ts-config file not found: missing"),
         (["--model-store", "missing"], "Error: --model-store directory not found: "),
+        (["--workflow-store", "missing"], "Error: --workflow-store directory not found: "),
     ],
 )
 def test_what_is_not_there_is_told_in_one_line(run, started, arguments, message):

@@ -22,6 +22,15 @@ def start(
             "--model-store", metavar="DIR", resolve_path=True, help="Directory of the model archives."
         ),
     ] = None,
+    workflow_store: Annotated[
+        Path | None,
+        typer.Option(
+            "--workflow-store",
+            metavar="DIR",
+            resolve_path=True,
+            help="Directory of the workflow archives. Default: the model store.",
+        ),
+    ] = None,
     models: Annotated[
         list[str] | None,
         typer.Option(
@@ -126,6 +135,7 @@ def start(
     """
     given = {
         "model_store": model_store,
+        "workflow_store": workflow_store,
         "models": ",".join(models) if models else None,
         "redis_url": redis_url,
         "gateway_workers": gateway_workers,
@@ -190,7 +200,7 @@ def run(
     if listening and (moved := listening.addresses(resolved.settings)):
         resolved = loading.resolve(file, {**given, **moved})
     resolved.notices.extend(properties.ignored(ts_config))
-    store = resolved.settings.model_store
-    if store and not store.is_dir():
-        raise properties.SettingsError(f"--model-store directory not found: {store}")
+    for flag, store in ("model", resolved.settings.model_store), ("workflow", given.get("workflow_store")):
+        if isinstance(store, Path) and not store.is_dir():
+            raise properties.SettingsError(f"--{flag}-store directory not found: {store}")
     supervisor.start(resolved, typer.echo, joins)
