@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARCHIVERS := .venv-archivers
+# Made by `make bench`; without it, tests that compare marq with TorchServe are skipped.
+TORCHSERVE := $(or $(TORCHSERVE_VENV),.venv-torchserve)
 TORCHVISION := .venv-torchvision
 SOURCES := pyproject.toml constraints.txt
 # PyTorch for the CPU, unless there is an NVIDIA GPU; `make TORCH_INDEX= ...` takes pip's own index.
@@ -28,6 +30,7 @@ test: $(VENV)/.test ## Run the tests, less those that take long
 
 test-slow: $(VENV)/.test $(VENV)/.minilm $(ARCHIVERS)/.installed $(TORCHVISION)/.installed ## Run the others: failover, chaos, installations, examples, the original archivers
 	MARQ_REAL_ARCHIVER=$(abspath $(ARCHIVERS)/bin/torch-model-archiver) \
+		MARQ_REAL_TORCHSERVE=$(abspath $(dir $(wildcard $(TORCHSERVE)/bin))) \
 		MARQ_TORCHVISION=$(abspath $(TORCHVISION)) $(PYTEST) -m slow
 
 coverage: $(VENV)/.test ## Measure which branches the tests reach, less the end-to-end ones; fails below 85 %
