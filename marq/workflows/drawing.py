@@ -12,7 +12,10 @@ STYLE = "font-family: sans-serif; font-size: 14px"
 
 
 def mermaid(workflow: Workflow, waiting: Mapping[str, int]) -> str:
-    """A flow chart; functions are rounded. `waiting`: how many entries of each node no replica has taken."""
+    """A flow chart; functions are rounded, edges of a choice dotted.
+
+    `waiting`: how many entries of each node no replica has taken.
+    """
     lines = ["flowchart TD"]
     numbers = {node.name: f"n{number}" for number, node in enumerate(workflow.nodes)}
     for node in workflow.nodes:
@@ -20,7 +23,8 @@ def mermaid(workflow: Workflow, waiting: Mapping[str, int]) -> str:
         left, right = ("[", "]") if not node.is_function else ("([", "])")
         lines.append(f'    {numbers[node.name]}{left}"{text}"{right}')
     for name, followers in workflow.graph.children.items():
-        lines += [f"    {numbers[name]} --> {numbers[follower]}" for follower in followers]
+        arrow = "-.->" if name in workflow.choose else "-->"
+        lines += [f"    {numbers[name]} {arrow} {numbers[follower]}" for follower in followers]
     return "\n".join(lines) + "\n"
 
 
@@ -37,7 +41,7 @@ def svg(workflow: Workflow, waiting: Mapping[str, int]) -> str:
         for x, name in enumerate(row)
     }
     edges = [
-        _edge(places[node], places[follower], width)
+        _edge(places[node], places[follower], width, node in workflow.choose)
         for node, followers in workflow.graph.children.items()
         for follower in followers
     ]
@@ -58,9 +62,10 @@ def _rows(graph: Graph) -> list[list[str]]:
     return [[node for node in graph.nodes if depths[node] == y] for y in range(max(depths.values()) + 1)]
 
 
-def _edge(start: tuple[float, float], end: tuple[float, float], width: int) -> str:
+def _edge(start: tuple[float, float], end: tuple[float, float], width: int, is_chosen: bool) -> str:
     x1, y1, x2, y2 = start[0] + width / 2, start[1] + HEIGHT, end[0] + width / 2, end[1]
-    return f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}" stroke="#888888"/>'
+    line = 'stroke="#888888" stroke-dasharray="4"' if is_chosen else 'stroke="#888888"'
+    return f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}" {line}/>'
 
 
 def _box(place: tuple[float, float], label: str, width: int, is_function: bool) -> str:

@@ -9,6 +9,7 @@ from archive.workflow import WorkflowArchive
 from marq import keys
 from marq.errors import InvalidWorkflow
 from marq.registry import names
+from marq.workflows.choosing import choosing_nodes
 from marq.workflows.graph import Graph
 
 MOST_NODES = 200
@@ -60,6 +61,7 @@ class Workflow:
     dag: Mapping[str, list[str]]  # as the specification has it
     settings: NodeSettings  # the defaults at the end of the specification
     nodes: tuple[Node, ...]  # each after its parents
+    choose: tuple[str, ...] = ()  # nodes whose answers name those that follow
 
     def model(self, node: str) -> str:
         """The name of the model that runs a node."""
@@ -83,6 +85,7 @@ class Workflow:
                 "to": list(self.graph.children[node.name]),
                 "timeout": node.settings.timeout_ms,
                 "tries": node.settings.retry_attempts + 1,
+                **({"choose": True} if node.name in self.choose else {}),
             }
             for node in self.nodes
         }
@@ -110,7 +113,8 @@ class Workflow:
         nodes = tuple(
             Node(**{**node, "settings": NodeSettings(**node["settings"])}) for node in stored["nodes"]
         )
-        return Workflow(**{**stored, "settings": NodeSettings(**stored["settings"]), "nodes": nodes})
+        settings, choose = NodeSettings(**stored["settings"]), tuple(stored.get("choose", ()))
+        return Workflow(**{**stored, "settings": settings, "nodes": nodes, "choose": choose})
 
 
 def workflow_of(archive: WorkflowArchive, url: str, name: str = "") -> Workflow:
@@ -125,7 +129,8 @@ def workflow_of(archive: WorkflowArchive, url: str, name: str = "") -> Workflow:
     nodes = tuple(models.get(node) or _function(node, archive, defaults) for node in graph.nodes)
     for node in nodes:
         _check_name(f"{name}__{node.name}", "node")
-    return Workflow(name, url, str(archive.path.absolute()), archive.handler, dag, defaults, nodes)
+    path, choose = str(archive.path.absolute()), choosing_nodes(archive.spec, graph)
+    return Workflow(name, url, path, archive.handler, dag, defaults, nodes, choose)
 
 
 def _check_name(name: str, what: str) -> None:

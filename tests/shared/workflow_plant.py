@@ -1,13 +1,18 @@
 """A workflow in a real Valkey whose replicas are played by the test."""
 
+import asyncio
+
 import redis
 
 from marq import keys
 from marq.connections.blocking import Connection
-from marq.queue.entries import Reply, decode
+from marq.queue.broker import Broker
+from marq.queue.entries import EntryFields, EntryHead, Reply, decode
 from marq.queue.publishing import Publisher
+from marq.queue.reply_stream import WholeReply
 from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
+from marq.workflows.runs import Runs
 from marq.workflows.spec import Node, NodeSettings, Workflow
 from marq.workflows.store import WorkflowStore
 
@@ -15,13 +20,14 @@ STARTED = 1_000
 DIAMOND = {"a": ["b", "c"], "b": ["d"], "c": ["d"]}
 
 
-def workflow_of(dag, **settings):
+def workflow_of(dag, choose=(), **settings):
     nodes = dict.fromkeys([*dag, *(each for after in dag.values() for each in after)])
     given = NodeSettings(**{"retry_attempts": 0, **settings})
     made = Workflow("w", "w.war", "/w.war", "h.py", dag, given, ())
     return Workflow(
         **{
             **vars(made),
+            "choose": tuple(choose),
             "nodes": tuple(Node(name, None, given) for name in made.graph.nodes if name in nodes),
         }
     )
@@ -76,3 +82,24 @@ class Plant:
             for lane in ("front", "high", "normal", "low")
         ]
         return sum(self.redis.xlen(lane) for lane in lanes)
+
+
+def running(plant, play, head=None, body=b"in", priority=keys.NORMAL):
+    """Starts a run, lets `play` be the replicas, and returns the answer."""
+
+    async def run():
+        broker = Broker(plant.url)
+        await broker.start()
+        try:
+            answer = WholeReply(loop=asyncio.get_running_loop())
+            fields = EntryFields(body, head or EntryHead())
+            runs = Runs(broker)
+            await runs.start(plant.workflow, b"r1", fields, priority, answer)
+            outcome = play(runs) if play.__code__.co_argcount else play()
+            if asyncio.iscoroutine(outcome):
+                return await outcome
+            return await asyncio.wait_for(answer, 30)
+        finally:
+            await broker.stop()
+
+    return asyncio.run(run())

@@ -2,7 +2,7 @@
 -- precedes theirs. Whatever they change of a run, they change in one step.
 -- KEY "marq:{WORKFLOW}:run:ID", or "marq:{WORKFLOW}:job:ID" of a run that is a job (hash): the record of a run.
 --   plan      JSON {start, leaves: [NODE...], nodes: {NODE: {lane: [before, after the priority], from: [NODE...],
---             to: [NODE...], timeout (ms), tries}}}
+--             to: [NODE...], timeout (ms), tries, choose: its answer names the nodes that follow}}}
 --   id priority deadline replies     of the request
 --   type headers params input        the client's request, for the start node; all nodes get `headers`
 --   at:NODE   "ENTRY LANE" of the node's entry, while it has no answer
@@ -42,18 +42,23 @@ local function row_of(record, parents)
   local parts = {}
   for _, name in ipairs(parents) do
     local value = redis.call("HGET", record, "out:" .. name)
-    parts[#parts + 1] = #name .. ":" .. name .. "," .. #value .. ":" .. value .. ","
+    if value then -- false: the parent was not chosen
+      parts[#parts + 1] = #name .. ":" .. name .. "," .. #value .. ":" .. value .. ","
+    end
   end
   return table.concat(parts)
 end
 
-local function input_of(record, node, fields)
+-- A node that was chosen gets the input of the node that has chosen it.
+local function input_of(record, plan, node, fields)
   if #node.from == 0 then
     local kind, params, body = unpack(redis.call("HMGET", record, "type", "params", "input"))
     if params ~= "" then
       fields[#fields + 1], fields[#fields + 2] = "params", params
     end
     return kind, body
+  elseif #node.from == 1 and plan.nodes[node.from[1]].choose then
+    return input_of(record, plan, plan.nodes[node.from[1]], fields)
   elseif #node.from == 1 then
     return "", redis.call("HGET", record, "out:" .. node.from[1])
   end
@@ -67,7 +72,7 @@ local function queue(record, plan, name)
     redis.call("HMGET", record, "id", "priority", "headers", "deadline"))
   local lane = node.lane[1] .. priority .. node.lane[2]
   local fields = {"id", id, "run", record, "node", name}
-  local kind, body = input_of(record, node, fields)
+  local kind, body = input_of(record, plan, node, fields)
   for field, value in pairs({type = kind, headers = headers, deadline = deadline}) do
     if value ~= "" then
       fields[#fields + 1], fields[#fields + 2] = field, value
@@ -160,12 +165,13 @@ local function result(record, plan)
     return redis.call("HGET", record, "out:" .. plan.leaves[1])
   end
   local parts = {}
-  for i, name in ipairs(plan.leaves) do
+  for _, name in ipairs(plan.leaves) do
     local out = redis.call("HGET", record, "out:" .. name)
-    if not is_object(out) then
+    if out and not is_object(out) then
       return nil, name
+    elseif out then -- false: the leaf was not chosen
+      parts[#parts + 1] = '"' .. name .. '": ' .. out
     end
-    parts[i] = '"' .. name .. '": ' .. out
   end
   return "{" .. table.concat(parts, ", ") .. "}"
 end
@@ -183,20 +189,100 @@ local function finish_leaf(record, plan)
   end
 end
 
+local function has_answered_parent(record, node)
+  for _, parent in ipairs(node.from) do
+    if redis.call("HEXISTS", record, "out:" .. parent) == 1 then
+      return true
+    end
+  end
+  return false
+end
+
+-- One more parent of a node has answered, or was left out. Whether it was the last one.
+local function is_due(record, node, name)
+  return #node.from == 1 or redis.call("HINCRBY", record, "need:" .. name, 1) == #node.from
+end
+
+-- Returns whether the run goes on.
+local function queue_or_fail(record, plan, name)
+  if queue(record, plan, name) then
+    return true
+  end
+  fail_unregistered(record, plan, name)
+  return false
+end
+
+-- A node was not chosen; nor are those that follow only such nodes. Returns whether the run goes on.
+local function leave_out(record, plan, name)
+  local node = plan.nodes[name]
+  if #node.to == 0 then
+    finish_leaf(record, plan) -- not the last one: a chosen node leads to another
+  end
+  for _, follower in ipairs(node.to) do
+    local after = plan.nodes[follower]
+    if is_due(record, after, follower) then
+      local step = has_answered_parent(record, after) and queue_or_fail or leave_out
+      if not step(record, plan, follower) then
+        return false
+      end
+    end
+  end
+  return true
+end
+
+-- The nodes that an answer names, as a set: a name, or a JSON list of names. nil for another answer.
+local function chosen_by(node, body)
+  local followers, chosen = {}, {}
+  for _, name in ipairs(node.to) do
+    followers[name] = true
+  end
+  if followers[body] then
+    return {[body] = true}
+  end
+  local is_json, names = pcall(cjson.decode, body)
+  for _, name in ipairs(is_json and (type(names) == "table" and names or {names}) or {}) do
+    if not followers[name] then
+      return nil
+    end
+    chosen[name] = true
+  end
+  return next(chosen) and chosen or nil
+end
+
+local function choose(record, plan, name, body)
+  local node = plan.nodes[name]
+  local chosen = chosen_by(node, body)
+  if not chosen then
+    local reason = "The answer of node " .. name .. " does not name nodes that follow it."
+    fail(record, plan, name, 500, JSON, runs.error_body(500, "InternalServerException", reason), reason)
+    return
+  end
+  for _, follower in ipairs(node.to) do
+    if chosen[follower] and not queue_or_fail(record, plan, follower) then
+      return
+    end
+  end
+  for _, follower in ipairs(node.to) do
+    if not chosen[follower] and not leave_out(record, plan, follower) then
+      return
+    end
+  end
+end
+
 local function succeed(record, plan, name, body)
   local node = plan.nodes[name]
+  if node.choose then
+    choose(record, plan, name, body)
+    return
+  end
   redis.call("HSET", record, "out:" .. name, body)
   if #node.to == 0 then
     finish_leaf(record, plan)
     return
   end
   for _, follower in ipairs(node.to) do
-    local needs = #plan.nodes[follower].from
-    if needs == 1 or redis.call("HINCRBY", record, "need:" .. follower, 1) == needs then
-      if not queue(record, plan, follower) then
-        fail_unregistered(record, plan, follower)
-        return
-      end
+    if is_due(record, plan.nodes[follower], follower) and not queue_or_fail(record, plan, follower) then
+      return
     end
   end
 end
@@ -227,9 +313,7 @@ function runs.answer(record, name, outcome, status, headers, body, reason)
   if outcome == "ok" then
     succeed(record, plan, name, body)
   elseif outcome == "failed" and tonumber(redis.call("HGET", record, "try:" .. name)) < node.tries then
-    if not queue(record, plan, name) then
-      fail_unregistered(record, plan, name)
-    end
+    queue_or_fail(record, plan, name)
   else
     fail(record, plan, name, status, headers, body, reason)
   end

@@ -33,3 +33,10 @@ def test_the_picture_is_xml_with_a_box_for_each_node_and_a_line_for_each_edge():
 def test_names_cannot_add_elements():
     picture = svg(workflow_of({"a<b": []}), {})
     assert [text.text for text in ElementTree.fromstring(picture).iter(f"{SVG}text")] == ["a<b"]
+
+
+def test_edges_of_a_choice_are_dotted():
+    workflow = workflow_of({"a": ["b", "c"]}, choose=["a"])
+    assert mermaid(workflow, {}).endswith("    n0 -.-> n1\n    n0 -.-> n2\n")
+    lines = ElementTree.fromstring(svg(workflow, {})).iter(f"{SVG}line")
+    assert [line.get("stroke-dasharray") for line in lines] == ["4", "4"]

@@ -1,20 +1,16 @@
 """Runs against a real Valkey: the test is the replicas of all nodes."""
 
-import asyncio
 import json
 
 import pytest
-from workflow_plant import DIAMOND, STARTED, Plant, spec_of, workflow_of
+from workflow_plant import DIAMOND, STARTED, Plant, running, spec_of, workflow_of
 
 from marq import keys
 from marq.errors import ServiceUnavailable
-from marq.queue.broker import Broker
-from marq.queue.entries import EntryFields, EntryHead, Reply, row_fields
+from marq.queue.entries import EntryHead, Reply, row_fields
 from marq.queue.giving_up import refusals
 from marq.queue.publishing import NEVER, Publisher
 from marq.queue.redelivery import requeue
-from marq.queue.reply_stream import WholeReply
-from marq.workflows.runs import Runs
 from marq.workflows.timeouts import end_overdue
 
 
@@ -24,27 +20,6 @@ def plant(redis_url):
         return Plant(redis_url, workflow_of(dag or DIAMOND, **settings))
 
     return make
-
-
-def running(plant, play, head=None, body=b"in", priority=keys.NORMAL):
-    """Starts a run, lets `play` be the replicas, and returns the answer."""
-
-    async def run():
-        broker = Broker(plant.url)
-        await broker.start()
-        try:
-            answer = WholeReply(loop=asyncio.get_running_loop())
-            fields = EntryFields(body, head or EntryHead())
-            runs = Runs(broker)
-            await runs.start(plant.workflow, b"r1", fields, priority, answer)
-            outcome = play(runs) if play.__code__.co_argcount else play()
-            if asyncio.iscoroutine(outcome):
-                return await outcome
-            return await asyncio.wait_for(answer, 30)
-        finally:
-            await broker.stop()
-
-    return asyncio.run(run())
 
 
 def test_a_join_waits_for_all_its_parents_and_is_queued_once(plant):

@@ -8,7 +8,7 @@ from archive.workflow import WorkflowArchive
 from marq.errors import InvalidWorkflow
 from marq.workflows.spec import NodeSettings, Workflow, workflow_of
 
-FUNCTIONS = frozenset({"f", "g"})
+FUNCTIONS = frozenset({"f", "g", "k"})
 
 
 def read(text, functions=FUNCTIONS, name="w", given=""):
@@ -53,6 +53,12 @@ def test_empty_followers_do_not_count():
     assert read("dag: {f: }").graph.nodes == ("f",)
 
 
+def test_nodes_that_choose_survive_the_json():
+    workflow = read("dag: {f: [g]}\nchoose: [f]")
+    assert workflow.choose == ("f",)
+    assert Workflow.from_json(workflow.to_json().encode()) == workflow
+
+
 def test_a_workflow_survives_its_json():
     workflow = read("models: {m: {url: m.mar}}\ndag: {f: [m, g]}").with_versions({"m": "2.0"})
     stored = Workflow.from_json(workflow.to_json().encode())
@@ -93,6 +99,13 @@ def test_functions_that_cannot_be_seen_are_believed():
         ("models: {min-workers: 3, m: {url: m.mar}}\ndag: {f: [m]}", "`models`: m has a max-workers below"),
         ("dag: {f: g}", "`dag`: f must be followed by a list of names."),
         ("dag: {f: [7]}", "`dag`: f must be followed by a list of names."),
+        ("dag: {f: [g]}\nchoose: f", "`choose` must be a list of nodes."),
+        ("dag: {f: [g]}\nchoose: [g]", "`choose`: g is not a node that others follow."),
+        ("dag: {f: [g]}\nchoose: [h]", "`choose`: h is not a node that others follow."),
+        (
+            "dag: {f: [g, k], k: [g]}\nchoose: [f]",
+            "`choose`: g must follow f only.",
+        ),
         ("dag: {}", "The workflow specification must have a map `dag`"),
         ("models: []\ndag: {f: []}", "The workflow specification must have a map `models`"),
         ("dag: {1: [f]}", "The workflow specification must have a map `dag` of names."),
