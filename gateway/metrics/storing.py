@@ -40,6 +40,7 @@ class Measuring:
             settings.metrics_log_dir,
             self._measurements,
         )
+        self._are_refused = False  # by Redis, the last time
         self._queue_waits: QueueWaits = {}  # as they were the last time
         self._unpaired: dict[tuple[Route, str], int] = {}  # predictions whose queue wait is not known yet
 
@@ -69,14 +70,20 @@ class Measuring:
         taken = self._measurements.take()
         try:
             futures = [self._broker.execute(*command) for command in self._measurements.commands(taken)]
-            for result in await asyncio.gather(*futures, return_exceptions=True):
-                if isinstance(result, ConnectionError):
-                    raise result
-                if isinstance(result, Exception):
-                    log.error("metrics cannot be stored: %s", result)
+            results = await asyncio.gather(*futures, return_exceptions=True)
+            self._complain([result for result in results if isinstance(result, Exception)])
         except (ServiceError, ConnectionError):
             self._measurements.put_back(taken)
             raise
+
+    def _complain(self, refusals: list[Exception]) -> None:
+        """Logs the first refusal, unless those of a second ago have been logged. Raises ConnectionError."""
+        for refusal in refusals:
+            if isinstance(refusal, ConnectionError):
+                raise refusal
+        if refusals and not self._are_refused:
+            log.error("metrics cannot be stored: %s", refusals[0])
+        self._are_refused = bool(refusals)
 
     async def _measure_round_trip(self) -> None:
         began = time.monotonic()

@@ -15,6 +15,7 @@ class Health:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._answered: float | None = None  # when Redis did; None before there are regular looks
+        self._refused: float | None = None  # since when Redis has refused commands: its disk is full
         self._unserved: float | None = None  # since when no pool has run any default version
         self.is_failing = False  # whether a default version has been failing for longer than it may
         self.is_stopping = False  # whether this gateway ends
@@ -35,10 +36,20 @@ class Health:
         elif self._unserved is None:
             self._unserved = now
 
+    def refuse(self) -> None:
+        """Redis has failed, or refused a command."""
+        if self._refused is None:
+            self._refused = self._clock()
+
+    def accept(self) -> None:
+        """Redis has run all commands."""
+        self._refused = None
+
     @property
     def is_good(self) -> bool:
         """A server without models is healthy, and so is one whose models are loading."""
         now = self._clock()
         is_silent = self._answered is not None and now - self._answered > HEARTBEAT_LIMIT_S
+        is_refused = self._refused is not None and now - self._refused > HEARTBEAT_LIMIT_S
         is_unserved = self._unserved is not None and now - self._unserved > UNSERVED_S
-        return not (self.is_stopping or self.is_failing or is_silent or is_unserved)
+        return not (self.is_stopping or self.is_failing or is_silent or is_refused or is_unserved)

@@ -146,6 +146,7 @@ class Routes:
         """
         client = clients.asynchronous_client(self._url)
         seen: bytes | str = ""
+        fails = False
         self.health.begin()
         while True:
             try:
@@ -155,8 +156,14 @@ class Routes:
                     seen = found[0][1][-1][0]
                 await refreshed(await self.refresh())
             except (redis.RedisError, hiredis.ReplyError, ServiceUnavailable) as error:
-                log.warning("the registry cannot be read: %s", error)
+                if not fails:
+                    log.warning("the registry cannot be followed, trying until it can: %s", error)
+                fails = True
+                self.health.refuse()
                 await asyncio.sleep(HEARTBEAT_S)
+            else:
+                fails = False
+                self.health.accept()
 
     def find(self, model: str, version: str | None = None) -> Route:
         """The route of a version, or of the default one. Raises ModelNotFound or ModelVersionNotFound."""

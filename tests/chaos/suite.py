@@ -16,6 +16,7 @@ import archives
 import burst
 import changes
 import crashes
+import disk_full
 import files_away
 import hostile
 import pairs
@@ -63,6 +64,7 @@ LONG: dict[str, Case] = {
 }  # without a short version: a heartbeat takes 10 s
 CUT, BURST, SOAK = "connections to Redis cut", "burst", "soak"
 FILES, PAIR, SIZED = "files away", "two servers", "bodies of all sizes"
+DISK = "disk full"
 ENDS_GATEWAYS = frozenset({"gateways killed", SIZED})
 
 
@@ -142,6 +144,18 @@ async def run_files(directory: Path, scale: Scale) -> Ledger:
         await asyncio.to_thread(stage.server.stop)
 
 
+async def run_disk(directory: Path, scale: Scale) -> Ledger:
+    """The state directory is a small file system of its own, where this user may mount one."""
+    with disk_full.small_disk(directory / "state") as mounted:
+        if not mounted:
+            return Ledger(DISK, notes=["not tried: this user may not mount a file system"])
+        stage = await asyncio.to_thread(Stage.start, directory, models=["square"])
+        try:
+            return await run(DISK, disk_full.disk_full, stage, scale)
+        finally:
+            await asyncio.to_thread(stage.server.stop)
+
+
 async def run_pair(directory: Path, scale: Scale) -> Ledger:
     """The second server has the archives and the directory of payload files in common with the first."""
     (directory / "second").mkdir()
@@ -193,6 +207,7 @@ ALONE = {
     CUT: run_cut,
     BURST: run_burst,
     FILES: run_files,
+    DISK: run_disk,
     PAIR: run_pair,
     SIZED: run_sized,
     SOAK: run_soak,

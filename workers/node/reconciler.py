@@ -61,6 +61,7 @@ class Node:
         Raises NameTaken if another live node has the name: at the start, or after this one was stopped for
         longer than the heartbeat limit. Its pools have ended then.
         """
+        fails = False
         while not self._stopping:
             try:
                 self._lease.hold()
@@ -72,12 +73,16 @@ class Node:
                 self._end()
                 raise
             except redis.RedisError as error:
-                log.warning(
-                    "the registry cannot be compared with this host, next attempt in %g s: %s",
-                    HEARTBEAT_S,
-                    error,
-                )
+                if not fails:
+                    log.warning(
+                        "the registry cannot be compared with this host, trying each %g s: %s",
+                        HEARTBEAT_S,
+                        error,
+                    )
+                fails = True
                 time.sleep(HEARTBEAT_S)
+            else:
+                fails = False
         self._end()
         self._give_back()
 

@@ -23,7 +23,10 @@ from marq.registry import spec
 from marq.registry.models import HEARTBEAT_S, Registry
 from marq.registry.notices import no_gpu
 from workers.launch import PoolSpec
-from workers.pool import remote_commands  # noqa: F401 - Celery finds the commands once imported
+from workers.pool import (
+    patience,
+    remote_commands,  # noqa: F401 - Celery finds the commands once imported
+)
 from workers.pool.handler_metrics import HandlerMetrics
 from workers.pool.pool_name import PoolName
 from workers.pool.recovery import Recovery
@@ -43,6 +46,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
 
     def on_start(self) -> None:
         die_with_parent()
+        patience.install()
         self._spec = PoolSpec.from_environment()
         self._registry = Registry(clients.client(self._spec.redis_url))
         self._name = PoolName(self._registry.redis, self._spec)
@@ -118,13 +122,14 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
     def _guarded(self, step: Callable[[], object]) -> None:
         """A pool outlives Redis, and whatever else fails: a step that fails runs again at the next tick.
 
-        A failure that repeats is logged once.
+        A failure that repeats is logged once, and so are the failures of all steps while Redis fails.
         """
         try:
             step()
         except Exception as error:
             expected = isinstance(error, redis.RedisError | OSError)  # the host cannot start a process now
-            if (shown := f"{type(error).__name__}: {error}") != self._shown:
+            kind = type(error).__name__
+            if (shown := kind if expected else f"{kind}: {error}") != self._shown:
                 trace = None if expected else error
                 log.warning(
                     "pool %s cannot do its work now and tries again: %s",

@@ -62,3 +62,16 @@ def test_a_pool_that_comes_makes_it_healthy(health, clock):
 def test_a_default_version_that_fails_for_too_long_makes_it_unhealthy(health):
     health.is_failing = True
     assert not health.is_good
+
+
+def test_redis_that_answers_but_refuses_commands_is_unhealthy_until_it_runs_them(health, clock):
+    health.begin()
+    health.refuse()
+    for _ in range(int(HEARTBEAT_LIMIT_S) + 1):
+        assert health.is_good
+        clock.sleep(1)
+        health.note(snapshot(pools=1))
+        health.refuse()
+    assert not health.is_good
+    health.accept()
+    assert health.is_good
