@@ -77,13 +77,7 @@ class Replicas:
     def look_after(self) -> None:
         """Kills replicas that take too long; notes which are ready, and which have shown that they work."""
         for replica in self._replicas:
-            if late := replica.overdue():
-                log.error("killing replica %d (pid %d): %s", replica.slot, replica.pid, late)
-                replica.kill(late)
-            elif lingering := replica.lingering():
-                log.error("killing replica %d (pid %d): %s", replica.slot, replica.pid, lingering)
-                replica.kill()
-            elif replica.state == "ready" and not replica.was_ready:
+            if not _kill_if_late(replica) and replica.state == "ready" and not replica.was_ready:
                 self._note_ready(replica)
             if replica.has_lasted and not replica.counted and replica.generation == self.generation:
                 replica.counted = True
@@ -180,3 +174,15 @@ class Replicas:
             payloads=self._place.identity if self._place else "",
             replicas=tuple(replica.report() for replica in self._replicas),
         )
+
+
+def _kill_if_late(replica: ReplicaProcess) -> bool:
+    """Whether it takes too long. One that has ended does not: it is buried when Redis answers again."""
+    if replica.exit_code is not None:
+        return False
+    late = replica.overdue()
+    if not (reason := late or replica.lingering()):
+        return False
+    log.error("killing replica %d (pid %d): %s", replica.slot, replica.pid, reason)
+    replica.kill(late or "")
+    return True

@@ -5,6 +5,7 @@ import time
 
 import psutil
 import pytest
+import redis
 from support import wait_for
 
 from marq.queue.entries import Request
@@ -137,3 +138,31 @@ def test_a_pool_stops_although_a_replica_hangs(pool, ready, monkeypatch):
     began = time.monotonic()
     running.stop()
     assert time.monotonic() - began < 60
+
+
+def test_a_replica_that_has_ended_while_redis_is_away_is_not_killed_again_and_again(
+    pool, ready, monkeypatch, caplog
+):
+    monkeypatch.setattr("workers.pool.shutdown.EXIT_S", 0.5)
+    running = pool(handler=KEPT_ALIVE)
+    [pid] = ready(1)
+    steps = 0
+
+    def is_held() -> bool:
+        nonlocal steps
+        steps += 1
+        raise redis.ConnectionError("away")
+
+    def kills() -> int:
+        return caplog.text.count(f"killing replica 0 (pid {pid})")
+
+    # Given a pool that stops while Redis is away
+    with monkeypatch.context() as away:
+        away.setattr(running._name, "is_held", is_held)
+        running._stopping.set()
+        wait_for(lambda: not psutil.pid_exists(pid), what="the end of the replica")
+        ended, said = steps, kills()
+        # When it looks again
+        wait_for(lambda: steps > ended + 2, what="more looks")
+        # Then it says nothing more
+        assert kills() == said > 0
