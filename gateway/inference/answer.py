@@ -201,11 +201,15 @@ async def first_part(stream: ReplyStream, timeout_s: float | None) -> Reply:
         raise DeadlineExceeded(text) from None
 
 
+class ClientGone(ServiceUnavailable):
+    """Raised where the client takes no answer any more."""
+
+
 async def watch(receive: Receive, stream: ReplyStream) -> None:
-    """Ends the wait for an answer when the client goes away."""
+    """Ends the wait for an answer with ClientGone when the client goes away."""
     while (await receive())["type"] != "http.disconnect":
         pass
-    stream.set_exception(ServiceUnavailable("The client has gone."))
+    stream.set_exception(ClientGone("The client has gone."))
 
 
 async def _stream(

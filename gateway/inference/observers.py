@@ -46,8 +46,8 @@ class Observing:
         spec = route.spec
         self._waiting.append(
             Finished(
-                spec.name, spec.version, end.kind, end.status, time.time(), end.seconds, fields.size,
-                end.answer_bytes,
+                end.workflow or spec.name, spec.version, end.kind, end.status, time.time(), end.seconds,
+                fields.size, end.answer_bytes,
             )
         )  # fmt: skip
         if not self._new.is_set():

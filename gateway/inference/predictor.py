@@ -4,6 +4,7 @@ The receiver of an answer is a sink (`marq.queue.pending.Waiting`): the socket o
 response. A sink is filled from the event loop's thread.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -26,6 +27,7 @@ from marq.queue.jobs import Jobs, KeyedRequest
 from marq.queue.pending import Waiting
 
 CLIENT_GONE = 499  # the status of a prediction whose client went away before its answer
+RunEnd = Callable[[int, int], None]  # status, bytes of the answer
 
 
 class Predictor:
@@ -184,6 +186,10 @@ class Predictor:
                 raise
             return job_id
 
+    def begin_run(self, workflow: str, route: Route, fields: EntryFields) -> RunEnd:  # noqa: ARG002 - for hooks
+        """A run of a workflow begins at this route. The caller reports its end, once. Raises ServiceError."""
+        return _unobserved
+
     def cancel(self, request_id: bytes, status: int = CLIENT_GONE) -> None:  # noqa: ARG002 - for hooks
         """The client takes no answer any more: a queued request leaves its lane, a streamed answer stops.
 
@@ -210,3 +216,7 @@ class Predictor:
             if not is_new:
                 route.backlog.forgo(size)
         return job_id
+
+
+def _unobserved(status: int, answer_bytes: int) -> None:
+    """The end of a run that no hook sees."""

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from gateway.auth.tokens import Tokens
-from gateway.inference.predictor import CLIENT_GONE, Predictor
+from gateway.inference.predictor import CLIENT_GONE, Predictor, RunEnd
 from gateway.inference.sequence_headers import USUAL, SequenceHeaders
 from gateway.routing.routes import Route, Routes
 from marq.errors import ServiceError
@@ -18,7 +18,7 @@ from marq.queue.entries import EntryFields, Reply
 from marq.queue.jobs import Jobs
 from marq.queue.pending import Waiting
 
-PREDICTION, JOB = "prediction", "job"
+PREDICTION, JOB, WORKFLOW = "prediction", "job", "workflow"
 log = logging.getLogger(__name__)
 
 
@@ -26,10 +26,11 @@ log = logging.getLogger(__name__)
 class End:
     """How a request ended. `status` 499: the client went away; 202: a job that was queued."""
 
-    kind: str  # PREDICTION or JOB
+    kind: str  # PREDICTION, JOB or WORKFLOW
     status: int
     seconds: float
     answer_bytes: int
+    workflow: str = ""  # of a run, whose route is that of its start node
 
 
 class Hook(Protocol):
@@ -77,6 +78,11 @@ class ObservedPredictor(Predictor):
             observation.after(status)
         return job_id
 
+    def begin_run(self, workflow: str, route: Route, fields: EntryFields) -> RunEnd:
+        observation = Observation(self._hooks, route, fields, WORKFLOW, workflow)
+        observation.before()
+        return observation.after
+
     def cancel(self, request_id: bytes, status: int = CLIENT_GONE) -> None:
         super().cancel(request_id, status)
         self._end(request_id, status)
@@ -90,9 +96,11 @@ class Observation:
     """One prediction as its hooks see it."""
 
     def __init__(
-        self, hooks: Sequence[Hook], route: Route, fields: EntryFields, kind: str = PREDICTION
-    ) -> None:
-        self._hooks, self._route, self._fields, self._kind = hooks, route, fields, kind
+        self, hooks: Sequence[Hook], route: Route, fields: EntryFields, kind: str = PREDICTION,
+        workflow: str = "",
+    ) -> None:  # fmt: skip
+        self._hooks, self._route, self._fields = hooks, route, fields
+        self._kind, self._workflow = kind, workflow
         self._entered: list[Hook] = []  # the hooks whose `after` is due
         self._began = time.monotonic()
 
@@ -110,7 +118,7 @@ class Observation:
             self._entered.append(hook)
 
     def after(self, status: int, answer_bytes: int = 0) -> None:
-        end = End(self._kind, status, time.monotonic() - self._began, answer_bytes)
+        end = End(self._kind, status, time.monotonic() - self._began, answer_bytes, self._workflow)
         while self._entered:
             try:
                 self._entered.pop().after(self._route, self._fields, end)

@@ -7,8 +7,8 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.asgi import JSON_TYPE, Headers, access_of, client_headers, respond, respond_error
 from gateway.inference import deadlines, job_headers, urls
-from gateway.inference.answer import first_part, watch
-from gateway.inference.predictor import Predictor
+from gateway.inference.answer import ClientGone, first_part, watch
+from gateway.inference.predictor import CLIENT_GONE, Predictor
 from gateway.routing.routes import Route
 from gateway.workflows.admission import Admission
 from gateway.workflows.known import KnownWorkflows
@@ -37,25 +37,42 @@ class WorkflowPredictions:
             workflow = self._known.get(segments[1])
             route = self._admission.check(workflow)
             body = await self._predictor.uploads.read(scope, receive)
-            reply = await self._run(workflow, route, run_id, headers, body, receive)
+            status, answer = await self._answer(workflow, route, run_id, headers, body, receive)
         except ServiceError as error:
             await respond_error(send, error, run_id)
         else:
-            await respond(send, reply.status, _body(workflow, reply), [JSON_TYPE], run_id)
+            await respond(send, status, answer, [JSON_TYPE], run_id)
+
+    async def _answer(
+        self, workflow: Workflow, route: Route, run_id: bytes, headers: Headers, body: bytes, receive: Receive
+    ) -> tuple[int, bytes]:
+        """Status and body. Raises ServiceError. Observers see the end in any case."""
+        timeout_s = deadlines.timeout_s(headers, route.client_timeout_ms)
+        fields = EntryFields(body, self._predictor.entry_head(headers, None, timeout_s=timeout_s))
+        priority = job_headers.priority(headers)
+        end = self._predictor.begin_run(workflow.name, route, fields)
+        status, answer = CLIENT_GONE, b""
+        try:
+            reply = await self._run(workflow, route, run_id, fields, priority, timeout_s, receive)
+            status, answer = reply.status, _body(workflow, reply)
+        except ServiceError as error:
+            status = CLIENT_GONE if isinstance(error, ClientGone) else error.status
+            raise
+        finally:
+            end(status, len(answer))
+        return status, answer
 
     async def _run(
-        self, workflow: Workflow, route: Route, run_id: bytes, headers: Headers, body: bytes, receive: Receive
-    ) -> Reply:
+        self, workflow: Workflow, route: Route, run_id: bytes, fields: EntryFields, priority: str,
+        timeout_s: float | None, receive: Receive,
+    ) -> Reply:  # fmt: skip
         """Raises ServiceError. A client that goes away cancels the run."""
-        timeout_s = deadlines.timeout_s(headers, route.client_timeout_ms)
-        head = self._predictor.entry_head(headers, None, timeout_s=timeout_s)
-        priority = job_headers.priority(headers)
-        stream = ReplyStream()
-        route.backlog.admit(len(body))
+        stream, size = ReplyStream(), len(fields.body)
+        route.backlog.admit(size)
         try:
-            await self._runs.start(workflow, run_id, EntryFields(body, head), priority, stream)
+            await self._runs.start(workflow, run_id, fields, priority, stream)
         except ServiceError:
-            route.backlog.forgo(len(body))
+            route.backlog.forgo(size)
             raise
         watching = asyncio.create_task(watch(receive, stream))
         try:

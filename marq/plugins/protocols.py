@@ -159,11 +159,14 @@ class BatchingPolicy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A request that has its answer. `status` 499: the client went away; 202: a job that was queued."""
+    """A request that has its answer. `status` 499: the client went away; 202: a job that was queued.
+
+    Of a run of a workflow, `model` is the workflow and `version` that of its start node.
+    """
 
     model: str
     version: str
-    kind: str  # "prediction" or "job"
+    kind: str  # "prediction", "job" or "workflow"
     status: int
     ended: float  # unix seconds
     seconds: float
@@ -172,7 +175,10 @@ class Finished:
 
 
 class Observer(Protocol):
-    """Sees every finished prediction and job submission, some time later, in a thread of its own."""
+    """Sees every finished prediction, run of a workflow and job submission.
+
+    That is some time later, in a thread of its own.
+    """
 
     protocol: int
 

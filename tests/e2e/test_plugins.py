@@ -16,6 +16,7 @@ import httpx
 import pytest
 from ports import free_port
 from support import wait_for
+from workflow_archives import pack_workflow
 
 from gateway.grpc.messages.inference_pb2 import PredictionsRequest
 from gateway.grpc.messages.management_pb2 import ListModelsRequest
@@ -196,8 +197,12 @@ def environment():
 
 
 @pytest.fixture(scope="module")
-def server(plugins, attic, start_server, make_archive, environment, tmp_path_factory):
-    store = tmp_path_factory.mktemp("store")
+def store(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def server(plugins, attic, start_server, make_archive, environment, store):
     for name in ("echo", "other"):
         make_archive(store, name, HANDLER, {"minWorkers": 1, "maxWorkers": 1})
     one = {"minWorkers": 1, "maxWorkers": 1}
@@ -357,3 +362,19 @@ def test_an_archive_comes_from_a_store(server):
 def test_an_observer_sees_what_was_answered(server, attic):
     server.predict("echo", b"for the bill", headers=token())
     wait_for(lambda: "prediction echo 200 12 13" in (attic / "bill").read_text(), log=server.log)
+
+
+def test_an_observer_sees_a_run_of_a_workflow_once(server, store, attic):
+    source = "def shout(data, context):\n    return [bytes(row['body']) + b'!' for row in data or ()]\n"
+    pack_workflow(store, "loud", "dag:\n  shout: []\n", source)
+    assert server.command("workflow", "register", "loud.war").returncode == 0
+    try:
+        assert ask(server, "/wfpredict/loud", token("loud"), "POST", content=b"x").content == b"x!"
+        lines = ["workflow loud 200 1 2"]
+        wait_for(lambda: [each for each in bill(attic) if " loud" in each] == lines, log=server.log)
+    finally:
+        server.command("workflow", "delete", "loud")
+
+
+def bill(attic):
+    return (attic / "bill").read_text().splitlines()
