@@ -361,7 +361,7 @@ def test_an_archive_comes_from_a_store(server):
 
 def test_an_observer_sees_what_was_answered(server, attic):
     server.predict("echo", b"for the bill", headers=token())
-    wait_for(lambda: "prediction echo 200 12 13" in (attic / "bill").read_text(), log=server.log)
+    wait_for(lambda: "prediction echo 200 12 13" in bill(attic), log=server.log)
 
 
 def test_an_observer_sees_a_run_of_a_workflow_once(server, store, attic):
@@ -377,4 +377,5 @@ def test_an_observer_sees_a_run_of_a_workflow_once(server, store, attic):
 
 
 def bill(attic):
-    return (attic / "bill").read_text().splitlines()
+    file = attic / "bill"  # there after the first finished request
+    return file.read_text().splitlines() if file.exists() else []
