@@ -21,6 +21,8 @@ from gateway.inference.answer import Inference
 from gateway.inference.predictor import Predictor
 from gateway.inference.sequence_headers import SequenceHeaders
 from gateway.management import dead_letters, models, token_renewal, unused_parameters, webhooks
+from gateway.openai import batch_routes, file_routes
+from gateway.openai.run import stores
 from gateway.routing.routes import Routes
 from gateway.workflows import management
 from gateway.workflows.admission import Admission
@@ -152,6 +154,9 @@ class Applications:
         app.include_router(kserve.router(self._routes))
         result_ttl_ms = self._settings.job_result_ttl_s * 1000
         app.include_router(batches.router(self._predictor, self._jobs, result_ttl_ms))
+        kept = stores(self._settings, self._routes, self._jobs)
+        app.include_router(file_routes.router(kept.files, kept.records))
+        app.include_router(batch_routes.router(self._predictor, self._jobs, kept.files, kept.records))
         app.include_router(job_submission.router(self._predictor, self._jobs, self._run_jobs))
         app.include_router(job_lists.router(self._predictor, self._jobs))
         app.include_router(jobs.router(self._predictor, self._jobs))

@@ -11,7 +11,7 @@ from marq.errors import pretty
 Document = dict[str, Any]
 OTHER_METHODS = ["POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]  # than GET, where any is answered
 # marq's: standard HTTP, where TorchServe's routes keep TorchServe's statuses
-OWN_ROUTES = ("/jobs", "/dead-letters", "/webhooks")
+OWN_ROUTES = ("/jobs", "/dead-letters", "/webhooks", "/v1/files", "/v1/batches")
 SCHEMAS: Document = {
     "Error": {
         "type": "object",
@@ -30,8 +30,8 @@ TOKEN_ERROR = {400: "A parameter or the token is missing or wrong."}
 OWN_TOKEN_ERROR = {401: "The token is missing or wrong."}
 OWN_ERRORS = {
     400: "A parameter or header is wrong.",
-    409: "The job is in another state, or the dead letter is not a request.",
-    429: "Too many jobs wait; `Retry-After` is the time to wait in seconds.",
+    409: "The job, batch or file is in a state that does not allow it, or the dead letter is not a request.",
+    429: "Too many jobs or batches wait; `Retry-After` is the time to wait in seconds.",
 }
 SERVER_ERRORS = {500: "The server failed.", 503: "Redis does not answer, or no replica can."}
 PREDICTION_ERRORS = {

@@ -31,6 +31,8 @@ from gateway.management.snapshots import SnapshotWriter
 from gateway.metrics.counting import Metering, RequestMeter
 from gateway.metrics.endpoint import MetricsEndpoint, WithMetrics
 from gateway.metrics.storing import Measuring
+from gateway.openai.run import stores
+from gateway.openai.worker import Worker
 from gateway.routing.late_requests import LateRequests
 from gateway.routing.routes import Routes
 from gateway.workflows.known import KnownWorkflows
@@ -176,6 +178,7 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     tasks: dict[str, Callable[[], Awaitable[None]]] = {
         "registry": lambda: routes.follow(refreshed),
         "measurements": measuring.follow,
+        "batches": Worker(stores(config, routes, jobs)).follow,
         "queue lengths": lambda: routes.backlogs.follow(broker),
         "webhooks": lambda: _webhooks(config, broker).follow(),
         **front.tasks(),

@@ -39,6 +39,27 @@ def celery_keys(model: str, version: str) -> tuple[str, ...]:
     return tuple(CELERY + kind + queue for kind in ("", "_kombu.binding.", "_kombu.binding_permanent."))
 
 
+OPENAI = PREFIX + "openai:{batches}:"  # prefix of all that OpenAI's Batch API writes but its jobs
+BATCH_FILES = OPENAI + "files"  # sorted set: file id -> created, unix ms
+BATCHES = OPENAI + "batches"  # sorted set: batch id -> created, unix ms
+OPEN_BATCHES = OPENAI + "open"  # the same, of the batches that have not ended
+
+
+def batch_file(file_id: str) -> str:
+    """The record (string with a time-out) of one file, as JSON."""
+    return f"{OPENAI}file:{file_id}"
+
+
+def batch(batch_id: str) -> str:
+    """The record (hash of JSON values, expires) of one batch."""
+    return f"{OPENAI}batch:{batch_id}"
+
+
+def batch_owner(batch_id: str) -> str:
+    """The lease (string with a time-out) of a batch; its value is the gateway that works on it."""
+    return f"{OPENAI}owner:{batch_id}"
+
+
 def bridge(queue: str, name: str) -> str:
     """A key of the bridge of a Celery queue: `waiting`, `revoked`, `taken` or `owner`."""
     return f"{PREFIX}bridge:{queue}:{name}"

@@ -53,7 +53,7 @@ ROOMS = {
         ("inference",),
         ("openapi", "metrics"),
         ("http", "management"),
-        ("batches", "workflows"),
+        ("batches", "openai", "workflows"),
         ("endpoints", "grpc"),
         ("application",),
         ("server", "trial"),

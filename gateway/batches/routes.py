@@ -4,7 +4,7 @@ from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Request, Response
 
-from gateway.asgi import Document, access_of, client_headers
+from gateway.asgi import Document, Responses, access_of, client_headers
 from gateway.batches import rows
 from gateway.batches.submission import MOST_OF_ALL, Batch, BatchAnswer
 from gateway.inference import job_headers
@@ -18,6 +18,7 @@ from marq.queue.job_records import FINISHED
 from marq.queue.jobs import Jobs
 
 OF_THE_BATCH = (b"content-type", b"content-length", b"transfer-encoding", b"expect")  # not of each body
+NOT_READABLE: Responses = {415: {"description": "The body is neither JSON lines nor multipart."}}
 LONGEST_ROW = 16 * 2**20  # bytes; each open batch has one in memory
 
 
@@ -25,8 +26,10 @@ def router(predictor: Predictor, jobs: Jobs, result_ttl_ms: int) -> APIRouter:
     """The routes. They come before those of single jobs, whose paths they look like."""
     api = APIRouter(tags=["jobs"])
 
-    @api.post("/jobs/{model}:batch", status_code=202)
-    @api.post("/jobs/{model}/{version}:batch", status_code=202)
+    @api.post("/jobs/{model}:batch", status_code=202, response_class=BatchAnswer, responses=NOT_READABLE)
+    @api.post(
+        "/jobs/{model}/{version}:batch", status_code=202, response_class=BatchAnswer, responses=NOT_READABLE
+    )
     @api.put("/jobs/{model}:batch", status_code=202, include_in_schema=False)  # what `curl -T` sends
     @api.put("/jobs/{model}/{version}:batch", status_code=202, include_in_schema=False)
     async def submit(

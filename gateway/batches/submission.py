@@ -120,8 +120,10 @@ class BatchAnswer(Response):
     served, too. What was queued before an error, or before the client went away, stays queued.
     """
 
+    media_type = TYPE
+
     def __init__(self, batch: Batch, reader: Reader, location: str) -> None:
-        super().__init__(status_code=202, media_type=TYPE, headers={"Location": location})
+        super().__init__(status_code=202, headers={"Location": location})
         del self.headers["content-length"]
         self._batch, self._reader = batch, reader
         self._lines: asyncio.Queue[bytes] = asyncio.Queue()
