@@ -106,6 +106,15 @@ class Context:
     def get_response_headers(self, idx):
         return self._request_processor[idx].get_response_headers()
 
+    def report_progress(self, index, fraction, message=""):
+        """Shows how far the job of a request is: a fraction from 0 to 1, and a text of up to 200 characters.
+
+        A few reports a second are sent, of more the newest. Does nothing for requests that are not jobs, in
+        steps of continuous batching, and in unit tests of handlers. Raises ValueError and IndexError.
+        """
+        if report := getattr(self.cl_socket, "report_progress", None):
+            report(index, fraction, message)
+
     def __eq__(self, other):
         return type(self) is type(other) and self.__dict__ == other.__dict__
 

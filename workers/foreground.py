@@ -21,6 +21,7 @@ from marq import gpus
 from marq.control.registration import Registration, resolve
 from marq.errors import MarqError
 from marq.queue.entries import Reply, Request
+from marq.queue.job_records import Progress
 from marq.settings import loading
 from ts.context import Context
 from workers import devices
@@ -64,6 +65,10 @@ class Parts:
     def send(self, answers: list[tuple[Request, Reply]], /) -> None:
         for _, reply in answers:
             _write(reply.body)
+
+    def report(self, reports: list[tuple[Request, Progress]], /) -> None:
+        for _, progress in reports:
+            print(f"{progress.fraction:.0%} {progress.message}".rstrip(), file=sys.stderr)  # noqa: T201
 
     def find_gone(self, requests: Sequence[Request], gone: set[bytes], /) -> None:
         """All of them are wanted."""

@@ -15,8 +15,9 @@ from marq.client.results import Result
 from marq.client.workflows import WorkflowClient
 from marq.errors import ModelNotFound
 from marq.host import server_file
-from marq.jobs import listing
+from marq.jobs import events, listing
 from marq.jobs.cancellation import Cancelled, cancel_many
+from marq.jobs.events import Event
 from marq.jobs.listing import MOST, JobFilter
 from marq.jobs.options import JobOptions, Options
 from marq.queue.broker import Broker
@@ -216,6 +217,15 @@ class AsyncClient:
             async for record in finished:
                 yield AsyncJob(self, str(record.id))
 
+    async def events(self, job: "str | AsyncJob", after: str = "") -> AsyncGenerator[Event, None]:
+        """A job's states, progress and streamed parts, as they come, until it has ended.
+
+        `after`: the id of an event, to get those that came after it. Raises JobNotFound.
+        """
+        async for event in events.changes(self._jobs, str(job), events.Position.parse(after)):
+            if event is not None:
+                yield event
+
     def job(self, job_id: str) -> "AsyncJob":
         """The job of an id that was kept. Raises JobNotFound for a text that is not an id."""
         return AsyncJob(self, str(JobId.parse(job_id)))
@@ -256,6 +266,10 @@ class AsyncJob:
     async def retry(self) -> None:
         """See AsyncClient.retry."""
         await self._client.retry(self.id)
+
+    def events(self, after: str = "") -> AsyncGenerator[Event, None]:
+        """See AsyncClient.events."""
+        return self._client.events(self.id, after)
 
     async def result(self, timeout: float = DEFAULT_TIMEOUT_S) -> Result:
         """See AsyncClient.result."""

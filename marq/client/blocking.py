@@ -18,6 +18,7 @@ from marq.client.many import WINDOW, check_window
 from marq.client.requests import Prediction, RequestOptions
 from marq.client.results import Result
 from marq.jobs.cancellation import Cancelled
+from marq.jobs.events import Event
 from marq.jobs.listing import MOST
 from marq.jobs.options import Options
 from marq.queue.job_records import JobRecord
@@ -141,6 +142,15 @@ class Client:
         finally:
             self._run(finished.aclose())
 
+    def events(self, job: "str | Job", after: str = "") -> Iterator[Event]:
+        """See AsyncClient.events."""
+        found = self._client.events(str(job), after)
+        try:
+            while event := self._run(_next(found)):
+                yield event
+        finally:
+            self._run(found.aclose())
+
     def job(self, job_id: str) -> "Job":
         """See AsyncClient.job."""
         return Job(self, self._client.job(job_id).id)
@@ -187,6 +197,10 @@ class Job:
     def retry(self) -> None:
         """See AsyncClient.retry."""
         self._client.retry(self.id)
+
+    def events(self, after: str = "") -> Iterator[Event]:
+        """See AsyncClient.events."""
+        return self._client.events(self.id, after)
 
     def result(self, timeout: float = DEFAULT_TIMEOUT_S) -> Result:
         """See AsyncClient.result."""

@@ -11,7 +11,7 @@ from marq import keys
 from marq.errors import ServiceUnavailable
 from marq.queue import job_records
 from marq.queue.ids import JobId
-from marq.queue.job_records import FINISHED, STATES, JobRecord, completes
+from marq.queue.job_records import FINISHED, STATES, JobRecord, Progress, completes
 from marq.queue.jobs import RECHECK_S, Jobs
 
 SILENCE_S = 15.0  # after which something is sent, so that no proxy closes the connection
@@ -24,6 +24,7 @@ class Position:
     state: str = ""
     attempt: int = 0
     parts: int = 0
+    progress: Progress | None = None  # not in the text: a reader that comes back gets the newest once more
 
     def __str__(self) -> str:
         return f"{self.state}.{self.attempt}.{self.parts}"
@@ -34,7 +35,8 @@ class Position:
         state, *numbers = text.split(".")
         if state not in STATES or len(numbers) != 2 or not all(each.isdecimal() for each in numbers):
             return cls()
-        return cls(state, *(int(each[:9]) for each in numbers))
+        attempt, parts = (int(each[:9]) for each in numbers)
+        return cls(state, attempt, parts)
 
     @property
     def is_end(self) -> bool:
@@ -43,7 +45,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Event:
-    """`id`: the position after it. `kind`: `state`, `part`, or `restart`: the parts begin again."""
+    """`id`: the position after it. `kind`: `state`, `progress`, `part`; `restart`: the parts begin again."""
 
     id: Position
     kind: str
@@ -69,16 +71,22 @@ class _Look:
 
 
 async def follow(jobs: Jobs, public_id: str, after: Position) -> AsyncIterator[bytes]:
-    """The encoded events after a position, until the job has ended or the gateway ends. Raises JobNotFound.
+    """The encoded events after a position; see `changes`."""
+    async for event in changes(jobs, public_id, after):
+        yield event.encode() if event else SILENCE
 
-    States that last less than a second may be missing, but not the last one, nor a part.
+
+async def changes(jobs: Jobs, public_id: str, after: Position) -> AsyncIterator[Event | None]:
+    """The events after a position, until the job has ended or the gateway ends; None after some silence.
+
+    States that last less than a second may be missing, but not the last one, nor a part. Raises JobNotFound.
     """
     job, position, silent_s = JobId.parse(public_id), after, 0.0
     with jobs.watch(job) as changed:
         while True:
             for event in await _new(jobs, job, position):
                 position, silent_s = event.id, 0.0
-                yield event.encode()
+                yield event
             if position.is_end or jobs.ends_waits:
                 return
             with contextlib.suppress(TimeoutError):
@@ -88,7 +96,7 @@ async def follow(jobs: Jobs, public_id: str, after: Position) -> AsyncIterator[b
             changed.clear()
             if silent_s >= SILENCE_S:
                 silent_s = 0.0
-                yield SILENCE
+                yield None
 
 
 async def _new(jobs: Jobs, job: JobId, position: Position) -> list[Event]:
@@ -113,6 +121,9 @@ def _events(look: _Look, position: Position) -> Iterator[Event]:
     if record.state != position.state and not record.is_finished:
         position = replace(position, state=record.state)
         yield Event(position, "state", record.to_dict())
+    if record.progress and record.progress != position.progress:
+        position = replace(position, progress=record.progress)
+        yield Event(position, "progress", record.progress.to_dict())
     last = [record.body] if record.is_finished and look.begin and record.body else []
     if last and not completes(look.begin, record.status or 0):
         last = []  # it has failed after its first part; the body is the error

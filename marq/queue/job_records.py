@@ -15,6 +15,8 @@ STATES = SCHEDULED, QUEUED, RUNNING, SUCCEEDED, FAILED, EXPIRED, CANCELLED = (
 FINISHED = frozenset((SUCCEEDED, FAILED, EXPIRED, CANCELLED))
 
 
+LONGEST_MESSAGE = 200  # characters, of progress
+
 # Fields of the nodes of a run of a workflow, and the states of its nodes
 BEGAN, ENDED, TRIES, FAILED_NODE = "began:", "done:", "try:", "failed"
 NODE_DONE, NODE_QUEUED, NODE_FAILED = "done", "queued", "failed"
@@ -35,6 +37,32 @@ class NodeRecord:
             "state": self.state, "queued": self.queued, "finished": self.finished, "tries": self.tries
         }  # fmt: skip
         return {name: value for name, value in data.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is, as its handler reports it: a fraction from 0 to 1, and a text."""
+
+    fraction: float
+    message: str = ""
+
+    @classmethod
+    def checked(cls, fraction: float, message: str) -> "Progress":
+        """Raises ValueError and TypeError."""
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"the fraction must be from 0 to 1, not {fraction!r:.100}")
+        return cls(round(float(fraction), 4), str(message)[:LONGEST_MESSAGE])
+
+    def encode(self) -> bytes:
+        return f"{self.fraction:g} {self.message}".encode(errors="replace")
+
+    @classmethod
+    def decode(cls, stored: bytes) -> "Progress":
+        fraction, _, message = stored.decode(errors="replace").partition(" ")
+        return cls(float(fraction), message)
+
+    def to_dict(self) -> dict[str, object]:
+        return {"fraction": self.fraction, "message": self.message}
 
 
 @dataclass(frozen=True)
@@ -62,6 +90,7 @@ class JobRecord:
     nodes: tuple[NodeRecord, ...] = ()  # of a run of a workflow
     failed_node: str | None = None  # the node that has failed the run
     reason: str | None = None  # why it did
+    progress: Progress | None = None  # the newest that the handler has reported
     parts: tuple[bytes, ...] = ()  # the parts streamed so far, unless the job has finished
 
     @property
@@ -89,6 +118,7 @@ class JobRecord:
             "retried": self.retried or None, "replay_of": self.replay_of, **self.timeline,
             "nodes": {node.name: node.to_dict() for node in self.nodes} or None,
             "failed_node": self.failed_node, "reason": self.reason,
+            "progress": self.progress.to_dict() if self.progress else None,
         }  # fmt: skip
         return {name: value for name, value in data.items() if value is not None}
 
@@ -136,6 +166,7 @@ def parse_record(
         nodes=nodes,
         failed_node=text["failed"].decode() if "failed" in text else None,
         reason=text["reason"].decode("utf-8", "replace") if "reason" in text else None,
+        progress=Progress.decode(text["progress"]) if "progress" in text else None,
     )
     return _with_parts(record, begin, parts) if begin else record
 

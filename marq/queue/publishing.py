@@ -12,6 +12,7 @@ from marq.errors import DeadlineExceeded, ServiceError
 from marq.payloads.place import Place
 from marq.queue import job_records, scripts
 from marq.queue.entries import DEFAULT_TTL_MS, JSON_HEADERS, Reply, Request
+from marq.queue.job_records import Progress
 from marq.registry.spec import ModelSpec
 
 Answer = tuple[Request, Reply]
@@ -57,6 +58,17 @@ class Publisher:
         """The commands that send parts of answers."""
         jobs = [self._keep_part(request, part) for request, part in answers if request.job]
         return [*_packed(answers), *_single(answers), *jobs]
+
+    def progress(self, reports: Sequence[tuple[Request, Progress]]) -> list[Command]:
+        """The commands that keep the progress of jobs."""
+        return [
+            scripts.PROGRESS.call(
+                [request.lane, keys.job(self._spec.name, request.id.decode())],
+                keys.GROUP, request.entry, request.id, self._spec.version, request.queued_ms, self._channel,
+                progress.encode(),
+            )
+            for request, progress in reports if request.job
+        ]  # fmt: skip
 
     def _keep_part(self, request: Request, part: Reply) -> Command:
         """The command that keeps a part of a job's answer; the first part also keeps status and headers."""

@@ -8,7 +8,7 @@ import handlers
 import httpx
 import pytest
 import redis
-from gate import Gate
+from gate import Gate, closed
 from support import RunningServer, wait_for
 
 import marq
@@ -208,3 +208,31 @@ def test_a_job_that_cannot_be_started_in_time_expires(
 def test_a_time_that_is_none_is_refused_by_the_client(client: marq.Client, seconds: float) -> None:
     with pytest.raises(ValueError, match="start_within must be above 0"):
         client.submit("echo", b"x", start_within=seconds)
+
+
+def test_progress_is_shown_while_the_job_runs(
+    server: RunningServer, client: marq.Client, tmp_path: Path
+) -> None:
+    with closed(tmp_path / "gate") as gate:
+        # Given a job whose handler has reported progress
+        job = client.submit("slow", f"report {gate}".encode())
+        gate.wait_until_reached()
+        # Then its record has it
+        url = f"{server.inference}/jobs/{job}"
+        found = wait_for(lambda: httpx.get(url).json().get("progress"), what="the progress")
+        assert found == {"fraction": 0.5, "message": "half done"}
+        # And a reader of its events gets it, and all until the end
+        events = job.events()
+        assert next(event.data for event in events if event.kind == "progress") == found
+        gate.open()
+        assert [event.data["state"] for event in events if event.kind == "state"][-1] == "succeeded"
+
+
+def test_a_command_shows_progress_and_prints_the_result(server: RunningServer, tmp_path: Path) -> None:
+    with closed(tmp_path / "gate") as gate:
+        gate.open()
+        body = tmp_path / "body.bin"
+        body.write_text(f"report {gate}")
+        done = server.command("submit", "slow", str(body), "--wait", "--progress")
+    assert (done.returncode, done.stdout) == (0, "done")
+    assert "100% succeeded" in done.stderr

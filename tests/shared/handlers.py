@@ -40,10 +40,13 @@ SLOW = (
 def handle(data, context):  # noqa: ARG001 - all handlers are called with it
     if data is None:
         return None  # noqa: RET501
-    for row in data:
+    for index, row in enumerate(data):
         body = bytes(row["body"]).decode()
         if body.startswith("hold "):
             hold(body.removeprefix("hold "))
+        elif body.startswith("report "):
+            context.report_progress(index, 0.5, "half done")
+            hold(body.removeprefix("report "))
         else:
             time.sleep(0.5)
     return ["done"] * len(data)

@@ -21,6 +21,7 @@ class NoParts:
     """Parts of answers come from rank 0 alone."""
 
     def send(self, answers: object, /) -> None: ...
+    def report(self, reports: object, /) -> None: ...
     def find_gone(self, requests: object, gone: object, /) -> None: ...
 
 
@@ -31,6 +32,9 @@ class _Silent(PartStream):
         super().__init__([], [], NoParts())
 
     def stream(self, *_: object) -> None:
+        """Does nothing."""
+
+    def report_progress(self, *_: object) -> None:
         """Does nothing."""
 
 

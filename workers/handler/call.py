@@ -114,7 +114,7 @@ class HandlerCall:
     async def run_async(self, requests: Sequence[Request], timeout_s: float) -> list[Reply]:
         """The same for a coroutine handler, which gets a context of its own for each batch.
 
-        It is cancelled when it has sent neither a part nor its result for `timeout_s`.
+        It is cancelled when it has sent no part, no progress and no result for `timeout_s`.
         """
         replies: list[Reply] = []
         while rest := requests[len(replies) :]:
@@ -151,10 +151,10 @@ class HandlerCall:
         return True
 
     async def _finish(self, running: asyncio.Future[object], stream: PartStream, timeout_s: float) -> None:
-        """Waits for the result, as long as parts come in time. Raises DeadlineExceeded."""
+        """Waits for the result, as long as parts or progress come in time. Raises DeadlineExceeded."""
         began = time.monotonic()
         while not running.done():
-            left = max(began, stream.last_part) + timeout_s - time.monotonic()
+            left = max(began, stream.last_sign) + timeout_s - time.monotonic()
             if left <= 0:
                 running.cancel()
                 raise DeadlineExceeded(f"No answer within responseTimeout ({timeout_s:g} s).")

@@ -1,4 +1,4 @@
-"""Streamed answers: the parts that a handler sends before it returns."""
+"""What a handler sends before it returns: parts of streamed answers, and progress."""
 
 import time
 from collections import Counter
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from marq.errors import ServiceUnavailable
 from marq.queue.entries import Reply, Request
+from marq.queue.job_records import Progress
 from marq.reply_rules import WITHOUT_BODY
 from workers.handler import replies
+from workers.handler.progress import ProgressReports, Reports
 
 if TYPE_CHECKING:
     from ts.context import RequestProcessor
@@ -17,9 +19,11 @@ ASK_EVERY_S = 0.2
 
 
 class PartSink(Protocol):
-    """Sends parts to clients."""
+    """Sends parts and progress to clients."""
 
     def send(self, answers: list[tuple[Request, Reply]], /) -> None: ...
+
+    def report(self, reports: list[tuple[Request, Progress]], /) -> None: ...
 
     def find_gone(self, requests: Sequence[Request], gone: set[bytes], /) -> None:
         """Adds the ids of cancelled requests to `gone`, now or later."""
@@ -40,7 +44,8 @@ class PartStream:
         self._positions: dict[str, int] = {}
         self._gone: set[bytes] = set()
         self._asked = 0.0
-        self.last_part = 0.0  # monotonic s
+        self._reports: ProgressReports | None = None  # few handlers report any
+        self.last_sign = 0.0  # of life, monotonic s
 
     def stream(self, values: Sequence[object], request_ids: Mapping[int, str], status: int) -> None:
         """Sends one part for each value, to the request whose id `request_ids` has at its index.
@@ -52,10 +57,10 @@ class PartStream:
         if not self._positions:
             self._positions = {request.id.decode(): at for at, request in enumerate(self._requests)}
         parts = [self._part(value, request_ids[index], status) for index, value in enumerate(values)]
-        self.last_part = time.monotonic()
+        self.last_sign = time.monotonic()
         if self._sink is None:
             raise RuntimeError("this call of the handler cannot stream")
-        self._look_for_gone(self._sink, self.last_part)
+        self._look_for_gone(self._sink, self.last_sign)
         self._sink.send([part for part in parts if part[0].id not in self._gone])
 
     def _part(self, value: object, request_id: str, status: int) -> tuple[Request, Reply]:
@@ -68,6 +73,20 @@ class PartStream:
             if part.status in WITHOUT_BODY:
                 part.body = b""
         return self._requests[at], part
+
+    def report_progress(self, index: int, fraction: float, message: str = "") -> None:
+        """Raises ValueError for a fraction that is not from 0 to 1, IndexError for an unknown request."""
+        if not 0 <= index < len(self._requests):
+            raise IndexError(f"the batch has {len(self._requests)} requests, none with the index {index}")
+        progress = Progress.checked(fraction, message)
+        self.last_sign = time.monotonic()
+        if self._reports is None:
+            self._reports = ProgressReports(self._report)
+        self._reports.add(index, progress)
+
+    def _report(self, reports: Reports) -> None:
+        if self._sink is not None:
+            self._sink.report([(self._requests[index], progress) for index, progress in reports])
 
     def check_wanted(self) -> None:
         """For a handler that works for long without sending parts. Raises NobodyWaits."""

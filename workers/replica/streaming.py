@@ -1,4 +1,4 @@
-"""Sends the parts of streamed answers while the handler runs, and finds out which requests were cancelled."""
+"""Sends parts and progress while the handler runs, and finds out which requests were cancelled."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -6,6 +6,7 @@ from functools import partial
 from marq import keys
 from marq.connections.background import Sender
 from marq.queue.entries import Request
+from marq.queue.job_records import Progress
 from marq.queue.publishing import Answer, Publisher
 
 
@@ -20,6 +21,10 @@ class PartSender:
     def send(self, answers: list[Answer]) -> None:
         self._sign([request for request, _ in answers])
         self._sender.send(self._publisher.parts(answers))
+
+    def report(self, reports: Sequence[tuple[Request, Progress]]) -> None:
+        self._sign([request for request, _ in reports])
+        self._sender.send(self._publisher.progress(reports))
 
     def find_gone(self, requests: Sequence[Request], gone: set[bytes]) -> None:
         """Adds the ids of cancelled requests to `gone` when Redis answers: their entries are not pending."""

@@ -125,6 +125,16 @@ function index.move(record, from, to, tags, version)
   end
 end
 
+-- Makes the record of a pending entry that a producer queued without one.
+function index.ensure(record, lane, entry, version, queued)
+  if redis.call("EXISTS", record) == 0 then
+    redis.call("HSET", record, "state", "queued", "version", version, "queued", queued,
+      "priority", index.priority(lane), "lane", lane, "entry", entry)
+    local head, id = index.split(record)
+    index.add(head, index.priority(lane), "", version, {index.text(queued * 1000), id})
+  end
+end
+
 -- Keeps the entry of a job in its record, until it is due.
 function index.schedule(record, version, fields, due)
   local head, id = index.split(record)

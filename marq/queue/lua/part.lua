@@ -6,12 +6,7 @@
 if #redis.call("XPENDING", KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1) == 0 then
   return 0
 end
-if redis.call("EXISTS", KEYS[2]) == 0 then -- a producer queued it without a record
-  redis.call("HSET", KEYS[2], "state", "queued", "version", ARGV[4], "queued", ARGV[5],
-    "priority", index.priority(KEYS[1]), "lane", KEYS[1], "entry", ARGV[2])
-  local head, id = index.split(KEYS[2])
-  index.add(head, index.priority(KEYS[1]), "", ARGV[4], {index.text(ARGV[5] * 1000), id})
-end
+index.ensure(KEYS[2], KEYS[1], ARGV[2], ARGV[4], ARGV[5])
 if ARGV[8] == "1" then
   redis.call("DEL", KEYS[3])
   redis.call("RPUSH", KEYS[3], ARGV[9])

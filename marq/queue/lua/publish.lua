@@ -47,7 +47,7 @@ local function retry(job, lane, fields, at, delay)
   index.schedule(record, ARGV[4], index.without(fields, "attempts"), now + delay)
   redis.call("HSET", record, "version", ARGV[4], "priority", priority, "lane", home, "status", ARGV[at + 6])
   redis.call("HINCRBY", record, "retried", 1)
-  redis.call("HDEL", record, "streamed")
+  redis.call("HDEL", record, "streamed", "progress")
   index.move(record, priority, "scheduled", job.tags, ARGV[4])
 end
 

@@ -79,6 +79,7 @@ local function requeue(lane, entry)
   local moved, record = redis.call("XADD", KEYS[1], "*", unpack(copy)), ARGV[4] .. id
   if redis.call("EXISTS", record) == 1 then
     redis.call("HSET", record, "lane", KEYS[1], "entry", moved, "attempts", attempts)
+    redis.call("HDEL", record, "progress")
   end
   note_run(copy, moved)
   redis.call("XACK", lane, ARGV[1], entry)

@@ -12,6 +12,7 @@ from marq.errors import JobNotFound
 from marq.jobs import events
 from marq.jobs.events import Position, follow
 from marq.queue.entries import Reply, decode
+from marq.queue.job_records import Progress
 from marq.queue.publishing import Publisher
 
 LANE = keys.lane("echo", "1.0")
@@ -97,6 +98,49 @@ async def test_no_part_is_missed_or_repeated_over_a_reconnect(jobs, submit, take
     assert told(await read(jobs, job, first[1][0])) == ["b", "c", "d", "succeeded"]
     # And one that comes for the first time gets all
     assert told(await read(jobs, job)) == ["a", "b", "c", "d", "succeeded"]
+
+
+@pytest.fixture
+def report(client):
+    """Sends the progress of a job."""
+    publisher = Publisher(make_spec(), "cpu", 60_000)
+
+    def report(request, *progress):
+        clients.pipeline(client, publisher.progress([(request, Progress(*progress))]))
+
+    return report
+
+
+async def test_progress_is_in_the_record_and_among_the_events(jobs, submit, take, stream, report):
+    job = await submit()
+    request = take()
+    report(request, 0.25, "a quarter: 25 %")
+    assert (await jobs.get(job)).to_dict()["progress"] == {"fraction": 0.25, "message": "a quarter: 25 %"}
+    found = await read(jobs, job, most=2)
+    assert [kind for _, kind, _ in found] == ["state", "progress"]
+    report(request, 0.5, "")
+    [(last, kind, data)] = await read(jobs, job, found[0][0], most=1)
+    assert (kind, data) == ("progress", {"fraction": 0.5, "message": ""})
+    stream(request, 0, b"y")
+    assert told(await read(jobs, job, last)) == ["progress", "succeeded"]
+
+
+async def test_a_job_that_has_ended_keeps_its_progress(jobs, submit, take, stream, report):
+    job = await submit()
+    request = take()
+    report(request, 0.9, "nearly")
+    stream(request, 0, b"y", status=500)
+    report(request, 1.0, "too late")
+    assert (await jobs.get(job)).progress == Progress(0.9, "nearly")
+    await jobs.retry(job)
+    assert (await jobs.get(job)).progress is None
+
+
+async def test_a_job_without_a_record_gets_one_with_its_progress(jobs, client, take, report):
+    client.xadd(LANE, {"id": "7", "body": b"x", "job": "1"})
+    report(take(), 0.5, "half")
+    record = await jobs.get("echo:7")
+    assert (record.state, record.progress) == ("running", Progress(0.5, "half"))
 
 
 async def test_bytes_that_are_no_text_are_base64(jobs, submit, take, stream):

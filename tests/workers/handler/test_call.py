@@ -3,8 +3,10 @@ import json
 import time
 
 import pytest
+from support import wait_for
 
 from marq.queue.entries import Request
+from marq.queue.job_records import Progress
 from ts.context import Context
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 from ts.utils.util import PredictionException
@@ -230,10 +232,13 @@ class Sent:
     """Keeps what is streamed."""
 
     def __init__(self) -> None:
-        self.parts = []
+        self.parts, self.reports = [], []
 
     def send(self, answers):
         self.parts += answers
+
+    def report(self, reports):
+        self.reports += reports
 
     def find_gone(self, requests, gone):
         pass
@@ -282,3 +287,35 @@ def test_a_handler_whose_client_is_there_goes_on(context):
     call = HandlerCall(handle, context, True, 1000)
     call.part_sink = Sent()
     assert [reply.body for reply in call.run(requests(b"a"))] == [b"done"]
+
+
+def test_many_reports_of_progress_are_a_few_with_the_newest_last(context):
+    def handle(data, context):
+        for number in range(1, 10_001):
+            context.report_progress(1, number / 10_000, f"step {number}")
+        return ["done"] * len(data)
+
+    call = HandlerCall(handle, context, True, 1000)
+    call.part_sink = sink = Sent()
+    call.run(requests(b"a", b"b"))
+    newest = Progress(1.0, "step 10000")
+    wait_for(lambda: sink.reports[-1][1] == newest, what="the newest report")
+    assert {request.id for request, _ in sink.reports} == {requests(b"a", b"b")[1].id}
+    assert sink.reports[0][1] == Progress(0.0001, "step 1")
+    assert len(sink.reports) < 1000
+
+
+@pytest.mark.parametrize(
+    ("index", "fraction", "error"),
+    [(0, 1.1, ValueError), (0, float("nan"), ValueError), (1, 0.5, IndexError)],
+)
+def test_a_report_that_cannot_be_is_the_handlers_error(context, index, fraction, error):
+    def handle(data, context):
+        with pytest.raises(error):
+            context.report_progress(index, fraction)
+        return ["done"]
+
+    call = HandlerCall(handle, context, True, 1000)
+    call.part_sink = sink = Sent()
+    assert [reply.body for reply in call.run(requests(b"a"))] == [b"done"]
+    assert sink.reports == []

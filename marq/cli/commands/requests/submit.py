@@ -10,6 +10,7 @@ from rich.progress import Progress
 
 from marq.cli import http, options
 from marq.cli.commands.requests.jobs import print_result, wait_for
+from marq.cli.commands.requests.progress import show_progress
 from marq.cli.output import complain, err, print_json
 
 
@@ -18,6 +19,9 @@ def submit(
     files: options.Bodies,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait, and print the results instead of the job ids.")
+    ] = False,
+    shows_progress: Annotated[
+        bool, typer.Option("--progress", help="With --wait: show the progress that handlers report.")
     ] = False,
     version: options.ModelVersion = None,
     content_type: options.ContentType = None,
@@ -53,6 +57,8 @@ def submit(
     """
     if wait and as_json:
         raise typer.BadParameter("--wait and --json exclude each other")
+    if shows_progress and not wait:
+        raise typer.BadParameter("--progress needs --wait")
     server, path = http.connect(url, token, state_dir), http.path("jobs", model, version)
     asked = {
         "X-Marq-Priority": priority, "X-Marq-Tags": ",".join(tags or ()), "X-Marq-Retries": retries,
@@ -69,6 +75,8 @@ def submit(
     finally:
         _print_ids(files, ids, as_json, to_stderr=wait)
     if wait:
+        if shows_progress:
+            show_progress(server, ids)
         _print_results(server, ids)
 
 
