@@ -37,6 +37,7 @@ CHANGES: list[tuple[str, str, dict[str, object], dict[str, int]]] = [
 ]
 
 
+@pytest.mark.slow
 def test_a_change_is_answered_when_every_gateway_knows_it(server: RunningServer) -> None:
     # Given a gateway that does not run while the other one gets a change
     stopped = next(

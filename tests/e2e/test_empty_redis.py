@@ -52,6 +52,7 @@ def _command(process: psutil.Process) -> list[str]:
         return []
 
 
+@pytest.mark.slow
 def test_models_and_tokens_are_there_again_and_replicas_go_on(server, tokens):
     # Given a start-up model and one that was registered since, with two replicas
     before = tokens()
@@ -85,6 +86,7 @@ def test_models_and_tokens_are_there_again_and_replicas_go_on(server, tokens):
     wait_for(lambda: len(pids(server)) == 2, what="one replica less", log=server.log)
 
 
+@pytest.mark.slow
 def test_ping_is_unhealthy_while_redis_does_not_answer(server, tokens):
     headers = tokens()["inference"]
 

@@ -289,6 +289,7 @@ class Subjects:
 """
 
 
+@pytest.mark.slow
 def test_tls_and_certificates_of_clients(start_server, store, tmp_path):
     # Given a server with TLS whose clients need a certificate, and an authorizer that knows its name
     (tmp_path / "other").mkdir()
@@ -346,6 +347,7 @@ def test_a_stop_finishes_the_calls_in_flight(start_server, store, gate):
         assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_unix_socket_is_served(start_server, store, tmp_path):
     path = tmp_path / "grpc.sock"
     given = {"grpc_inference_address": f"unix:{path}", "gateway_workers": 2}
@@ -354,6 +356,7 @@ def test_a_unix_socket_is_served(start_server, store, tmp_path):
         assert grpc_stubs.inference(channel).Ping(Empty(), timeout=WAIT_S, wait_for_ready=True).health
 
 
+@pytest.mark.slow
 def test_switched_off_nothing_of_grpc_is_loaded(start_server, store):
     server = start_server(store, ["single.mar"], gateway_workers=1)
     (gateway,) = [

@@ -142,6 +142,7 @@ def test_why_a_model_does_not_load_is_on_the_console(start: Callable[..., Consol
     wait_for(lambda: console.shows("there is no vocabulary"), 60, "the reason")
 
 
+@pytest.mark.slow
 def test_a_console_that_is_not_read_holds_nothing_up(start: Callable[..., Console]) -> None:
     console = start()
     wait_for(_answers(console, "hello"), 60, "an answer")
@@ -153,6 +154,7 @@ def test_a_console_that_is_not_read_holds_nothing_up(start: Callable[..., Consol
     console.process.wait(25)  # a node waits 30 s for a pool that is held up
 
 
+@pytest.mark.slow
 def test_a_console_that_has_been_closed_holds_nothing_up(start: Callable[..., Console]) -> None:
     console = start()
     wait_for(_answers(console, "hello"), 60, "an answer")

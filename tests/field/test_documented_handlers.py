@@ -139,6 +139,7 @@ OPTIONS = (
 EXTRA = ("--extra_files", "test.tar.gz")
 
 
+@pytest.mark.slow
 def test_the_walk_through_of_handler_factory_loads_and_answers(
     serve_models: Callable[..., RunningServer], sources: Path, tmp_path: Path
 ) -> None:
@@ -179,6 +180,7 @@ def test_a_directory_with_the_same_files_loads_and_answers(
     assert answer.json() == {"class": best, "prepared": ["installed", "unpacked"]}
 
 
+@pytest.mark.slow
 def test_marq_build_takes_the_same_options_and_writes_the_same_archive(sources: Path) -> None:
     built = [build(sources, *OPTIONS, *EXTRA, script=script) for script in ("build.sh", "marq build")]
     assert [each.returncode for each in built] == [0, 0], built[1].stderr

@@ -275,6 +275,7 @@ def test_answers_that_many_clients_do_not_read_do_not_grow_a_gateway(server: Run
     assert growth(server, attack) < GROWTH
 
 
+@pytest.mark.slow
 def test_uploads_that_many_clients_do_not_end_do_not_grow_a_gateway(server: RunningServer) -> None:
     def hold(client: socket.socket) -> None:
         client.sendall(head("/predictions/m", "Content-Length: 6000000"))
@@ -301,6 +302,7 @@ def wait_a_moment(server: RunningServer) -> None:
     server.predict("m", b"1")
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read_its_answer_loses_its_connection(server: RunningServer) -> None:
     with contextlib.closing(socket.socket()) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -181,6 +181,7 @@ def test_a_body_that_is_announced_too_large_is_refused_before_it_is_read(
     assert str(LIMIT) in body
 
 
+@pytest.mark.slow
 def test_marqs_own_token_is_withheld_from_handlers(
     start_server: Callable[..., RunningServer], make_archive: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -222,6 +222,7 @@ def test_a_launcher_that_is_terminated_deletes_what_it_has_made(tmp_path: Path, 
         httpx.get(f"{launcher.address}/ping")
 
 
+@pytest.mark.slow
 def test_a_launcher_shows_the_output_of_its_server_and_ends_with_it(tmp_path: Path) -> None:
     with launched(tmp_path) as launcher:
         launcher.wait_until_started()

@@ -122,6 +122,7 @@ def test_large_weights_are_not_copied(server: RunningServer) -> None:
     unregister(server, "a", "b")
 
 
+@pytest.mark.slow
 def test_a_model_is_complete_after_a_restart_of_the_server(store: Path, tmp_path: Path) -> None:
     for _ in range(2):  # with the same state directory
         server = support.start_server(tmp_path, store, "first.mar", ["--disable-token-auth"], {})

@@ -104,6 +104,7 @@ def test_describe_shows_the_keys_of_model_config_as_torchserve_does(server: Runn
     assert {key: shown[key] for key in expected} == expected
 
 
+@pytest.mark.slow
 def test_a_model_with_no_time_for_retries_is_loaded_once(server: RunningServer, notes: Path) -> None:
     # When two models fail at their first load, and one may be tried again
     register(server, "once", initial_workers=1, synchronous="false").raise_for_status()

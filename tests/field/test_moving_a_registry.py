@@ -45,6 +45,7 @@ def described(server: RunningServer, name: str, version: str) -> dict[str, objec
     return {key: found[key] for key in kept.split()}
 
 
+@pytest.mark.slow
 def test_models_versions_settings_and_defaults_arrive(
     servers: tuple[RunningServer, RunningServer], tmp_path: Path
 ) -> None:
@@ -69,6 +70,7 @@ def test_models_versions_settings_and_defaults_arrive(
     assert "Model not found at: gone.mar" in again.stderr
 
 
+@pytest.mark.slow
 def test_another_file_is_refused(servers: tuple[RunningServer, RunningServer], tmp_path: Path) -> None:
     for content in ("{", "[]", json.dumps({"format": 2, "models": []})):
         (tmp_path / "bad.json").write_text(content)

@@ -13,7 +13,7 @@ from marq.errors import BadRequest
 from marq.registry.spec import SETTINGS, ModelSpec
 from marq.settings.fields import Settings
 
-VALUES = {str: "gpu", int: 7, bool: True, list[int]: [7]}
+VALUES = {str: "gpu", int: 7, bool: True, list[int]: [7], list[str]: ["finished"]}
 SPEC = ModelSpec(**{setting.name: VALUES[setting.type] for setting in SETTINGS})
 DESCRIBED = [setting for setting in SETTINGS if setting.describe]
 PARAMETERS = [setting for setting in SETTINGS if setting.api]
@@ -39,7 +39,9 @@ def test_describe_shows_the_value(setting):
 @pytest.mark.parametrize("setting", DESCRIBED, ids=lambda setting: setting.describe)
 def test_the_document_has_a_schema_for_the_value(setting, paths):
     answer = paths["/models/{model_name}"]["get"]["responses"]["200"]["content"]["application/json"]
-    kind = {str: "string", int: "integer", bool: "boolean", list[int]: "array"}[setting.type]
+    kind = {str: "string", int: "integer", bool: "boolean", list[int]: "array", list[str]: "array"}[
+        setting.type
+    ]
     assert answer["schema"]["items"]["properties"][setting.describe]["type"] == kind
 
 
