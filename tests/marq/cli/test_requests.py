@@ -273,6 +273,9 @@ def test_batch_waits_for_its_group(run, server, tmp_path):
     result = run("batch", "m", file, "--wait")
     assert (result.exit_code, result.stdout) == (0, "m:1\n")
     assert result.stderr.endswith("Finished: 1 succeeded.\n")
+    # As JSON it prints all of it
+    printed = json.loads(run("batch", "m", file, "--wait", "--json").stdout)
+    assert (printed["group"], printed["lines"], printed["counts"]) == ("m:g", [LINES[0]], counts)
     # An answer that was cut off is not a success
     server.answer("POST /jobs/m:batch", lines(LINES[0]), 202)
     assert run("batch", "m", file).exit_code == 1

@@ -12,17 +12,21 @@ import typer
 from rich.progress import Progress
 
 from marq.cli import http, options
-from marq.cli.output import complain, err, fail
+from marq.cli.output import complain, err, fail, print_json
 from marq.queue.job_records import FINISHED
 
 PIECE = 65536  # bytes of a request's body
 LOOK_S = 0.5  # between two looks at a group
+Answer = dict[str, Any]
 
 
 def batch(
     model: options.ModelName,
     file: options.JsonLines,
     wait: Annotated[bool, typer.Option("--wait", help="Return when all its jobs have finished.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the answer of each line, the group and its counts as JSON.")
+    ] = False,
     version: options.ModelVersion = None,
     priority: options.Priority = None,
     tags: options.Tags = None,
@@ -44,12 +48,14 @@ def batch(
         stream = sys.stdin.buffer if file == http.STDIN else stack.enter_context(file.open("rb"))
         pieces = _pieces(stream, stack.enter_context(_progress()), file)
         with server.send("POST", path, content=pieces, headers=headers) as response:
-            total = _print_answers(response.iter_lines())
+            answers, total = _read_answers(response.iter_lines(), show=not as_json)
     typer.echo(f"Group {total['group']}: {total['queued']} queued, {total['refused']} refused.", err=True)
+    counts = _wait(server, total["group"]) if wait and total["queued"] and "error" not in total else {}
+    if as_json:
+        print_json({**total, "lines": answers, **({"counts": counts} if counts else {})})
     if "error" in total:
         fail(total["error"]["message"])
-    failed = _wait(server, total["group"]) if wait and total["queued"] else 0
-    if total["refused"] or failed:
+    if total["refused"] or sum(counts.values()) != counts.get("succeeded", 0):
         raise typer.Exit(1)
 
 
@@ -66,30 +72,34 @@ def _pieces(stream: BinaryIO, progress: Progress, file: Path) -> Iterator[bytes]
         progress.advance(task, len(piece))
 
 
-def _print_answers(lines: Iterable[str]) -> dict[str, Any]:
-    """Prints the ids and the refusals; returns the totals."""
+def _read_answers(lines: Iterable[str], show: bool) -> tuple[list[Answer], Answer]:
+    """The answers of the lines, and the totals. `show`: prints the ids and the refusals as they come."""
+    answers: list[Answer] = []
     for line in lines:
-        answer: dict[str, Any] = json.loads(line)
+        answer: Answer = json.loads(line)
         if "group" in answer:
-            return answer
-        if "job_id" in answer:
+            return answers, answer
+        if not show:
+            answers.append(answer)
+        elif "job_id" in answer:
             typer.echo(answer["job_id"])
         else:
             complain(f"line {answer['line']}: {answer['error']['message']}")
     raise http.RequestFailed("The answer ended before its last line; some lines may not have been queued.")
 
 
-def _wait(server: http.Api, group: str) -> int:
-    """Waits until all jobs of the group have finished; how many have not succeeded."""
+def _wait(server: http.Api, group: str) -> dict[str, int]:
+    """Waits until all jobs of the group have finished; how many are in each state."""
     with _progress() as progress:
         task = progress.add_task("Waiting")
         while True:
             found = server.ask("GET", http.path("jobs", "groups", group), "counts")
-            counts, jobs = found["counts"], found["jobs"]
+            counts: dict[str, int] = found["counts"]
+            jobs = found["jobs"]
             progress.update(task, completed=sum(counts[state] for state in FINISHED), total=jobs)
             if found["finished"]:
                 break
             time.sleep(LOOK_S)
     shown = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     typer.echo(f"Finished: {shown}.", err=True)
-    return int(jobs - counts["succeeded"])
+    return counts
