@@ -43,7 +43,7 @@ from marq.errors import (
 from marq.plugins.discovery import Plugin
 from marq.queue.ids import new_id
 from marq.queue.jobs import Jobs
-from marq.registry.tokens import INFERENCE, MANAGEMENT
+from marq.registry.token_store import INFERENCE, MANAGEMENT
 from marq.settings.fields import Settings
 from marq.workflows.runs import Runs
 

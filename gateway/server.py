@@ -17,8 +17,8 @@ from starlette.types import ASGIApp
 
 from gateway import application
 from gateway.asgi import Watched
-from gateway.auth.guard import Guard
-from gateway.auth.judge import Judge
+from gateway.auth.authorization import Authorization
+from gateway.auth.plugin_authorizer import PluginAuthorizer
 from gateway.auth.tokens import TokenFollower, Tokens
 from gateway.http.closing import ClosingProtocol
 from gateway.http.middleware import Front
@@ -37,6 +37,7 @@ from gateway.routing.late_requests import LateRequests
 from gateway.routing.routes import Routes
 from gateway.workflows.known import KnownWorkflows
 from marq import keys
+from marq.background_tasks import supervise
 from marq.connections import clients
 from marq.control.startup import JoinedRegistry
 from marq.control.store_watch import StoreWatch
@@ -55,7 +56,6 @@ from marq.registry.models import HEARTBEAT_LIMIT_S
 from marq.settings import addresses
 from marq.settings.fields import Settings
 from marq.settings.snapshot_files import Snapshots
-from marq.tasks import supervise
 from marq.webhooks.hosts import AllowedHosts
 from marq.webhooks.outbox import Outbox
 from marq.webhooks.sending import Sender
@@ -218,7 +218,7 @@ def _tokens(config: Settings) -> Tokens:
     """The tokens, behind the authorizers of plugins if there are any. Raises PluginError."""
     given = not config.disable_token_auth, os.environ.get(LOCAL_TOKEN_VARIABLE, "")
     found = _plugins(config, AUTHORIZERS)
-    return Guard(*given, [Judge(each) for each in found]) if found else Tokens(*given)
+    return Authorization(*given, [PluginAuthorizer(each) for each in found]) if found else Tokens(*given)
 
 
 async def _start_grpc(

@@ -11,7 +11,7 @@ from marq.connections import clients
 from marq.control.readiness import wait_for_gateways
 from marq.errors import InvalidToken, ServiceUnavailable
 from marq.registry.models import Registry
-from marq.registry.tokens import API, EXPIRING, KEY_FILE, renew_in_file
+from marq.registry.token_store import API, EXPIRING, KEY_FILE, renew_in_file
 from marq.settings.fields import Settings
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from gateway.routing.health import Health
 from gateway.routing.queue_limits import Backlog
 from gateway.routing.queue_watch import Backlogs
 from marq import keys
-from marq.admission.kinds import admission_of
+from marq.admission.choosing import admission_of
 from marq.connections import clients
 from marq.connections.commands import AsyncRedisClient
 from marq.errors import ModelNotFound, ModelVersionNotFound, ServiceUnavailable

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from archive.store.model_store import ModelStore
 from marq.registry.spec import ModelSpec
-from marq.registry.tokens import KEY_FILE
+from marq.registry.token_store import KEY_FILE
 from marq.settings import addresses, grpc_addresses
 from marq.settings.fields import Settings
 

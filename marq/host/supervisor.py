@@ -149,20 +149,20 @@ class Supervisor:
 
     def _create_tokens(self, client: RedisClient) -> None:
         """Tokens are new at each start; the server file lets this user's commands find theirs."""
-        from marq.registry import tokens
+        from marq.registry import token_store
 
         if not self._settings.disable_token_auth:
-            make = tokens.ensure_tokens if self._joins else tokens.create
+            make = token_store.ensure_tokens if self._joins else token_store.create
             make(client, self._settings.token_expiration_min)
             try:
-                tokens.write_key_file(Path.cwd(), client)
+                token_store.write_key_file(Path.cwd(), client)
             except OSError as error:
                 raise SettingsError(
-                    f"The tokens cannot be written to {Path.cwd() / tokens.KEY_FILE}: {error.strerror}. "
+                    f"The tokens cannot be written to {Path.cwd() / token_store.KEY_FILE}: {error.strerror}. "
                     "Start marq in a directory that you can write, or with --disable-token-auth."
                 ) from None
-            self._local_token = tokens.new_local_token()
-            self._announce(greeting.line("Tokens", Path.cwd() / tokens.KEY_FILE))
+            self._local_token = token_store.new_local_token()
+            self._announce(greeting.line("Tokens", Path.cwd() / token_store.KEY_FILE))
         settings = self._settings
         server = locate.Server(
             pid=os.getpid(),
@@ -173,7 +173,7 @@ class Supervisor:
             token=self._local_token,
             certificate=certificates.certificate(settings),
             log_dir=str(settings.log_dir.resolve()),
-            key_file=str(Path.cwd() / tokens.KEY_FILE) if self._local_token and not self._joins else "",
+            key_file=str(Path.cwd() / token_store.KEY_FILE) if self._local_token and not self._joins else "",
             runs_node=not self._joins,
             settings=settings.model_dump(mode="json", exclude=set(SECRET)),
             sources=self._sources,

@@ -15,7 +15,7 @@ from scale import Scale
 from stage import READY_S, Stage, command
 
 from marq.logs import ACCESS_LOG
-from marq.registry.tokens import KEY_FILE
+from marq.registry.token_store import KEY_FILE
 
 MOST_LINES = 100  # of the console, for each fault
 RENEWAL = "/token?type=management"

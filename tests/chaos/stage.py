@@ -20,7 +20,7 @@ from http_client import Broken, Client, Response
 from support import MARQ, RunningServer, start_server
 
 from marq import keys
-from marq.registry.tokens import KEY_FILE
+from marq.registry.token_store import KEY_FILE
 
 SINGLE = r"(job|parts|replies|process|host|slot|owner|celery):.*"  # keys of one job, gateway, process ...
 JOBS = re.compile(r"marq:\{\w+\}:(job|jobs|parts):.*")  # they keep their results until these expire

@@ -16,7 +16,7 @@ from support import wait_for
 
 from marq.host import server_file
 from marq.keys import GATEWAYS, TOKENS
-from marq.registry import tokens
+from marq.registry import token_store
 from marq.registry.models import Registry
 
 WRONG = "Token Authorization failed. Token either incorrect, expired, or not provided correctly"
@@ -233,7 +233,7 @@ def test_an_expired_key_is_refused_until_it_is_renewed(shared):
 def test_the_key_file_follows_another_host_that_starts_with_the_same_redis(shared):
     before = read_keys(shared)
     with redis.Redis.from_url(shared.redis_url) as client:
-        tokens.create(client, 60)
+        token_store.create(client, 60)
     wait_for(lambda: read_keys(shared) != before)
     keys = read_keys(shared)
     assert all(keys[name]["key"] != before[name]["key"] for name in keys)
@@ -289,7 +289,7 @@ def test_a_key_file_that_cannot_be_written_keeps_no_gateway_from_hearing_of_mode
     (file / "in the way").mkdir(parents=True)
     with redis.Redis.from_url(shared.redis_url) as client:
         # When a token is renewed
-        tokens.renew(client, INFERENCE, 60)
+        token_store.renew(client, INFERENCE, 60)
         wait_for(lambda: ask(shared, INFERENCE, "/ping", keys[INFERENCE]["key"]).status_code == 400)
         # Then the gateways still hear of a model that is registered afterwards
         path = "/models?url=tell.mar&model_name=heard&initial_workers=1&synchronous=true"

@@ -11,7 +11,7 @@ import pytest
 import redis
 from support import RunningServer, wait_for
 
-from marq.registry.tokens import KEY_FILE
+from marq.registry.token_store import KEY_FILE
 
 
 @pytest.fixture(scope="module")

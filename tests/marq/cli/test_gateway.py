@@ -16,7 +16,7 @@ from support import MARQ, wait_for
 
 from marq import keys
 from marq.connections import clients
-from marq.registry import tokens
+from marq.registry import token_store
 from marq.registry.models import Registry
 
 Gateway = Callable[..., str]
@@ -117,13 +117,15 @@ def test_a_gateway_with_other_settings_for_a_model_changes_it(gateway, store, re
 
 def test_tokens_that_have_expired_are_renewed_and_the_api_key_stays(redis_url):
     with redis.Redis.from_url(redis_url) as client:
-        tokens.ensure_tokens(client, 60)
+        token_store.ensure_tokens(client, 60)
         before = client.hgetall(keys.TOKENS)
         client.hset(keys.TOKENS, "inference:expires", 1)
-        tokens.ensure_tokens(client, 60)
+        token_store.ensure_tokens(client, 60)
         after = client.hgetall(keys.TOKENS)
     changed = {
-        plane for plane in (*tokens.EXPIRING, tokens.API) if before[plane.encode()] != after[plane.encode()]
+        plane
+        for plane in (*token_store.EXPIRING, token_store.API)
+        if before[plane.encode()] != after[plane.encode()]
     }
     assert changed == {"inference"}
     assert int(after[b"inference:expires"]) > 1

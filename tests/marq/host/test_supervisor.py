@@ -19,7 +19,7 @@ from marq.host import server_file, sockets
 from marq.host.directories import AlreadyRunning
 from marq.host.supervisor import STARTED, Supervisor
 from marq.host.watcher import Plan, Program
-from marq.registry import tokens
+from marq.registry import token_store
 from marq.registry.models import Registry
 from marq.settings.fields import Settings
 from marq.settings.properties import SettingsError
@@ -201,7 +201,7 @@ def test_a_key_file_that_cannot_be_written_ends_the_start(make_settings, tmp_pat
     def refuse(*_):
         raise PermissionError(13, "Permission denied", ".key_file.json.123")
 
-    monkeypatch.setattr(tokens, "write_key_file", refuse)
+    monkeypatch.setattr(token_store, "write_key_file", refuse)
     with pytest.raises(SettingsError) as caught:
         Supervisor(make_settings(), print).run()
     assert str(caught.value).startswith(

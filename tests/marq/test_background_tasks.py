@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from marq.tasks import MOST_ENDS, WITHIN_S, TaskKeepsEnding, supervise
+from marq.background_tasks import MOST_ENDS, WITHIN_S, TaskKeepsEnding, supervise
 
 
 async def test_a_task_that_fails_is_logged_with_its_reason_and_started_again(caplog):

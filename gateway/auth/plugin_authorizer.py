@@ -21,7 +21,7 @@ class BadDecision(MarqError):
     """Raised when an authorizer returns something that is not a decision."""
 
 
-class Judge:
+class PluginAuthorizer:
     """An authorizer. Whatever it does, a request is allowed, refused, or left to the next one."""
 
     def __init__(self, plugin: Plugin, limit_s: float = LIMIT_S) -> None:

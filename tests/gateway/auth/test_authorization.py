@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from gateway_in_process import GatewayInProcess, request
 
-from gateway.auth.guard import Guard
-from gateway.auth.judge import Judge
+from gateway.auth.authorization import Authorization
+from gateway.auth.plugin_authorizer import PluginAuthorizer
 from marq.errors import AccessDenied, InvalidToken, ServiceUnavailable, Unauthorized
 from marq.plugins.discovery import Found, Plugin
 from marq.plugins.protocols import AUTHORIZERS, Access, Allow, Deny
@@ -40,7 +40,9 @@ def plugin(decide, name="callers"):
 
 
 def guard_of(*plugins, required=False, limit_s=60.0):
-    return Guard(required, LOCAL if required else "", [Judge(each, limit_s) for each in plugins])
+    return Authorization(
+        required, LOCAL if required else "", [PluginAuthorizer(each, limit_s) for each in plugins]
+    )
 
 
 async def test_the_caller_is_allowed_or_refused_with_the_reason():

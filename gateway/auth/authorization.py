@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from gateway.auth.judge import Judge
+from gateway.auth.plugin_authorizer import PluginAuthorizer
 from gateway.auth.tokens import Tokens
 from marq.plugins.protocols import INFERENCE, Access, Allow, Headers
 
@@ -12,14 +12,14 @@ LONGEST_S = 3600.0  # for which one is kept
 Key = tuple[object, ...]
 
 
-class Guard(Tokens):
+class Authorization(Tokens):
     """Tokens behind authorizers. This host's own commands are not judged."""
 
-    def __init__(self, required: bool, local: str, judges: Sequence[Judge]) -> None:
+    def __init__(self, required: bool, local: str, authorizers: Sequence[PluginAuthorizer]) -> None:
         super().__init__(required, local)
         self.is_open = False
-        self._judges = judges
-        self._headers = tuple(dict.fromkeys(name for judge in judges for name in judge.headers))
+        self._authorizers = authorizers
+        self._headers = tuple(dict.fromkeys(name for each in authorizers for name in each.headers))
         self._kept: dict[Key, float] = {}  # the ends of the decisions that are kept
 
     def admits_at_once(
@@ -36,8 +36,8 @@ class Guard(Tokens):
         key = self._key(access)
         if self._is_kept(key):
             return
-        for judge in self._judges:
-            if decision := await judge.decide(access):
+        for authorizer in self._authorizers:
+            if decision := await authorizer.decide(access):
                 self._keep(key, decision)
                 return
         await super().authorize(access)
