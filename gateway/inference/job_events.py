@@ -22,7 +22,7 @@ def router(jobs: Jobs) -> APIRouter:
     api = APIRouter(tags=["jobs"])
 
     @api.get(
-        "/jobs/{job_id:job}/events",
+        "/jobs/{job_id}/events",
         response_class=StreamingResponse,
         responses={
             200: {"description": "Events until the job has ended.", "content": {"text/event-stream": {}}},
