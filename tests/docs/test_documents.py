@@ -148,6 +148,7 @@ def test_blocks_that_are_not_run_are_few(capsys: pytest.CaptureFixture[str]) -> 
     assert len(left_out) <= 8
 
 
+@pytest.mark.slow
 def test_the_first_prediction_works_as_shown(open_terminal: OpenTerminal) -> None:
     terminal = open_terminal()
     starting, asking, *_ = first_screen()

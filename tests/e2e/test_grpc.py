@@ -366,6 +366,7 @@ def test_switched_off_nothing_of_grpc_is_loaded(start_server, store):
     server.stop()
 
 
+@pytest.mark.slow
 def test_two_servers_cannot_have_the_same_ports(start_server, store):
     with serving(start_server, store) as (_, ports), pytest.raises(AssertionError) as caught:
         start_server(store, ["single.mar"], **ports.settings)

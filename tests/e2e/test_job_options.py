@@ -65,6 +65,7 @@ def test_a_failed_job_is_tried_again_by_itself_and_by_hand(server: RunningServer
     assert (refused.status_code, "only failed and expired jobs" in refused.text) == (409, True)
 
 
+@pytest.mark.slow
 def test_a_scheduled_job_runs_in_its_time_also_when_the_node_has_ended(server: RunningServer) -> None:
     # Given a job for later
     job = server.submit("echo", b"x", headers={**TEXT, "x-marq-not-before": "+20", "x-marq-tags": "later"})

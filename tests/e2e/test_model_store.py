@@ -1,6 +1,7 @@
 """A server that looks for new archives in its model store."""
 
 import httpx
+import pytest
 from support import wait_for
 
 HANDLER = """
@@ -9,6 +10,7 @@ def handle(data, context):
 """
 
 
+@pytest.mark.slow
 def test_an_archive_that_is_put_into_the_store_is_served_without_a_restart(
     tmp_path, start_server, make_archive
 ):

@@ -46,6 +46,7 @@ def ask(sock: socket.socket) -> bytes:
     return received
 
 
+@pytest.mark.slow
 def test_connections_up_to_the_hard_limit_are_served_and_those_beyond_it_told_why(server):
     server.wait_until_ready("echo")
     with contextlib.ExitStack() as stack:

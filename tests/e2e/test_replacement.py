@@ -115,6 +115,7 @@ def pool_of(server: RunningServer, model: str) -> int | None:
     return None
 
 
+@pytest.mark.slow
 def test_a_pool_that_has_ended_is_started_again_at_once_but_not_in_a_busy_loop(
     server: RunningServer,
 ) -> None:

@@ -92,6 +92,7 @@ def _refusal(server: RunningServer) -> bytes | None:
     return answer if answer.startswith(b"HTTP/1.1 503") else None
 
 
+@pytest.mark.slow
 def test_predictions_that_are_refused_at_the_limit_do_not_run_after_the_restart(
     store: Path, tmp_path: Path, gate: Gate
 ) -> None:

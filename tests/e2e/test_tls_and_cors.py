@@ -251,6 +251,7 @@ def test_the_access_log_can_be_turned_off(quiet):
     assert not (quiet.state_dir / "logs" / "access_log.log").exists()
 
 
+@pytest.mark.slow
 def test_logs_are_json_on_request(start_server, store):
     server = start_server(store, log_format="json", number_of_netty_threads=4)
     assert server.predict("echo", b"x").status_code == 200
@@ -278,6 +279,7 @@ def test_a_server_uses_a_redis_behind_tls(run_marq, store, redis_url, pair):
         assert server.process.wait(60) == 0
 
 
+@pytest.mark.slow
 def test_a_server_answers_on_unix_sockets(run_marq, store, tmp_path):
     planes = ("inference", "management", "metrics")
     server = run_marq(store, *(f"{plane}_address=unix:{tmp_path / plane}" for plane in planes))

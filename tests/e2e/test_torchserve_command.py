@@ -78,6 +78,7 @@ def test_a_script_for_torchserve_runs_unchanged(user):
     assert "Model server started." in (user.home / "server.out").read_text()
 
 
+@pytest.mark.slow
 def test_start_leaves_a_server_in_the_background_and_a_second_one_is_refused(user):
     started = user.start("--models", "a.mar")
     assert started.returncode == 0
@@ -108,6 +109,7 @@ def test_ncs_forgets_what_was_registered_over_http_and_without_it_that_is_kept(u
     assert registered() == 200
 
 
+@pytest.mark.slow
 def test_a_snapshot_of_torchserve_is_restored(user):
     stored = {"marName": "a.mar", "minWorkers": 2, "maxWorkers": 2, "batchSize": 3, "defaultVersion": True}
     snapshot = json.dumps({"name": "x", "modelCount": 1, "models": {"a": {"1.0": stored}}})
@@ -133,6 +135,7 @@ def test_in_the_foreground_it_stays_until_it_is_stopped(user):
     assert process.wait(60) == 0
 
 
+@pytest.mark.slow
 def test_logs_go_to_the_state_directory_where_the_working_directory_cannot_be_written(user):
     (user.home / "logs").touch()  # stops root, too
     user.start("--models", "a.mar")
@@ -142,6 +145,7 @@ def test_logs_go_to_the_state_directory_where_the_working_directory_cannot_be_wr
     assert (user.home / "state" / "marq" / "logs" / "model_log.log").exists()
 
 
+@pytest.mark.slow
 def test_tokens_are_written_where_the_server_was_started_and_go_with_it(user):
     config = user.home / "config.properties"
     config.write_text(config.read_text().replace("disable_token_authorization=true\n", ""))

@@ -70,6 +70,7 @@ def wait_for_looks_at_lost_replicas(server: RunningServer) -> None:
         wait_for(looked, what="the pools' looks at lost replicas")
 
 
+@pytest.mark.slow
 def test_a_second_node_of_a_name_refuses_to_start_and_names_the_first(server, tmp_path):
     [name] = wait_for(lambda: node_names(server), what="the node")
     refused = node(server, tmp_path / "second", "--name", name)
@@ -78,6 +79,7 @@ def test_a_second_node_of_a_name_refuses_to_start_and_names_the_first(server, tm
     assert node_names(server) == [name]
 
 
+@pytest.mark.slow
 def test_a_second_server_with_a_node_of_the_name_refuses_to_start(server, store, tmp_path):
     [name] = wait_for(lambda: node_names(server), what="the node")
     variables = {"MARQ_NODE": name, "MARQ_STATE_DIR": str(tmp_path), "MARQ_REDIS_URL": server.redis_url}
@@ -89,6 +91,7 @@ def test_a_second_server_with_a_node_of_the_name_refuses_to_start(server, store,
     assert f'A node named "{name}" runs already: process ' in refused.stderr
 
 
+@pytest.mark.slow
 def test_each_job_runs_once_however_long_it_takes(server, second, tmp_path):
     # Given two nodes of one host with names of their own, that share the replicas
     server.wait_until_ready("holding", JOBS)

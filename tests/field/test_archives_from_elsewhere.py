@@ -40,6 +40,7 @@ def register(server: RunningServer, url: str) -> httpx.Response:
     return httpx.post(f"{server.management}/models", params=query, timeout=60)
 
 
+@pytest.mark.slow
 def test_urls_files_and_directories_named_at_the_start_load_with_the_default_settings(
     start_server: Start, web: str, elsewhere: Path, tmp_path: Path
 ) -> None:

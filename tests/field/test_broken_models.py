@@ -47,6 +47,7 @@ def server(
     return serve_models(store)
 
 
+@pytest.mark.slow
 def test_waiting_clients_get_the_reason_after_two_equal_failures_and_jobs_stay(
     server: RunningServer, fixed: Path
 ) -> None:

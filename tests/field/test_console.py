@@ -137,6 +137,7 @@ def test_each_can_be_turned_off(quiet: Console) -> None:
     assert not console.shows('"POST /predictions/m')
 
 
+@pytest.mark.slow
 def test_why_a_model_does_not_load_is_on_the_console(start: Callable[..., Console]) -> None:
     console = start(broken=True)
     wait_for(lambda: console.shows("there is no vocabulary"), 60, "the reason")

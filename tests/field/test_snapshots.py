@@ -165,6 +165,7 @@ def test_a_start_each_change_and_the_stop_write_a_file_that_torchserve_can_start
     assert models_of(written(user)[-1]).keys() == {"b"}
 
 
+@pytest.mark.slow
 def test_a_start_without_a_config_file_restores_the_models_of_the_newest_snapshot(again: User) -> None:
     # Given a stopped server whose registry is lost
     shutil.rmtree(again.home / "state")
@@ -177,6 +178,7 @@ def test_a_start_without_a_config_file_restores_the_models_of_the_newest_snapsho
     assert "-shutdown.cfg is used" in (again.home / "logs" / "ts_log.log").read_text()
 
 
+@pytest.mark.slow
 def test_where_the_registry_is_there_it_wins_and_nothing_is_registered_twice(again: User) -> None:
     # Given an older file that says something else
     newest = written(again)[-1]
@@ -188,6 +190,7 @@ def test_where_the_registry_is_there_it_wins_and_nothing_is_registered_twice(aga
     assert described(again, "a")[0]["minWorkers"] == 2
 
 
+@pytest.mark.slow
 def test_ncs_writes_no_files_and_restores_none(again: User) -> None:
     shutil.rmtree(again.home / "state")
     before = written(again)

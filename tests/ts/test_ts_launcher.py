@@ -29,6 +29,7 @@ def place(tmp_path, monkeypatch):
     launcher.stop()
 
 
+@pytest.mark.slow
 def test_a_server_is_started_filled_and_stopped(place, make_archive):
     folder, inference = place
     make_archive(folder / "store", "one", HANDLER)

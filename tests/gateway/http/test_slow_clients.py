@@ -253,12 +253,14 @@ def test_a_slow_but_steady_upload_is_taken(connect, size, piece):
 
 
 @pytest.mark.parametrize("size", [10, LARGE])
+@pytest.mark.slow
 def test_a_prediction_may_take_long(connect, size):
     command = b"sleep %.1f " % (LIMIT_S * 2.5)
     answer = ask(connect(), command.ljust(size))
     assert answer.startswith(b"HTTP/1.1 200 OK")
 
 
+@pytest.mark.slow
 def test_the_next_request_may_be_incomplete_while_a_prediction_runs(connect):
     sock = connect()
     body = b"sleep %.1f" % (LIMIT_S * 2.5)
@@ -268,6 +270,7 @@ def test_the_next_request_may_be_incomplete_while_a_prediction_runs(connect):
     assert receive(sock).endswith(b"\r\n\r\n2")
 
 
+@pytest.mark.slow
 def test_an_idle_connection_is_kept(connect):
     sock = connect()
     assert ask(sock, b"12345").endswith(b"5")

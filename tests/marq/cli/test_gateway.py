@@ -93,6 +93,7 @@ def test_gateways_without_a_node_serve_what_another_process_runs(start, gateway,
     assert _square(second, here).text == "144", "the gateways have different tokens"
 
 
+@pytest.mark.slow
 def test_a_gateway_that_comes_later_undoes_nothing(gateway, store, redis_url):
     # Given a gateway whose model an operator has scaled
     gateway("--model-store", store, "--models", "all")
@@ -108,6 +109,7 @@ def test_a_gateway_that_comes_later_undoes_nothing(gateway, store, redis_url):
         assert client.hgetall(keys.TOKENS) == before
 
 
+@pytest.mark.slow
 def test_a_gateway_with_other_settings_for_a_model_changes_it(gateway, store, redis_url):
     gateway("--model-store", store, "--models", "all")
     gateway("--model-store", store, "--models", "all", MARQ_DEFAULT_RESPONSE_TIMEOUT="7")

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from support import wait_for
 
 from marq import keys
@@ -25,6 +26,7 @@ asyncio.run(main())
 JOBS = 60
 
 
+@pytest.mark.slow
 async def test_all_messages_arrive_although_senders_are_killed(submit, answer, receiver, redis_url, client):
     # Given many messages
     for number in range(JOBS):
