@@ -203,6 +203,7 @@ def test_without_the_setting_nothing_is_installed_but_environments_are_made(
     assert register(plain, pack("plain", IMPOSSIBLE).name, initial_workers=0).status_code == 200
     assert not (plain.state_dir / "dependencies").exists()
     assert register(plain, pack("bare", IMPOSSIBLE, useVenv=True).name, initial_workers=0).status_code == 200
+    wait_for(lambda: list((plain.state_dir / "dependencies").glob("*/venv")), what="the environment")
     (made,) = (plain.state_dir / "dependencies").glob("*/venv")
     assert list(made.rglob("tinytool*")) == []
 
