@@ -57,8 +57,8 @@ class InferenceService:
     async def _predict(self, request: PredictionsRequest, call: Call) -> PredictionResponse:
         """A streamed answer comes whole."""
         route = await self._answers.find(call, _name(request), request.model_version)
-        parts = await self._answers.whole(call, route, _body(request), self._sequence(request))
-        return PredictionResponse(prediction=b"".join([part.body for part in parts]))
+        answer = await self._answers.whole(call, route, _body(request), self._sequence(request))
+        return PredictionResponse(prediction=answer)
 
     async def _stream(self, request: PredictionsRequest, call: Call) -> None:
         """One message for each part; an answer that is not streamed is one message."""
@@ -104,8 +104,9 @@ class InferenceService:
 
     def _flags(self, request: PredictionsRequest) -> dict[str, str]:
         """The entries of `input` that say that a request is the first or the last one of its sequence."""
+        given = request.input
         keys = (self._start_key, self._end_key)
-        return {key: "true" for key in keys if request.input.get(key, b"").lower() == b"true"}
+        return {key: "true" for key in keys if key in given and given[key].lower() == b"true"}
 
     def _new_sequence(self, request: PredictionsRequest) -> str:
         """An id for the sequence that a request starts. Raises Failure if it starts none."""

@@ -103,8 +103,7 @@ class OpenInferenceService:
             content = await _computed(is_small, lambda: inference_json.encode(request))
         except BadTensor as error:
             raise failures.refused(BadRequest(str(error))) from None
-        parts = await self._answers.whole(call, route, Body(JSON, content))
-        answer = b"".join([part.body for part in parts])
+        answer = await self._answers.whole(call, route, Body(JSON, content))
         try:
             return await _computed(
                 len(answer) <= SMALL, lambda: inference_json.decode(answer, request, route.spec.version)

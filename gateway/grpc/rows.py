@@ -1,7 +1,8 @@
 """The body of a request, from the `input` of a message: the handler's row has one key for each entry."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from marq import forms
@@ -24,18 +25,33 @@ def body_of(entries: Mapping[str, bytes]) -> Body:
     """The body whose row has these keys, all with bytes. Raises BadRequest for a name that cannot be one."""
     if not entries:
         return Body(forms.FORM.encode(), b"")
-    if entries.keys() == {BODY}:
+    if BODY in entries and len(entries) == 1:
         return Body(b"", entries[BODY])
-    boundary = b"marq-" + new_id()  # random: no client can write it into its data
-    parts = []
-    for name, value in entries.items():
-        parts += [
-            b'--%b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n' % (boundary, _quoted(name)),
-            value,
-            b"\r\n",
-        ]
+    given = list(entries.items())
+    boundary = _boundary(value for _, value in given)
+    parts = [
+        piece for name, value in given for piece in (b"--%b\r\n" % boundary, _head(name), value, b"\r\n")
+    ]
     parts.append(b"--%b--\r\n" % boundary)
     return Body(b"%b; boundary=%b" % (forms.MULTIPART.encode(), boundary), b"".join(parts))
+
+
+def _boundary(values: Iterable[bytes]) -> bytes:
+    """The one of this process; a new one where a value has it, so that a part cannot be made up."""
+    return new_boundary() if any(BOUNDARY in value for value in values) else BOUNDARY
+
+
+def new_boundary() -> bytes:
+    """A boundary at random."""
+    return b"marq-" + new_id()
+
+
+BOUNDARY = new_boundary()  # the same for most requests: their entries then share a head
+
+
+@lru_cache
+def _head(name: str) -> bytes:
+    return b'Content-Disposition: form-data; name="%b"\r\n\r\n' % _quoted(name)
 
 
 def _quoted(name: str) -> bytes:

@@ -193,6 +193,8 @@ class Inference:
 
 async def first_part(stream: ReplyStream, timeout_s: float | None) -> Reply:
     """Raises DeadlineExceeded."""
+    if timeout_s is None:
+        return await stream.next()
     try:
         async with asyncio.timeout(timeout_s):
             return await stream.next()

@@ -48,6 +48,11 @@ class Predictor:
         self.threshold = folder.place.threshold if folder else max_request_size
         self._routes, self._broker, self.jobs, self._tokens = routes, broker, jobs, tokens
 
+    @property
+    def is_open(self) -> bool:
+        """Whether anyone may predict: `authorize` then looks at no access."""
+        return self._tokens.is_open
+
     async def authorize(self, access: Access) -> None:
         """Raises ServiceError, such as InvalidToken, if the caller may not do this."""
         if not self._tokens.is_open:

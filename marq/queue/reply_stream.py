@@ -1,6 +1,7 @@
 """Answers that come in parts."""
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass
 
 from marq.errors import StreamBroken
@@ -55,7 +56,8 @@ class ReplyStream:
     lane = entry = b""
 
     def __init__(self) -> None:
-        self._arrived: asyncio.Queue[Reply | Exception] = asyncio.Queue()
+        self._arrived: deque[Reply | Exception] = deque()
+        self._reader: asyncio.Future[None] | None = None  # cheaper than asyncio.Queue
         self._unread = 0
 
     def done(self) -> bool:
@@ -64,20 +66,31 @@ class ReplyStream:
     def set_part(self, part: Reply, /) -> None:
         self._unread += len(part.body)
         if self._unread <= MOST_UNREAD:
-            self._arrived.put_nowait(part)
+            self._add(part)
         else:
             self.set_exception(StreamBroken(f"More than {MOST_UNREAD} bytes of the answer were not read."))
 
     def set_result(self, reply: Reply, /) -> None:
-        self._arrived.put_nowait(reply)
+        self._add(reply)
 
     def set_exception(self, error: Exception, /) -> None:
-        self._arrived.put_nowait(error)
+        self._add(error)
 
     async def next(self) -> Reply:
-        """The next part; the last one has `more` 0. Raises ServiceError where there is none."""
-        arrived = await self._arrived.get()
+        """The next part; the last one has `more` 0. Raises ServiceError where there is none.
+
+        One task reads at a time.
+        """
+        while not self._arrived:
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        arrived = self._arrived.popleft()
         if isinstance(arrived, Exception):
             raise arrived
         self._unread -= len(arrived.body) if arrived.more else 0
         return arrived
+
+    def _add(self, arrived: Reply | Exception) -> None:
+        self._arrived.append(arrived)
+        if self._reader and not self._reader.done():
+            self._reader.set_result(None)

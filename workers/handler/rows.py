@@ -106,6 +106,8 @@ def _multipart_row(
     boundary = forms.boundary(request.type)
     if not boundary:
         return {"body": bytearray(body)}, {"body": forms.MULTIPART}
+    if (plain := forms.plain_parts(body, boundary, most_fields)) is not None:
+        return {name: bytearray(value) for name, value in plain}, {name: "" for name, _ in plain}
     parts, broken = forms.parts(body, boundary, most_fields)
     if broken:
         log.warning(
