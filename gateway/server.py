@@ -35,13 +35,14 @@ from gateway.openai.run import stores
 from gateway.openai.worker import Worker
 from gateway.routing.late_requests import LateRequests
 from gateway.routing.routes import Routes
+from gateway.stopping import give_up_in_time
 from gateway.workflows.known import KnownWorkflows
 from marq import keys
 from marq.background_tasks import supervise
 from marq.connections import clients
 from marq.control.startup import JoinedRegistry
 from marq.control.store_watch import StoreWatch
-from marq.errors import QueueUnavailable, ServiceError, ServiceUnavailable
+from marq.errors import ServiceError, ServiceUnavailable
 from marq.host import certificates
 from marq.host.node_name import node_name
 from marq.host.server_file import LOCAL_TOKEN_VARIABLE
@@ -50,7 +51,7 @@ from marq.payloads.place import Place
 from marq.plugins import discovery
 from marq.plugins.discovery import Plugin
 from marq.plugins.protocols import AUTHORIZERS, ENDPOINTS, OBSERVERS
-from marq.queue.broker import STOPPING, Broker
+from marq.queue.broker import Broker
 from marq.queue.jobs import Jobs
 from marq.registry.models import HEARTBEAT_LIMIT_S
 from marq.settings import addresses
@@ -163,6 +164,7 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
         servers["metrics"] = server(app, front.managing, config.metrics_address, config)
 
     stopping = asyncio.Event()
+    giving_up = asyncio.create_task(give_up_in_time(stopping, broker, routes.health, lambda: limit.seconds))
 
     def stop(*_: object) -> None:
         stopping.set()
@@ -171,7 +173,6 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
         for each in servers.values():
             each.config.timeout_graceful_shutdown = math.ceil(limit.seconds) + GRACE_S
             each.should_exit = True
-        loop.call_later(limit.seconds, broker.give_up, QueueUnavailable(STOPPING))
 
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop)
@@ -195,9 +196,9 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     ended = [servers[name].serve([sock]) for name, sock in sockets.items()]
     await asyncio.gather(*ended, *(each.end(stopping, lambda: limit.seconds + GRACE_S) for each in rpc))
     failures = [task.exception() for task in supervised if task.done()]
-    for task in supervised:
+    for task in (*supervised, giving_up):
         task.cancel()
-    await asyncio.gather(*supervised, return_exceptions=True)
+    await asyncio.gather(*supervised, giving_up, return_exceptions=True)
     with contextlib.suppress(ServiceError, ConnectionError, hiredis.ReplyError):
         await measuring.flush()
         await broker.execute("ZREM", keys.GATEWAYS, broker.stream)

@@ -54,7 +54,7 @@ ROOMS = {
         ("openapi", "metrics"),
         ("http", "management"),
         ("batches", "openai", "workflows"),
-        ("endpoints", "grpc"),
+        ("endpoints", "grpc", "stopping"),
         ("application",),
         ("server", "trial"),
         ("__main__",),

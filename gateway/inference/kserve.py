@@ -13,8 +13,8 @@ NOT_READY: Responses = {503: {"description": "Not ready: the body is the same, w
 
 NOT_ALL_READY: Responses = {
     503: {
-        "description": "`missing` names the versions without a ready replica; `unplaced` says which replicas "
-        "have no device."
+        "description": "`missing` names the versions without a ready replica, `unplaced` says which replicas "
+        "have no device, `reason` how Redis fails."
     }
 }
 
@@ -73,7 +73,9 @@ def router(routes: Routes) -> APIRouter:
 
     @api.get("/v2/health/ready", responses=NOT_ALL_READY)
     def server_ready() -> Response:
-        """Whether each default version with `minWorkers` above 0 has a ready replica."""
+        """Whether each default version with `minWorkers` above 0 has a ready replica, and Redis works."""
+        if routes.health.failure:
+            return _json({"ready": False, "reason": routes.health.failure}, 503)
         said = {"unplaced": routes.unplaced} if routes.unplaced else {}
         if missing := not_ready(routes):
             return _json({"ready": False, "missing": missing, **said}, 503)

@@ -71,13 +71,15 @@ class Measuring:
         try:
             futures = [self._broker.execute(*command) for command in self._measurements.commands(taken)]
             results = await asyncio.gather(*futures, return_exceptions=True)
+            if not results:
+                return
             self._complain([result for result in results if isinstance(result, Exception)])
         except (ServiceError, ConnectionError):
             self._measurements.put_back(taken)
             raise
 
     def _complain(self, refusals: list[Exception]) -> None:
-        """Logs the first refusal, unless those of a second ago have been logged. Raises ConnectionError."""
+        """Logs the first refusal, unless the last attempt was refused, too. Raises ConnectionError."""
         for refusal in refusals:
             if isinstance(refusal, ConnectionError):
                 raise refusal

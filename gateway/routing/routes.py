@@ -159,7 +159,7 @@ class Routes:
                 if not fails:
                     log.warning("the registry cannot be followed, trying until it can: %s", error)
                 fails = True
-                self.health.refuse()
+                self.health.refuse(error)
                 await asyncio.sleep(HEARTBEAT_S)
             else:
                 fails = False

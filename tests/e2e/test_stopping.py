@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import redis
 import support
 from gate import HOLD, Gate
 from support import RunningServer, wait_for
@@ -25,7 +26,7 @@ def handle(data, context):
     return [word]
 """
 )
-ONE = {"minWorkers": 1, "maxWorkers": 1, "batchSize": 1}
+ONE = {"minWorkers": 1, "maxWorkers": 1, "batchSize": 1, "responseTimeout": 600}
 
 
 @pytest.fixture
@@ -122,3 +123,27 @@ def test_predictions_that_are_refused_at_the_limit_do_not_run_after_the_restart(
     finally:
         again.stop()
     assert Path(f"{gate}.runs").read_text().split() == ["first", "third"]
+
+
+@pytest.mark.slow
+def test_a_stop_does_not_wait_for_answers_that_redis_refuses(store: Path, tmp_path: Path, gate: Gate) -> None:
+    # Given a stop limit of ten minutes, a prediction that runs, and a Redis that refuses commands
+    server = start(tmp_path / "server", store, 600)
+    try:
+        server.wait_until_ready("holding")
+        with ThreadPoolExecutor(1) as threads, redis.Redis.from_url(server.redis_url) as client:
+            running = threads.submit(server.predict, "holding", f"{gate} first".encode())
+            gate.wait_until_reached()
+            client.config_set("min-replicas-to-write", 1)
+            # When the server stops
+            server.ask_to_stop()
+            # Then the client gets the reason
+            answer = running.result()
+            assert answer.status_code == 503, answer.text
+            assert "The server is stopping. Redis fails: NOREPLICAS" in answer.json()["message"]
+        # And the server ends long before its limit
+        assert server.process.wait(120) == 0
+    finally:
+        server.stop()
+    assert "stopping without the answers to 1 predictions: Redis fails: NOREPLICAS" in server.log.read_text()
+    assert "does not wait for its running batches: Redis has failed for more than" in server.log.read_text()

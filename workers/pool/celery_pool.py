@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-import redis
 from celery.app.trace import ExceptionInfo
 from celery.concurrency.base import BasePool
 
@@ -31,11 +30,13 @@ from workers.pool.handler_metrics import HandlerMetrics
 from workers.pool.pool_name import PoolName
 from workers.pool.recovery import Recovery
 from workers.pool.replicas import Replicas
+from workers.pool.steps import Steps
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.05
 RECOVERY_EVERY_S = 2.0
+PATIENCE_S = 10.0  # of a pool that ends, with a Redis that fails
 NO_TASKS = "pools run no Celery tasks: submit requests through marq.Client or HTTP"
 
 
@@ -58,13 +59,16 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         self._replicas = Replicas(self._spec, model_log, self._metrics, self._recovery)
         self._reported = self._recovered = 0.0
         self._last_report: tuple[object, ...] = ()
-        self._shown = ""  # the failure that was logged last, until a step succeeds
+        self._steps = Steps(self._spec.name)
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="pool-watcher", daemon=True)
         self._watcher.start()
 
     def on_stop(self) -> None:
-        """Drains all replicas and waits for them: they finish their batches; waiting requests stay queued."""
+        """Drains all replicas and waits for them: they finish their batches; waiting requests stay queued.
+
+        While Redis fails, it waits for PATIENCE_S at most.
+        """
         self._stopping.set()
         self._watcher.join()
 
@@ -112,35 +116,26 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
 
     def _watch(self) -> None:
         while not self._stopping.wait(TICK_S):
-            self._guarded(self._tick)
+            self._steps.run(self._tick)
         while self._replicas:
-            self._guarded(self._drain)
+            if self._steps.redis_fails_for() > PATIENCE_S:
+                self._abandon()
+                return
+            self._steps.run(self._drain)
             time.sleep(TICK_S)
-        self._guarded(lambda: self._metrics.flush(self._registry.redis))
-        self._guarded(self._withdraw)
+        self._steps.run(lambda: self._metrics.flush(self._registry.redis))
+        self._steps.run(self._withdraw)
 
-    def _guarded(self, step: Callable[[], object]) -> None:
-        """A pool outlives Redis, and whatever else fails: a step that fails runs again at the next tick.
-
-        A failure that repeats is logged once, and so are the failures of all steps while Redis fails.
-        """
-        try:
-            step()
-        except Exception as error:
-            expected = isinstance(error, redis.RedisError | OSError)  # the host cannot start a process now
-            kind = type(error).__name__
-            if (shown := kind if expected else f"{kind}: {error}") != self._shown:
-                trace = None if expected else error
-                log.warning(
-                    "pool %s cannot do its work now and tries again: %s",
-                    self._spec.name,
-                    error,
-                    exc_info=trace,
-                )
-            self._shown = shown
-            time.sleep(TICK_S * 10)
-        else:
-            self._shown = ""
+    def _abandon(self) -> None:
+        """Ends without Redis: no result could be published. The next pool of this name puts the rows back."""
+        log.error(
+            "pool %s does not wait for its running batches: Redis has failed for more than %g s (%s). "
+            "Their requests run again after the next start",
+            self._spec.name,
+            PATIENCE_S,
+            self._steps.redis_failure,
+        )
+        self._replicas.abandon()
 
     def _tick(self) -> None:
         if not self._name.is_held():

@@ -172,6 +172,10 @@ class ReplicaProcess:
         self._overdue = self._overdue or overdue
         self._process.kill()
 
+    def wait_for_end(self) -> None:
+        """Waits for the end of a process that was killed."""
+        self._process.wait()
+
     def ending(self, deadline: float | None = None) -> Ending:
         """How the process ended, with the last lines of its output; call it after the end."""
         self.wait_for_output(deadline)

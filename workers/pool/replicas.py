@@ -152,6 +152,17 @@ class Replicas:
         for replica in self._replicas:
             replica.kill()
 
+    def abandon(self) -> None:
+        """Kills all. Their requests are not charged an attempt: they are not to blame.
+
+        The scoreboards stay, for those who put the requests back.
+        """
+        self.kill()
+        for replica in self._replicas:
+            replica.wait_for_end()
+            replica.board.begin([])
+            leftovers.end_of_replica(replica.mark)
+
     @property
     def reason(self) -> str:
         """Why fewer replicas run than should, or why they do not last; empty if all is well."""

@@ -99,6 +99,7 @@ class Replica:
         while True:
             try:
                 if self._draining and self._may_end():
+                    self._connection.send(self._ready())
                     break
                 with contextlib.suppress(Drain):
                     self._step()
@@ -106,7 +107,10 @@ class Replica:
                 log.warning("Redis failed, reconnecting until it answers: %s", error)
                 self._reconnect()
         self._board.enter(scoreboard.DRAINING)
-        self._connection.send([*self._ready(), *self._collector.flush()])
+        try:
+            self._connection.send(self._collector.flush())
+        except redis.RedisError as error:
+            log.warning("the last metrics are lost, because Redis failed: %s", error)
 
     def _ready(self) -> list[Command]:
         """All commands that are due: those of many small batches answer and acknowledge in one go."""
@@ -195,6 +199,8 @@ class Replica:
             try:
                 self._connection.send(self._outgoing)
                 self._outgoing = []
+                if not self._goes_on:
+                    return  # its pool puts the fetched rows back
                 if self._seat:
                     self._seat.open()
                 self._resume()
@@ -204,8 +210,11 @@ class Replica:
 
     @property
     def _goes_on(self) -> bool:
-        """Whether a replica without Redis waits for it."""
-        return not self._draining
+        """Whether a replica without Redis waits for it; one that was asked to end does so for its results.
+
+        Its pool ends that wait.
+        """
+        return not self._draining or bool(self._outgoing)
 
     def _unsent(self) -> list[Command]:
         """The commands that must be sent over a new connection."""

@@ -2,6 +2,7 @@
 
 import httpx
 import pytest
+import redis
 from fastapi import FastAPI
 from thread_replica import make_spec
 
@@ -48,6 +49,17 @@ async def test_a_server_that_is_not_ready_names_what_is_missing(api, client):
     register(client, "sleeps", 0)
     answer = await api.get("/v2/health/ready")
     assert (answer.status_code, answer.json()) == (503, {"ready": False, "missing": ["a/1.0", "b/1.0"]})
+
+
+async def test_a_server_whose_redis_refuses_commands_says_why(routes, api, client):
+    register(client, "runs", 1, ready=1)
+    routes.health.refuse(redis.ResponseError("MISCONF Errors writing to the AOF file: No space left"))
+    answer = await api.get("/v2/health/ready")
+    assert answer.status_code == 503
+    reason = "Redis fails: MISCONF Errors writing to the AOF file: No space left"
+    assert answer.json() == {"ready": False, "reason": reason}
+    routes.health.accept()
+    assert (await api.get("/v2/health/ready")).status_code == 200
 
 
 async def test_a_version_that_rests_is_ready_and_replicas_without_a_device_are_named(routes, api, client):

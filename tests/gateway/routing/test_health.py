@@ -1,4 +1,5 @@
 import pytest
+import redis
 from clock import FakeClock
 from thread_replica import make_spec
 
@@ -6,6 +7,8 @@ from gateway.routing.health import UNSERVED_S, Health
 from marq.registry.models import HEARTBEAT_LIMIT_S
 from marq.registry.reports import PoolReport
 from marq.registry.snapshot import Models, Snapshot
+
+FULL = redis.ResponseError("MISCONF Errors writing to the AOF file: No space left on device")
 
 
 @pytest.fixture
@@ -66,12 +69,14 @@ def test_a_default_version_that_fails_for_too_long_makes_it_unhealthy(health):
 
 def test_redis_that_answers_but_refuses_commands_is_unhealthy_until_it_runs_them(health, clock):
     health.begin()
-    health.refuse()
+    health.refuse(FULL)
+    assert health.failure == f"Redis fails: {FULL}"  # known at once: requests are refused
     for _ in range(int(HEARTBEAT_LIMIT_S) + 1):
         assert health.is_good
         clock.sleep(1)
         health.note(snapshot(pools=1))
-        health.refuse()
+        health.refuse(FULL)
     assert not health.is_good
     health.accept()
     assert health.is_good
+    assert not health.failure

@@ -9,6 +9,7 @@ from support import wait_for
 
 from marq import keys
 from workers.devices import cores
+from workers.pool.celery_pool import ReplicaPool
 from workers.pool.room import LOADING_PER_CORE
 
 NAME = "m-1.0@host"
@@ -306,3 +307,43 @@ def test_lanes_that_somebody_deletes_are_there_again(pool, ready, gateway, clien
     client.delete(*keys.lanes("m", "1.0"))
     gateway.send(b"x")
     assert gateway.wait(1)[0].body == b"served"
+
+
+@pytest.fixture
+def refusing(client):
+    """Has Redis refuse writes, as one does whose disk is full, until refusing(False)."""
+
+    def refuse(wanted: bool = True) -> None:
+        client.config_set("min-replicas-to-write", int(wanted))
+
+    yield refuse
+    refuse(False)
+
+
+def test_a_pool_that_ends_while_redis_refuses_commands_waits_for_it_for_a_while_only(
+    pool, ready, gateway, client, gate, refusing, monkeypatch, caplog
+):
+    monkeypatch.setattr("workers.pool.celery_pool.PATIENCE_S", 1.0)
+    # Given a request that runs, and a Redis that refuses commands
+    running = pool(handler=HOLDING, max_attempts=1)
+    [pid] = ready(1)
+    gateway.send(str(gate).encode())
+    gate.wait_until_reached()
+    refusing()
+    # Then the end of the pool does not wait for the request
+    running.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert (
+        "does not wait for its running batches: Redis has failed for more than 1 s (NOREPLICAS" in caplog.text
+    )
+    # And the next pool runs it, although it may run once only: it was not to blame
+    refusing(False)
+    gate.open()
+    again = ReplicaPool(limit=1)
+    again.start()
+    try:
+        assert gateway.wait(1)[0].body == b"served"
+    finally:
+        again.stop()
+    assert client.xlen(keys.dead_letters("m")) == 0

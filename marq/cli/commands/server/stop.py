@@ -29,13 +29,14 @@ def stop(as_json: options.AsJson = False, state_dir: options.StateDir = None) ->
     key_file = ""
     try:
         server, process = running(state_dir)
-        key_file = server.key_file
+        key_file, redis_url = server.key_file, server.redis_url
     except server_file.ServerNotFound:
         if (node := running_node(state_dir)) is None:
             text = f"No marq server runs with the state directory {server_file.state_dir(state_dir)}."
             _print(text, None, as_json)
             return
-        _, process = node
+        redis_url, process = node[0].redis_url, node[1]
+    _warn_if_redis_fails(redis_url)
     ended = True
     timeout_s = 2 * stop_limit.read(server_file.state_dir(state_dir)) + STOP_MARGIN_S
     with err().status(f"Stopping marq (pid {process.pid})"), contextlib.suppress(psutil.NoSuchProcess):
@@ -45,6 +46,17 @@ def stop(as_json: options.AsJson = False, state_dir: options.StateDir = None) ->
     if key_file:
         Path(key_file).unlink(missing_ok=True)  # its tokens are not valid any more
     _print(f"marq (pid {process.pid}) has stopped.", process.pid, as_json)
+
+
+def _warn_if_redis_fails(redis_url: str) -> None:
+    from marq.connections import clients
+    from marq.errors import RedisUnavailable
+
+    try:
+        clients.check(redis_url)
+    except RedisUnavailable as error:
+        note = "Requests in flight are not waited for; those that are queued stay in Redis."
+        typer.echo(f"{error}\n{note}", err=True)
 
 
 def _print(text: str, stopped: int | None, as_json: bool) -> None:
