@@ -47,6 +47,7 @@ from marq.host import certificates
 from marq.host.node_name import node_name
 from marq.host.server_file import LOCAL_TOKEN_VARIABLE
 from marq.host.stop_limit import StopLimit
+from marq.payloads.job_uploads import JobUploads
 from marq.payloads.place import Place
 from marq.plugins import discovery
 from marq.plugins.discovery import Plugin
@@ -134,10 +135,11 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     workflows = KnownWorkflows()
     late = LateRequests(clients.client(config.redis_url), config.job_result_ttl_s * 1000)
     limit = StopLimit(config.stop_timeout, config.state_dir if number == 0 else None)
-    refreshed = partial(_refreshed, routes, broker, follow_tokens, workflows, snapshots, late, limit)
+    refreshed = partial(_refreshed, routes, broker, follow_tokens, workflows, snapshots, late, limit, place)
     await refreshed(await routes.refresh())
     await refreshed(await routes.refresh())  # again: only changes after the first report wait for it
-    jobs = Jobs(broker)
+    uploads = JobUploads(place.jobs, config.max_job_payload_bytes) if place and place.jobs else None
+    jobs = Jobs(broker, uploads)
     observing = [Observing(each) for each in _plugins(config, OBSERVERS)]
     parts = routes, broker, jobs, tokens, config.max_request_size
     limits = config.max_buffered_bytes, SequenceHeaders.of(config.sequence_headers)
@@ -257,6 +259,7 @@ async def _refreshed(
     snapshots: SnapshotWriter,
     late: LateRequests,
     limit: StopLimit,
+    place: Place | None,
     moment: float,
 ) -> None:
     """Called when the routes may have changed, with the moment by Redis's clock of what they know.
@@ -274,5 +277,7 @@ async def _refreshed(
     await workflows.refresh(broker, routes.registered.mark if routes.registered else b"")
     with contextlib.suppress(hiredis.ReplyError):  # Redis is full: nothing can be changed then, either
         await broker.execute("ZADD", keys.GATEWAYS, repr(moment), broker.stream)
+        if place and place.jobs and (store := place.jobs.identity):  # for those who read results
+            await broker.execute("HSET", keys.JOB_STORES, store, str(place.jobs.directory))
     await broker.execute("ZREMRANGEBYSCORE", keys.GATEWAYS, 0, repr(moment - HEARTBEAT_LIMIT_S))
     await snapshots.update()

@@ -131,6 +131,14 @@ def finished(model: str) -> str:
     return f"{PREFIX}{{{model}}}:finished"
 
 
+JOB_STORES = PREFIX + "job-stores"  # hash: id of a store of job files -> its directory
+
+
+def holders(model: str) -> str:
+    """Dead letters and replayed jobs by the files of bodies that they need (see file_sweep.py)."""
+    return f"{PREFIX}{{{model}}}:holders"
+
+
 def dead_letters(model: str) -> str:
     """The stream of entries that were given up."""
     return f"{PREFIX}{{{model}}}:dead"

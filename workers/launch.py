@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from marq.forms import MOST_FIELDS
+from marq.payloads.job_files import JobFiles
 from marq.payloads.place import Place
 from marq.registry.consumers import pool_name
 from marq.registry.spec import ModelSpec
@@ -49,6 +50,7 @@ class PoolSpec:
     metrics_auto_detect: bool = False  # whether metrics that the file does not list are kept, too
     payload_dir: str = ""  # large bodies and answers; empty: they travel through Redis
     payload_threshold: int = 0  # larger answers are files
+    job_payload_dir: str = ""  # the same of jobs
     metrics_location: str = ""  # where metrics logs are; empty: beside `log_file`
     max_form_fields: int = MOST_FIELDS
     sequence_headers: list[str] = field(
@@ -62,7 +64,10 @@ class PoolSpec:
     @property
     def place(self) -> Place | None:
         """The place of the payload files that its replicas read and write."""
-        return Place(Path(self.payload_dir), self.payload_threshold, 0) if self.payload_dir else None
+        if not self.payload_dir:
+            return None
+        jobs = self.job_payload_dir and JobFiles(Path(self.job_payload_dir), self.payload_threshold)
+        return Place(Path(self.payload_dir), self.payload_threshold, 0, jobs or None)
 
     @property
     def paths(self) -> list[Path]:

@@ -110,7 +110,8 @@ class Inference:
         head = self._predictor.entry_head(target.headers(headers), path, params, start_within_s, options)
         head = self._predictor.in_sequence(route, head, headers)
         job_id = await self._predictor.submit(route, EntryFields(body, head), _idempotency_key(headers))
-        record = await self._predictor.jobs.wait(job_id, wait_s)
+        jobs = self._predictor.jobs
+        record = await jobs.with_body(await jobs.wait(job_id, wait_s))
         location = (b"location", f"/jobs/{quote(job_id, safe=':')}".encode())
         applied = b"respond-async, wait=%d" % wait_s if wait_s else b"respond-async"
         own = [(b"preference-applied", applied), location]

@@ -95,10 +95,10 @@ def router(predictor: Predictor, jobs: Jobs, runs: RunJobs | None = None) -> API
         except ModelNotFound:
             if version is not None or runs is None or not runs.knows(model):
                 raise
-            body = await predictor.uploads.read(request.scope, request.receive)
-            return _accepted(await runs.submit(model, headers, body, options, key or ""))
+            read = await predictor.uploads.read(request.scope, request.receive)
+            return _accepted(await runs.submit(model, headers, read, options, key or ""))
         options = options.of_model(route.spec.webhook_url)
-        body = await predictor.uploads.read(request.scope, request.receive)
+        body = await predictor.read_job(route, request.scope, request.receive, key or "")
         head = predictor.entry_head(
             target.headers(headers),
             path.encode(),
@@ -106,7 +106,8 @@ def router(predictor: Predictor, jobs: Jobs, runs: RunJobs | None = None) -> API
             options=options,
         )
         head = predictor.in_sequence(route, head, headers)
-        return _accepted(await predictor.submit(route, EntryFields(body, head), key or ""))
+        fields = EntryFields(body, head) if isinstance(body, bytes) else EntryFields(b"", head, body)
+        return _accepted(await predictor.submit(route, fields, key or ""))
 
     return api
 

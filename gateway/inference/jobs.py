@@ -8,6 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from gateway.asgi import Document, header_lines
 from gateway.inference import job_headers
+from gateway.inference.job_bodies import result_of
 from gateway.inference.job_lists import describe
 from gateway.inference.job_submission import JobIdPath
 from gateway.inference.predictor import Predictor
@@ -60,6 +61,11 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
         if not is_final_status(status):
             raise BadReply(f"The status of the job's result is {status}, which HTTP does not allow.")
         headers = header_lines(record.headers)
+        if record.body_ref and status not in WITHOUT_BODY:
+            size, chunks = await result_of(jobs, record)
+            whole = StreamingResponse(chunks, status, {"Content-Length": str(size)})
+            whole.raw_headers += headers
+            return whole
         response = (
             Response(b"" if status in WITHOUT_BODY else record.body or b"", status)
             if record.is_finished or status in WITHOUT_BODY

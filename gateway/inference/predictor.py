@@ -4,6 +4,7 @@ The receiver of an answer is a sink (`marq.queue.pending.Waiting`): the socket o
 response. A sink is filled from the event loop's thread.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,17 +14,19 @@ from starlette.types import Receive, Scope
 from gateway.asgi import Headers, content_type, encode_headers
 from gateway.auth.tokens import AUTHORIZATION, Tokens
 from gateway.inference import deadlines
+from gateway.inference.job_bodies import read_job, with_files
 from gateway.inference.sequence_headers import USUAL, SequenceHeaders
 from gateway.routing.routes import Route, Routes
 from gateway.uploads import Uploads, too_large
-from marq.errors import ModelNotFound, QueueFull, ServiceError, ServiceUnavailable
+from marq.errors import ModelNotFound, QueueFull, QueueUnavailable, ServiceError, ServiceUnavailable
 from marq.jobs.options import PLAIN, JobOptions
 from marq.payloads.folder import Upload
+from marq.payloads.job_files import request_id_of
 from marq.plugins.protocols import Access
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, EntryHead
 from marq.queue.ids import new_id
-from marq.queue.jobs import Jobs, KeyedRequest
+from marq.queue.jobs import Jobs, KeyedRequest, keyed_id
 from marq.queue.pending import Waiting
 
 CLIENT_GONE = 499  # the status of a prediction whose client went away before its answer
@@ -172,24 +175,55 @@ class Predictor:
             fields = EntryFields(b"", fields.head, folder.add(request_id, fields.body))
         return size, fields
 
+    async def read_job(self, route: Route, scope: Scope, receive: Receive, key: str = "") -> bytes | Upload:
+        """The body of a job for `submit`: in a file, if it is large and the replicas share the store.
+
+        Raises as `Uploads.read`, and QueueFull before a body is read for which there is no room.
+        """
+        files = self.jobs.uploads
+        if files is None or not route.keeps_files:
+            return await self.uploads.read(scope, receive)
+        return await read_job(self.uploads, files, route.spec.name, _job_id(route, key), scope, receive)
+
     async def submit(self, route: Route, fields: EntryFields, key: str = "") -> str:
         """Queues a job; returns its public id. With an idempotency key, a job is queued once.
 
-        A job with the same key is returned even where no new one can be taken. Raises ServiceError.
+        A job with the same key is returned even where no new one can be taken. A file with the body is
+        removed if no job is queued with it. Raises ServiceError.
         """
-        size = len(fields.body)
-        if size > self.max_request_size:
-            raise too_large(size, self.max_request_size)
-        if not key:
-            return await self._submit(route, size, fields)
-        version = route.spec.version if route.versioned else None
-        request = KeyedRequest(route.spec.name, version, key, fields)
+        if fields.size > self.max_request_size:
+            raise too_large(fields.size, self.max_request_size)
+        files = self.jobs.uploads
+        if files is None or not route.keeps_files:
+            return (await self._submit(route, fields, key))[0]
+        fields = await with_files(files, route.spec.name, _job_id(route, key), fields)
+        is_new = True
         try:
-            return await self._submit_once(route, size, request)
+            job_id, is_new = await self._submit(route, fields, key)
+        except ServiceError as error:
+            # Redis may have queued the job whose answer was lost: the node removes the file if it has not
+            is_new = isinstance(error, QueueUnavailable)
+            raise
+        finally:
+            if fields.file is not None and not is_new:
+                files.discard(fields.file)
+        return job_id
+
+    async def _submit(self, route: Route, fields: EntryFields, key: str) -> tuple[str, bool]:
+        """(public id, whether the job is new)."""
+        if not key:
+            return await self._submit_new(route, fields), True
+        version = route.spec.version if route.versioned else None
+        files = self.jobs.uploads.files if self.jobs.uploads else None
+        request = KeyedRequest(route.spec.name, version, key, fields, files)
+        if fields.file is not None:
+            await asyncio.to_thread(lambda: request.digest)  # it reads the body
+        try:
+            return await self._submit_once(route, request)
         except ServiceUnavailable:
             if (job_id := await self.jobs.find(request)) is None:
                 raise
-            return job_id
+            return job_id, False
 
     def begin_run(self, workflow: str, route: Route, fields: EntryFields) -> RunEnd:  # noqa: ARG002 - for hooks
         """A run of a workflow begins at this route. The caller reports its end, once. Raises ServiceError."""
@@ -202,25 +236,30 @@ class Predictor:
         """
         self._broker.withdraw(request_id)
 
-    async def _submit(self, route: Route, size: int, fields: EntryFields) -> str:
-        route.admit_job(size)
+    async def _submit_new(self, route: Route, fields: EntryFields) -> str:
+        route.admit_job(fields.size)
+        request_id = new_id() if fields.file is None else request_id_of(fields.file.ref)
         try:
             return await self.jobs.submit(
-                route.spec.name, route.spec.version, new_id(), fields, route.priority
+                route.spec.name, route.spec.version, request_id, fields, route.priority
             )
         except ServiceUnavailable:
-            route.backlog.forgo(size)
+            route.backlog.forgo(fields.size)
             raise
 
-    async def _submit_once(self, route: Route, size: int, request: KeyedRequest) -> str:
-        route.admit_job(size)
+    async def _submit_once(self, route: Route, request: KeyedRequest) -> tuple[str, bool]:
+        route.admit_job(request.fields.size)
         is_new = False
         try:
             job_id, is_new = await self.jobs.submit_once(route.spec.version, request, route.priority)
         finally:
             if not is_new:
-                route.backlog.forgo(size)
-        return job_id
+                route.backlog.forgo(request.fields.size)
+        return job_id, is_new
+
+
+def _job_id(route: Route, key: str) -> bytes:
+    return keyed_id(route.spec.name, key) if key else new_id()
 
 
 def _unobserved(status: int, answer_bytes: int) -> None:

@@ -49,15 +49,27 @@ class Route:
     """The lane of one model version, and the reasons to refuse requests for it."""
 
     __slots__ = (
-        "admission", "backlog", "client_timeout_ms", "failure", "has_ended", "is_plain", "lane", "priority",
-        "shares_files", "spec", "unavailable", "versioned",
+        "admission",
+        "backlog",
+        "client_timeout_ms",
+        "failure",
+        "has_ended",
+        "is_plain",
+        "keeps_files",
+        "lane",
+        "priority",
+        "shares_files",
+        "spec",
+        "unavailable",
+        "versioned",
     )  # fmt: skip
 
     def __init__(
         self, spec: ModelSpec, versioned: bool, backlog: Backlog, failure: Failure | None,
-        shares_files: bool = False,
+        shares_files: bool = False, keeps_files: bool = False,
     ) -> None:  # fmt: skip
         self.shares_files = shares_files  # whether all its replicas can read this gateway's files
+        self.keeps_files = keeps_files  # the same of the files of jobs
         self.spec, self.backlog, self.failure = spec, backlog, failure
         self.versioned = versioned  # whether the URL names the version
         self.priority, self.lane = keys.NORMAL, keys.lane(spec.name, spec.version).encode()
@@ -111,7 +123,7 @@ class Routes:
         self._registry = Registry(clients.client(url))
         self._memory = Memory(self._registry)
         self._by_name: dict[str, dict[str | None, Route]] = {}
-        self._used: tuple[Models, dict[str, Failure], set[str]] | None = None  # behind the routes
+        self._used: tuple[Models, dict[str, Failure], set[str], set[str]] | None = None  # behind the routes
         self._idle: list[ModelSpec] = []  # the versions without a ready replica
         self.unplaced: list[str] = []  # a sentence for each version with replicas without a device
         self._moment = 0.0  # of the snapshot behind the routes
@@ -198,15 +210,15 @@ class Routes:
 
     def _use(self, snapshot: Snapshot) -> None:
         models, failures = snapshot.models, _find_failures(snapshot)
-        sharing = self._find_sharing(snapshot)
-        if (models, failures, sharing) == self._used:  # quick: an unchanged spec is the same object
+        sharing, keeping = self._find_sharing(snapshot), self._find_keeping(snapshot)
+        if (models, failures, sharing, keeping) == self._used:  # quick: an unchanged spec is the same object
             return
-        self._make_routes(models, failures, sharing)
+        self._make_routes(models, failures, sharing, keeping)
         final = {key for key, failure in failures.items() if failure.is_final}
         self.health.is_failing = any(
             f"{name}/{version}" in final for name, version in models.defaults.items()
         )
-        self._used = models, failures, sharing
+        self._used = models, failures, sharing, keeping
 
     def _find_sharing(self, snapshot: Snapshot) -> set[str]:
         """The versions all of whose pools see the payload files of this gateway, by their keys."""
@@ -219,17 +231,31 @@ class Routes:
             if (reports := snapshot.of(spec)) and all(report.payloads == own for report in reports)
         }
 
-    def _make_routes(self, models: Models, failures: dict[str, Failure], sharing: set[str]) -> None:
+    def _find_keeping(self, snapshot: Snapshot) -> set[str]:
+        """The versions none of whose pools has another store of job files than this gateway."""
+        own = self._place.jobs.identity if self._place and self._place.jobs else ""
+        if not own:
+            return set()
+        return {
+            spec.key
+            for spec in snapshot.models
+            if all(report.job_payloads == own for report in snapshot.of(spec) if report.preparing is None)
+        }
+
+    def _make_routes(
+        self, models: Models, failures: dict[str, Failure], sharing: set[str], keeping: set[str]
+    ) -> None:
         by_name: dict[str, dict[str | None, Route]] = {}
         for spec in models:
             by_name.setdefault(spec.name, {})[spec.version] = Route(
-                spec, True, self.backlogs.of(spec), failures.get(spec.key), spec.key in sharing
-            )
+                spec, True, self.backlogs.of(spec), failures.get(spec.key), spec.key in sharing,
+                spec.key in keeping,
+            )  # fmt: skip
         for name, version in models.defaults.items():
             if name in by_name and version in by_name[name]:
                 named = by_name[name][version]
                 by_name[name][None] = Route(
-                    named.spec, False, named.backlog, named.failure, named.shares_files
+                    named.spec, False, named.backlog, named.failure, named.shares_files, named.keeps_files
                 )  # fmt: skip
         registered = {spec.key for spec in models}
         self.backlogs.keep(registered)

@@ -203,7 +203,8 @@ class AsyncClient:
 
         Raises TimeoutError, JobFailed, JobExpired, JobCancelled and JobNotFound.
         """
-        return results.of_job(await self._wait(str(job), timeout))
+        record = await self._wait(str(job), timeout)
+        return results.of_job(await self._jobs.with_body(record))
 
     async def as_completed(
         self, jobs: "Iterable[str | AsyncJob]", timeout: float = DEFAULT_TIMEOUT_S

@@ -137,7 +137,10 @@ class Supervisor:
                 self._settings.state_dir / "redis", self._settings.redis_max_memory
             )
             self._embedded.start()
-            self._settings = self._settings.model_copy(update={"redis_url": self._embedded.url})
+            # Files of jobs beside the queue itself: they are lost only together
+            files = self._settings.job_payload_dir or self._settings.state_dir / "job-payloads"
+            update = {"redis_url": self._embedded.url, "job_payload_dir": files.absolute()}
+            self._settings = self._settings.model_copy(update=update)
         clients.check(self._settings.redis_url)
         self._announce(greeting.line("Redis", urls.without_password(self._settings.redis_url)))
 

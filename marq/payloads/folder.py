@@ -7,14 +7,22 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable
+from typing import Protocol
 
 from marq.errors import QueueFull
-from marq.payloads.place import PLAIN, UNFINISHED, PayloadLost, Place, write_all
+from marq.payloads.files import NEW_FILE, PLAIN, PayloadLost, write_all
+from marq.payloads.place import UNFINISHED, Place
 
 log = logging.getLogger(__name__)
 
 KEPT_FREE = 16 << 20  # bytes of the file system
-NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+class Room(Protocol):
+    """Counts the bytes of files."""
+
+    def reserve(self, size: int, /) -> None:
+        """Counts bytes that are about to come. Raises QueueFull where there is no room for them."""
 
 
 class Upload:
@@ -22,7 +30,7 @@ class Upload:
 
     __slots__ = ("_file", "_folder", "ref", "reserved", "size")
 
-    def __init__(self, folder: "Folder", file: int, ref: bytes, reserved: int) -> None:
+    def __init__(self, folder: Room, file: int, ref: bytes, reserved: int) -> None:
         self._folder, self._file, self.ref, self.reserved = folder, file, ref, reserved
         self.size = 0  # bytes so far
 

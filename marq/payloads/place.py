@@ -14,7 +14,6 @@ import re
 import secrets
 import shutil
 import socket
-import stat
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +21,9 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from marq.errors import ServiceUnavailable
+from marq.payloads import job_files
+from marq.payloads.files import NEW_FILE, PLAIN, PayloadLost, is_own, load, lost, write_all
+from marq.payloads.job_files import JobFiles
 
 if TYPE_CHECKING:
     from marq.settings.fields import Settings  # replicas have no pydantic
@@ -34,19 +35,14 @@ LEAST_SHARED_MEMORY = 2**30  # bytes; containers often have 64 MiB
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 REF = re.compile(rb"[0-9a-f]{32}/[0-9A-Za-z-]{1,64}(\.[0-9a-f]{8})?")
 FOLDER_DIGITS, TAG_DIGITS = 32, 8  # of the name of a folder; its last ones are the tag of its place
-PLAIN = re.compile(rb"[0-9A-Za-z-]{1,64}")  # a request id that can be part of a file's name
 POPULATE = getattr(mmap, "MAP_POPULATE", 0)  # Linux
 UNFINISHED = "new-"  # begins the name of a folder that is not locked yet
 UNFINISHED_S = 60.0  # no process takes so long to lock its folder
 
 
-class PayloadLost(ServiceUnavailable):
-    """Raised when the file of a body or an answer is not on this host, or not any more."""
-
-
 def is_ref(value: bytes) -> bool:
-    """Whether a value can be the reference of a file: `FOLDER/NAME`."""
-    return REF.fullmatch(value) is not None
+    """Whether a value can be the reference of a file: `FOLDER/NAME`, or that of a file of jobs."""
+    return REF.fullmatch(value) is not None or job_files.is_ref(value)
 
 
 @dataclass(frozen=True)
@@ -56,6 +52,7 @@ class Place:
     directory: Path
     threshold: int  # a larger body or answer is a file
     most: int  # bytes of all bodies of one process
+    jobs: JobFiles | None = None  # where those of jobs are; the other methods are about predictions
 
     @classmethod
     def of(cls, settings: "Settings") -> "Place | None":
@@ -63,7 +60,12 @@ class Place:
         if not settings.payload_threshold:
             return None
         directory = settings.payload_dir or default_directory(settings.state_dir)
-        return cls(directory.absolute(), settings.payload_threshold, settings.max_payload_bytes)
+        return cls(
+            directory.absolute(),
+            settings.payload_threshold,
+            settings.max_payload_bytes,
+            JobFiles.of(settings),
+        )
 
     @property
     def identity(self) -> str:
@@ -83,7 +85,9 @@ class Place:
         return hashlib.sha256(stream).hexdigest()[: FOLDER_DIGITS - TAG_DIGITS] + self._tag
 
     def is_elsewhere(self, ref: bytes) -> bool:
-        """Whether a reference names a file of another host. Raises OSError."""
+        """Whether a reference, also of a job's file, names one of another host. Raises OSError."""
+        if job_files.is_ref(ref):
+            return self.jobs is None or not self.jobs.owns(ref)
         return ref.partition(b"/")[0][-TAG_DIGITS:].decode(errors="replace") != self._tag
 
     @cached_property
@@ -106,7 +110,7 @@ class Place:
             with self._open(ref) as file:
                 return file.read()
         except OSError as error:
-            raise _lost(error) from None
+            raise lost(error) from None
 
     def map(self, ref: bytes) -> memoryview:
         """The same without a copy; the file may be removed meanwhile. Raises PayloadLost."""
@@ -114,19 +118,13 @@ class Place:
             with self._open(ref) as file:
                 return memoryview(mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED | POPULATE, mmap.PROT_READ))
         except (OSError, ValueError) as error:
-            raise _lost(error) from None
+            raise lost(error) from None
 
     def load(self, ref: bytes) -> bytearray:
-        """The same, copied once. Raises PayloadLost."""
-        try:
-            with self._open(ref) as file:
-                content = bytearray(os.fstat(file.fileno()).st_size)
-                view, filled = memoryview(content), 0
-                while filled < len(content) and (count := file.readinto(view[filled:])):
-                    filled += count
-        except OSError as error:
-            raise _lost(error) from None
-        return content
+        """The same, copied once; also of a job's file. Raises PayloadLost."""
+        if self.jobs and job_files.is_ref(ref):
+            return self.jobs.load(ref)
+        return load(self._path(ref))
 
     def _open(self, ref: bytes) -> FileIO:
         return open(self._path(ref), "rb", buffering=0)  # noqa: PTH123 - the cheapest way
@@ -143,7 +141,7 @@ class Place:
         try:
             ref = f"{self.folder_of(stream)}/{name}".encode()
             path = self._path(ref)
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            file = os.open(path, NEW_FILE, 0o600)
         except OSError:
             return b""
         try:
@@ -168,7 +166,7 @@ class Place:
 
     def _path(self, ref: bytes) -> str:
         """Raises PayloadLost for a text that is not a reference: it may come from outside."""
-        if not is_ref(ref):
+        if not REF.fullmatch(ref):
             raise PayloadLost("The reference of a body is not one.")
         return f"{self.directory}/{ref.decode()}"
 
@@ -182,21 +180,6 @@ def default_directory(state_dir: Path) -> Path:
         if large and os.access(SHARED_MEMORY, os.W_OK | os.X_OK) and (not own.exists() or is_own(own)):
             return own
     return state_dir / "payloads"
-
-
-def is_own(directory: Path) -> bool:
-    """Whether it is a directory, not a link to one, that only this user can enter."""
-    found = directory.lstat()
-    is_private = found.st_uid == os.getuid() and not stat.S_IMODE(found.st_mode) & 0o077
-    return stat.S_ISDIR(found.st_mode) and is_private
-
-
-def write_all(file: int, data: bytes) -> None:
-    """Raises OSError where the file system is full."""
-    if (written := os.write(file, data)) < len(data):
-        view = memoryview(data)
-        while written < len(data):
-            written += os.write(file, view[written:])
 
 
 def _is_being_made(folder: os.DirEntry[str]) -> bool:
@@ -228,8 +211,3 @@ def _boot() -> str:
         return BOOT_ID.read_text().strip()
     except OSError:
         return socket.gethostname()
-
-
-def _lost(error: Exception) -> PayloadLost:
-    reason = "it is not on this host, or was removed" if isinstance(error, FileNotFoundError) else str(error)
-    return PayloadLost(f"The file of a body cannot be read: {reason}. Send the request again.")

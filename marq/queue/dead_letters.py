@@ -3,12 +3,16 @@
 import re
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from marq import keys
 from marq.connections import clients
 from marq.connections.commands import RedisClient
 from marq.errors import Conflict, MalformedEntry, ResourceNotFound, ServiceError
+from marq.payloads import job_files
+from marq.payloads.files import PayloadLost
+from marq.payloads.job_files import JobFiles
 from marq.queue import scripts
 from marq.queue.entries import decode
 from marq.queue.giving_up import ABOUT
@@ -49,6 +53,12 @@ class Letter:
         return self.fields.get("id") or self.about.get("entry", "")
 
     @property
+    def file(self) -> bytes:
+        """The reference of the body, if it is a file of jobs; else empty."""
+        ref = self.request.get(b"body_ref", b"")
+        return ref if job_files.is_ref(ref) else b""
+
+    @property
     def replay_of(self) -> str:
         """The id that the request had before it was replayed; empty if it never was."""
         return self.fields.get("replay_of", "")
@@ -57,7 +67,7 @@ class Letter:
     def obstacle(self) -> str:
         """Why it cannot be replayed; empty if it can."""
         kept = {name: value for name, value in self.request.items() if name not in NOT_REPLAYED}
-        body = {} if self.size is None else {b"body": b""}
+        body = {} if self.size is None and not self.file else {b"body": b""}
         try:
             decode("", b"", [part for pair in (kept | body).items() for part in pair])
         except MalformedEntry as error:
@@ -124,8 +134,11 @@ class DeadLetters:
         raise ResourceNotFound(f"Dead letter not found: {letter_id} of model {model}")
 
     def body(self, model: str, letter_id: str) -> bytes:
-        """The body of a letter. Raises ResourceNotFound, also for a letter without a body."""
-        self.get(model, letter_id)
+        """The body of a letter. Raises ResourceNotFound, also for a letter without a body, and PayloadLost
+        where its file is on another host."""
+        letter = self.get(model, letter_id)
+        if letter.file:
+            return bytes(self._files_of(letter).load(letter.file))
         found = self._redis.xrange(keys.dead_letters(model), letter_id, letter_id)
         if not found or b"body" not in found[0][1]:
             raise ResourceNotFound(f"Dead letter {letter_id} of model {model} has no body.")
@@ -182,7 +195,20 @@ class DeadLetters:
     def _read(self, model: str, order: str, start: str, end: str, limit: int) -> list[Letter]:
         read = scripts.LETTERS.call([keys.dead_letters(model)], order, start, end, limit)
         found = clients.run(self._redis, read)
-        return [_letter(*each) for each in found]
+        return [self._with_size(_letter(*each)) for each in found]
+
+    def _with_size(self, letter: Letter) -> Letter:
+        """With the size of a body that is a file, if that is on this host."""
+        if not letter.file:
+            return letter
+        try:
+            return replace(letter, size=Path(self._files_of(letter).path(letter.file)).stat().st_size)
+        except (OSError, PayloadLost):
+            return letter
+
+    def _files_of(self, letter: Letter) -> JobFiles:
+        """Raises PayloadLost."""
+        return JobFiles.found(self._redis.hget(keys.JOB_STORES, job_files.store_of(letter.file)))
 
 
 def _letter(entry: bytes, size: int, flat: list[bytes]) -> Letter:

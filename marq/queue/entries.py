@@ -130,6 +130,7 @@ class Request:
     attempts: bytes = b"0"  # how many replicas were lost while they ran it
     trace: bytes = b""  # W3C traceparent
     body_ref: bytes = b""  # instead of `body`: the file with it
+    store: bytes = b""  # of a job: the store of files whose reader asks for the result
     sequence: bytes = b""  # id of the sequence that it belongs to
     sequence_start: bytes = b""  # "1": the first request of the sequence
     sequence_end: bytes = b""  # "1": the last one
@@ -152,7 +153,7 @@ FIELDS = {
     for name in (
         "body", "body_ref", "id", "type", "headers", "path", "params", "reply", "replies", "job", "deadline",
         "attempts", "trace", "sequence", "sequence_start", "sequence_end",
-        "run", "node",
+        "run", "node", "store",
     )
 }  # fmt: skip
 

@@ -81,6 +81,7 @@ class JobRecord:
     status: int | None = None  # the handler's HTTP status
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
+    body_ref: bytes = b""  # instead: the file with it
     priority: str | None = None  # the lane that it was queued in
     tags: tuple[str, ...] = ()
     due: float | None = None  # when a scheduled job is queued
@@ -157,6 +158,7 @@ def parse_record(
         status=int(text["status"]) if "status" in text else None,
         headers=json.loads(text.get("headers") or b"{}"),
         body=text.get("body"),
+        body_ref=text.get("body_ref", b""),
         priority=text["priority"].decode() if "priority" in text else None,
         tags=tuple(filter(None, text.get("tags", b"").decode().split(","))),
         due=_seconds(text.get("due")) if state == SCHEDULED else None,

@@ -8,7 +8,8 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import hiredis
 
@@ -22,6 +23,8 @@ from marq.errors import (
     ServiceUnavailable,
     StreamBroken,
 )
+from marq.payloads.job_files import JobFiles, store_of
+from marq.payloads.job_uploads import JobUploads
 from marq.queue import job_records, scripts
 from marq.queue.broker import Broker
 from marq.queue.entries import DEFAULT_TTL_MS, EntryFields
@@ -38,6 +41,11 @@ MOST_CALLS = 4  # that Redis has not answered
 Row = tuple[bytes, EntryFields]  # with the id of the request
 
 
+def keyed_id(model: str, key: str) -> bytes:
+    """The request id of the job of a model with an idempotency key."""
+    return str(uuid.uuid5(IDEMPOTENCY, f"{model}:{key}")).encode()
+
+
 @dataclass(frozen=True)
 class KeyedRequest:
     """A job with an idempotency key: no second job is queued while the record of the first job with this key
@@ -47,21 +55,25 @@ class KeyedRequest:
     version: str | None  # as requested; None: the default version, which may have changed since
     key: str
     fields: EntryFields
+    files: JobFiles | None = None  # with the body, if that is a file
 
     @property
     def id(self) -> bytes:
-        return str(uuid.uuid5(IDEMPOTENCY, f"{self.model}:{self.key}")).encode()
+        return keyed_id(self.model, self.key)
 
     @property
     def job_id(self) -> str:
         return str(JobId(self.model, self.id.decode()))
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """The digest of the handler's input; the deadline is not part of it."""
         head = self.fields.head
         parts = (self.version or "").encode(), head.type, head.path or b"", self.fields.body
-        return hashlib.sha256(b"\0".join(parts)).hexdigest().encode()
+        digest = hashlib.sha256(b"\0".join(parts))
+        if self.fields.file is not None and self.files is not None:
+            digest.update(self.files.load(self.fields.file.ref))
+        return digest.hexdigest().encode()
 
     def conflict(self) -> IdempotencyConflict:
         return IdempotencyConflict(f"Idempotency-Key {self.key!r:.100} was used for another request.")
@@ -70,8 +82,10 @@ class KeyedRequest:
 class Jobs:
     """Submits jobs and reads their records. Raises ServiceUnavailable while Redis cannot be reached."""
 
-    def __init__(self, broker: Broker) -> None:
-        self.broker = broker
+    def __init__(self, broker: Broker, uploads: JobUploads | None = None) -> None:
+        """`uploads`: where large bodies and answers are files; without it they are in Redis."""
+        self.broker, self.uploads = broker, uploads
+        self._stores: dict[str, JobFiles] = {}  # those of answers that were read
         self._finished = Finished(broker.url)
         self._ends_waits = False
 
@@ -257,6 +271,24 @@ class Jobs:
                 await _wait(event, RECHECK_S)
         if last := await self._last_part(job, begin):
             yield last
+
+    async def files_of(self, ref: bytes) -> JobFiles:
+        """The store of a file. Raises PayloadLost where it is not on this host."""
+        name = store_of(ref)
+        if self.uploads and self.uploads.files.owns(ref):
+            return self.uploads.files
+        if name not in self._stores:
+            directory = await self.broker.execute("HGET", keys.JOB_STORES, name)
+            self._stores[name] = JobFiles.found(directory)
+        return self._stores[name]
+
+    async def with_body(self, record: JobRecord) -> JobRecord:
+        """The record with the result in it, also if that is a file. Raises PayloadLost."""
+        if not record.body_ref:
+            return record
+        files = await self.files_of(record.body_ref)
+        body = bytes(await asyncio.to_thread(files.load, record.body_ref))
+        return replace(record, body=body, body_ref=b"")
 
     async def parts(self, key: str, start: int) -> tuple[bytes, list[bytes]]:
         """How a streamed answer begins, and its parts from this one on; `key`: see `keys.parts`."""

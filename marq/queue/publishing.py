@@ -1,6 +1,7 @@
 """Answers requests: the commands that publish a batch's replies and acknowledge its entries."""
 
 import json
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,8 @@ from marq.queue import job_records, scripts
 from marq.queue.entries import DEFAULT_TTL_MS, JSON_HEADERS, Reply, Request
 from marq.queue.job_records import Progress
 from marq.registry.spec import ModelSpec
+
+log = logging.getLogger(__name__)
 
 Answer = tuple[Request, Reply]
 TOO_LATE = "The request passed its deadline before it ran."
@@ -32,6 +35,7 @@ class Publisher:
     ) -> None:  # fmt: skip
         """`place`: of large answers, which are files where their reader shares it."""
         self._place = place
+        self._streamed: set[bytes] = set()  # ids of jobs of whose answers a part was sent
         self._spec = spec
         self._device = device
         self._ttl_ms = job_result_ttl_ms
@@ -57,6 +61,7 @@ class Publisher:
     def parts(self, answers: Sequence[Answer]) -> list[Command]:
         """The commands that send parts of answers."""
         jobs = [self._keep_part(request, part) for request, part in answers if request.job]
+        self._streamed.update(request.id for request, _ in answers if request.job)
         return [*_packed(answers), *_single(answers), *jobs]
 
     def progress(self, reports: Sequence[tuple[Request, Progress]]) -> list[Command]:
@@ -96,14 +101,34 @@ class Publisher:
         for request, reply in jobs:
             attempts = int(request.attempts) + (started_ms != NEVER)
             script_keys += (request.lane, keys.job(self._spec.name, request.id.decode()))
+            body = self._kept_in_file(request, reply)
             arguments += (
                 request.entry, request.id, BURIED if is_buried else _state(reply, started_ms), attempts,
-                request.queued_ms, started_ms or "", reply.status, reply.headers, reply.body,
+                request.queued_ms, started_ms or "", reply.status, reply.headers, body or reply.body,
+                "body_ref" if body else "body",
             )  # fmt: skip
         return scripts.PUBLISH.call(
             script_keys, keys.GROUP, self._ttl_ms, self._channel, self._spec.version, self._device,
             int(time.time() * 1000), rows if started_ms != NEVER else 0, *arguments,
         )  # fmt: skip
+
+    def _kept_in_file(self, request: Request, reply: Reply) -> bytes:
+        """The reference of a large result, if the store of those who ask for it is that of this host.
+
+        Empty where it is kept in the record, as an error is, or the last part of a streamed answer.
+        """
+        files = self._place.jobs if self._place else None
+        streamed = request.id in self._streamed
+        self._streamed.discard(request.id)
+        if files is None or len(reply.body) <= files.threshold or reply.status >= FIRST_ERROR or streamed:
+            return b""
+        if not request.store or request.store.decode() != files.identity:
+            return b""
+        try:
+            return files.keep(self._spec.name, request.id.decode(), reply.body)
+        except (OSError, ValueError) as error:
+            log.warning("the result of job %s is kept in Redis: %s", request.id.decode(), error)
+            return b""
 
 
 def _kept(answers: Sequence[Answer]) -> tuple[list[Answer], list[Answer]]:

@@ -7,8 +7,8 @@ from typing import cast
 from marq.connections.commands import Reply as RedisReply
 from marq.connections.pipelined import PipelinedConnection
 from marq.errors import BadReply, MalformedEntry
+from marq.payloads.files import PayloadLost
 from marq.payloads.folder import Folder
-from marq.payloads.place import PayloadLost
 from marq.queue.entries import Reply, decode_replies
 from marq.queue.pending import PendingRequests
 

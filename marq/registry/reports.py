@@ -42,6 +42,7 @@ class PoolReport:
     preparing: bool | None = None  # None in the report of a pool; False: the preparation has ended
     replicas: tuple[ReplicaReport, ...] = ()
     payloads: str = ""  # the identity of the directory whose payload files its replicas can read; or none
+    job_payloads: str = ""  # the id of the store of job files that its replicas can read and write; or none
     reported: float = 0.0  # the heartbeat: unix s of the Redis server's clock
 
     @property
@@ -56,7 +57,9 @@ class PoolReport:
     def to_json(self) -> str:
         """A pool's report has no key `preparing`, that of a preparation no `generation`."""
         left_out = {
-            key for key in ("generation", "preparing", "payloads") if getattr(self, key) in (None, "")
+            key
+            for key in ("generation", "preparing", "payloads", "job_payloads")
+            if getattr(self, key) in (None, "")
         }
         return json.dumps({key: value for key, value in asdict(self).items() if key not in left_out})
 

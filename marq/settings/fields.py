@@ -85,6 +85,8 @@ class Settings(BaseModel):
     payload_dir: Path | None = None  # None: in shared memory, or in the state directory where that is small
     payload_threshold: NotNegative = 65_536  # larger bodies and answers are files; 0: none is
     max_payload_bytes: Positive = 2 * 2**30  # of the bodies of a gateway that are files
+    job_payload_dir: Path | None = None  # None: in the state directory with the embedded server, else none
+    max_job_payload_bytes: Positive = 20 * 2**30  # of the bodies and answers of jobs that are files
     slow_client_timeout: Positive = 60  # seconds
     min_body_rate: NotNegative = 500  # bytes of a body in a second, over each slow_client_timeout; 0: none
     job_queue_size: Positive = 100

@@ -8,7 +8,8 @@ from functools import partial
 from marq import forms
 from marq.errors import RequestTooLarge
 from marq.forms import MOST_FIELDS
-from marq.payloads.place import PayloadLost, Place
+from marq.payloads.files import PayloadLost
+from marq.payloads.place import Place
 from marq.queue.entries import ROW_TYPE, Request, row_fields
 from ts.context import SEQUENCE_END_KEY, SEQUENCE_ID_KEY, SEQUENCE_START_KEY
 

@@ -152,6 +152,7 @@ class Pools:
             dependency_dir=prepared.dependency_dir,
             payload_dir=str(place.directory) if place else "",
             payload_threshold=config.payload_threshold,
+            job_payload_dir=str(place.jobs.directory) if place and place.jobs else "",
             hidden_variables=config.blacklist_env_vars,
             sequence_headers=config.sequence_headers,
         )

@@ -15,6 +15,7 @@ from marq.connections import clients
 from marq.host.node_name import NameTaken, NodeLease
 from marq.host.stop_limit import StopLimit
 from marq.jobs import schedule
+from marq.jobs.file_sweep import FileSweep
 from marq.payloads.place import Place
 from marq.registry import changes
 from marq.registry.memory import Memory
@@ -49,6 +50,7 @@ class Node:
         self._place = Place.of(config)
         shared = Surroundings(config, name, str(self._lease.owner), host, self._place)
         self._pools = Pools(shared, self._registry, self._slots, self._wake)
+        self._files = FileSweep(jobs, self._redis) if (jobs := self._place and self._place.jobs) else None
         self._autoscaler = AutoscalerThread(config.redis_url)
         self._sweep_at = 0.0
         self._seen = b""
@@ -68,6 +70,8 @@ class Node:
                 self.reconcile()
                 self._metrics.collect_if_due(self._redis)
                 self._sweep_if_due()
+                if self._files:
+                    self._files.go_on_if_due()
                 self._sleep()
             except NameTaken:
                 self._end()

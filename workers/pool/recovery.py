@@ -14,7 +14,8 @@ from marq.admission.seats import has_seats
 from marq.connections.blocking import Connection
 from marq.connections.urls import Command
 from marq.errors import MalformedEntry, ServiceUnavailable
-from marq.payloads.place import PayloadLost
+from marq.payloads import job_files
+from marq.payloads.files import PayloadLost
 from marq.queue.entries import EntryRef, Reply, Request, decode
 from marq.queue.giving_up import Death, bury, refusals, refuse, take
 from marq.queue.publishing import Publisher
@@ -163,9 +164,12 @@ class Recovery:
         ]
 
     def _body(self, request: Request) -> bytes:
-        """The body of a request that is a file. Empty if there is none, or it is lost with its client."""
+        """The body of a request that is a file. Empty if there is none, if it is lost with its client, or if
+        it is that of a job, which outlives the request."""
+        if not request.body_ref or job_files.is_ref(request.body_ref):
+            return b""
         try:
-            return self._place.read(request.body_ref) if self._place and request.body_ref else b""
+            return self._place.read(request.body_ref) if self._place else b""
         except PayloadLost:
             return b""
 

@@ -183,6 +183,7 @@ class Replicas:
             reason=self.reason,
             cannot_load=self.failures.is_repeated and not self._has_loaded,
             payloads=self._place.identity if self._place else "",
+            job_payloads=self._place.jobs.identity if self._place and self._place.jobs else "",
             replicas=tuple(replica.report() for replica in self._replicas),
         )
 

@@ -3,7 +3,7 @@
 -- ARGV  1 group   2 entry   3 1: acknowledge it; 0: the caller's transaction does so, with the answer
 --       4 how long letters are kept (ms)   5 most bytes   6 key prefix of the model's job records
 --       7 how long a finished job is kept (ms)   8 channel of finished jobs   9 status   10 headers   11 body
---       12 body of the letter, if the entry has only a reference to it; else empty
+--       12 body of the letter, if the entry has only a reference to it, which ends with the request; else empty
 --       13.. the leading fields of the letter: name, value, ...
 -- With the acknowledgement a job of this entry fails, with this status, headers and body.
 -- A letter has the leading fields, then the entry's fields except `attempts`, which is among the leading ones.
@@ -91,6 +91,10 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 redis.call("XTRIM", KEYS[1], "MINID", "=", string.format("%d", now - tonumber(ARGV[4])))
 local id = redis.call("XADD", KEYS[1], "*", unpack(letter))
 redis.call("PEXPIRE", KEYS[1], ARGV[4])
+local ref = index.field(found[2], "body_ref")
+if ref and index.is_kept(ref) then
+  index.hold(index.head(KEYS[2]), ref, "letter " .. id)
+end
 if ARGV[3] == "1" then
   redis.call("XACK", KEYS[2], ARGV[1], ARGV[2])
   redis.call("XDEL", KEYS[2], ARGV[2])

@@ -12,6 +12,8 @@
 -- KEY "marq:{MODEL}:webhooks:due" (sorted set): ids of messages of webhooks by the moment when each is sent, or sent
 -- again (unix ms).
 -- KEY "marq:{MODEL}:webhook:ID" (hash): one message.
+-- KEY "marq:{MODEL}:holders" (sorted set): "REF letter ID" and "REF job ID": who needs the file of a body besides
+-- the job that it was written for.
 local WAITING = {"scheduled", "high", "normal", "low"}
 local MOST_TRIMMED = 200 -- in one call: more follow with the next
 local MOST_MOVED = 1000 -- ids in one command: Lua passes no more than about 8000 values
@@ -155,6 +157,16 @@ function index.without(fields, ...)
     end
   end
   return left
+end
+
+-- Whether a reference names a file of jobs, which outlives the request.
+function index.is_kept(ref)
+  return string.find(ref, "^job%-") ~= nil
+end
+
+-- Notes that a letter or a job needs the file of a body. `holder`: "letter ID" or "job ID".
+function index.hold(head, ref, holder)
+  redis.call("ZADD", head .. "holders", 0, ref .. " " .. holder)
 end
 
 -- Takes finished jobs whose records have expired out of the index.

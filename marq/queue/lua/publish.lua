@@ -4,12 +4,12 @@
 -- KEYS  lane (stream), job record (hash), for each job
 -- ARGV  1 group   2 time to live (ms)   3 channel of finished jobs   4 version   5 device   6 finished (unix ms)
 --       7 rows of the batch   then, for each job: entry, id, state, attempts, queued, started, status, headers,
---       body
+--       body, `body` or `body_ref`: the field of the record with it
 -- State `buried` is `failed` without another try. A job that the handler failed is tried again as its entry asks:
 -- `retries` times at most, for the statuses in `retry_on`, after `retry_delay` ms, then twice as long, and so on.
 -- The record of a job that has failed or expired keeps its entry, so that it can be retried by hand.
 -- Returns how many were published or are tried again.
-local FIRST, WIDTH = 8, 9
+local FIRST, WIDTH = 8, 10
 local RETRIED = "429,500,502,503,504" -- statuses
 local LONGEST_DELAY = 3600000 -- ms
 local MOST_VALUES = 7000 -- of an entry: Lua passes no more than about 8000 to a command
@@ -55,7 +55,7 @@ local function finish(job, fields, at)
   local state = ARGV[at + 2] == "buried" and "failed" or ARGV[at + 2]
   redis.call("HSET", job.record, "state", state, "device", ARGV[5], "attempts", ARGV[at + 3],
     "started", ARGV[at + 5], "finished", ARGV[6], "status", ARGV[at + 6], "headers", ARGV[at + 7],
-    "body", ARGV[at + 8], "rows", ARGV[7])
+    ARGV[at + 9], ARGV[at + 8], "rows", ARGV[7])
   complete(job, at)
   if fields and #fields <= MOST_VALUES then
     redis.call("HSET", job.record, "request", cmsgpack.pack(fields))

@@ -2,7 +2,8 @@
 -- KEYS  1 dead letters (stream)   2 lane (stream)   3 job record (hash)
 -- ARGV  1 letter   2 how many of its values are about its end   3 id of the job   4 version   5 now (unix ms)
 --       6 id of the request before it was replayed
--- Reply stream and deadline belonged to the first request: they are left out. Returns 1; 0 if the letter is gone.
+-- Reply stream and deadline belonged to the first request: they are left out, as its file, unless that is one of jobs.
+-- Returns 1; 0 if the letter is gone.
 local DROPPED = {}
 for name in string.gmatch("id attempts deadline reply replies job replay_of body_ref run node", "%S+") do
   DROPPED[name] = true
@@ -14,7 +15,11 @@ if not letter then
 end
 local request = {"id", ARGV[3], "job", "1", "replay_of", ARGV[6]}
 for i = tonumber(ARGV[2]) + 1, #letter[2], 2 do
-  if not DROPPED[letter[2][i]] then
+  local is_kept = letter[2][i] == "body_ref" and index.is_kept(letter[2][i + 1])
+  if is_kept then
+    index.hold(index.head(KEYS[2]), letter[2][i + 1], "job " .. ARGV[3])
+  end
+  if is_kept or not DROPPED[letter[2][i]] then
     request[#request + 1], request[#request + 2] = letter[2][i], letter[2][i + 1]
   end
 end

@@ -17,7 +17,7 @@ local lane = index.split(KEYS[1]) .. priority .. ":" .. version
 local fields = index.without(cmsgpack.unpack(request), "attempts", "deadline", "not_before")
 local entry = redis.call("XADD", lane, "*", unpack(fields))
 redis.call("HDEL", KEYS[1], "request", "retried", "attempts", "device", "started", "finished", "status", "headers",
-  "body", "rows", "streamed", "progress")
+  "body", "body_ref", "rows", "streamed", "progress")
 redis.call("HSET", KEYS[1], "state", "queued", "lane", lane, "entry", entry, "priority", priority)
 redis.call("PERSIST", KEYS[1])
 redis.call("DEL", KEYS[2])

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from support import wait_for
 
+from marq.payloads.files import PayloadLost
 from marq.payloads.folder import Folder
-from marq.payloads.place import PayloadLost, Place, default_directory
+from marq.payloads.place import Place, default_directory
 
 STREAM, ID = b"marq:replies:here-1-2", b"0b0c5dc2-6b59-4a6c-9a40-0123456789ab"
 LARGE = bytes(range(256)) * 1000

@@ -17,7 +17,7 @@ OPTIONAL = {
     "reply": st.binary(max_size=8), "replies": st.binary(max_size=8), "job": st.just(b"1"),
     "deadline": NUMBER, "attempts": NUMBER, "trace": st.binary(max_size=8),
     "sequence": TEXT, "sequence_start": st.just(b"1"), "sequence_end": st.just(b"1"),
-    "run": st.just(b"marq:{w}:run:1"), "node": TEXT,
+    "run": st.just(b"marq:{w}:run:1"), "node": TEXT, "store": st.binary(max_size=8),
 }  # fmt: skip
 
 
