@@ -69,6 +69,8 @@ class Tree:
         with os.fdopen(os.open(self._cleared(member), flags, 0o644), "wb") as file:
             for data in member.chunks():
                 file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave an empty file in a directory that is there
 
     def _hardlink(self, link: Member) -> None:
         source = self._root / link.target

@@ -194,7 +194,10 @@ class Watcher:
             for child in stage:
                 child.wait(self._limit_s, lambda: self._forced)
                 child.close_sockets()
-        Path(self._plan.server_file).unlink(missing_ok=True)
+        try:
+            Path(self._plan.server_file).unlink(missing_ok=True)
+        except OSError as error:  # a later start replaces it
+            log.warning("%s cannot be removed: %s", self._plan.server_file, error)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()

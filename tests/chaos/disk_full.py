@@ -36,23 +36,23 @@ def small_disk(place: Path) -> Iterator[bool]:
 async def disk_full(stage: Stage, scale: Scale) -> Ledger:
     """Refusals while it is full, few lines that say why, and the same processes afterwards."""
     replicas = set(await stage.until_ready("square"))
-    processes = _processes(stage)
-    before = len(_lines(stage))
+    processes = processes_of(stage)
+    before = len(lines_of(stage))
     async with Load(stage, scale.churn_rate, designed=REFUSED, most_runs=1) as load:
         await asyncio.sleep(1.0)
         with load.excused(), _full(stage.server.state_dir):
-            await _until_ping(stage, 500)
+            await until_ping(stage, 500)
             await asyncio.sleep(scale.files_away_s)
         with load.excused():
-            await _until_ping(stage, 200)
+            await until_ping(stage, 200)
         await asyncio.sleep(1.0)
-    lines = _lines(stage)[before:]
+    lines = lines_of(stage)[before:]
     load.ledger.notes.insert(0, f"{len(lines)} lines")
     if len(lines) > MOST_LINES:
         load.ledger.complain(f"{len(lines)} lines on the console, {lines[-1]} among them")
     if not any("No space left on device" in line for line in lines):
         load.ledger.complain("the console does not say that the disk is full")
-    if ended := processes - _processes(stage):
+    if ended := processes - processes_of(stage):
         load.ledger.complain(f"{len(ended)} processes have ended")
     if replicas != set(await stage.until_ready("square")):
         load.ledger.complain("there are other replicas")
@@ -69,7 +69,7 @@ def _full(directory: Path) -> Iterator[None]:
         file.unlink()
 
 
-async def _until_ping(stage: Stage, status: int) -> None:
+async def until_ping(stage: Stage, status: int) -> None:
     """Until all gateways that are asked say so: each asks a new connection."""
     seen = 0
     async with asyncio.timeout(READY_S + PING_S):
@@ -85,9 +85,9 @@ async def _until_ping(stage: Stage, status: int) -> None:
             await asyncio.sleep(0.1)
 
 
-def _processes(stage: Stage) -> set[int]:
+def processes_of(stage: Stage) -> set[int]:
     return {process.pid for process in psutil.Process(stage.server.process.pid).children(recursive=True)}
 
 
-def _lines(stage: Stage) -> list[str]:
+def lines_of(stage: Stage) -> list[str]:
     return stage.server.log.read_text().splitlines()

@@ -20,6 +20,7 @@ import disk_full
 import files_away
 import hostile
 import pairs
+import read_only
 import redis_cases
 import removals
 import sized
@@ -64,7 +65,7 @@ LONG: dict[str, Case] = {
 }  # without a short version: a heartbeat takes 10 s
 CUT, BURST, SOAK = "connections to Redis cut", "burst", "soak"
 FILES, PAIR, SIZED = "files away", "two servers", "bodies of all sizes"
-DISK = "disk full"
+DISK, READ_ONLY = "disk full", "read-only disk"
 ENDS_GATEWAYS = frozenset({"gateways killed", SIZED})
 
 
@@ -156,6 +157,27 @@ async def run_disk(directory: Path, scale: Scale) -> Ledger:
             await asyncio.to_thread(stage.server.stop)
 
 
+async def run_read_only(directory: Path, scale: Scale) -> Ledger:
+    """The server is started again when the file system has been repaired."""
+    with read_only.fragile_disk(directory / "state") as disk:
+        if disk is None:
+            return Ledger(READ_ONLY, notes=["not tried: this user or kernel has no file system to break"])
+        stage = await asyncio.to_thread(Stage.start, directory, models=["square"])
+        try:
+            ledger, jobs = await read_only.broken(stage, scale, disk)
+        finally:
+            await asyncio.to_thread(stage.server.stop)
+        await asyncio.to_thread(disk.repair)
+        stage = await asyncio.to_thread(Stage.start, directory, models=["square"], store=directory / "store")
+        try:
+            case = functools.partial(read_only.fetched, jobs=jobs)
+            ledger.add(await run(READ_ONLY, case, stage, scale))
+        finally:
+            await asyncio.to_thread(stage.server.stop)
+    ledger.case = READ_ONLY
+    return ledger
+
+
 async def run_pair(directory: Path, scale: Scale) -> Ledger:
     """The second server has the archives and the directory of payload files in common with the first."""
     (directory / "second").mkdir()
@@ -208,6 +230,7 @@ ALONE = {
     BURST: run_burst,
     FILES: run_files,
     DISK: run_disk,
+    READ_ONLY: run_read_only,
     PAIR: run_pair,
     SIZED: run_sized,
     SOAK: run_soak,

@@ -105,6 +105,15 @@ def test_at_a_stop_the_stages_end_one_after_the_other(watch, program, tmp_path):
     assert watcher.stdout.read().startswith("Stopping")
 
 
+def test_a_server_file_that_cannot_be_removed_does_not_make_a_stop_fail(watch, program, tmp_path):
+    process = watch([program("a", SLEEP)])
+    wait_for(lambda: psutil.Process(process.pid).children(), what="the program")
+    (tmp_path / "server.json").unlink()
+    (tmp_path / "server.json" / "in-the-way").mkdir(parents=True)
+    process.terminate()
+    assert process.wait(30) == 0
+
+
 def test_a_program_that_does_not_end_in_time_is_killed(watch, program, tmp_path):
     watcher = watch([program("gateway", STUBBORN, stop_timeout_s=0.5)])
     wait_for(lambda: (tmp_path / "output").exists() and (tmp_path / "output").read_text(), what="the program")
