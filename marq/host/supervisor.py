@@ -151,12 +151,14 @@ class Supervisor:
             lease.hold()
 
     def _create_tokens(self, client: RedisClient) -> None:
-        """Tokens are new at each start; the server file lets this user's commands find theirs."""
+        """Tokens are new at each start, unless other servers run on this Redis.
+
+        The server file lets this user's commands find theirs.
+        """
         from marq.registry import token_store
 
         if not self._settings.disable_token_auth:
-            make = token_store.ensure_tokens if self._joins else token_store.create
-            make(client, self._settings.token_expiration_min)
+            kept = token_store.start_tokens(client, self._settings.token_expiration_min, self._joins)
             try:
                 token_store.write_key_file(Path.cwd(), client)
             except OSError as error:
@@ -165,7 +167,8 @@ class Supervisor:
                     "Start marq in a directory that you can write, or with --disable-token-auth."
                 ) from None
             self._local_token = token_store.new_local_token()
-            self._announce(greeting.line("Tokens", Path.cwd() / token_store.KEY_FILE))
+            note = ", those of the servers that use this Redis" if kept else ""
+            self._announce(greeting.line("Tokens", f"{Path.cwd() / token_store.KEY_FILE}{note}"))
         settings = self._settings
         server = locate.Server(
             pid=os.getpid(),

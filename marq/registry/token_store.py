@@ -13,6 +13,7 @@ import redis
 from marq import keys
 from marq.connections.commands import HashWriter, RedisClient, RedisTransaction
 from marq.registry import changes
+from marq.registry.models import HEARTBEAT_LIMIT_S
 
 INFERENCE, MANAGEMENT, API = "inference", "management", "API"
 EXPIRING = (INFERENCE, MANAGEMENT)
@@ -101,6 +102,17 @@ def _write(directory: Path, stored: dict[str, str]) -> None:
     except OSError:
         path.unlink(missing_ok=True)
         raise
+
+
+def start_tokens(client: RedisClient, expiration_min: float, joins: bool) -> bool:
+    """The tokens of a server that starts: new ones, unless it `joins` others or gateways run on this Redis.
+
+    Whether the present tokens were kept.
+    """
+    alive = changes.now(client) - HEARTBEAT_LIMIT_S
+    keeps = bool(client.exists(keys.TOKENS) and (joins or client.zcount(keys.GATEWAYS, alive, "+inf")))
+    (ensure_tokens if joins or keeps else create)(client, expiration_min)
+    return keeps
 
 
 def ensure_tokens(client: RedisClient, expiration_min: float) -> None:

@@ -13,6 +13,7 @@ import redis
 from ports import free_port
 from thread_replica import make_spec
 
+from marq import keys
 from marq.connections import clients
 from marq.errors import RedisUnavailable
 from marq.host import server_file, sockets
@@ -20,7 +21,7 @@ from marq.host.directories import AlreadyRunning
 from marq.host.supervisor import STARTED, Supervisor
 from marq.host.watcher import Plan, Program
 from marq.registry import token_store
-from marq.registry.models import Registry
+from marq.registry.models import HEARTBEAT_LIMIT_S, Registry
 from marq.settings.fields import Settings
 from marq.settings.properties import SettingsError
 
@@ -153,6 +154,37 @@ def test_tokens_are_new_at_each_start_but_gateways_that_join_keep_them(set_up, t
     second = tokens()
     assert second != first
     assert tokens(joins=True) == second
+
+
+def test_a_second_server_on_a_redis_keeps_the_tokens_of_those_that_run(set_up, redis_url, tmp_path):
+    key_file = tmp_path / "key_file.json"
+    set_up()
+    first = key_file.read_text()
+    with clients.client(redis_url) as client:
+        # Given a gateway of another server
+        now = Registry(client).now()
+        client.zadd(keys.GATEWAYS, {"another": now})
+        # Then a server that starts has the tokens that its clients have, and says so
+        key_file.unlink()
+        lines = set_up().lines
+        assert key_file.read_text() == first
+        assert f"Tokens          {key_file}, those of the servers that use this Redis" in lines
+        # And new ones when that gateway has been silent for too long
+        client.zadd(keys.GATEWAYS, {"another": now - HEARTBEAT_LIMIT_S - 1})
+        set_up()
+        assert key_file.read_text() != first
+
+
+def test_tokens_that_have_expired_are_renewed_also_beside_another_server(set_up, redis_url, tmp_path):
+    set_up()
+    with clients.client(redis_url) as client:
+        old = json.loads((tmp_path / "key_file.json").read_text())
+        client.zadd(keys.GATEWAYS, {"another": Registry(client).now()})
+        client.hset(keys.TOKENS, f"{token_store.INFERENCE}:expires", "1")
+    set_up()
+    new = json.loads((tmp_path / "key_file.json").read_text())
+    assert new["inference"] != old["inference"]
+    assert (new["management"], new["API"]) == (old["management"], old["API"])
 
 
 def test_without_authorization_there_are_no_tokens(set_up, tmp_path):
