@@ -9,6 +9,7 @@ GROUP = "replicas"
 
 HIGH, NORMAL, LOW = "high", "normal", "low"
 LANES = (HIGH, NORMAL, LOW)
+SEATS = "seats"  # where lanes are counted: those of all replicas with a seat
 FRONT = "front"  # entries that a lost replica held: read before every lane
 
 REGISTRY = PREFIX + "registry"  # hash: "model/version" -> ModelSpec as JSON

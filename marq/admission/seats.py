@@ -18,11 +18,6 @@ END = read("marq.admission", "sequence", "end_seat")
 AT_ONCE = 100  # requests: their bodies may be large
 
 
-def has_seats(spec: ModelSpec) -> bool:
-    """Whether the replicas of this version have seats."""
-    return spec.sequence_batching or spec.use_job_ticket
-
-
 def seat_of(consumer: str) -> str:
     """The name of a replica's seat."""
     return hashlib.sha256(consumer.encode()).hexdigest()[:12]

@@ -30,7 +30,7 @@ EMPTY = LaneDepth(0, None, None)
 class Depth:
     """The lanes of one model version."""
 
-    lanes: dict[str, LaneDepth]  # by the lane's name
+    lanes: dict[str, LaneDepth]  # by the lane's name; `keys.SEATS` where the replicas have seats
 
     @property
     def waiting(self) -> int:
@@ -65,8 +65,10 @@ def read(client: RedisClient, specs: Iterable[ModelSpec]) -> dict[str, Depth]:
     A version whose lanes cannot be read counts as empty. Raises redis.RedisError.
     """
     asked = list(specs)
-    replies = _run(client, scripts.DEPTH, [keys.lanes(spec.name, spec.version) for spec in asked], keys.GROUP)
-    return {spec.key: _depth(reply) for spec, reply in zip(asked, replies, strict=True)}
+    seat_lanes = _seat_lanes(client, [spec for spec in asked if spec.has_seats])
+    lanes = [[*keys.lanes(spec.name, spec.version), *seat_lanes.get(spec.key, ())] for spec in asked]
+    replies = _run(client, scripts.DEPTH, lanes, keys.GROUP)
+    return {spec.key: _depth(reply, spec.has_seats) for spec, reply in zip(asked, replies, strict=True)}
 
 
 def unread(client: RedisClient, specs: Iterable[ModelSpec]) -> list[UnreadLane]:
@@ -102,15 +104,35 @@ def _run(client: RedisClient, script: Script, calls: Iterable[Sequence[str]], *a
     return clients.pipeline(client, [script.call(call_keys, *args) for call_keys in calls])
 
 
-def _depth(reply: Reply) -> Depth:
+def _seat_lanes(client: RedisClient, specs: Sequence[ModelSpec]) -> dict[str, list[str]]:
+    """The lanes of the replicas with a seat, also of those that are ending, by the version's key."""
+    replies = clients.pipeline(
+        client, [("HKEYS", keys.seat_owners(spec.name, spec.version)) for spec in specs]
+    )
+    return {
+        spec.key: [keys.seat_lane(spec.name, spec.version, seat.decode()) for seat in seats]
+        for spec, seats in zip(specs, replies, strict=True)
+        if not isinstance(seats, Exception)
+    }
+
+
+def _depth(reply: Reply, has_seats: bool) -> Depth:
     names = (keys.FRONT, *keys.LANES)
     if isinstance(reply, Exception):
         return Depth(dict.fromkeys(names, EMPTY))
-    return Depth(
-        {
-            name: LaneDepth(waiting, _seconds(waiting_ms), _seconds(oldest_ms))
-            for name, (waiting, waiting_ms, oldest_ms) in zip(names, reply, strict=True)
-        }
+    found = [
+        LaneDepth(waiting, _seconds(waiting_ms), _seconds(oldest_ms))
+        for waiting, waiting_ms, oldest_ms in reply
+    ]
+    lanes = dict(zip(names, found, strict=False))
+    return Depth(lanes | {keys.SEATS: _together(found[len(names) :])} if has_seats else lanes)
+
+
+def _together(lanes: Sequence[LaneDepth]) -> LaneDepth:
+    return LaneDepth(
+        sum(lane.waiting for lane in lanes),
+        max((lane.waiting_s for lane in lanes if lane.waiting_s is not None), default=None),
+        max((lane.oldest_s for lane in lanes if lane.oldest_s is not None), default=None),
     )
 
 

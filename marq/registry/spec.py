@@ -24,6 +24,11 @@ class ModelSpec(ScalingSettings):
         """Whether something has to be installed before replicas can start."""
         return bool(self.requirements) or self.use_venv
 
+    @property
+    def has_seats(self) -> bool:
+        """Whether each replica has a lane of its own, for the requests that are assigned to it."""
+        return self.sequence_batching or self.use_job_ticket
+
     def needs_new_replicas(self, running: "ModelSpec") -> bool:
         """Whether replicas that run with these other settings must be replaced at once."""
         changed = (each.name for each in SETTINGS if each.replaces_replicas)

@@ -10,7 +10,6 @@ import redis
 
 from marq import keys
 from marq.admission import seats
-from marq.admission.seats import has_seats
 from marq.connections.blocking import Connection
 from marq.connections.urls import Command
 from marq.errors import MalformedEntry, ServiceUnavailable
@@ -56,7 +55,7 @@ class Recovery:
         answered with 500 `Worker died.` and becomes a dead letter that says how the replica ended. One that
         ran alone and exceeded the response time-out has no other attempt: it would be as late again.
         """
-        if has_seats(self._model):
+        if self._model.has_seats:
             self._end_sequences(consumer, running, device, ending)
         was_late_alone = ending.cause == RESPONSE_TIMEOUT and len(running) == 1
         most_attempts = 1 if was_late_alone else self._registry.current(self._model).max_attempts
@@ -109,7 +108,7 @@ class Recovery:
     def _consumers(self) -> set[str]:
         """The consumers of all lanes. Lanes that somebody has deleted are there again afterwards."""
         found: set[str] = set()
-        if has_seats(self._model):
+        if self._model.has_seats:
             owners = keys.seat_owners(self._model.name, self._model.version)
             found |= {owner.decode() for owner in self._registry.redis.hgetall(owners).values()}
         try:
@@ -138,7 +137,7 @@ class Recovery:
     def _seat_lanes(self, consumer: str) -> list[str]:
         """The lane of its seat, if there is one: without its group, Redis refuses to look at it."""
         lane = seats.lane_of(self._model, consumer)
-        return [lane] if has_seats(self._model) and self._registry.redis.exists(lane) else []
+        return [lane] if self._model.has_seats and self._registry.redis.exists(lane) else []
 
     def _give_up(self, spent: Spent, device: str, ending: Ending) -> None:
         attempts = "1 attempt" if spent.attempts == 1 else f"{spent.attempts} attempts"

@@ -12,7 +12,7 @@ from types import FrameType
 
 import redis
 
-from marq.admission.seats import Seat, has_seats
+from marq.admission.seats import Seat
 from marq.admission.sequences import SequencePublisher
 from marq.connections.background import Sender
 from marq.connections.blocking import Connection
@@ -68,7 +68,7 @@ class Replica:
         self._call, self._board = call, board
         self._consumer = consumer_name(spec.pool.name, spec.slot, os.getpid())
         self._connection = Connection(spec.pool.redis_url)
-        self._seat = Seat(self._connection, self._model, self._consumer) if has_seats(self._model) else None
+        self._seat = Seat(self._connection, self._model, self._consumer) if self._model.has_seats else None
         self._publisher = make_publisher(spec)
         self._outgoing: list[Command] = []
         self._answers: list[Answer] = []  # of predictions, whose commands are made with the next write

@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 
 from thread_replica import make_spec
 
@@ -60,6 +61,26 @@ def test_the_oldest_request_is_one_that_a_replica_has_taken_until_it_is_answered
 def test_without_requests_there_is_no_age(registry, spec, client):
     found = depth.read(client, [spec])["echo/1.0"]
     assert (found.oldest_s, found.lanes[keys.HIGH].waiting_s) == (None, None)
+
+
+def test_the_requests_that_are_assigned_to_replicas_count(registry, client):
+    # Given a model with sequences and two replicas, one of which is ending
+    spec = replace(make_spec("running"), sequence_batching=True)
+    registry.register(spec)
+    lanes = [keys.seat_lane(spec.name, spec.version, seat) for seat in ("a", "b")]
+    for seat, lane in zip("ab", lanes, strict=True):
+        client.hset(keys.seat_owners(spec.name, spec.version), seat, f"replica-{seat}")
+        client.xgroup_create(lane, keys.GROUP, "0", mkstream=True)
+        client.xadd(lane, {"body": "x"})
+        client.xadd(lane, {"body": "x"})
+    # When one request runs
+    client.xreadgroup(keys.GROUP, "replica-a", {lanes[0]: ">"}, count=1)
+    # Then the other three wait, beside those that no replica has been assigned
+    client.xadd(keys.lane(spec.name, spec.version, keys.HIGH), {"body": "x"})
+    found = depth.read(client, [spec])[spec.key]
+    assert found.waiting == 4
+    assert found.lanes[keys.SEATS].waiting == 3
+    assert found.oldest_s is not None
 
 
 def test_totals_count_the_entries_of_streams_and_all_that_they_ever_had(client):
