@@ -24,7 +24,7 @@ from benchmarks.fast_path import REQUEST, SPEC, Gateway
 from benchmarks.processes import Roles
 from benchmarks.servers import MARQ_VENV, Marq
 from gateway.http.access_log import AccessLog
-from gateway.http.fast_path import Exchange
+from gateway.http.exchange import Exchange
 from gateway.metrics.counting import RequestMeter
 from marq import keys
 from marq.connections.urls import pack

@@ -15,7 +15,7 @@ from starlette.types import Scope
 from uvicorn.server import ServerState
 
 from gateway.asgi import Report
-from gateway.http.fast_path import Exchange
+from gateway.http.exchange import Exchange
 from gateway.http.limits import Limits
 from gateway.http.protocols import InferenceProtocol
 from gateway.inference.predictor import Predictor

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from gateway.http.fast_path import Exchange
+from gateway.http.exchange import Exchange
 from gateway.http.guarded import GuardedProtocol
 from gateway.http.refusal import Deaf, refuse
 from marq.errors import RequestTimeout

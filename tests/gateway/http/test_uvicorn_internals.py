@@ -5,7 +5,7 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.http import uvicorn_internals
-from gateway.http.fast_path import Exchange
+from gateway.http.exchange import Exchange
 from gateway.http.middleware import Front
 from gateway.http.protocols import ManagementProtocol
 from marq.settings.fields import Settings
