@@ -7,12 +7,11 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 import hiredis
-import uvicorn
 from starlette.types import ASGIApp
 
 from gateway import application
@@ -20,8 +19,8 @@ from gateway.asgi import Watched
 from gateway.auth.authorization import Authorization
 from gateway.auth.plugin_authorizer import PluginAuthorizer
 from gateway.auth.tokens import TokenFollower, Tokens
-from gateway.http.closing import ClosingProtocol
 from gateway.http.middleware import Front
+from gateway.http.server import server
 from gateway.http.slow_clients import SlowClients
 from gateway.inference.observers import Observing
 from gateway.inference.predictor import Predictor
@@ -43,7 +42,6 @@ from marq.connections import clients
 from marq.control.startup import JoinedRegistry
 from marq.control.store_watch import StoreWatch
 from marq.errors import ServiceError, ServiceUnavailable
-from marq.host import certificates
 from marq.host.node_name import node_name
 from marq.host.server_file import LOCAL_TOKEN_VARIABLE
 from marq.host.stop_limit import StopLimit
@@ -55,7 +53,6 @@ from marq.plugins.protocols import AUTHORIZERS, ENDPOINTS, OBSERVERS
 from marq.queue.broker import Broker
 from marq.queue.jobs import Jobs
 from marq.registry.models import HEARTBEAT_LIMIT_S
-from marq.settings import addresses
 from marq.settings.fields import Settings
 from marq.settings.snapshot_files import Snapshots
 from marq.webhooks.hosts import AllowedHosts
@@ -68,44 +65,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GRACE_S = 2  # beyond the stop limit, for requests that do not wait for a replica
-
-
-class Server(uvicorn.Server):
-    """A uvicorn server among others in one event loop: signals are the gateway's.
-
-    While it finishes the requests in flight at its stop, it refuses new ones.
-    """
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        loop, tls = asyncio.get_running_loop(), self.config.ssl
-        refusing = [
-            await loop.create_server(ClosingProtocol, sock=each.dup(), ssl=tls) for each in sockets or ()
-        ]
-        try:
-            await super().shutdown(sockets)
-        finally:
-            for each in refusing:
-                each.close()
-
-
-def server(app: ASGIApp, protocol: Callable[..., asyncio.Protocol], address: str, config: Settings) -> Server:
-    tls = addresses.parse(address).tls
-    return Server(
-        uvicorn.Config(
-            app,
-            ssl_keyfile=config.private_key_file if tls else None,
-            ssl_certfile=config.certificate_file if tls else None,
-            ssl_ciphers=certificates.CIPHERS,
-            http=protocol,  # type: ignore[arg-type] # uvicorn calls it, so that a partial will do
-            loop="uvloop", ws="none", lifespan="off", log_level="warning",
-            access_log=False, server_header=False, date_header=False,
-            timeout_keep_alive=75,
-        )
-    )  # fmt: skip
 
 
 def stay_on_one_core(number: int) -> None:

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from archive.errors import ArchiveError, ArchiveExists, ArchiveNotFound, DownloadFailed
-from archive.manifest import RUNTIMES, Manifest
+from archive.manifest import Manifest
 from archive.model_config import ModelConfig, Torchrun
 from archive.reader import Description, describe
 from archive.store.download import Source
 from archive.store.model_store import ModelStore, default_name, file_name
 from marq import errors, gpus
+from marq.control import registration_rules as rules
 from marq.control.contradictions import contradiction
 from marq.plugins import discovery
-from marq.plugins.protocols import BATCHING, OWN_POLICIES, STORES
-from marq.registry import names
+from marq.plugins.protocols import STORES
 from marq.registry.spec import SETTINGS, ModelSpec
 from marq.registry.unused_keys import unused_keys
 from marq.settings import addresses
@@ -52,7 +52,7 @@ def resolve(settings: Settings, registration: Registration, loaded_at_startup: b
 
     At start-up the file may give the name, and a file that was downloaded earlier is used again.
     """
-    _check_request(registration)
+    rules.check_request(registration.model_name, registration.handler or "", registration.runtime)
     store = model_store(settings)
     with _as_service_errors(registration.url):
         path, is_new = _locate(store, registration, loaded_at_startup)
@@ -60,8 +60,8 @@ def resolve(settings: Settings, registration: Registration, loaded_at_startup: b
         with _as_service_errors(registration.url):
             description = describe(path)
         spec = _spec(settings, registration, description, loaded_at_startup)
-        _check_sizes(spec)
-        _check_policy(settings, spec)
+        rules.check_sizes(spec)
+        rules.check_policy(settings, spec)
         if fault := contradiction(spec):
             raise errors.InvalidModel(fault)
         return spec
@@ -93,52 +93,6 @@ def _sources(plugins_path: str, left_out: str) -> Mapping[str, Source]:
     return {scheme.lower(): plugin.made.pieces for plugin in found for scheme in plugin.made.schemes}
 
 
-def _check_request(registration: Registration) -> None:
-    if registration.runtime is not None:
-        _check_runtime(registration.runtime)
-    if registration.model_name:
-        _check_name(registration.model_name)
-    handler = registration.handler or ""
-    if handler.startswith("/") or ".." in handler.split("/"):
-        raise errors.BadRequest(
-            f"Invalid handler: {handler[:200]!r}. Name a file of the archive, like code/handler.py:handle. "
-            "A file elsewhere is the operator's to name, with default_service_handler in config.properties."
-        )
-
-
-def _check_name(name: str) -> None:
-    if not names.is_model_name(name):
-        raise errors.BadRequest(f"Invalid model name: {name[:200]!r}. {names.MODEL_RULE}")
-
-
-def _check_version(version: str) -> None:
-    if not names.is_version(version):
-        raise errors.BadRequest(
-            f"Invalid model version in the manifest: {version[:200]!r}. {names.VERSION_RULE}"
-        )
-
-
-def _check_runtime(runtime: object) -> None:
-    if runtime not in RUNTIMES:
-        raise errors.BadRequest(f"Invalid RuntimeType value: {runtime}")
-
-
-def _check_sizes(spec: ModelSpec) -> None:
-    for setting in SETTINGS:
-        if setting.most is not None and (value := getattr(spec, setting.name)) > setting.most:
-            raise errors.InvalidModel(f"{setting.yaml} must be at most {setting.most}, got {value}")
-
-
-def _check_policy(settings: Settings, spec: ModelSpec) -> None:
-    """Raises InvalidModel for a batching policy that is neither marq's own nor a plugin's."""
-    if spec.batching in OWN_POLICIES:
-        return
-    found = discovery.find(settings.plugins_path, settings.plugins_left_out)
-    there = [*OWN_POLICIES, *(each.name for each in found if each.group == BATCHING)]
-    if spec.batching not in there:
-        raise errors.InvalidModel(f"batching: there is no policy {spec.batching}, only {', '.join(there)}")
-
-
 @contextlib.contextmanager
 def _as_service_errors(url: str) -> Iterator[None]:
     """Archive errors as a client sees them: TorchServe's text first, the cause on the next line."""
@@ -167,11 +121,11 @@ def _spec(
 ) -> ModelSpec:
     manifest, config = description.manifest, description.config or ModelConfig()
     name, version = _name(registration, description, at_startup), manifest.model_version
-    _check_version(version)
+    rules.check_version(version)
     for warning in config.warnings:
         log.warning("%s: %s", name, warning)
-    _check_rest(config)
-    _check_group(config)
+    rules.check_rest(config)
+    rules.check_group(config)
     defaults = settings.model_defaults(name, version)
     min_workers, max_workers = _workers(settings, registration, config, defaults, at_startup)
     runtime = _runtime(registration, defaults, manifest)
@@ -192,26 +146,6 @@ def _spec(
         name=name, version=version, url=registration.url, archive=str(description.path.absolute()),
         envelope=settings.service_envelope, loaded_at_startup=at_startup, **resolved,
     )  # fmt: skip
-
-
-def _check_group(config: ModelConfig) -> None:
-    if "parallelType" in config.raw and config.parallel_type is None:
-        raise errors.InvalidModel(
-            f"parallelType must be one of pp, tp, pptp, custom, got {str(config.raw['parallelType'])[:100]!r}"
-        )
-    if config.torchrun and config.torchrun.nnodes > 1:
-        raise errors.InvalidModel(
-            "torchrun: nnodes must be 1, because the processes of a replica run on one host. "
-            "With nproc-per-node they are as many as there."
-        )
-
-
-def _check_rest(config: ModelConfig) -> None:
-    if config.idle_timeout_s and config.min_workers == 0 and not config.max_workers:
-        raise errors.InvalidModel(
-            "idleTimeoutSec with minWorkers: 0 needs maxWorkers, the most replicas that requests may start: "
-            "for example maxWorkers: 1"
-        )
 
 
 def _models_json(defaults: Mapping[str, object]) -> dict[str, int]:
@@ -248,7 +182,7 @@ def _name(registration: Registration, description: Description, at_startup: bool
         name = description.manifest.registered_name(
             registration.model_name or description.manifest.model_name or usual
         )
-    _check_name(name)
+    rules.check_name(name)
     return name
 
 
@@ -264,7 +198,7 @@ def _handler(settings: Settings, registration: Registration, manifest: Manifest)
 
 def _runtime(registration: Registration, defaults: Mapping[str, object], manifest: Manifest) -> str:
     runtime = str(registration.runtime or defaults.get("runtimeType") or manifest.runtime)
-    _check_runtime(runtime)
+    rules.check_runtime(runtime)
     return runtime
 
 

@@ -1,0 +1,53 @@
+"""uvicorn, as a gateway runs it: several servers in one event loop."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from gateway.http.closing import ClosingProtocol
+from marq.host import certificates
+from marq.settings import addresses
+from marq.settings.fields import Settings
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server among others in one event loop: signals are the gateway's.
+
+    While it finishes the requests in flight at its stop, it refuses new ones.
+    """
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        loop, tls = asyncio.get_running_loop(), self.config.ssl
+        refusing = [
+            await loop.create_server(ClosingProtocol, sock=each.dup(), ssl=tls) for each in sockets or ()
+        ]
+        try:
+            await super().shutdown(sockets)
+        finally:
+            for each in refusing:
+                each.close()
+
+
+def server(app: ASGIApp, protocol: Callable[..., asyncio.Protocol], address: str, config: Settings) -> Server:
+    """The server of one address."""
+    tls = addresses.parse(address).tls
+    return Server(
+        uvicorn.Config(
+            app,
+            ssl_keyfile=config.private_key_file if tls else None,
+            ssl_certfile=config.certificate_file if tls else None,
+            ssl_ciphers=certificates.CIPHERS,
+            http=protocol,  # type: ignore[arg-type] # uvicorn calls it, so that a partial will do
+            loop="uvloop", ws="none", lifespan="off", log_level="warning",
+            access_log=False, server_header=False, date_header=False,
+            timeout_keep_alive=75,
+        )
+    )  # fmt: skip
