@@ -9,7 +9,7 @@ from archive.errors import InvalidArchive
 
 log = logging.getLogger(__name__)
 
-# What handlers import of marq. Of its other packages, and of `base_handler`, the archive may have its own.
+# The packages of marq that handlers import. Of others, and of `base_handler`, the archive may have its own.
 RESERVED = frozenset({"marq", "ts"})
 
 _SUFFIXES = tuple(sorted(all_suffixes(), key=len, reverse=True))

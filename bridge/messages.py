@@ -16,7 +16,7 @@ _decompress: Callable[[bytes, str], bytes] = compression.decompress
 _loads: Callable[..., Any] = serialization.loads
 TASK_ID = re.compile(r"[\w.:@/+=-]{1,200}", re.ASCII)
 ACCEPTED = frozenset(("application/json",))
-# What is kept of a task until its result is written.
+# The fields of a task that are kept until its result is written.
 KEPT = ("id", "task", "root_id", "parent_id", "group", "group_index", "ignore_result")
 FOLLOWERS = ("callbacks", "errbacks", "chain", "chord")
 

@@ -67,7 +67,7 @@ class DocumentedAPI(FastAPI):
 
 
 def router() -> APIRouter:
-    """Where TorchServe offers the document of an address."""
+    """The path of TorchServe for the document of an address."""
     api = APIRouter(tags=["documents"])
 
     @api.options("/")
@@ -81,7 +81,7 @@ def router() -> APIRouter:
 
 
 def inference_router(routes: Routes) -> APIRouter:
-    """Where TorchServe offers the document of one model on the inference address."""
+    """The path of TorchServe for the document of one model on the inference address."""
     api = APIRouter(tags=["documents"])
 
     @api.options("/predictions/{model_name}")

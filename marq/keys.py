@@ -96,7 +96,7 @@ def job(model: str, request_id: str) -> str:
 
 
 def jobs(model: str) -> str:
-    """What the keys of the index of a model's jobs begin with (see marq/queue/lua/index.lua)."""
+    """The prefix of the keys of the index of a model's jobs (see marq/queue/lua/index.lua)."""
     return f"{PREFIX}{{{model}}}:jobs:"
 
 

@@ -1,4 +1,4 @@
-"""What a pool and a replica are told when they start, as JSON in one environment variable each."""
+"""The settings with which a pool and a replica start, as JSON in one environment variable each."""
 
 import json
 import os

@@ -56,7 +56,7 @@ class Scoreboard:
         return board
 
     def remove(self) -> None:
-        """Removes the file; whoever has it mapped can still use it."""
+        """Removes the file; processes that have mapped it can still use it."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
 

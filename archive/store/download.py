@@ -93,7 +93,7 @@ class Download:
         sign = s3.signer() if self.signed else None
         # Asked for as it is: a compressed answer would be stored compressed.
         headers = {"Accept-Encoding": "identity"}
-        # Behind a proxy nobody sees the address of a host: one that must be public is asked directly.
+        # A proxy hides the address of a host: a host that must be public is asked directly.
         with httpx.Client(
             timeout=httpx.Timeout(60.0, connect=10.0), headers=headers, trust_env=self.permissions.names(url)
         ) as client:

@@ -14,7 +14,7 @@ WEIGHTS = {
     ".pt", ".pt2", ".pth", ".safetensors",
 }  # fmt: skip
 LINKED_FROM_BYTES = 16 << 20
-_UNCHANGED_S = 315_532_800  # 1980-01-01: the modification time of weights that nobody has written to
+_UNCHANGED_S = 315_532_800  # 1980-01-01: the modification time of unchanged weights
 
 
 def mark_intact(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the intake knows of a broker."""
+"""The interface between the intake and a broker."""
 
 from collections.abc import Sequence
 from typing import Protocol

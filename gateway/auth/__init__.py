@@ -1,1 +1,1 @@
-"""Who may ask what: tokens, and the authorizers of plugins."""
+"""Authorization: tokens, and the authorizers of plugins."""

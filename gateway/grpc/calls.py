@@ -1,4 +1,4 @@
-"""What every gRPC call has: a deadline, metadata, an outcome that is counted and logged."""
+"""gRPC calls: deadline, metadata, and an outcome that is counted and logged."""
 
 import logging
 import time

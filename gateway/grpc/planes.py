@@ -20,7 +20,7 @@ from marq.settings.fields import Settings
 
 
 class Services(NamedTuple):
-    """What one server serves; the names are for reflection."""
+    """The services of one server; the names are for reflection."""
 
     names: list[str]
     handlers: list[grpc.GenericRpcHandler]

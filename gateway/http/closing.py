@@ -1,4 +1,4 @@
-"""What clients that connect while a gateway stops are answered."""
+"""The answer to clients that connect while a gateway stops."""
 
 import asyncio
 from typing import cast

@@ -97,7 +97,7 @@ class SlowClients:
             )
 
     def _measuring(self, protocol: GuardedProtocol, stage: Stage) -> Stage | None:
-        """Where the measuring of the body that arrives began; None while none does."""
+        """The start of the measurement of the body that arrives; None while none arrives."""
         began = self._measured.get(protocol)
         if stage.body is None:
             return None

@@ -154,7 +154,7 @@ class Inference:
         return binary_tensors.headers_of_json(headers), content
 
     async def _named_by(self, headers: Headers, body: bytes) -> str:
-        """The model that a form names; a large form is read in a thread, so that nobody waits for it."""
+        """The model that a form names; a large form is read in a thread, so that other requests go on."""
         arguments = content_type(headers), body, self._most_form_fields
         if len(body) <= SMALL:
             return _named_in_form(*arguments)

@@ -172,7 +172,7 @@ def describe(letter: Letter) -> Document:
 
 
 def _request(letter: Letter) -> Document:
-    """What else the client, or a producer, gave."""
+    """The other fields that the client or a producer gave."""
     others = {name: value for name, value in letter.fields.items() if name not in NAMED}
     if "headers" in others:
         others["headers"] = _without_secrets(others["headers"])

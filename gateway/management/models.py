@@ -190,7 +190,7 @@ class Management:
         try:
             wait_until_stopped(self._registry, spec, unregistered, timeout_s)
         except RequestTimeout:
-            with contextlib.suppress(Conflict):  # it was registered again, as somebody else wants it
+            with contextlib.suppress(Conflict):  # it was registered again by another request
                 self._registry.register(spec)
             self.refresh()
             raise

@@ -55,7 +55,7 @@ async def refuse_mistaken(request: Request) -> None:
 
 
 def sentences(given: Mapping[str, object], known: Collection[str]) -> Iterator[str]:
-    """What is to be said of the parameters that are given."""
+    """The warnings for the given parameters."""
     waits = str(given.get("synchronous", "")).lower() == "true"
     if {"timeout", "synchronous"} <= set(known) and "timeout" in given and not waits:
         yield "timeout has no effect without synchronous=true."

@@ -24,7 +24,7 @@ Key = Annotated[str, Field(max_length=LONGEST_NAME)]
 
 
 class NewBatch(BaseModel):
-    """What a client asks for."""
+    """A client's request for a batch."""
 
     input_file_id: str = Field(max_length=100)
     endpoint: str = Field(pattern=r"^/v1/[A-Za-z0-9_/.-]{1,200}$")

@@ -55,7 +55,7 @@ class Files:
         self._broker, self._folder = broker, state_dir / FOLDER
 
     def path(self, file_id: str) -> Path:
-        """Where a file lies if it is on this host. The id is one that a record has."""
+        """The path of a file, if it is on this host. The id is one that a record has."""
         return self._folder / file_id
 
     def new(self, file_id: str, writer: str = "") -> Unfinished:

@@ -28,7 +28,7 @@ class Line:
 
 @dataclass
 class Checked:
-    """What a file has: its model and number of lines, or its errors."""
+    """The content of a file: its model and number of lines, or its errors."""
 
     model: str = ""
     total: int = 0

@@ -198,7 +198,7 @@ def _unknown_model(response: "httpx.Response") -> str:
 
 
 def _cure(response: "httpx.Response", kind: str) -> str:
-    """What the user can do about an error whose text is TorchServe's."""
+    """The cure of an error whose text is TorchServe's."""
     if kind == "InvalidKeyException":
         return (
             ". The tokens are in key_file.json, in the directory where the server was started: give one "

@@ -1,4 +1,4 @@
-"""What `marq status` shows, as values, as lines and as a table."""
+"""The output of `marq status`: values, lines and a table."""
 
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING

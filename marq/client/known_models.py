@@ -1,4 +1,4 @@
-"""What a client knows of the registry."""
+"""A client's copy of the registry."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Whether an entry follows the queue contract, and what it would not do as its producer may think."""
+"""Checks an entry against the queue contract; warns of fields without effect."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def _warnings(request: Request, fields: list[bytes]) -> Iterator[str]:
     values = dict(zip(names, fields[1::2], strict=True))
     yield from _of_names(names)
     if not (request.reply or request.replies or request.job):
-        yield "nobody gets the answer: name a stream in `reply`, or keep the result with `job` 1."
+        yield "the answer is not sent: name a stream in `reply`, or keep the result with `job` 1."
     if request.job not in (b"", b"1"):
         yield "`job` has no effect unless it is 1."
     for name in OF_JOBS:

@@ -7,7 +7,7 @@ from marq.webhooks.urls import check_url
 
 
 def contradiction(spec: ModelSpec) -> str:
-    """What is wrong with the settings together, and what would be right; empty if nothing is."""
+    """The error text for settings that contradict each other, with the cure; empty if none do."""
     return _of_modes(spec) or _of_groups(spec) or _of_rest(spec) or _of_webhook(spec)
 
 

@@ -14,7 +14,7 @@ from marq.registry.reports import PoolReport
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one report said."""
+    """The numbers of one report."""
 
     moment: float  # of the report
     ready: int

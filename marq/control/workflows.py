@@ -41,7 +41,7 @@ class WorkflowRegistration:
 
 
 def workflow_store(settings: Settings) -> ModelStore:
-    """Where workflow archives are, with the same rules for URLs as for models."""
+    """The store of workflow archives, with the same rules for URLs as for models."""
     store = model_store(settings)
     if settings.workflow_store is not None:
         store.root = settings.workflow_store

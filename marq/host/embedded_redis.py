@@ -135,7 +135,7 @@ class EmbeddedServer:
 
 
 def _environment() -> dict[str, str]:
-    """What is added to the environment of the server; the user's own tunables stay."""
+    """The additions to the environment of the server; the user's own tunables stay."""
     return {} if TUNABLES in os.environ else {TUNABLES: KEEP_FREED}
 
 

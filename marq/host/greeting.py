@@ -21,7 +21,7 @@ def line(label: str, text: object) -> str:
 
 
 def places(settings: Settings) -> Iterator[str]:
-    """Where the server answers, and where its logs are."""
+    """The addresses of the server, and its log directory."""
     yield line("Inference API", settings.inference_address)
     yield line("Management API", settings.management_address)
     if settings.metrics_plane:
@@ -76,7 +76,7 @@ def first_request(settings: Settings, model: str) -> str:
 
 
 def nothing_to_serve(settings: Settings) -> str:
-    """What to do where no model is registered."""
+    """The next step where no model is registered."""
     store = settings.model_store
     if store is None:
         return "No models: give --model-store DIR and --models FILE ..., or --models all."

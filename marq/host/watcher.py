@@ -61,7 +61,7 @@ class Program:
 
 @dataclass
 class Plan:
-    """What to run: stages are started together, and stopped one after the other, in their order."""
+    """The processes to run: stages are started together, and stopped one after the other, in their order."""
 
     stages: list[list[Program]]
     server_file: str  # removed at the end

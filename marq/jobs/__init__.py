@@ -1,1 +1,1 @@
-"""What there is to jobs beyond queueing one: options, lists, many at once."""
+"""Jobs beyond queueing one: options, lists, groups, events."""

@@ -1,4 +1,4 @@
-"""What happens to one job, as events that a reader can go on with after a lost connection."""
+"""The events of one job; a reader can resume them after a lost connection."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""What a producer may ask of a job: its priority, times and retries."""
+"""The options of a job: priority, times and retries."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Where a queued job stands."""
+"""The position of a queued job."""
 
 import asyncio
 

@@ -15,7 +15,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a server makes of a text, wherever the text stands."""
+    """The judgement of a text, in any file."""
 
     verdict: Verdict
     text: str

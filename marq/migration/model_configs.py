@@ -31,7 +31,7 @@ def look(file: Path) -> Iterator[Finding]:
 
 
 def judge(config: ModelConfig) -> Iterator[Judgement]:
-    """What a server would say of a model with this file."""
+    """The warnings and errors that a server would log for a model with this file."""
     for warning in config.warnings:
         yield Judgement(Verdict.IGNORED, warning)
     for key, text in unused_keys(config):

@@ -1,4 +1,4 @@
-"""What words in Dockerfiles and manifests mean to marq: images, packages, commands, variables, ports."""
+"""The meaning of words in Dockerfiles and manifests: images, packages, commands, variables, ports."""
 
 import re
 import shlex

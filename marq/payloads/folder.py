@@ -93,7 +93,7 @@ class Folder:
         try:
             try:
                 file = os.open(name, NEW_FILE, 0o600, dir_fd=self._lock)
-            except FileNotFoundError:  # somebody has removed the folder
+            except FileNotFoundError:  # the folder was removed
                 self._open()
                 file = os.open(name, NEW_FILE, 0o600, dir_fd=self._lock)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Where the payload files of this host are: large bodies and answers, which do not travel through Redis.
+"""The payload files of this host: large bodies and answers, which do not travel through Redis.
 
 The directory has a folder for each process that answers clients. The process keeps its folder locked, so a
 folder without a lock belongs to a process that has ended, and `sweep` removes it.

@@ -127,7 +127,7 @@ def _add_to_path(place: str) -> None:
 
 
 def describe(plugin: Plugin) -> str:
-    """What a plugin hooks, in a few words."""
+    """The part of marq that a plugin hooks, in a few words."""
     made, group = plugin.made, plugin.found.group
     match group.removeprefix("marq."):
         case "authorizers":

@@ -1,4 +1,4 @@
-"""What a plugin of each group offers and gets. Plugins may import this module; VERSION counts its changes.
+"""The protocols of plugins, one for each group. Plugins may import this module; VERSION counts its changes.
 
 An entry point names a class or function without arguments that makes the plugin. The plugin has an attribute
 `protocol`, the version of these protocols that it was written for.

@@ -80,7 +80,7 @@ class Broker:
         self._spawn(self._keep_stream())
 
     async def stop(self) -> None:
-        """Ends. Requests that are still pending are taken out of the queue: nobody reads their replies."""
+        """Ends. Pending requests are taken out of the queue, because their replies would not be read."""
         self.give_up(QueueUnavailable(STOPPING))
         await self._finish_withdrawals()
         self._closing = True

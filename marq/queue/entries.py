@@ -101,7 +101,7 @@ class EntryFields:
 
 
 class EntryRef(NamedTuple):
-    """Where an entry is: the key of its stream, and its id there."""
+    """The location of an entry: the key of its stream, and its id there."""
 
     lane: bytes
     entry: bytes
@@ -139,7 +139,7 @@ class Request:
 
     @property
     def ref(self) -> EntryRef:
-        """Where its entry is."""
+        """The location of its entry."""
         return EntryRef(self.lane.encode(), self.entry)
 
     @property

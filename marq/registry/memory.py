@@ -1,4 +1,4 @@
-"""What a process remembers of the registry, for a Redis that has lost it by FLUSHALL or without its file.
+"""A process's copy of the registry, for a Redis that has lost it by FLUSHALL or without its file.
 
 A mark that is written once tells an empty Redis from a registry from which all models were removed.
 """

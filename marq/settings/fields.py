@@ -175,17 +175,17 @@ class Settings(BaseModel):
 
     @property
     def unpacked_dir(self) -> Path:
-        """Where archives are unpacked, once for each host and content."""
+        """The directory of unpacked archives, one for each host and content."""
         return self.state_dir / "models"
 
     @property
     def model_dirs(self) -> Path:
-        """Where each model version has its own copy of its archive's files."""
+        """The directory in which each model version has its own copy of its archive's files."""
         return self.state_dir / "model-dirs"
 
     @property
     def dependencies_dir(self) -> Path:
-        """Where the packages of models are installed, once for each host and requirements."""
+        """The directory of the packages of models, installed once for each host and requirements."""
         return self.state_dir / "dependencies"
 
     @property

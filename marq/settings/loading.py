@@ -16,7 +16,7 @@ from marq.settings.sources import Collected, Given, collect
 from marq.settings.state_dir import usual_state_dir
 from marq.settings.torchserve_keys import SNAPSHOT
 
-# What a value must be, by pydantic's type of the error; its other messages say it well enough.
+# The values that are allowed, by pydantic's type of the error; its other messages say it well enough.
 ALLOWED = {
     "bool_parsing": "must be true or false",
     "int_parsing": "must be a whole number",

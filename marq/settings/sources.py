@@ -36,7 +36,7 @@ OTHER_VARIABLES = frozenset(
         *("GATEWAY", "LISTEN", "LOCAL_TOKEN", "PARENT_PID", "PLAN", "POOL", "REPLICA", "SNAPSHOTS"),
     )
 )
-# What Kubernetes adds for services whose names begin with "marq".
+# Variables that Kubernetes adds for services whose names begin with "marq".
 OF_KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT|PORT)(_[A-Z0-9_]+)?$")
 
 

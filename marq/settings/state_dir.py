@@ -1,4 +1,4 @@
-"""Where a server keeps its state unless a setting names a directory."""
+"""The state directory of a server, unless a setting names one."""
 
 import os
 import tempfile

@@ -85,7 +85,7 @@ ELSEWHERE = {
 
 
 def advice(key: str, known: Iterable[str]) -> str:
-    """What an unknown key may be meant for; empty if nothing is like it."""
+    """The known key that is most like an unknown one; empty if none is like it."""
     plain = key.strip().lower().replace("-", "_").replace(".", "_")
     if plain in ELSEWHERE:
         return ELSEWHERE[plain]

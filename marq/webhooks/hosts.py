@@ -1,4 +1,4 @@
-"""Where webhooks may go: users of a server must not reach what only its host can reach."""
+"""The hosts that webhooks may reach: users of a server must not reach hosts that only it can reach."""
 
 import ipaddress
 from dataclasses import dataclass

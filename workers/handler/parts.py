@@ -1,4 +1,4 @@
-"""What a handler sends before it returns: parts of streamed answers, and progress."""
+"""Messages of a handler before it returns: parts of streamed answers, and progress."""
 
 import time
 from collections import Counter

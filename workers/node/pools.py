@@ -27,7 +27,7 @@ RESTART_EVERY_S = 2.0  # a pool that ends as soon as it has started is not start
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What all pools of a node share."""
+    """The parts that all pools of a node share."""
 
     config: Settings
     node: str

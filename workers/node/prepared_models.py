@@ -18,7 +18,7 @@ TIDY_EVERY_S = 3600.0
 
 
 class PreparedModels:
-    """Starts preparations, reports them, and forgets those that nobody needs any more."""
+    """Starts preparations, reports them, and forgets those that are not needed any more."""
 
     def __init__(self, config: Settings, registry: Registry, node: str, on_done: Callable[[], None]) -> None:
         self._registry, self._node = registry, node

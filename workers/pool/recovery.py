@@ -106,7 +106,7 @@ class Recovery:
                 self._connection.pipeline(refusals(self._model, lane, entries, error, self._ttl_ms))
 
     def _consumers(self) -> set[str]:
-        """The consumers of all lanes. Lanes that somebody has deleted are there again afterwards."""
+        """The consumers of all lanes. Deleted lanes are created again."""
         found: set[str] = set()
         if self._model.has_seats:
             owners = keys.seat_owners(self._model.name, self._model.version)

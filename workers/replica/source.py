@@ -1,4 +1,4 @@
-"""What the loops of a replica need from the part that decides which requests run together."""
+"""The interface between the loops of a replica and the part that decides which requests run together."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar

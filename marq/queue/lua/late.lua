@@ -1,7 +1,7 @@
 -- Takes requests that no replica has taken, and whose deadline has passed, in the name of a consumer.
 -- KEYS  1 lane (stream)
 -- ARGV  1 group   2 consumer   3 now (unix ms)   4 first entry to look at   5 how many
--- Returns {first entry of the next look, {entry, fields} ...}; the next look begins anew with "-".
+-- Returns {first entry of the next look, {entry, fields} ...}; the next look starts again with "-".
 local entries = redis.call("XRANGE", KEYS[1], ARGV[4], "+", "COUNT", ARGV[5])
 local found = {#entries == tonumber(ARGV[5]) and "(" .. entries[#entries][1] or "-"}
 

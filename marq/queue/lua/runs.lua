@@ -326,7 +326,7 @@ function runs.time_out(record, name)
   runs.answer(record, name, "failed", 500, JSON, body, "No answer within timeout-ms.")
 end
 
--- Ends a run that nobody waits for. Returns whether it had not ended.
+-- Ends a run whose answer is not awaited. Returns whether it had not ended.
 function runs.cancel(record)
   local plan = plan_of(record)
   if plan then

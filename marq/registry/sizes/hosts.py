@@ -19,7 +19,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Host:
-    """What one node can give replicas."""
+    """The devices, cores and memory that one node has for replicas."""
 
     kind: str = ""  # of the devices: "cuda", "rocm", "xpu", "mps"; empty: it has none
     devices: tuple[Device, ...] = ()

@@ -23,7 +23,7 @@ def test_faults_and_warnings_name_their_lines():
     lines = found.stdout.splitlines()
     assert lines[0] == "line 1: fault: the field `body` is missing."
     assert lines[1].startswith("line 2: fault: The line is not JSON")
-    assert lines[2].startswith("line 3: warning: nobody gets the answer")
+    assert lines[2].startswith("line 3: warning: the answer is not sent")
     assert lines[3] == "3 entries, 2 with a fault."
 
 
