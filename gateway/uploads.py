@@ -4,14 +4,17 @@ They are read whole into memory, or large ones into a file while they arrive.
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
+from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope
 
-from marq.errors import ClientGone, QueueFull, RequestTooLarge
+from marq.errors import BadRequest, ClientGone, QueueFull, RequestTooLarge
 from marq.payloads.folder import Upload
 from marq.settings.fields import Settings
 
 LIMIT = "max_request_size"  # the setting
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class Uploads:
@@ -84,6 +87,17 @@ class Uploads:
         finally:
             self._held -= size
         return b"".join(parts)
+
+    async def read_json(self, scope: Scope, receive: Receive, kind: type[Kind]) -> Kind:
+        """The body, which is JSON of this kind. Raises BadRequest, and as `read` does."""
+        body = await self.read(scope, receive)
+        try:
+            return kind.model_validate_json(body)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "body"
+            reason = first["msg"].removeprefix("Value error, ")
+            raise BadRequest(f"Parameter {where}: {reason}", 422) from None
 
     def _announced(self, scope: Scope) -> int:
         """The Content-Length; 0 without one. Raises RequestTooLarge."""

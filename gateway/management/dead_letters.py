@@ -9,14 +9,14 @@ from typing import Annotated, Self
 import orjson
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.asgi import Document
 from gateway.management.unused_parameters import refuse_mistaken
 from gateway.management.waiting import WaitingRequests
 from gateway.uploads import Uploads
 from marq.connections import clients
-from marq.errors import BadRequest, ModelNotFound
+from marq.errors import ModelNotFound
 from marq.queue.dead_letters import ID, DeadLetters, Letter, Replayed
 from marq.registry.models import Registry
 from marq.settings.fields import Settings
@@ -119,14 +119,7 @@ class Handlers:
 
         `refused` lists the letters that could not be replayed, with reasons. With a single id: an error.
         """
-        body = await self._uploads.read(request.scope, request.receive)
-        try:
-            order = ReplayOrder.model_validate_json(body)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "body"
-            reason = first["msg"].removeprefix("Value error, ")
-            raise BadRequest(f"Parameter {where}: {reason}", 422) from None
+        order = await self._uploads.read_json(request.scope, request.receive, ReplayOrder)
         return await self._waiting.run(self._replay, model, order)
 
     def _replay(self, model: str, order: ReplayOrder) -> Response:

@@ -32,6 +32,14 @@ class NewBatch(BaseModel):
     metadata: dict[Key, Value] | None = Field(None, max_length=MOST_PAIRS)
 
 
+ORDER: Document = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": NewBatch.model_json_schema()}},
+    }
+}
+
+
 def router(predictor: Predictor, jobs: Jobs, files: Files, records: Records) -> APIRouter:
     """The routes of batches."""
     api = APIRouter(tags=["batches"])
@@ -46,10 +54,11 @@ def router(predictor: Predictor, jobs: Jobs, files: Files, records: Records) -> 
                 record["request_counts"] = request_counts(int(total["total"]), counts)
         return shown(record)
 
-    @api.post("/v1/batches")
-    async def create(request: Request, asked: NewBatch) -> Document:
+    @api.post("/v1/batches", openapi_extra=ORDER)
+    async def create(request: Request) -> Document:
         """Runs each line of a file as a job of low priority. Its `body.model` names the model, its `url` the
         path that the handler gets."""
+        asked = await predictor.uploads.read_json(request.scope, request.receive, NewBatch)
         path = await files.found(asked.input_file_id)
         if model := lines.first_model(path):
             await predictor.find(access_of(request.scope, INFERENCE), model, None)

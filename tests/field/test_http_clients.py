@@ -170,7 +170,13 @@ def test_handlers_get_header_names_and_values_as_the_client_sent_them(server: Ru
         assert "x-amzn-sagemaker-custom-attributes" not in headers
 
 
-@pytest.mark.parametrize("path", ["/predictions/m", "/predictions/m/1.0/deep", "/explanations/m", "/jobs/m"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/predictions/m", "/predictions/m/1.0/deep", "/explanations/m", "/jobs/m", "/invocations",
+        "/models/m/invoke", "/v1/models/m:predict", "/v2/models/m/infer", "/v1/batches",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("expects", [[], ["Expect: 100-continue"]], ids=["plain", "expects"])
 def test_a_body_that_is_announced_too_large_is_refused_before_it_is_read(
     client: Client, path: str, expects: list[str]
