@@ -51,7 +51,7 @@ def publish(run):
         return run(
             scripts.PUBLISH, [lane, keys.job("echo", request_id)],
             keys.GROUP, 60_000, keys.finished("echo"), "1.0", "cpu", 1_700_000_002_000, 1,
-            entry, request_id, "succeeded", 1, 1_700_000_000_000, 1_700_000_001_000, 200, b"", body,
+            entry, request_id, "succeeded", 1, 1_700_000_000_000, 1_700_000_001_000, 200, b"", body, "body",
         )  # fmt: skip
 
     return publish
@@ -160,7 +160,7 @@ def test_one_call_publishes_those_of_a_batch_that_are_still_held(run, submit, ta
     arguments = [
         part
         for entry, request_id in ((first, "1"), (second, "2"))
-        for part in (entry, request_id, "succeeded", 1, 1, 1, 200, "", "done")
+        for part in (entry, request_id, "succeeded", 1, 1, 1, 200, "", "done", "body")
     ]
     script_keys = [LANE, keys.job("echo", "1"), LANE, keys.job("echo", "2")]
     about = (keys.GROUP, 60_000, keys.finished("echo"), "1.0", "cpu", 1, 1)

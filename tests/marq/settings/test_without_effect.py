@@ -22,6 +22,8 @@ IDLE = [
     (f"{OFF}access_log_on_console=false", "access_log is off"),
     (f"{OFF}payload_dir=/x", "payload_threshold is 0"),
     (f"{OFF}max_payload_bytes=5", "payload_threshold is 0"),
+    (f"{OFF}job_payload_dir=/x", "payload_threshold is 0"),
+    (f"{OFF}max_job_payload_bytes=5", "payload_threshold is 0"),
     ("cors_allowed_methods=GET", "cors_allowed_origin is empty"),
     ("cors_allowed_headers=x", "cors_allowed_origin is empty"),
     *(
