@@ -21,16 +21,16 @@ from workers.replica.loop import Replica
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 0.001  # for rows that were cancelled
 MOST_PENDING = 10_000
+TALK_EVERY_S = 0.003  # the parts of quick steps leave together
 QUICK_S = 0.002  # a faster step does not wait for Redis: new rows join one step later
 
 
 class ContinuousReplica(Replica):
     """Keeps up to `batchSize` rows live. It waits for rows only while none is live.
 
-    Between two steps it asks Redis for new rows and for cancelled ones. With quick steps the answer comes
-    while the next step runs.
+    Between two steps it asks Redis for new rows and for cancelled ones. With quick steps it does so once in
+    `TALK_EVERY_S`, and the answer comes while the next step runs.
     """
 
     def __init__(
@@ -40,14 +40,16 @@ class ContinuousReplica(Replica):
         self._live: list[LiveRow] = []
         self._asked: list[Command] = []  # the last commands that were posted: looks and reads
         self._lanes: list[bytes] = []  # of the looks among them
-        self._looked = self._step_s = 0.0
+        self._talked = self._step_s = 0.0
         self._has_lost = False  # whether rows have left since the last step began
 
     def _step(self) -> None:
         self._outgoing += self._collector.due(time.time())
-        if self._live and self._step_s >= QUICK_S:
+        is_quick = self._step_s < QUICK_S
+        talks = not self._live or not is_quick or time.monotonic() - self._talked >= TALK_EVERY_S
+        if self._live and not is_quick:
             self._ask_now()
-        else:
+        elif talks:
             self._collect()
         changed = self._welcome(self._newcomers() if self._live else self._first())
         if not self._live:
@@ -58,7 +60,8 @@ class ContinuousReplica(Replica):
             self._board.begin([row.request for row in self._live])
         else:
             self._board.touch()
-        self._post(asks=self._step_s < QUICK_S)
+        if talks:
+            self._post(asks=is_quick)
         self._run_step()
 
     def _first(self) -> list[Request]:
@@ -80,6 +83,7 @@ class ContinuousReplica(Replica):
         """Sends what is left of results; may ask the same, and the replies come during the next step."""
         if asks:
             self._prepare()
+        self._talked = time.monotonic()
         self._connection.post([*self._outgoing, *self._asked])
         self._outgoing = []
 
@@ -134,11 +138,8 @@ class ContinuousReplica(Replica):
 
     def _prepare(self) -> None:
         """The commands that ask which rows were cancelled, and for new ones."""
-        now, room = time.monotonic(), self._model.batch_size - len(self._live)
-        self._lanes = []
-        if now - self._looked >= LOOK_EVERY_S:
-            self._looked = now
-            self._lanes = list(dict.fromkeys(row.request.ref.lane for row in self._live))
+        room = self._model.batch_size - len(self._live)
+        self._lanes = list(dict.fromkeys(row.request.ref.lane for row in self._live))
         looks: list[Command] = [
             ("XPENDING", lane, keys.GROUP, "-", "+", MOST_PENDING, self._consumer) for lane in self._lanes
         ]
