@@ -167,3 +167,16 @@ def test_many_models_are_loaded_invoked_and_unloaded(start: Start, tmp_path: Pat
         assert answer.json() == [name, [[3.0]]]
     assert httpx.delete(f"{address}/models/a", timeout=60).status_code == 200
     assert httpx.post(f"{address}/models/a/invoke", json=BODY).status_code == 404
+
+
+def test_the_settings_of_sagemakers_variables_are_those_of_the_model(start: Start, tmp_path: Path) -> None:
+    make_model(tmp_path / "ml/model", "single")
+    asked = {
+        "MIN_WORKERS": "1", "MAX_WORKERS": "2", "BATCH_SIZE": "3", "MAX_BATCH_DELAY": "50",
+        "RESPONSE_TIMEOUT": "70",
+    }  # fmt: skip
+    address, _ = start(**{f"SAGEMAKER_TS_{name}": value for name, value in asked.items()})
+    assert httpx.post(f"{address}/invocations", json=BODY, timeout=60).json() == ["single", [[3.0]]]
+    [model] = httpx.get(f"{address}/models/model").json()
+    names = ("minWorkers", "maxWorkers", "batchSize", "maxBatchDelay", "responseTimeout")
+    assert [model[name] for name in names] == [1, 2, 3, 50, 70]
