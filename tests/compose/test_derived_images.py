@@ -75,6 +75,7 @@ def test_a_user_without_a_home_on_a_read_only_root_is_served_from_the_temporary_
 
 def test_the_containers_log_has_each_line_of_handlers_and_of_the_access_log_once(answers):
     container = answers()
-    wait_for(lambda: "squared 1" in docker("logs", container), 30, "the line that the handler prints")
-    assert docker("logs", container).count("squared 1") == 1
-    assert docker("logs", container).count("POST /predictions/square") == 1
+    lines = ("squared 1", "POST /predictions/square")
+    for line in lines:  # the access log is written in the background
+        wait_for(lambda line=line: line in docker("logs", container), 60, line)
+    assert [docker("logs", container).count(line) for line in lines] == [1, 1]
