@@ -6,7 +6,9 @@ grows, shrinks and stops pools. The management stream wakes it; it compares ever
 
 import contextlib
 import logging
+import threading
 import time
+from queue import SimpleQueue
 
 import redis
 
@@ -56,6 +58,7 @@ class Node:
         self._seen = b""
         self._stop_limit = StopLimit(config.stop_timeout)
         self._stopping = False
+        self._stops: SimpleQueue[None] = SimpleQueue()
 
     def run(self) -> None:
         """Reconciles until `stop_soon`, then drains all pools.
@@ -64,6 +67,8 @@ class Node:
         longer than the heartbeat limit. Its pools have ended then.
         """
         fails = False
+        if not self._stopping:
+            threading.Thread(target=self._wake_at_stop, name="stop", daemon=True).start()
         while not self._stopping:
             try:
                 self._lease.hold()
@@ -139,6 +144,12 @@ class Node:
     def stop_soon(self, *_: object) -> None:
         """A signal handler: ends `run` after the current comparison."""
         self._stopping = True
+        self._stops.put(None)
+
+    def _wake_at_stop(self) -> None:
+        """Ends the wait for a change, in a thread: a signal handler must not use the connections to Redis."""
+        self._stops.get()
+        self._wake("stop")
 
     def _end(self) -> None:
         self._autoscaler.stop()
