@@ -23,9 +23,10 @@ from marq.errors import ModelNotFound, ModelVersionNotFound, ServiceUnavailable
 from marq.payloads.place import Place
 from marq.registry.memory import Memory
 from marq.registry.models import HEARTBEAT_S, Registry
+from marq.registry.notices import cannot_load
 from marq.registry.sizes import placement
 from marq.registry.snapshot import Models, Snapshot
-from marq.registry.spec import ModelSpec, cannot_load
+from marq.registry.spec import ModelSpec
 from marq.settings.fields import Settings
 
 log = logging.getLogger(__name__)

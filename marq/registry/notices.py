@@ -1,9 +1,37 @@
-"""Sentences about a version that works, but not as it was asked to."""
+"""Sentences about a version that cannot be loaded, or works, but not as it was asked to."""
 
+import re
 from collections.abc import Iterable
+from pathlib import PurePath
 
 from marq.registry.reports import PoolReport
 from marq.registry.spec import ModelSpec
+
+_FRAME = re.compile(r'  File "(.+)", line (\d+)')
+OURS = "workers."  # begins the exceptions that wrap those of handlers
+
+
+def cannot_load(spec: ModelSpec, reason: str) -> str:
+    """The error message of a model whose replicas crash before, or soon after, they are ready."""
+    return f'Model "{spec.name}" Version {spec.version} cannot be loaded: {own_error(reason)}'
+
+
+def own_error(reason: str) -> str:
+    """The exception of the handler, with file and line, from the last lines of a replica.
+
+    The last line where there is no traceback. A hint of the exception that wraps it is kept.
+    """
+    lines = [line for line in reason.splitlines() if line.strip()]
+    last = lines[-1] if lines else "unknown"
+    place = error = shown = ""
+    for line in lines:
+        if frame := _FRAME.match(line):
+            place = f"{PurePath(frame[1]).name}, line {frame[2]}"
+        elif place and not line.startswith(" "):  # the end of a traceback
+            if not line.startswith(OURS):
+                error, shown = line, f"{line} ({place})"
+            place = ""
+    return shown + last.partition(error)[2] if error and error in last else last
 
 
 def notices(spec: ModelSpec, reports: Iterable[PoolReport], unplaced: str = "") -> list[str]:

@@ -50,9 +50,3 @@ class ModelSpec(ScalingSettings):
 
 
 SETTINGS = settings_of(ModelSpec)
-
-
-def cannot_load(spec: ModelSpec, reason: str) -> str:
-    """The error message of a model whose replicas crash before, or soon after, they are ready."""
-    lines = [line for line in reason.splitlines() if line.strip()]
-    return f'Model "{spec.name}" Version {spec.version} cannot be loaded: {lines[-1] if lines else "unknown"}'

@@ -79,7 +79,7 @@ def test_a_model_that_cannot_be_loaded_refuses_with_its_reason_until_it_is_scale
         lambda: answer if (answer := server.predict("moody", b"x")).status_code == 503 else None, 20
     )
     assert refused.json()["message"] == (
-        'Model "moody" Version 1.0 cannot be loaded: RuntimeError: not in the mood'
+        'Model "moody" Version 1.0 cannot be loaded: RuntimeError: not in the mood (moody_handler.py, line 5)'
     )
     wait_for(lambda: httpx.post(f"{server.inference}/jobs/moody", content=b"x").status_code == 503)
     # When what was wrong is put right, and the scale call comes again

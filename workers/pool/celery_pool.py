@@ -18,9 +18,8 @@ from celery.concurrency.base import BasePool
 from marq import logs
 from marq.connections import clients
 from marq.host.processes import die_with_parent
-from marq.registry import spec
 from marq.registry.models import HEARTBEAT_S, Registry
-from marq.registry.notices import no_gpu
+from marq.registry.notices import cannot_load, no_gpu
 from workers.launch import PoolSpec
 from workers.pool import (
     patience,
@@ -177,7 +176,7 @@ class ReplicaPool(BasePool):  # type: ignore[misc]
         if not failures.last_for(model.max_retry_timeout_s):
             return
         if not any(replica.is_ready for replica in self._registry.replicas(model)):
-            self._recovery.refuse_waiting(spec.cannot_load(model, failures.reason))
+            self._recovery.refuse_waiting(cannot_load(model, failures.reason))
 
     def _report(self) -> None:
         """Reports to the registry: at once when the state has changed, else once a heartbeat."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from archive.reader import complete
+from marq.registry.notices import own_error
 from marq.registry.reports import PoolReport
 from workers.launch import PoolSpec
 from workers.pool import leftovers
@@ -63,16 +64,17 @@ class Replicas:
         self._metrics.restarted()
         is_outdated = replica.generation != self.generation  # its successors may not fail
         if not replica.failed or is_outdated:
-            log.error("%s; starting another", ending.line)
+            log.error("%s: %s; starting another", self._spec.name, ending.line)
             return
-        shown, reason = "\n".join(ending.details), ending.report
+        reason = ending.report
         line = f"{ending.line} before it was ready"
         if replica.came_up:  # clients get the last line; otherwise it is that of an error
             line = f"{ending.line} soon after it was ready"
             reason = "\n".join((*ending.details, line))
         pause = self.failures.add(reason)
         then = f"starting another in {pause} s" if self.failures.repeats else ONCE
-        log.error("%s; %s:\n%s", line, then, shown)
+        why = own_error("\n".join(ending.details))  # the model log has all lines
+        log.error("%s: %s; %s: %s", self._spec.name, line, then, why)
 
     def look_after(self) -> None:
         """Kills replicas that take too long; notes which are ready, and which have shown that they work."""

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from thread_replica import make_spec
 
-from marq.registry.notices import notices
+from marq.registry.notices import cannot_load, notices, own_error
 from marq.registry.reports import PoolReport, ReplicaReport
 
 ON_GPU = ReplicaReport(0, 1, "cuda:0", "ready", started=0.0)
@@ -30,3 +30,35 @@ def test_a_model_that_runs_as_it_was_asked_to_has_no_notices():
 def test_reasons_of_pools_that_do_not_fail_are_notices():
     pools = [pool("a", reason="too large"), pool("b", reason="ended", failures=1)]
     assert notices(make_spec("m"), pools) == ["a: too large"]
+
+
+RAISED = """replica 0 (pid 7) ended with exit code 1
+Traceback (most recent call last):
+  File "/state/model-dirs/1c40/handler.py", line 4, in handle
+    for row in data:
+TypeError: 'NoneType' object is not iterable
+"""
+WRAPPED = """
+The above exception was the direct cause of the following exception:
+
+workers.handler.loader.InitializationFailed: Cannot initialise handler.py:handle: {error}
+"""
+
+
+def test_a_model_that_cannot_be_loaded_says_its_own_exception_with_file_and_line():
+    own = "TypeError: 'NoneType' object is not iterable (handler.py, line 4)"
+    assert cannot_load(SPEC, RAISED) == f'Model "m" Version 1.0 cannot be loaded: {own}'
+    assert own_error(RAISED + WRAPPED.format(error="TypeError: 'NoneType' object is not iterable")) == own
+
+
+def test_a_hint_behind_the_exception_is_kept():
+    hint = "requirements.txt of the archive is not installed: install_py_dep_per_model=true does that"
+    wrapped = WRAPPED.format(error=f"TypeError: 'NoneType' object is not iterable. {hint}")
+    assert own_error(RAISED + wrapped).endswith(f"iterable (handler.py, line 4). {hint}")
+
+
+def test_without_an_exception_at_the_end_the_last_line_is_the_reason():
+    late = "not ready within the start-up time-out of 60 s"
+    assert own_error(RAISED + late) == late
+    assert own_error("replica 0 (pid 7) ended with signal 9\n") == "replica 0 (pid 7) ended with signal 9"
+    assert own_error("") == "unknown"
