@@ -70,6 +70,9 @@ class ModelConfig:
     idle_timeout_s: int | None = None  # before the last one is; with `minWorkers: 0`
     replicas_per_device: int | None = None
     webhook_url: str | None = None  # of jobs that name no other
+    caller_tag: str | None = None  # the tag that names the caller of a job
+    caller_weights: str | None = None  # alice=3,bob=1
+    caller_quota: int | None = None  # unfinished jobs of each caller
 
     @classmethod
     def parse(cls, text: str | bytes, name: str = "model-config.yaml") -> "ModelConfig":
@@ -192,6 +195,9 @@ _KEYS = {
     "idleTimeoutSec": _integer("idle_timeout_s", 1),
     "replicasPerDevice": _integer("replicas_per_device", 1),
     "webhookUrl": _string("webhook_url"),
+    "callerTag": _string("caller_tag"),
+    "callerWeights": _string("caller_weights"),
+    "callerQuota": _integer("caller_quota", 1),
 }
 
 _TORCHRUN_KEYS = {

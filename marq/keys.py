@@ -105,6 +105,21 @@ def scheduled(model: str, version: str) -> str:
     return f"{PREFIX}{{{model}}}:scheduled:{version}"
 
 
+def callers(model: str, version: str) -> str:
+    """How callers share the lanes of a version (hash, see marq/queue/lua/callers.lua)."""
+    return f"{PREFIX}{{{model}}}:callers:{version}"
+
+
+def held(model: str, version: str, name: str, caller: str) -> str:
+    """The held jobs of a caller and a lane (sorted set by the moment of submission)."""
+    return f"{PREFIX}{{{model}}}:held:{name}:{caller}:{version}"
+
+
+def held_counts(model: str, version: str) -> str:
+    """The numbers of held jobs of a version (hash)."""
+    return f"{PREFIX}{{{model}}}:held-counts:{version}"
+
+
 WEBHOOKS = PREFIX + "webhooks"  # sorted set: models by when a job with a webhook was last queued, unix s
 WEBHOOK_SECRET = PREFIX + "webhooks:secret"  # string: signs messages where no setting has a secret
 

@@ -16,10 +16,10 @@ from gateway.routing.routes import Route
 from gateway.uploads import too_large
 from marq.errors import ClientGone, RequestTooLarge, ServiceError
 from marq.jobs import groups
-from marq.jobs.groups import Group
+from marq.jobs.groups import Group, Queued
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, EntryHead
-from marq.queue.jobs import MOST_BYTES, MOST_JOBS
+from marq.queue.jobs import MOST_BYTES, MOST_JOBS, over_quota
 
 log = logging.getLogger(__name__)
 
@@ -70,19 +70,22 @@ class Batch:
     async def _submit(self, rows: list[Row], faults: list[Fault]) -> list[Document]:
         head = self._typed(rows[0].type)
         entries = [(self.group.request_id(row.number), EntryFields(row.body, head)) for row in rows]
-        are_new = [False] * len(rows)
+        fates = [Queued.KNOWN] * len(rows)
         try:
-            are_new = await groups.queue(self.broker, self.group, self.route.spec.version, self.lane, entries)
+            fates = await groups.queue(self.broker, self.group, self.route.spec.version, self.lane, entries)
         except ServiceError as error:
             faults += [Fault(row.number, error) for row in rows]
             return []
         finally:
-            for row, is_new in zip(rows, are_new, strict=True):
-                if not is_new:
+            for row, fate in zip(rows, fates, strict=True):
+                if fate is Queued.OVER_QUOTA:
+                    faults.append(Fault(row.number, over_quota(self.group.model)))
+                if fate is not Queued.NEW:
                     self.route.backlog.forgo(len(row.body))
         return [
             {"line": row.number, "job_id": f"{self.group.model}:{request_id.decode()}"}
-            for row, (request_id, _) in zip(rows, entries, strict=True)
+            for row, (request_id, _), fate in zip(rows, entries, fates, strict=True)
+            if fate is not Queued.OVER_QUOTA
         ]
 
     def _typed(self, kind: bytes) -> EntryHead:

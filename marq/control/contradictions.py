@@ -1,6 +1,7 @@
 """Settings of a model that exclude each other, or have values that cannot be used."""
 
 from marq.errors import BadRequest
+from marq.jobs.options import TAG
 from marq.plugins.protocols import OWN_POLICIES
 from marq.registry.spec import ModelSpec
 from marq.webhooks.urls import check_url
@@ -8,7 +9,7 @@ from marq.webhooks.urls import check_url
 
 def contradiction(spec: ModelSpec) -> str:
     """The error text for settings that contradict each other, with the cure; empty if none do."""
-    return _of_modes(spec) or _of_groups(spec) or _of_rest(spec) or _of_webhook(spec)
+    return _of_modes(spec) or _of_groups(spec) or _of_rest(spec) or _of_webhook(spec) or _of_callers(spec)
 
 
 def _of_modes(spec: ModelSpec) -> str:
@@ -63,6 +64,21 @@ def _of_webhook(spec: ModelSpec) -> str:
             check_url(spec.webhook_url)
     except BadRequest as error:
         return f"webhookUrl: {error.message}"
+    return ""
+
+
+def _of_callers(spec: ModelSpec) -> str:
+    if not spec.caller_tag:
+        needing = "callerWeights" if spec.caller_weights else "callerQuota" if spec.caller_quota else ""
+        return (
+            needing and f"{needing} has no effect without callerTag, the tag that names the caller of a job."
+        )
+    if not TAG.fullmatch(f"{spec.caller_tag}=x") or "=" in spec.caller_tag:
+        return f"callerTag must be the name of a tag, such as owner, not {spec.caller_tag!r:.100}."
+    try:
+        spec.caller_rules  # noqa: B018 - raises
+    except ValueError:
+        return f"callerWeights must be like alice=3,bob=0.5, not {spec.caller_weights!r:.100}."
     return ""
 
 

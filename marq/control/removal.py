@@ -54,6 +54,7 @@ def clear(registry: Registry, spec: ModelSpec, job_result_ttl_s: int) -> None:
     for _ in range(MOST_LOOKS):
         if registry.has(spec):
             return
+        registry.redis.delete(keys.callers(spec.name, spec.version))  # no job is held back any more
         while schedule.queue_due(registry.redis, [spec], early=True):
             pass  # they are answered as those that are queued
         _answer(registry, spec, job_result_ttl_s)

@@ -4,6 +4,7 @@ import hashlib
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Self
 
 import hiredis
@@ -16,7 +17,15 @@ from marq.jobs.options import MOST_TAGS, JobOptions
 from marq.queue import scripts
 from marq.queue.broker import Broker
 from marq.queue.ids import JobId, new_id
-from marq.queue.jobs import EXISTS, IDEMPOTENCY, OTHER_DIGEST, Row, expect_webhooks, submit_command
+from marq.queue.jobs import (
+    EXISTS,
+    IDEMPOTENCY,
+    OTHER_DIGEST,
+    OVER_QUOTA,
+    Row,
+    expect_webhooks,
+    submit_command,
+)
 
 TAG = "group="
 
@@ -68,11 +77,16 @@ class Group:
         return replace(given, tags=(*tags, self.tag))
 
 
-async def queue(broker: Broker, group: Group, version: str, lane: str, rows: Sequence[Row]) -> list[bool]:
-    """Queues jobs that have the same head; which of them are new. Raises ServiceUnavailable.
+class Queued(Enum):
+    """The fate of one row."""
 
-    Rows whose job another request has with their id do not count as new either.
-    """
+    NEW = "new"
+    KNOWN = "known"  # its job exists, or that of another request with its id
+    OVER_QUOTA = "over quota"  # of its caller
+
+
+async def queue(broker: Broker, group: Group, version: str, lane: str, rows: Sequence[Row]) -> list[Queued]:
+    """Queues jobs that have the same head. Raises ServiceUnavailable."""
     script_keys, arguments = submit_command(group.model, version, lane, rows, group.digest)
     try:
         if b"webhook" in rows[0][1].head.options:
@@ -80,7 +94,8 @@ async def queue(broker: Broker, group: Group, version: str, lane: str, rows: Seq
         results = await broker.run(scripts.SUBMIT, script_keys, *arguments)
     except hiredis.ReplyError as error:
         raise QueueUnavailable(f"Redis refused the requests: {error}") from None
-    return [result not in (EXISTS, OTHER_DIGEST) for result in results]
+    fates = {EXISTS: Queued.KNOWN, OTHER_DIGEST: Queued.KNOWN, OVER_QUOTA: Queued.OVER_QUOTA}
+    return [fates.get(result, Queued.NEW) for result in results]
 
 
 async def counts(broker: Broker, group: Group) -> dict[str, int]:

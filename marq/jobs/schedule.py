@@ -1,4 +1,7 @@
-"""Moves jobs to their lanes when they are due. Several processes may do so at once: each move is one step."""
+"""Moves jobs to their lanes when they are due, or when it is their caller's turn.
+
+Several processes may do so at once: each move is one step.
+"""
 
 from collections.abc import Iterable
 
@@ -12,12 +15,13 @@ AT_ONCE = 500  # jobs of a version: a script holds up all other commands
 
 
 def queue_due(client: RedisClient, specs: Iterable[ModelSpec], early: bool = False) -> int:
-    """Queues scheduled jobs that are due; `early`: also the others. Returns how many.
+    """Queues scheduled jobs that are due, and held ones for which there is room; `early`: also the others.
 
-    Raises redis.RedisError.
+    Returns how many. Raises redis.RedisError.
     """
-    names = [keys.scheduled(spec.name, spec.version) for spec in specs]
-    if not names or not client.exists(*names):
+    versions = [(spec.name, spec.version) for spec in specs]
+    names = [keys.scheduled(*version) for version in versions]
+    if not names or not client.exists(*names, *(keys.held_counts(*version) for version in versions)):
         return 0  # the usual case costs one command, however many models there are
     replies = clients.pipeline(client, [scripts.DUE.call([name], int(early), AT_ONCE) for name in names])
     for reply in replies:

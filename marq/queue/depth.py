@@ -71,6 +71,26 @@ def read(client: RedisClient, specs: Iterable[ModelSpec]) -> dict[str, Depth]:
     return {spec.key: _depth(reply, spec.has_seats) for spec, reply in zip(asked, replies, strict=True)}
 
 
+def held(client: RedisClient, specs: Iterable[ModelSpec]) -> dict[str, dict[str, int]]:
+    """The jobs of each caller that wait for its turns, by the version's key. Raises redis.RedisError."""
+    asked = list(specs)
+    replies = clients.pipeline(client, [("HGETALL", keys.held_counts(s.name, s.version)) for s in asked])
+    return {
+        spec.key: _by_caller(reply)
+        for spec, reply in zip(asked, replies, strict=True)
+        if isinstance(reply, list)
+    }
+
+
+def _by_caller(flat: list[bytes]) -> dict[str, int]:
+    callers: dict[str, int] = {}
+    for field, number in zip(flat[::2], flat[1::2], strict=True):
+        _, space, caller = field.decode().partition(" ")  # `LANE CALLER`; others are totals
+        if space:
+            callers[caller] = callers.get(caller, 0) + int(number)
+    return callers
+
+
 def unread(client: RedisClient, specs: Iterable[ModelSpec]) -> list[UnreadLane]:
     """The lanes with entries that no pool reads, sorted: they are never answered. Raises redis.RedisError.
 

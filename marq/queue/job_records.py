@@ -209,8 +209,8 @@ def completes(begin: bytes, status: int) -> bool:
 
 
 def pending_query(stored: dict[bytes, bytes]) -> tuple[str, str, str, str, int] | None:
-    """The XPENDING arguments that show whether a queued job is being run; None for a finished job."""
-    if stored.get(b"state") != QUEUED.encode():
+    """The XPENDING arguments that show whether a queued job is being run; None for a job in no lane."""
+    if stored.get(b"state") != QUEUED.encode() or b"entry" not in stored:  # it waits for its caller's turn
         return None
     entry = stored[b"entry"].decode()
     return stored[b"lane"].decode(), keys.GROUP, entry, entry, 1

@@ -22,6 +22,7 @@ from marq.errors import (
     QueueUnavailable,
     ServiceUnavailable,
     StreamBroken,
+    TooManyJobs,
 )
 from marq.payloads.job_files import JobFiles, store_of
 from marq.payloads.job_uploads import JobUploads
@@ -34,7 +35,8 @@ from marq.queue.job_records import JobRecord
 
 RECHECK_S = 1.0  # a notification may be lost with its connection: waiting never relies on it alone
 IDEMPOTENCY = uuid.UUID("6f1b0a5e-5d0f-4b6e-9a57-3c1f6c1d9f42")  # ids of jobs that were submitted with a key
-EXISTS, OTHER_DIGEST = 0, -1  # of submit.lua
+EXISTS, OTHER_DIGEST, OVER_QUOTA = 0, -1, -2  # of submit.lua
+QUOTA_RETRY_S = 10
 MOST_JOBS = 100  # of one call: Redis does nothing else meanwhile
 MOST_BYTES = 1_000_000  # of the bodies of one call, but for its last one
 MOST_CALLS = 4  # that Redis has not answered
@@ -145,13 +147,16 @@ class Jobs:
             (queued,) = await self.broker.run(scripts.SUBMIT, script_keys, *arguments)
         except hiredis.ReplyError as error:  # Redis is full, or cannot write for another reason
             raise QueueUnavailable(f"Redis refused the request: {error}") from None
+        if queued == OVER_QUOTA:
+            raise over_quota(model)
         return queued
 
     async def submit_many(
         self, model: str, version: str, rows: Iterable[Row],
         lane: str = keys.NORMAL,
     ) -> list[str]:  # fmt: skip
-        """Queues many jobs, pipelined; returns their public ids in order."""
+        """Queues many jobs, pipelined; returns their public ids in order. Raises TooManyJobs after the calls
+        that were sent: some jobs may be queued."""
         ids: list[str] = []
         sent: deque[asyncio.Task[Reply]] = deque()
         try:
@@ -162,12 +167,12 @@ class Jobs:
                 queueing = self.broker.run(scripts.SUBMIT, script_keys, *arguments)
                 sent.append(asyncio.create_task(queueing))
                 if len(sent) > MOST_CALLS or not ids:  # Redis may not know the script before the first call
-                    await sent.popleft()
+                    _check_quota(model, await sent.popleft())
                 else:
                     await asyncio.sleep(0)  # it leaves while the next one is made
                 ids += [f"{model}:{request_id.decode()}" for request_id, _ in rows_of_call]
             while sent:
-                await sent.popleft()
+                _check_quota(model, await sent.popleft())
         finally:
             await asyncio.gather(*sent, return_exceptions=True)
         return ids
@@ -310,6 +315,20 @@ async def _wait(event: asyncio.Event, timeout_s: float) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), timeout_s)
     event.clear()
+
+
+def over_quota(model: str) -> TooManyJobs:
+    """The refusal of a job whose caller has as many unfinished jobs as it may have."""
+    return TooManyJobs(
+        f'Model "{model}": the caller of the job has as many unfinished jobs as callerQuota allows. '
+        f"Try again in {QUOTA_RETRY_S} s.",
+        QUOTA_RETRY_S,
+    )
+
+
+def _check_quota(model: str, results: Sequence[object]) -> None:
+    if OVER_QUOTA in results:
+        raise over_quota(model)
 
 
 async def expect_webhooks(broker: Broker, model: str) -> None:

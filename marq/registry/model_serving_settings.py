@@ -186,6 +186,30 @@ class ServingSettings:
             yaml="webhookUrl",
         ),
     ] = ""
+    caller_tag: Annotated[
+        str,
+        Setting(
+            "Name of the tag `NAME=CALLER` that names the caller of a job: callers share the lanes.",
+            replaces_replicas=False,
+            yaml="callerTag",
+        ),
+    ] = ""
+    caller_weights: Annotated[
+        str,
+        Setting(
+            "Shares of callers, `CALLER=WEIGHT` with commas between them; others have the weight 1.",
+            replaces_replicas=False,
+            yaml="callerWeights",
+        ),
+    ] = ""
+    caller_quota: Annotated[
+        int,
+        Setting(
+            "Maximum number of unfinished jobs of each caller; 0 means no limit.",
+            replaces_replicas=False,
+            yaml="callerQuota",
+        ),
+    ] = 0
     generation: Annotated[
         int,
         Setting(

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from operator import itemgetter
 
 import redis
@@ -79,12 +80,14 @@ class Registry:
         self.create_lanes(spec)
         if not self._add("HSETNX", spec):
             raise Conflict(f"Model version {spec.version} is already registered for model {spec.name}")
+        self._share_lanes(spec)
         return self.announce("register", spec)
 
     def put(self, spec: ModelSpec) -> None:
         """Adds a version or replaces its settings."""
         self.create_lanes(spec)
         self._add("HSET", spec)
+        self._share_lanes(spec)
         self.announce("put", spec)
 
     def _add(self, command: str, spec: ModelSpec) -> bool:
@@ -99,7 +102,8 @@ class Registry:
         """Adds those of the versions, and of the default versions, that are missing."""
         for spec in sorted(models, key=lambda spec: models.defaults.get(spec.name) != spec.version):
             self.create_lanes(spec)
-            self._add("HSETNX", spec)
+            if self._add("HSETNX", spec):
+                self._share_lanes(spec)
         changes.announce(self.redis, {"action": "restore"})
 
     def marked(self) -> bytes:
@@ -203,6 +207,15 @@ class Registry:
             except redis.ResponseError as error:
                 if "BUSYGROUP" not in str(error):
                     raise
+
+    def _share_lanes(self, spec: ModelSpec) -> None:
+        """Jobs that are queued from now on share the lanes as the version says."""
+        key = keys.callers(spec.name, spec.version)
+        with self.redis.pipeline(transaction=True) as pipe:
+            pipe.execute_command("DEL", key)
+            if rules := spec.caller_rules:
+                pipe.execute_command("HSET", key, *chain.from_iterable(rules.items()))
+            pipe.execute()
 
     def delete_traces(self, spec: ModelSpec) -> None:
         """Deletes all keys of a version's pools and their replicas. Its lanes may have entries, and stay."""

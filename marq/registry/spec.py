@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from marq.registry.setting import settings_of
 from marq.registry.sizes.settings import ScalingSettings
 
+LARGEST_WEIGHT, MOST_WEIGHTS = 1000, 1000
+
 
 @dataclass(frozen=True)
 class ModelSpec(ScalingSettings):
@@ -28,6 +30,22 @@ class ModelSpec(ScalingSettings):
     def has_seats(self) -> bool:
         """Whether each replica has a lane of its own, for the requests that are assigned to it."""
         return self.sequence_batching or self.use_job_ticket
+
+    @property
+    def caller_rules(self) -> dict[str, str]:
+        """How callers share the lanes, as callers.lua reads it; empty where they do not.
+
+        Raises ValueError for `caller_weights` of another form.
+        """
+        if not self.caller_tag:
+            return {}
+        rules = {"tag": self.caller_tag, "quota": str(self.caller_quota)}
+        for part in filter(None, self.caller_weights.split(",")):
+            caller, _, weight = part.strip().rpartition("=")
+            if not caller or not 0 < float(weight) <= LARGEST_WEIGHT or len(rules) > MOST_WEIGHTS:
+                raise ValueError(part)
+            rules[f"weight:{caller}"] = weight
+        return rules
 
     def needs_new_replicas(self, running: "ModelSpec") -> bool:
         """Whether replicas that run with these other settings must be replaced at once."""

@@ -42,6 +42,9 @@ scaleDownDelaySec: 60
 idleTimeoutSec: 300
 replicasPerDevice: 2
 webhookUrl: https://example.org/hook
+callerTag: owner
+callerWeights: alice=3,bob=1
+callerQuota: 1000
 handler: {profile: true}
 """
 
@@ -85,6 +88,9 @@ def test_every_key_is_read():
         "idle_timeout_s": 300,
         "replicas_per_device": 2,
         "webhook_url": "https://example.org/hook",
+        "caller_tag": "owner",
+        "caller_weights": "alice=3,bob=1",
+        "caller_quota": 1000,
     }
 
 

@@ -1,4 +1,4 @@
--- How many entries wait for each of several model versions, how many have been taken, and how large the
+-- How many entries and held jobs wait for each of several model versions, how many have been taken, and how large the
 -- lanes are. Changes nothing.
 -- KEYS  lanes (streams), those of a version after those of another
 -- ARGV  1 group   2 nodes of a lane from which its size is estimated   3 lanes of each version
@@ -33,6 +33,9 @@ local function backlog(first, last)
       end
     end
   end
+  local head, version = string.match(KEYS[first], "^(.-}:)[^:]+:(.*)$")
+  local held = redis.call("HMGET", head .. "held-counts:" .. version, "high", "normal", "low", "bytes")
+  waiting, bytes = waiting + (held[1] or 0) + (held[2] or 0) + (held[3] or 0), bytes + (held[4] or 0)
   return {waiting, counted and taken or -1, bytes}
 end
 

@@ -21,6 +21,8 @@ local job = index.job(KEYS[1])
 if state == "scheduled" then
   local head, id = index.split(KEYS[1])
   redis.call("ZREM", head .. "scheduled:" .. job.version, id)
+elseif redis.call("HEXISTS", KEYS[1], "held") == 1 then
+  callers.take(KEYS[1], job.version)
 elseif ARGV[6] == "1" and #redis.call("XPENDING", KEYS[2], ARGV[1], entry, entry, 1) > 0 then
   return 0
 else

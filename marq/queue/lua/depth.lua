@@ -1,7 +1,8 @@
 -- How many entries wait in each lane of a model version, and since when. Changes nothing.
 -- KEYS  lanes (streams)   ARGV  1 group
 -- Returns {waiting entries, age of the oldest of them in ms, age of the oldest entry in ms} for each lane; an
--- age is -1 without such an entry. An entry stays in its lane until it is answered.
+-- age is -1 without such an entry. An entry stays in its lane until it is answered. Jobs that are held back (see
+-- callers.lua) wait, too.
 local time = redis.call("TIME")
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
@@ -23,14 +24,19 @@ local function age(lane, start)
   return oldest and math.max(0, now - tonumber(string.match(oldest[1], "^%d+"))) or -1
 end
 
+local function held(lane)
+  local head, name, version = string.match(lane, "^(.-}:)([^:]+):(.*)$")
+  return tonumber(redis.call("HGET", head .. "held-counts:" .. version, name) or 0)
+end
+
 local function depth(lane)
   local length = redis.call("XLEN", lane)
   if length == 0 then
-    return {0, -1, -1}
+    return {held(lane), -1, -1}
   end
   local replicas = group(lane)
   local waiting = math.max(0, length - (replicas.pending or 0))
-  return {waiting, age(lane, "(" .. (replicas["last-delivered-id"] or "0-0")), age(lane, "-")}
+  return {waiting + held(lane), age(lane, "(" .. (replicas["last-delivered-id"] or "0-0")), age(lane, "-")}
 end
 
 local lanes = {}

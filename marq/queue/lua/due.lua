@@ -1,6 +1,6 @@
--- Moves scheduled jobs that are due to their lanes.
+-- Moves scheduled jobs that are due, and held jobs for which there is room, to their lanes.
 -- KEYS  1 scheduled jobs of a version (sorted set)
--- ARGV  1 1: also those that are not due yet   2 how many at most
+-- ARGV  1 1: also those that are not due yet, and all held ones   2 how many at most
 -- Returns how many were moved.
 local head, version = string.match(KEYS[1], "^(.-}:)scheduled:(.*)$")
 local last = ARGV[1] == "1" and "+inf" or index.text(math.floor(index.now() / 1000))
@@ -11,10 +11,11 @@ for _, id in ipairs(due) do
     redis.call("HMGET", record, "state", "request", "lane", "priority", "tags"))
   redis.call("ZREM", KEYS[1], id)
   if state == "scheduled" and request then
-    local entry = redis.call("XADD", lane, "*", unpack(cmsgpack.unpack(request)))
-    redis.call("HSET", record, "state", "queued", "entry", entry)
-    redis.call("HDEL", record, "request", "due")
+    redis.call("HDEL", record, "due")
+    priority = priority or index.priority(lane)
+    callers.put(record, priority, tags or "", version, cmsgpack.unpack(request))
     index.move(record, "scheduled", priority, tags or "", version)
   end
 end
-return #due
+callers.release_late(head, version, index.now() / 1000)
+return #due + callers.fill(head, version, ARGV[1] == "1" and tonumber(ARGV[2]) or 1)

@@ -115,6 +115,7 @@ for i = 1, #KEYS / 2 do
 end
 if #done > 0 then
   index.settle()
+  callers.fill(index.head(KEYS[1]), ARGV[4], 0)
   redis.call("PUBLISH", ARGV[3], table.concat(done, " "))
 end
 return #done

@@ -13,12 +13,10 @@ elseif not request or version ~= ARGV[1] then
   return -1
 end
 priority, tags = priority or "normal", tags or ""
-local lane = index.split(KEYS[1]) .. priority .. ":" .. version
 local fields = index.without(cmsgpack.unpack(request), "attempts", "deadline", "not_before")
-local entry = redis.call("XADD", lane, "*", unpack(fields))
 redis.call("HDEL", KEYS[1], "request", "retried", "attempts", "device", "started", "finished", "status", "headers",
   "body", "body_ref", "rows", "streamed", "progress")
-redis.call("HSET", KEYS[1], "state", "queued", "lane", lane, "entry", entry, "priority", priority)
+callers.put(KEYS[1], priority, tags, version, fields)
 redis.call("PERSIST", KEYS[1])
 redis.call("DEL", KEYS[2])
 index.resume(KEYS[1], state, priority, tags, version)

@@ -4,8 +4,8 @@
 --       5.. fields that all the entries have: name, value, ...   then for each job: id, `body` or `body_ref`, and
 --       the value of that field
 -- Shared fields that are read here: `tags`, `not_before`, `result_ttl` (ms), `webhook`, `webhook_events`.
--- Returns for each job the id of its entry, or "scheduled"; 0 when a job with its id exists, -1 when that has another
--- digest.
+-- Returns for each job the id of its entry, "scheduled", or "held" while it waits for its caller's turn; 0 when a job
+-- with its id exists, -1 when that has another digest, -2 when its caller's quota is used up.
 local lane, version, digest, shared = KEYS[1], ARGV[2], ARGV[3], 4 + tonumber(ARGV[4])
 local head, priority, moment = index.head(lane), index.priority(lane), index.now()
 local entry, given = {"id", ""}, {}
@@ -32,20 +32,40 @@ note("digest", digest)
 if digest ~= "" then
   index.trim(head, math.floor(moment / 1000)) -- of a record that had this id, and has expired
 end
+local settings = callers.settings(head, version)
+local caller = settings and callers.of(settings, tags)
+local left = settings and callers.quota(settings, head, version, caller) or math.huge
+local room = settings and not waits and callers.room(head, priority, version) or math.huge
 local results, members = {}, {}
+
+-- Returns the id of the job's entry, or where it waits.
+local function queue(record)
+  if waits then
+    redis.call("HSET", record, unpack(about))
+    index.schedule(record, version, entry, due)
+    return "scheduled"
+  elseif room > 0 then
+    room = room - 1
+    about[2] = redis.call("XADD", lane, "*", unpack(entry))
+    redis.call("HSET", record, unpack(about))
+    return about[2]
+  end
+  redis.call("HSET", record, unpack(about))
+  callers.hold(settings, record, priority, caller, version, entry, moment + #results)
+  return "held"
+end
+
 for i = shared + 1, #ARGV, 3 do
   local id = ARGV[i]
   local record = head .. "job:" .. id
   if redis.call("EXISTS", record) == 1 then
     results[#results + 1] = (redis.call("HGET", record, "digest") or "") == digest and 0 or -1
+  elseif left <= 0 then
+    results[#results + 1] = -2
   else
+    left = left - 1
     entry[2], entry[body], entry[body + 1] = id, ARGV[i + 1], ARGV[i + 2]
-    about[2] = waits and "scheduled" or redis.call("XADD", lane, "*", unpack(entry))
-    redis.call("HSET", record, unpack(about))
-    if waits then
-      index.schedule(record, version, entry, due)
-    end
-    results[#results + 1] = about[2]
+    results[#results + 1] = queue(record)
     members[#members + 1], members[#members + 2] = index.text(moment + #results), id
   end
 end

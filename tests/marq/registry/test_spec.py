@@ -15,7 +15,7 @@ KEPT_ON_JOIN = {"min_workers", "max_workers", "generation", "started_by"}
 NO_REPLICA_READS = {
     "job_queue_size", "max_attempts", "loaded_at_startup", "sequence_drain_s", "workflow",
     "target_queue_ms", "scale_down_delay_s", "idle_timeout_s", "replicas_per_device",
-    "webhook_url",
+    "webhook_url", "caller_tag", "caller_weights", "caller_quota",
 }  # fmt: skip
 
 each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)

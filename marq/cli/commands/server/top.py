@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from marq.registry.models import Registry
 
 MEDIAN, SLOW = 0.5, 0.99
+MOST_CALLERS = 5  # of a version
 USUAL_INTERVAL_S = 1.0
 
 
@@ -36,6 +37,7 @@ class Reading:
     requests: int
     batches: int
     latencies: dict[float, float] = field(default_factory=dict)  # upper bound in s -> how many
+    held: dict[str, int] = field(default_factory=dict)  # jobs by caller
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Activity:
     mean_batch_size: float | None
     latency_p50_s: float | None
     latency_p99_s: float | None
+    held: dict[str, int]  # jobs that wait for their caller's turn, by caller
 
 
 def top(
@@ -118,6 +121,7 @@ def _read(registry: "Registry") -> Iterator[tuple[tuple[str, str], Reading]]:
 
     snapshot = registry.snapshot()
     depths = depth.read(registry.redis, snapshot.models)
+    held = depth.held(registry.redis, [spec for spec in snapshot.models if spec.caller_tag])
     latencies = _latencies(registry, snapshot.models.specs)
     for spec in snapshot.models:
         replicas = snapshot.replicas(spec)
@@ -134,6 +138,7 @@ def _read(registry: "Registry") -> Iterator[tuple[tuple[str, str], Reading]]:
                 requests=status.requests,
                 batches=sum(replica.batches for replica in replicas),
                 latencies=latencies.get((spec.name, spec.version), {}),
+                held=held.get(spec.key, {}),
             ),
         )
 
@@ -183,6 +188,7 @@ def compare(
         mean_batch_size=requests / batches if batches else None,
         latency_p50_s=quantile(took, MEDIAN),
         latency_p99_s=quantile(took, SLOW),
+        held=now.held,
     )
 
 
@@ -217,7 +223,18 @@ def _table(lines: list[Activity]) -> Table:
             _duration(line.latency_p50_s),
             _duration(line.latency_p99_s),
         )
+    held = [f"{line.name} {line.version}: {_callers(line.held)}" for line in lines if line.held]
+    if held:
+        table.caption, table.caption_justify = escape("\n".join(held)), "left"
     return table
+
+
+def _callers(held: dict[str, int]) -> str:
+    """The callers with the most held jobs."""
+    first = sorted(held.items(), key=lambda each: -each[1])
+    named = [f"{caller or '(none)'} {number:,}" for caller, number in first[:MOST_CALLERS]]
+    more = [f"{len(first) - MOST_CALLERS} others"] if len(first) > MOST_CALLERS else []
+    return f"jobs that wait for their caller's turn: {', '.join([*named, *more])}"
 
 
 def _number(value: float | None) -> str:
