@@ -78,13 +78,13 @@ def held(client: RedisClient, specs: Iterable[ModelSpec]) -> dict[str, dict[str,
     return {
         spec.key: _by_caller(reply)
         for spec, reply in zip(asked, replies, strict=True)
-        if isinstance(reply, list)
+        if isinstance(reply, dict)
     }
 
 
-def _by_caller(flat: list[bytes]) -> dict[str, int]:
+def _by_caller(counts: dict[bytes, bytes]) -> dict[str, int]:
     callers: dict[str, int] = {}
-    for field, number in zip(flat[::2], flat[1::2], strict=True):
+    for field, number in counts.items():
         _, space, caller = field.decode().partition(" ")  # `LANE CALLER`; others are totals
         if space:
             callers[caller] = callers.get(caller, 0) + int(number)

@@ -94,6 +94,8 @@ async def test_held_jobs_are_counted_cancelled_and_have_a_position(jobs, client,
     await submit_many(ALICE, "alice", 200)
     await submit_many(BOB, "bob", 3)
     assert depth.read(client, [spec])["echo/1.0"].lanes["normal"].waiting == 203
+    held = depth.held(client, [spec])["echo/1.0"]
+    assert held == {"alice": 200 - client.xlen(LANE), "bob": 3}
     assert await position(jobs.broker, await jobs.get("echo:bob-0")) < 50
     assert await jobs.cancel("echo:bob-1")
     assert (await jobs.get("echo:bob-1")).state == "cancelled"
