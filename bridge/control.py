@@ -22,7 +22,7 @@ class Control:
         self._connection: Any = None
 
     def step(self) -> None:
-        """Does what was asked; returns after a moment."""
+        """Carries out the commands that have come; returns after a moment."""
         if self._connection is None:
             self._open()
         try:

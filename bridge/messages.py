@@ -101,7 +101,7 @@ class Task:
 
 
 def _read_body(message: Message, request: dict[str, Any]) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
-    """Arguments, keyword arguments, and what follows the task. Raises Refused."""
+    """Arguments, keyword arguments, and the tasks that follow. Raises Refused."""
     if message.content_type not in ACCEPTED:
         error = ContentDisallowed(
             f"Tasks of marq are JSON (task_serializer='json'), not {message.content_type!r:.100}"
@@ -112,7 +112,7 @@ def _read_body(message: Message, request: dict[str, Any]) -> tuple[list[Any], di
         if method := message.headers.get("compression"):
             body = _decompress(body, method)
         args, kwargs, embed = _loads(body, message.content_type, message.content_encoding, accept=ACCEPTED)
-    except Exception as error:  # decompressors and decoders raise what they like
+    except Exception as error:  # decompressors and decoders raise errors of any class
         raise Refused(DecodeError(f"The task's body cannot be read: {error}"), request) from None
     if not (isinstance(args, list) and isinstance(kwargs, dict) and isinstance(embed, dict)):
         raise Refused(DecodeError("The task's body must be [args, kwargs, embed]"), request)

@@ -36,7 +36,7 @@ def of_error(error: Exception) -> Outcome:
 
 
 def of_job(record: JobRecord, form: str) -> Outcome:
-    """The outcome of a finished job; `form`: what becomes of its body."""
+    """The outcome of a finished job; `form`: the form of the task's result."""
     if record.state == job_records.CANCELLED:
         return Outcome(states.REVOKED, TaskRevokedError("revoked"))
     if record.state == job_records.EXPIRED:

@@ -49,7 +49,7 @@ class Results:
                 log.exception("task %s: those that wait for it cannot be served", context.id)
 
     def _prepare(self, context: Context, outcome: Outcome) -> tuple[Context, Outcome]:
-        """Sends the tasks that follow a success. What cannot be sent fails the task, as in a worker."""
+        """Sends the tasks that follow a success. One that cannot be sent fails the task, as in a worker."""
         if outcome.state == states.SUCCESS and (context.callbacks or context.chain):
             try:
                 context.children.extend(self._send_followers(context, outcome.result))

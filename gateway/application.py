@@ -101,7 +101,7 @@ def plugged(
 
 
 class Applications:
-    """Makes the applications; they share what a gateway process has once."""
+    """Makes the applications; they share the parts that a gateway process has once."""
 
     def __init__(
         self, settings: Settings, routes: Routes, tokens: Tokens, predictor: Predictor, waiting: Jobs,

@@ -126,7 +126,7 @@ def file_type(headers: Message) -> str:
 
 
 def value(content_type: bytes, body: bytes, wanted: str, most: int) -> bytes | None:
-    """The value of one field, the last of that name; None without one. A body that is no form has no fields.
+    """The value of one field, the last of that name; None without one. A body without a form has none.
 
     Raises FormTooLarge, as `fields` and `parts` do.
     """

@@ -68,7 +68,7 @@ def found(limit: int | None = None) -> Found:
 def _listed(given: str) -> Found:
     """As CUDA reads the list: devices after a negative or empty part are hidden, so `-1` hides all.
 
-    A part that is no number of a device, such as `GPU-8f...` or `MIG-...`, has an unknown memory.
+    A part that is not the number of a device, such as `GPU-8f...` or `MIG-...`, has an unknown memory.
     """
     parts = (part.strip() for part in given.split(","))
     names = list(takewhile(lambda part: part and not part.startswith("-"), parts))

@@ -1,4 +1,4 @@
-"""What the archiver raises for wrong input."""
+"""The error that the archiver raises for wrong input."""
 
 
 class ModelArchiverError(Exception):

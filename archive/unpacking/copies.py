@@ -1,4 +1,4 @@
-"""A model's own copy of an unpacked archive: what its handler changes there, no other model sees.
+"""A model's own copy of an unpacked archive: no other model sees the changes that its handler makes there.
 
 Large weights are linked instead of copied, so that a copy takes as long for 5 GB as for 5 MB. A handler that
 overwrites such a file in place changes all links; `is_intact` finds that out, and `extract` unpacks again.
@@ -29,13 +29,13 @@ def is_intact(root: Path) -> bool:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Makes `target` a fresh copy, in place of what was there. Raises OSError."""
+    """Makes `target` a fresh copy, in place of an earlier one. Raises OSError."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source, target, symlinks=True, copy_function=_copy_file)
 
 
 def complete(source: Path, target: Path) -> list[str]:
-    """Puts files back that have gone from the copy; returns their names. What was added or changed stays.
+    """Puts files back that have gone from the copy; returns their names. Added and changed files stay.
 
     Raises OSError.
     """

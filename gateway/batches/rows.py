@@ -1,6 +1,6 @@
 """The bodies of a batch, taken from a request while it arrives: lines of JSON, or parts of multipart.
 
-A reader holds no more than one of them and what has just arrived.
+A reader holds no more than one of them and the bytes that have just arrived.
 """
 
 from collections.abc import Iterator

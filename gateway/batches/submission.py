@@ -120,7 +120,7 @@ class BatchAnswer(Response):
     """The answer to a batch: a line for each body, then one with the totals.
 
     The request is read on while the client does not read the answer, so that one that sends all first is
-    served, too. What was queued before an error, or before the client went away, stays queued.
+    served, too. Rows queued before an error, or before the client went away, stay queued.
     """
 
     media_type = TYPE

@@ -113,7 +113,7 @@ class OpenInferenceService:
 
 
 async def _computed(is_small: bool, function: Callable[[], T]) -> T:
-    """The result; what takes long has a thread, so that other calls go on."""
+    """The result; slow conversions have a thread, so that other calls go on."""
     return function() if is_small else await asyncio.to_thread(function)
 
 

@@ -27,7 +27,7 @@ class Services(NamedTuple):
 
 
 class Planes:
-    """Makes the services; they share what a gateway process has once."""
+    """Makes the services; they share the parts that a gateway process has once."""
 
     def __init__(
         self, settings: Settings, predictor: Predictor, routes: Routes, meter: RequestMeter,

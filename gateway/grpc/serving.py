@@ -18,7 +18,7 @@ MOST_UNSTARTED = 100_000  # calls; gRPC ends some at random above 1,000, and tho
 LONGEST_WAIT_S = 600
 PING_EVERY_MS = 60_000  # a connection whose client is gone ends a little later, also behind a dead router
 PINGS_AT_LEAST_MS = 10_000  # apart: a client that pings more often loses its connection
-LONGEST_MS = 2**31 - 1  # that gRPC takes; a longer age is no limit
+LONGEST_MS = 2**31 - 1  # that gRPC takes; a longer age means no limit
 
 
 async def start(settings: Settings, services: dict[str, Services], number: int) -> "list[RpcServer]":

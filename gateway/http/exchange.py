@@ -1,4 +1,4 @@
-"""One prediction on the hot path: the sink of its reply, and what uvicorn takes for its request cycle."""
+"""One prediction on the hot path: the sink of its reply, which uvicorn takes for its request cycle."""
 
 import logging
 import time

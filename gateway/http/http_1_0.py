@@ -14,7 +14,7 @@ KEEP_ALIVE = (b"connection", b"keep-alive")
 class Http10:
     """An application whose answers to HTTP/1.0 have a length; those that are streamed are collected first.
 
-    Sending raises StreamBroken where a streamed answer is larger than what is collected.
+    Sending raises StreamBroken where a streamed answer is larger than the limit of a collected one.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,4 +1,4 @@
-"""Bounds of what a client may send around a body: URL, headers, trailers, chunk extensions."""
+"""Limits of the parts of a request around its body: URL, headers, trailers, chunk extensions."""
 
 from dataclasses import dataclass, field
 

@@ -16,7 +16,7 @@ class Deaf:
     """Takes the place of a parser whose connection is about to be closed."""
 
     def feed_data(self, data: bytes) -> None:
-        """Ignores the rest of what the client sends."""
+        """Ignores the bytes that the client still sends."""
 
 
 def refuse(transport: asyncio.Transport, error: ServiceError) -> None:

@@ -1,4 +1,4 @@
-"""`GET /jobs/{job_id}/events`: what happens to a job, as server-sent events."""
+"""`GET /jobs/{job_id}/events`: the changes of a job, as server-sent events."""
 
 from typing import Annotated
 

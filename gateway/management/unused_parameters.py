@@ -24,7 +24,7 @@ WITHOUT_EFFECT = {
     "synchronous": "the answer always waits until it is done",
 }
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
-_ADDRESSES = ("/ping", "/api-description")  # probes may add what they like
+_ADDRESSES = ("/ping", "/api-description")  # probes may add any parameter
 
 log = logging.getLogger(__name__)
 

@@ -80,7 +80,7 @@ def router(predictor: Predictor, jobs: Jobs, files: Files, records: Records) -> 
 
     @api.post("/v1/batches/{batch_id}/cancel")
     async def cancel(batch_id: str) -> Document:
-        """Cancels what has not finished; the answers so far become the output file."""
+        """Cancels the requests that have not finished; the answers so far become the output file."""
         return shown(await records.cancel(batch_id))
 
     return api

@@ -22,7 +22,7 @@ ROOM_FOR_FIELDS = 65_536  # bytes of a form beside its file
 LEAST_S = 3600
 Limit = Annotated[int, Query(ge=1, le=10_000, description="How many at most.")]
 Order = Annotated[Literal["asc", "desc"], Query(description="By the time of creation.")]
-Name = Annotated[str | None, Query(description="Only what follows this id.")]
+Name = Annotated[str | None, Query(description="Only files that follow this id.")]
 
 
 def router(files: Files, records: Records) -> APIRouter:

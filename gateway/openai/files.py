@@ -61,7 +61,7 @@ class Files:
     def new(self, file_id: str, writer: str = "") -> Unfinished:
         """An unfinished file, to be written and then given to `add`. Raises NoRoom.
 
-        Each `writer` has its own, so that two of them do not mix what they write.
+        Each `writer` has its own, so that two of them do not mix their bytes.
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         sizes = [entry.stat().st_size for entry in os.scandir(self._folder)]

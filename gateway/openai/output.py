@@ -51,7 +51,7 @@ class Outputs:
         return ids
 
     def discard(self) -> None:
-        """Removes what was not completed."""
+        """Removes files that were not completed."""
         for written in self._open.values():
             written.discard()
 

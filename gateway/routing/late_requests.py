@@ -1,4 +1,4 @@
-"""Requests whose deadline passes while no replica runs: replicas check only what they take."""
+"""Requests whose deadline passes while no replica runs: replicas check only the requests that they take."""
 
 import time
 

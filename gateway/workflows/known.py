@@ -15,7 +15,7 @@ class KnownWorkflows:
         self._mark = b""  # of the Redis that they were read from
 
     async def refresh(self, broker: Broker, mark: bytes) -> None:
-        """Raises what Broker.execute does."""
+        """Raises as Broker.execute."""
         flat = await broker.execute("HGETALL", keys.WORKFLOWS)
         stored = dict(zip(flat[::2], flat[1::2], strict=True))
         if self._mark and mark != self._mark:

@@ -1,4 +1,4 @@
-"""Runs of workflows for the clients: a name that is no model's may be a workflow's."""
+"""Runs of workflows for the clients: a name that is not a model's may be a workflow's."""
 
 import asyncio
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""How a registration ends: its pools stop, what is queued is answered, its lanes are deleted."""
+"""How a registration ends: its pools stop, queued requests are answered, its lanes are deleted."""
 
 import contextlib
 import logging

@@ -111,7 +111,7 @@ async def _new(jobs: Jobs, job: JobId, position: Position) -> list[Event]:
 
 
 def _events(look: _Look, position: Position) -> Iterator[Event]:
-    """The events between a position and what was seen."""
+    """The events between a position and the state that was seen."""
     record = look.record
     if look.begin and look.attempt != position.attempt:
         restarts = position.parts > 0

@@ -25,7 +25,7 @@ AFTER_ALL = "\U0010ffff"  # sorts after every id
 
 @dataclass(frozen=True)
 class JobFilter:
-    """The jobs that a list has; what is empty leaves none out."""
+    """The jobs that a list has; an empty filter leaves none out."""
 
     version: str = ""
     state: str = ""

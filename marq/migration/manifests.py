@@ -9,7 +9,7 @@ import yaml
 from marq.migration import model_configs, words
 from marq.migration.findings import Finding, Judgement, Verdict
 
-_TEMPLATE = re.compile(r"\{\{.*?\}\}")  # Helm's; what they stand for is not known
+_TEMPLATE = re.compile(r"\{\{.*?\}\}")  # Helm's; their values are not known
 _COMMANDS = frozenset(("command", "args", "entrypoint"))
 _VARIABLES = frozenset(("env", "environment"))
 _PACKAGES = frozenset(("dependencies", "pip"))  # of a conda environment

@@ -218,13 +218,13 @@ class Broker:
         return self._commands.execute(*command)
 
     async def run(self, script: Script, script_keys: Sequence[str | bytes], *args: object) -> RedisReply:
-        """A script's reply. Raises what `execute` does."""
+        """A script's reply. Raises as `execute`."""
         if self._commands is None:
             raise QueueUnavailable(UNREACHABLE)
         return await self._commands.run(script.call(script_keys, *args))
 
     async def run_all(self, calls: Sequence[Command]) -> list[RedisReply]:
-        """The replies of many scripts, pipelined. Raises what `execute` does, when all have been answered."""
+        """The replies of many scripts, pipelined. Raises as `execute`, when all have been answered."""
         if self._commands is None:
             raise QueueUnavailable(UNREACHABLE)
         replies = await self._commands.run_all(calls)

@@ -43,7 +43,7 @@ class LostRequests:
         self._seen: set[bytes] = set()
 
     async def look(self, broker: Queue) -> None:
-        """Fails the predictions that are neither queued nor answered. Raises what Broker.execute does."""
+        """Fails the predictions that are neither queued nor answered. Raises as Broker.execute."""
         queued = broker.pending.queued()
         old = {request_id: queued[request_id] for request_id in self._seen & queued.keys()}
         self._seen = set(queued)

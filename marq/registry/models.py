@@ -228,7 +228,7 @@ class Registry:
         for key in keys.celery_keys(spec.name, spec.version):  # one by one: not of one slot in a cluster
             self.redis.delete(key)
 
-    # what runs, as reported by pools
+    # replicas as their pools report them
 
     def report(self, spec: ModelSpec, pool: str, report: PoolReport) -> None:
         """Stores a pool's report, with the current time as its heartbeat."""

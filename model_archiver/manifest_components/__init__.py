@@ -1,1 +1,1 @@
-"""What a manifest is made of."""
+"""The parts of a manifest."""

@@ -4,7 +4,7 @@ from enum import Enum
 
 
 class RuntimeType(Enum):
-    """What runs the handler: Python, or a library of C++ (`LSP`)."""
+    """The runtime of the handler: Python, or a library of C++ (`LSP`)."""
 
     PYTHON = "python"
     PYTHON3 = "python3"

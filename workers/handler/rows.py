@@ -88,7 +88,7 @@ def _decode(body: bytes | bytearray, mime: str, decode_input: bool) -> object:
     if decode_input and body:
         try:
             if mime == "application/json":
-                # Text is read faster; what may have another encoding than UTF-8 is left to the parser.
+                # Text is read faster; a body that may have another encoding than UTF-8 is left to the parser.
                 is_utf8 = body[0] < 128 and 0 not in body[:4]
                 return json.loads(body.decode("utf-8", "surrogatepass") if is_utf8 else body)
             if mime.startswith("text"):

@@ -125,7 +125,7 @@ def test_a_replica_that_ends_soon_after_it_was_ready_is_a_failure_with_its_reaso
 
 @pytest.mark.slow
 def test_failures_count_until_a_replica_has_lasted(pool, ready, registry, register, end_ready, monkeypatch):
-    monkeypatch.setattr("workers.pool.replica_process.LASTING_S", 2.5)
+    monkeypatch.setattr("workers.pool.replica_process.LASTING_S", 3600.0)
     spec = register()
     pool(handler=ILL.replace("{times}", "2"))
     wait_for(lambda: end_ready() or report_of(registry, spec).failures == 2, what="two failures")
@@ -133,6 +133,7 @@ def test_failures_count_until_a_replica_has_lasted(pool, ready, registry, regist
     ready(1)
     time.sleep(0.3)
     assert report_of(registry, spec).failures == 2
+    monkeypatch.setattr("workers.pool.replica_process.LASTING_S", 0.0)
     wait_for(lambda: report_of(registry, spec).failures == 0, what="an end of failures")
     assert report_of(registry, spec).failing_since is None
 
