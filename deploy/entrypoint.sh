@@ -3,13 +3,23 @@
 # command to run.
 set -e
 
+# TorchServe's image does not end with its command: after a script that has started a server in the background,
+# the container stays until that server ends, or is stopped when the container is.
+STAY='trap stopped=yes INT TERM
+"$@" || exit
+pid=$(cat "${TMPDIR:-$TEMP}/.model_server.pid" 2>/dev/null) || exit 0
+[ -z "$stopped" ] || exit 0
+trap "torchserve --stop" INT TERM
+(trap "" TERM; exec tail --pid="$pid" -f /dev/null) &
+wait $!'
+
 # TorchServe's image evaluates its words: variables in an exec-form CMD are filled in, and a command that is one
 # string is split. Words without variables, quotes and blanks stay as they are (`&` in URLs).
 case "$1" in
 torchserve | "torchserve "*)
     case "$*" in
     *" && "* | *" || "* | *"; "* | *" | "* | *" &")
-        set -- sh -c "$*" # more than one command: what the last one does keeps the container alive
+        set -- sh -c "$*"
         ;;
     *)
         for word in "$@"; do
@@ -22,6 +32,9 @@ torchserve | "torchserve "*)
         done
         ;;
     esac
+    ;;
+*" "*torchserve*--start*)
+    set -- sh -c "$*" # several commands in one string
     ;;
 esac
 
@@ -43,7 +56,13 @@ serve)
 torchserve)
     set -- "$@" --foreground # a container ends with its first process
     ;;
+*)
+    case "$*" in
+    *torchserve*--start* | *.sh | *".sh "*) set -- -g -- sh -c "$STAY" sh "$@" ;;
+    esac
+    ;;
 esac
 
-# tini passes signals on, and reaps the children of crashed processes.
-exec tini -- "$@"
+# tini passes signals on (-g: to all processes of a script), and reaps the children of crashed processes.
+[ "$1" = -g ] || set -- -- "$@"
+exec tini "$@"

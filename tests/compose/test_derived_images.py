@@ -69,6 +69,10 @@ def test_a_command_in_one_string_stays_in_the_foreground(answers):
     )
 
 
+def test_a_script_that_starts_the_server_in_the_background_keeps_the_container(answers):
+    answers(command=("bash", "-c", "mkdir -p x && torchserve --start --dt --ncs --models square=square.mar"))
+
+
 def test_a_user_without_a_home_on_a_read_only_root_is_served_from_the_temporary_directory(answers):
     answers("--user=12345:12345", "--read-only", "--tmpfs=/tmp", "--env=TMPDIR=/tmp", "--env=HOME=/nowhere")
 
