@@ -139,6 +139,13 @@ class WebhookNotFound(ServiceError):
     status, type = HTTPStatus.NOT_FOUND, "WebhookNotFoundException"
 
 
+MODEL_API_OFF = (
+    "Registering and unregistering is off: start the server with --enable-model-api, with "
+    "enable_model_api=true in config.properties, or MARQ_ENABLE_MODEL_API=true (with compose: "
+    "ENABLE_MODEL_API=true in .env)."
+)
+
+
 class MethodNotAllowed(ServiceError):
     """Raised for a method that a path does not have."""
 

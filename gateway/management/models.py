@@ -4,6 +4,7 @@ Handlers are plain functions that talk to Redis and run in threads.
 """
 
 import contextlib
+import logging
 
 import anyio.from_thread
 from fastapi import APIRouter, Depends, Request, Response
@@ -33,6 +34,7 @@ from marq.control.readiness import (
 from marq.control.registration import model_store, resolve
 from marq.control.removal import clear, remove_download
 from marq.errors import (
+    MODEL_API_OFF,
     BadRequest,
     Conflict,
     InvalidModelVersion,
@@ -46,6 +48,8 @@ from marq.registry.sizes import hosts, placement
 from marq.registry.snapshot import Models
 from marq.registry.spec import ModelSpec
 from marq.settings.fields import Settings
+
+log = logging.getLogger(__name__)
 
 UNDO_S = 10.0
 
@@ -87,11 +91,19 @@ class Management:
         self._uploads = Uploads.of_management(settings)
         self._gpus = len(gpus.visible(settings.number_of_gpu))
         self.capacity = Capacity(registry, self._gpus)
+        self._has_said_off = False
 
     def check_enabled(self) -> None:
-        """Raises MethodNotAllowed unless models may be registered and unregistered."""
-        if not self._settings.enable_model_api:
-            raise MethodNotAllowed
+        """Raises MethodNotAllowed unless models may be registered and unregistered.
+
+        The text of the answer is TorchServe's; the log says, once, how to switch it on.
+        """
+        if self._settings.enable_model_api:
+            return
+        if not self._has_said_off:
+            self._has_said_off = True
+            log.warning("a request is refused. %s", MODEL_API_OFF)
+        raise MethodNotAllowed
 
     def list_models(self, limit: Limit = None, next_page_token: PageToken = None) -> Response:
         """The models, sorted by name, in pages."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from urllib.parse import quote, urlsplit
 
 from marq.cli.output import note_idle
-from marq.errors import MarqError
+from marq.errors import MODEL_API_OFF, MarqError
 
 if TYPE_CHECKING:
     import httpx
@@ -206,9 +206,5 @@ def _cure(response: "httpx.Response", kind: str) -> str:
         )
     is_restricted = response.request.method in ("POST", "DELETE") and "/models" in response.request.url.path
     if kind == "MethodNotAllowedException" and is_restricted:
-        return (
-            " Registering and unregistering is off: start the server with --enable-model-api, with "
-            "enable_model_api=true in config.properties, or MARQ_ENABLE_MODEL_API=true (with compose: "
-            "ENABLE_MODEL_API=true in .env)."
-        )
+        return f" {MODEL_API_OFF}"
     return ""

@@ -31,7 +31,8 @@ def own_error(reason: str) -> str:
             if not line.startswith(OURS):
                 error, shown = line, f"{line} ({place})"
             place = ""
-    return shown + last.partition(error)[2] if error and error in last else last
+    message = error.partition(": ")[2] or error
+    return shown + last.partition(message)[2] if error and message in last else last
 
 
 def notices(spec: ModelSpec, reports: Iterable[PoolReport], unplaced: str = "") -> list[str]:

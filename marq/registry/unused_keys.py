@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from archive.model_config import ModelConfig
 from marq.registry.spec import SETTINGS
 
-LIKELY = 0.9  # similarity above which an unknown key is taken for a typo; others are the handler's
+# Similarity above which an unknown key is taken for a typo, as with two letters of nine that have changed
+# places; others are the handler's.
+LIKELY = 0.88
 TORCHRUN, LEVEL, IDLE = "torchrun", "parallelLevel", "sequenceMaxIdleMSec"
 _OF_SEQUENCES = ("sequenceTimeoutMSec", "maxSequenceJobQueueSize", "maxNumSequence")
 _RENDEZVOUS = ("rdzv-backend", "rdzv-endpoint", "rdzv-conf", "monitor-interval", "node-rank")

@@ -473,13 +473,15 @@ async def application(settings):
         yield client
 
 
-async def test_without_enable_model_api_models_can_only_be_looked_at(redis_url, store):
+async def test_without_enable_model_api_models_can_only_be_looked_at(redis_url, store, caplog):
     async with application(Settings(redis_url=redis_url, model_store=store)) as client:
         for method, path in (("POST", "/models?url=echo.mar&batch_size=x"), ("DELETE", "/models/echo")):
             message = error(await client.request(method, path), 405, "MethodNotAllowedException")
             assert message == "Requested method is not allowed, please refer to API document."
         assert (await client.get("/models")).json() == {"models": []}
         error(await client.put("/models/echo"), 404, "ModelNotFoundException")
+    # And the log says once how to switch it on
+    assert caplog.text.count("start the server with --enable-model-api") == 1
 
 
 async def test_without_redis_clients_are_told_so():

@@ -57,6 +57,20 @@ def test_a_hint_behind_the_exception_is_kept():
     assert own_error(RAISED + wrapped).endswith(f"iterable (handler.py, line 4). {hint}")
 
 
+def test_an_import_that_fails_in_the_archive_is_named_by_its_line():
+    reason = """Traceback (most recent call last):
+  File "/state/model-dirs/1c40/bad.py", line 1, in <module>
+    import notthere
+ModuleNotFoundError: No module named 'notthere'
+
+The above exception was the direct cause of the following exception:
+
+ImportError: handler bad cannot be imported: No module named 'notthere'
+"""
+    wrapped = WRAPPED.format(error="ImportError: handler bad cannot be imported: No module named 'notthere'")
+    assert own_error(reason + wrapped) == "ModuleNotFoundError: No module named 'notthere' (bad.py, line 1)"
+
+
 def test_without_an_exception_at_the_end_the_last_line_is_the_reason():
     late = "not ready within the start-up time-out of 60 s"
     assert own_error(RAISED + late) == late

@@ -56,6 +56,7 @@ def found(**keys: object) -> list[tuple[str, str]]:
             for key in ("sequenceTimeoutMSec", "maxSequenceJobQueueSize", "maxNumSequence")
         ),
         ({"batch_size": 4}, [("batch_size", "has no effect on the server: did you mean batchSize?")]),
+        ({"bathcSize": 4}, [("bathcSize", "has no effect on the server: did you mean batchSize?")]),
         ({"BatchSize": 4}, [("BatchSize", "has no effect on the server: did you mean batchSize?")]),
         (
             {"maxBatchDelays": 4},

@@ -179,7 +179,8 @@ def _state(ready: int, wanted: int, reason: str) -> str:
 
 def _reason(reports: "list[PoolReport]") -> str:
     """Why the pool that failed last does."""
+    from marq.registry.notices import own_error
+
     failing = [(report.reported, report.reason) for report in reports if report.failures]
     _, latest = max(failing, default=(0.0, ""))
-    lines = [line.strip() for line in latest.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    return own_error(latest).strip() if latest else ""
