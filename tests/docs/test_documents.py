@@ -1,71 +1,34 @@
 """Everything in README.md, docs/ and the READMEs of examples that a reader would paste is pasted here."""
 
 import json
-import os
 import shutil
-import socket
-import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import redis
-from documents import FENCE, LANGUAGES, RUN, Block, Terminal, blocks, documents
-from sources import PROJECT, PYTHON_FREE, copy_sources
+from documents import (
+    FENCE,
+    LANGUAGES,
+    OpenTerminal,
+    Terminal,
+    blocks,
+    documents,
+    first_screen,
+    runnable,
+)
+from sources import PROJECT
 from support import wait_for
 
-OpenTerminal = Callable[..., Terminal]
 ALL = [block for document in documents() for block in blocks(document)]
-COMMANDS = Path(sys.executable).parent
-README = PROJECT / "README.md"
 DOCS = PROJECT / "docs"
-EXAMPLES = sorted((PROJECT / "examples").glob("*/README.md"))
-TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
-
-SLOW = [pytest.mark.slow, pytest.mark.timeout(1800)]
-
-
-@pytest.fixture
-def open_terminal(tmp_path: Path) -> Iterator[OpenTerminal]:
-    """Opens a terminal in a clean copy of the sources."""
-    opened: list[Terminal] = []
-
-    def open_one(commands: Path = COMMANDS, **variables: str) -> Terminal:
-        folder = tmp_path / "marq"
-        folder.mkdir()
-        opened.append(Terminal(copy_sources(folder), commands, **variables))
-        return opened[-1]
-
-    yield open_one
-    for terminal in opened:
-        terminal.close(COMMANDS)
-
-
-def runnable(document: Path) -> list[Block]:
-    return [block for block in blocks(document) if block.language in RUN and not block.not_run]
-
 
 SECTIONS = sorted(
     {(document.name, block.section) for document in DOCS.glob("*.md") for block in runnable(document)}
 )
-
-
-def first_screen() -> list[Block]:
-    """README.md's blocks after the installation."""
-    return [block for block in runnable(README) if not block.text.startswith(("make", "pip"))]
-
-
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the archive and the image of README.md's first screen, made once."""
-    folder = copy_sources(tmp_path_factory.mktemp("packed"))
-    *packing, _ = first_screen()[0].text.splitlines()
-    environment = {**PYTHON_FREE, "PATH": f"{COMMANDS}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-    subprocess.run(["bash", "-ec", "\n".join(packing)], cwd=folder, env=environment, check=True)
-    return folder
 
 
 def serve_digits(terminal: Terminal, redis_url: str, packed: Path) -> Mapping[str, str]:
@@ -149,51 +112,16 @@ def test_blocks_that_are_not_run_are_few(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.slow
-def test_the_first_prediction_works_as_shown(open_terminal: OpenTerminal) -> None:
-    terminal = open_terminal()
-    starting, asking, *_ = first_screen()
-    terminal.run(starting)
-    terminal.run(asking)
-
-
-class TestSlowly:
-    """What installs, trains or starts much."""
-
-    pytestmark = SLOW
-
-    def test_readme_works_from_the_installation_on(self, open_terminal: OpenTerminal, tmp_path: Path) -> None:
-        """In a new environment; without access to PyTorch's own index, pip's sources have to have it."""
-        subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True, env=PYTHON_FREE)
-        terminal = open_terminal(tmp_path / "env/bin")
-        elsewhere = {} if is_known("download.pytorch.org") else {f" --index-url {TORCH_INDEX}": ""}
-        for block in runnable(README):
-            terminal.run(block, elsewhere)
-
-    @pytest.mark.parametrize(("document", "section"), SECTIONS)
-    def test_a_section_of_the_documents_works_as_shown(
-        self, document: str, section: str, open_terminal: OpenTerminal, redis_url: str, packed: Path
-    ) -> None:
-        wanted = [block for block in runnable(DOCS / document) if block.section == section]
-        for tool in ("redis-cli",):
-            if not shutil.which(tool) and any(tool in block.text for block in wanted):
-                pytest.skip(f"{tool} is not installed")
-        terminal = open_terminal(**VARIABLES.get((document, section), {}))
-        replaced = PREPARATIONS.get((document, section), serve_digits)(terminal, redis_url, packed)
-        for block in wanted:
-            terminal.run(block, replaced)
-
-    @pytest.mark.parametrize("document", EXAMPLES, ids=lambda path: path.parent.name)
-    def test_an_example_works_as_its_readme_says(self, document: Path, open_terminal: OpenTerminal) -> None:
-        terminal = open_terminal(PIP_NO_INDEX="1")  # the packages are there already
-        for script in terminal.folder.glob(f"examples/{document.parent.name}/*.py"):
-            terminal.adapt(script)
-        for block in runnable(document):
-            terminal.run(block)
-
-
-def is_known(host: str) -> bool:
-    try:
-        socket.getaddrinfo(host, 443)
-    except OSError:
-        return False
-    return True
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("document", "section"), SECTIONS)
+def test_a_section_of_the_documents_works_as_shown(
+    document: str, section: str, open_terminal: OpenTerminal, redis_url: str, packed: Path
+) -> None:
+    wanted = [block for block in runnable(DOCS / document) if block.section == section]
+    for tool in ("redis-cli",):
+        if not shutil.which(tool) and any(tool in block.text for block in wanted):
+            pytest.skip(f"{tool} is not installed")
+    terminal = open_terminal(**VARIABLES.get((document, section), {}))
+    replaced = PREPARATIONS.get((document, section), serve_digits)(terminal, redis_url, packed)
+    for block in wanted:
+        terminal.run(block, replaced)

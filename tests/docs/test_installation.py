@@ -42,7 +42,8 @@ def new_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
         folder = tmp_path_factory.mktemp("environment")
         run(sys.executable, "-m", "venv", folder)
         constraints = PROJECT / "constraints.txt"
-        run(folder / "bin/pip", "install", "--quiet", "--constraint", constraints, *packages)
+        quick = ("--quiet", "--no-compile")  # Python compiles the modules that are used
+        run(folder / "bin/pip", "install", *quick, "--constraint", constraints, *packages)
         return folder / "bin"
 
     return make

@@ -30,6 +30,7 @@ FENCE = re.compile(
 SHOWN = re.compile(r"# -> (.+)$", re.M)
 SERVER = re.compile(r"^(marq (start|node|gateway)|python -m ts\.llm_launcher)\b.*[^&]$")
 LIMIT_S = 900.0
+README = PROJECT / "README.md"
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ class Terminal:
             "CURL_HOME": str(folder.parent),
             "OMP_NUM_THREADS": "1",  # the tests share the cores
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PIP_NO_COMPILE": "no",  # pip reads it the other way round: all of PyTorch is not compiled
             **variables,
         }
         self._output = self._log.open("ab")
@@ -195,8 +197,20 @@ class Terminal:
         self._output.close()
 
 
+OpenTerminal = Callable[..., Terminal]
+
+
 def documents() -> Iterator[Path]:
     """The documents whose blocks are for pasting."""
-    yield PROJECT / "README.md"
+    yield README
     yield from sorted((PROJECT / "docs").glob("*.md"))
     yield from sorted((PROJECT / "examples").glob("*/README.md"))
+
+
+def runnable(document: Path) -> list[Block]:
+    return [block for block in blocks(document) if block.language in RUN and not block.not_run]
+
+
+def first_screen() -> list[Block]:
+    """README.md's blocks after the installation."""
+    return [block for block in runnable(README) if not block.text.startswith(("make", "pip"))]
