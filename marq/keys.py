@@ -120,6 +120,11 @@ def held_counts(model: str, version: str) -> str:
     return f"{PREFIX}{{{model}}}:held-counts:{version}"
 
 
+def job_ends(model: str) -> str:
+    """The log (stream) of jobs that have ended; it exists while somebody reads it."""
+    return f"{PREFIX}{{{model}}}:job-ends"
+
+
 WEBHOOKS = PREFIX + "webhooks"  # sorted set: models by when a job with a webhook was last queued, unix s
 WEBHOOK_SECRET = PREFIX + "webhooks:secret"  # string: signs messages where no setting has a secret
 

@@ -3,15 +3,18 @@
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
 
 from gateway.asgi import Document, Responses, access_of, client_headers
 from gateway.batches import rows
 from gateway.batches.submission import MOST_OF_ALL, Batch, BatchAnswer
 from gateway.inference import job_headers
+from gateway.inference.job_events import HEADERS, LastEventId
 from gateway.inference.job_submission import IdempotencyKey
 from gateway.inference.predictor import Predictor
 from gateway.uploads import too_large
-from marq.jobs import groups
+from marq.jobs import ends, groups
+from marq.jobs.ends import Wanted
 from marq.jobs.groups import Group
 from marq.plugins.protocols import INFERENCE
 from marq.queue.job_records import FINISHED
@@ -72,6 +75,15 @@ def router(predictor: Predictor, jobs: Jobs, result_ttl_ms: int) -> APIRouter:
             "counts": counts,
             "list": f"/jobs?{urlencode({'model': group.model, 'tag': group.tag})}",
         }
+
+    @api.get("/jobs/groups/{group_id}/events", response_class=StreamingResponse)
+    async def events(request: Request, group_id: str, last: LastEventId = "") -> StreamingResponse:
+        """The ends of a group's jobs as server-sent events, until all have ended."""
+        group = Group.parse(group_id)
+        await predictor.authorize(access_of(request.scope, INFERENCE, group.model))
+        await groups.counts(jobs.broker, group)
+        following = await ends.follow(jobs, Wanted(group.model, group.tag, is_group=True), last)
+        return StreamingResponse(following, headers=HEADERS, media_type="text/event-stream")
 
     @api.delete("/jobs/groups/{group_id}")
     async def cancel(request: Request, group_id: str) -> Document:

@@ -3,14 +3,18 @@
 from typing import Annotated, Literal
 from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import StreamingResponse
 
-from gateway.asgi import Document
+from gateway.asgi import Document, access_of
+from gateway.inference.job_events import HEADERS, LastEventId
 from gateway.inference.predictor import Predictor
 from marq.errors import ModelNotFound
-from marq.jobs import listing
+from marq.jobs import ends, listing
 from marq.jobs.cancellation import cancel_many
+from marq.jobs.ends import Wanted
 from marq.jobs.listing import Cursor, JobFilter, Page
+from marq.plugins.protocols import INFERENCE
 from marq.queue import job_records
 from marq.queue.job_records import JobRecord
 from marq.queue.jobs import Jobs
@@ -53,6 +57,17 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
             raise ModelNotFound(f"Model not found: {model}")
         query = {"model": model, "version": version, "state": state, "tag": tag, "limit": limit}
         return describe_page(page, {name: value for name, value in query.items() if value})
+
+    @api.get("/jobs/events", response_class=StreamingResponse)
+    async def events(
+        request: Request, model: RequiredModel, tag: str = "", last: LastEventId = ""
+    ) -> StreamingResponse:
+        """The ends of a model's jobs as server-sent events, from now on or after `Last-Event-ID`."""
+        await predictor.authorize(access_of(request.scope, INFERENCE, model))
+        if model not in predictor.models:
+            raise ModelNotFound(f"Model not found: {model}")
+        following = await ends.follow(jobs, Wanted(model, tag), last)
+        return StreamingResponse(following, headers=HEADERS, media_type="text/event-stream")
 
     @api.delete("/jobs")
     async def cancel(

@@ -57,6 +57,22 @@ def test_each_line_is_a_job_and_a_bad_one_does_not_stop_the_others(server: Runni
     assert all("night" in job["tags"] for job in listed)
 
 
+def test_the_events_of_a_group_end_with_its_last_job(server: RunningServer) -> None:
+    *_, total = send(server, "echo", b"1\n2\n3")
+    url = f"{server.inference}/jobs/groups/{total['group']}/events"
+    events = httpx.get(url, timeout=60).raise_for_status().text  # until its end
+    assert "event: finished" in events
+    assert '"succeeded": 3' in events.split("event: finished")[1]
+    # And the ends of all jobs of a model are events, too
+    with httpx.stream("GET", f"{server.inference}/jobs/events?model=echo&tag=mine", timeout=60) as stream:
+        lines = stream.iter_lines()
+        next(line for line in lines if line == "event: open")
+        job = server.submit("echo", b"1", headers={"x-marq-tags": "mine"})
+        data = next(json.loads(line[6:]) for line in lines if line.startswith('data: {"job_id"'))
+    assert (data["job_id"], data["state"], data["tags"]) == (job, "succeeded", ["mine"])
+    assert httpx.get(f"{server.inference}/jobs/events?model=none").status_code == 404
+
+
 def test_the_ids_come_while_the_lines_are_still_sent(server: RunningServer) -> None:
     body = b"\n".join(b'{"n": %d}' % number for number in range(250))
     host, port = httpx.URL(server.inference).host, httpx.URL(server.inference).port

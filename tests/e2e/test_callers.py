@@ -63,7 +63,7 @@ def ends(server: RunningServer, owner: str) -> list[float]:
         found += [job["finished"] for job in page["jobs"]]
         if "next" not in page:
             break
-        page = httpx.get(f"{url}&after={page['next']}", timeout=30).raise_for_status().json()
+        page = httpx.get(server.inference + page["next"], timeout=30).raise_for_status().json()
     return sorted(found)
 
 

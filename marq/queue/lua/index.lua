@@ -8,6 +8,7 @@
 -- record expires (unix ms); TAGS are separated by commas.
 -- KEY "marq:{MODEL}:jobs:versions" (sorted set): versions by the moment when the record of their last job
 -- expires; infinite while a job of theirs has not finished.
+-- KEY "marq:{MODEL}:job-ends" (stream): jobs that have ended, while somebody reads it (marq/jobs/ends.py).
 -- All these keys expire with the last record.
 -- KEY "marq:{MODEL}:webhooks:due" (sorted set): ids of messages of webhooks by the moment when each is sent, or sent
 -- again (unix ms).
@@ -15,6 +16,7 @@
 -- KEY "marq:{MODEL}:holders" (sorted set): "REF letter ID" and "REF job ID": who needs the file of a body besides
 -- the job that it was written for.
 local WAITING = {"scheduled", "high", "normal", "low"}
+local MOST_ENDS = 100000 -- in the log of jobs that have ended
 local MOST_TRIMMED = 200 -- in one call: more follow with the next
 local MOST_MOVED = 1000 -- ids in one command: Lua passes no more than about 8000 values
 
@@ -253,6 +255,8 @@ function index.finish(job, state, now_ms, ttl, status)
   local place = #group.ids + 1
   group.ids[place], group.ttls[place] = id, tonumber(job.ttl or ttl)
   redis.call("PEXPIRE", job.record, job.ttl or ttl)
+  redis.call("XADD", head .. "job-ends", "NOMKSTREAM", "MAXLEN", "~", MOST_ENDS, "*", "id", id, "state", state,
+    "version", job.version, "tags", job.tags, "status", status or "")
   if job.webhook then
     announce(job, state, now_ms, status)
   end

@@ -1,0 +1,145 @@
+"""The ends of a model's jobs, as events that a reader can go on with after a lost connection.
+
+The script that ends a job adds it to a log, which exists while somebody reads it and for an hour after.
+"""
+
+import asyncio
+import contextlib
+import json
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from marq import keys
+from marq.errors import BadRequest, ServiceUnavailable
+from marq.jobs import listing
+from marq.jobs.events import SILENCE, SILENCE_S
+from marq.jobs.listing import JobFilter
+from marq.queue.broker import Broker
+from marq.queue.job_records import FINISHED
+from marq.queue.jobs import Jobs
+
+KEPT_MS = 3_600_000  # after the last look of a reader
+LOOK_S = 0.5
+AT_ONCE = 500
+ID = re.compile(r"\d{1,19}-\d{1,19}")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The jobs that a reader follows. `is_group`: until all that have the tag have ended."""
+
+    model: str
+    tag: str = ""
+    is_group: bool = False
+
+    @property
+    def log(self) -> str:
+        return keys.job_ends(self.model)
+
+
+async def follow(jobs: Jobs, wanted: Wanted, last: str) -> AsyncIterator[bytes]:
+    """The encoded events after the one with the id `last`, or from now on.
+
+    Raises BadRequest for a text that is not an id.
+    """
+    if last and not ID.fullmatch(last):
+        raise BadRequest(
+            f"Last-Event-ID must be the id of an event, such as 1764331200000-0, not {last!r:.100}"
+        )
+    return _events(jobs, wanted, last)
+
+
+async def _events(jobs: Jobs, wanted: Wanted, last: str) -> AsyncIterator[bytes]:
+    broker, silent_s = jobs.broker, 0.0
+    first, newest = await _open(broker, wanted)
+    place = last or newest
+    if not last:
+        yield _event(place, "open", {"counts": await _counts(broker, wanted)})
+    elif _number(first) > _number(last):
+        yield _event(last, "missed", {})
+    while True:
+        look = await _look(broker, wanted, place)
+        place = look.place
+        for event in look.events:
+            yield event
+        if look.is_last or jobs.ends_waits:
+            return
+        if look.is_full:
+            continue
+        await asyncio.sleep(LOOK_S)
+        silent_s = 0.0 if look.events else silent_s + LOOK_S
+        if silent_s >= SILENCE_S:
+            silent_s = 0.0
+            yield SILENCE
+            with contextlib.suppress(ServiceUnavailable):
+                await _open(broker, wanted)
+
+
+@dataclass(frozen=True)
+class _Look:
+    events: list[bytes]
+    place: str  # the last entry that was read
+    is_full: bool = False  # more entries may follow
+    is_last: bool = False
+
+
+async def _look(broker: Broker, wanted: Wanted, place: str) -> _Look:
+    """The events since a place; none while Redis is away."""
+    try:
+        counts = await _counts(broker, wanted) if wanted.is_group else {}  # before the log is read
+        entries = await broker.execute("XRANGE", wanted.log, f"({place}", "+", "COUNT", AT_ONCE)
+    except ServiceUnavailable:
+        return _Look([], place)
+    events: list[bytes] = []
+    for entry, flat in entries:
+        place = entry.decode()
+        if data := _ended(wanted, dict(zip(flat[::2], flat[1::2], strict=True))):
+            events.append(_event(place, "ended", data))
+    is_full = len(entries) == AT_ONCE
+    is_last = bool(counts) and not is_full and _have_ended(counts)
+    if is_last:
+        events.append(_event(place, "finished", {"counts": counts}))
+    return _Look(events, place, is_full, is_last)
+
+
+async def _open(broker: Broker, wanted: Wanted) -> tuple[str, str]:
+    """Keeps the log for a while, and begins it unless it exists; the ids of its first and last entries."""
+    if not await broker.execute("PEXPIRE", wanted.log, KEPT_MS):
+        await broker.execute("XADD", wanted.log, "*", "began", "1")
+        await broker.execute("PEXPIRE", wanted.log, KEPT_MS)
+    first = await broker.execute("XRANGE", wanted.log, "-", "+", "COUNT", 1)
+    newest = await broker.execute("XREVRANGE", wanted.log, "+", "-", "COUNT", 1)
+    return first[0][0].decode(), newest[0][0].decode()
+
+
+async def _counts(broker: Broker, wanted: Wanted) -> dict[str, int]:
+    return (await listing.page(broker, [wanted.model], JobFilter(tag=wanted.tag), 1)).counts
+
+
+def _have_ended(counts: dict[str, int]) -> bool:
+    return all(state in FINISHED for state, number in counts.items() if number)
+
+
+def _ended(wanted: Wanted, fields: dict[bytes, bytes]) -> dict[str, object] | None:
+    """The data of an event; None for jobs that the reader does not follow."""
+    tags = [tag for tag in fields.get(b"tags", b"").decode().split(",") if tag]
+    if b"id" not in fields or (wanted.tag and wanted.tag not in tags):
+        return None
+    status = fields[b"status"].decode()
+    return {
+        "job_id": f"{wanted.model}:{fields[b'id'].decode()}",
+        "version": fields[b"version"].decode(),
+        "state": fields[b"state"].decode(),
+        "status": int(status) if status.isdigit() else None,
+        "tags": tags,
+    }
+
+
+def _event(place: str, kind: str, data: dict[str, object]) -> bytes:
+    """As server-sent events have it."""
+    return f"id: {place}\nevent: {kind}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+def _number(entry: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in entry.split("-"))
