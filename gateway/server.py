@@ -45,6 +45,7 @@ from marq.errors import ServiceError, ServiceUnavailable
 from marq.host.node_name import node_name
 from marq.host.server_file import LOCAL_TOKEN_VARIABLE
 from marq.host.stop_limit import StopLimit
+from marq.jobs.transfer_urls import AllowedUrls
 from marq.payloads.job_uploads import JobUploads
 from marq.payloads.place import Place
 from marq.plugins import discovery
@@ -101,7 +102,8 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     jobs = Jobs(broker, uploads)
     observing = [Observing(each) for each in _plugins(config, OBSERVERS)]
     parts = routes, broker, jobs, tokens, config.max_request_size
-    limits = config.max_buffered_bytes, SequenceHeaders.of(config.sequence_headers)
+    headers = SequenceHeaders.of(config.sequence_headers)
+    limits = config.max_buffered_bytes, headers, AllowedUrls.parse(config.job_url_hosts)
     predictor = ObservedPredictor(*parts, observing, *limits) if observing else Predictor(*parts, *limits)
     made = application.Applications(config, routes, tokens, predictor, jobs, workflows)
     made.add(application.plugged(config, routes, jobs, workflows, _plugins(config, ENDPOINTS)))

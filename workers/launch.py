@@ -51,6 +51,8 @@ class PoolSpec:
     payload_dir: str = ""  # large bodies and answers; empty: they travel through Redis
     payload_threshold: int = 0  # larger answers are files
     job_payload_dir: str = ""  # the same of jobs
+    job_url_hosts: str = ""  # from which bodies of jobs are fetched, and to which results are put
+    max_fetched_size: int = 2**30
     metrics_location: str = ""  # where metrics logs are; empty: beside `log_file`
     max_form_fields: int = MOST_FIELDS
     sequence_headers: list[str] = field(

@@ -72,6 +72,21 @@ def received(url: str) -> Iterator[tuple[bytes, int]]:
         raise S3Unavailable(str(error)) from error
 
 
+def put(url: str, content: bytes, content_type: str = "") -> None:
+    """Writes an object; where one with this key exists, it is replaced. Raises S3Unavailable."""
+    bucket, _, key = url[5:].partition("/")
+    session = _session()
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+    kind = {"ContentType": content_type} if content_type else {}
+    try:
+        _client(session).put_object(Bucket=bucket, Key=key, Body=content, **kind)
+    except NoCredentialsError as error:
+        raise S3Unavailable(f"{_NOTHING_TO_SIGN_WITH}\n{_ADVICE}") from error
+    except (BotoCoreError, ClientError) as error:
+        raise S3Unavailable(str(error)) from error
+
+
 def _session() -> "Session":
     try:
         from botocore.session import get_session

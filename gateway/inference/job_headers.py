@@ -124,4 +124,6 @@ READERS: dict[bytes, Reader] = {
     b"x-marq-retry-delay": ("retry_delay", _finite, SECONDS),
     b"x-marq-webhook": ("webhook", str, "a URL"),
     b"x-marq-webhook-events": ("webhook_events", _list, "states with commas between them"),
+    b"x-marq-input-url": ("input_url", str, "a URL"),
+    b"x-marq-output-url": ("output_url", str, "a URL"),
 }

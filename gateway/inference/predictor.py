@@ -18,8 +18,16 @@ from gateway.inference.job_bodies import read_job, with_files
 from gateway.inference.sequence_headers import USUAL, SequenceHeaders
 from gateway.routing.routes import Route, Routes
 from gateway.uploads import Uploads, too_large
-from marq.errors import ModelNotFound, QueueFull, QueueUnavailable, ServiceError, ServiceUnavailable
+from marq.errors import (
+    BadRequest,
+    ModelNotFound,
+    QueueFull,
+    QueueUnavailable,
+    ServiceError,
+    ServiceUnavailable,
+)
 from marq.jobs.options import PLAIN, JobOptions
+from marq.jobs.transfer_urls import NONE_ALLOWED, AllowedUrls
 from marq.payloads.folder import Upload
 from marq.payloads.job_files import request_id_of
 from marq.plugins.protocols import Access
@@ -42,9 +50,10 @@ class Predictor:
     def __init__(
         self, routes: Routes, broker: Broker, jobs: Jobs, tokens: Tokens, max_request_size: int,
         max_buffered_bytes: int = 2**30, sequences: SequenceHeaders = USUAL,
+        urls: AllowedUrls = NONE_ALLOWED,
     ) -> None:  # fmt: skip
         self.max_request_size = max_request_size
-        self.sequences = sequences
+        self.sequences, self._urls = sequences, urls
         self.uploads = Uploads(max_buffered_bytes, max_request_size)
         folder = broker.folder
         # A larger body is a file, where the model's replicas share the folder
@@ -193,6 +202,7 @@ class Predictor:
         """
         if fields.size > self.max_request_size:
             raise too_large(fields.size, self.max_request_size)
+        self._check_urls(fields)
         files = self.jobs.uploads
         if files is None or not route.keeps_files:
             return (await self._submit(route, fields, key))[0]
@@ -208,6 +218,15 @@ class Predictor:
             if fields.file is not None and not is_new:
                 files.discard(fields.file)
         return job_id
+
+    def _check_urls(self, fields: EntryFields) -> None:
+        """Raises BadRequest for a URL that is not allowed. Replicas check again, with the address."""
+        options = fields.head.options
+        for name, url in zip(options[::2], options[1::2], strict=True):
+            if name in (b"input_url", b"output_url"):
+                self._urls.check(url.decode(), name.decode())
+            if name == b"input_url" and fields.size:
+                raise BadRequest("A job with an input_url has no body of its own; this one has.")
 
     async def _submit(self, route: Route, fields: EntryFields, key: str) -> tuple[str, bool]:
         """(public id, whether the job is new)."""

@@ -13,6 +13,7 @@ from gateway.inference.predictor import CLIENT_GONE, Predictor, RunEnd
 from gateway.inference.sequence_headers import USUAL, SequenceHeaders
 from gateway.routing.routes import Route, Routes
 from marq.errors import ServiceError
+from marq.jobs.transfer_urls import NONE_ALLOWED, AllowedUrls
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, Reply
 from marq.queue.jobs import Jobs
@@ -49,8 +50,9 @@ class ObservedPredictor(Predictor):
     def __init__(
         self, routes: Routes, broker: Broker, jobs: Jobs, tokens: Tokens, max_request_size: int,
         hooks: Sequence[Hook], max_buffered_bytes: int = 2**30, sequences: SequenceHeaders = USUAL,
+        urls: AllowedUrls = NONE_ALLOWED,
     ) -> None:  # fmt: skip
-        super().__init__(routes, broker, jobs, tokens, max_request_size, max_buffered_bytes, sequences)
+        super().__init__(routes, broker, jobs, tokens, max_request_size, max_buffered_bytes, sequences, urls)
         self._hooks = hooks
         self._observed: dict[bytes, Observation] = {}  # of the predictions in flight, by request id
 

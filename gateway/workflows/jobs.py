@@ -34,6 +34,7 @@ class WorkflowJobs:
         Raises ServiceError.
         """
         workflow = self._known.get(name)
+        options.refuse_urls("A workflow has")
         if len(body) > self._predictor.max_request_size:
             raise too_large(len(body), self._predictor.max_request_size)
         head = self._predictor.entry_head(headers, None, timeout_s=job_headers.start_within_s(headers))

@@ -7,6 +7,7 @@ from typing import TypedDict
 
 from marq import keys
 from marq.errors import BadRequest
+from marq.jobs import transfer_urls
 from marq.queue.job_records import FINISHED
 from marq.webhooks.urls import check_url
 
@@ -30,6 +31,8 @@ class Options(TypedDict, total=False):
     retry_delay: float | None
     webhook: str | None
     webhook_events: Iterable[str]
+    input_url: str | None
+    output_url: str | None
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class JobOptions:
     tried again after the handler has failed it with one of the statuses `retry_on` (by default 429, 500,
     502, 503 and 504); the delay doubles each time. `max_attempts`: how many replicas may be lost while they
     run it. `webhook`: the URL that gets a message when the job has ended in one of the states
-    `webhook_events`, by default in any.
+    `webhook_events`, by default in any. `input_url`: where the replica gets the body; `output_url`: where it
+    puts the result.
     """
 
     priority: str = keys.NORMAL
@@ -53,6 +57,8 @@ class JobOptions:
     retry_delay: float | None = None
     webhook: str | None = None
     webhook_events: Iterable[str] = ()
+    input_url: str | None = None
+    output_url: str | None = None
 
     def __post_init__(self) -> None:
         tags = (self.tags,) if isinstance(self.tags, str) else tuple(self.tags)
@@ -74,6 +80,9 @@ class JobOptions:
         for status in self.retry_on:
             _check("retry_on", status, 400, 599, "statuses")
         self._check_webhook()
+        for name in ("input_url", "output_url"):
+            if url := getattr(self, name):
+                transfer_urls.check(url, name)
 
     def _check_webhook(self) -> None:
         if self.webhook is not None:
@@ -83,6 +92,11 @@ class JobOptions:
         if unknown := set(self.webhook_events) - FINISHED:
             known = ", ".join(sorted(FINISHED))
             raise BadRequest(f"webhook_events must be some of {known}, not {min(unknown)!r:.100}")
+
+    def refuse_urls(self, whose: str) -> None:
+        """Raises BadRequest if an `input_url` or `output_url` is given."""
+        if self.input_url or self.output_url:
+            raise BadRequest(f"{whose} no input_url and no output_url.")
 
     def of_model(self, webhook_url: str) -> "JobOptions":
         """The same with the webhook of a model, unless the job has its own."""
@@ -109,6 +123,8 @@ class JobOptions:
             "retry_on": ",".join(map(str, self.retry_on)),
             "retry_delay": _milliseconds(self.retry_delay),
             **self.webhook_fields,
+            "input_url": self.input_url or "",
+            "output_url": self.output_url or "",
         }
         return tuple(str(part).encode() for pair in values.items() if pair[1] != "" for part in pair)
 

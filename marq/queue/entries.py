@@ -130,6 +130,8 @@ class Request:
     attempts: bytes = b"0"  # how many replicas were lost while they ran it
     trace: bytes = b""  # W3C traceparent
     body_ref: bytes = b""  # instead of `body`: the file with it
+    input_url: bytes = b""  # of a job: where the body is; empty once the replica has it
+    output_url: bytes = b""  # of a job: where the result is put
     store: bytes = b""  # of a job: the store of files whose reader asks for the result
     sequence: bytes = b""  # id of the sequence that it belongs to
     sequence_start: bytes = b""  # "1": the first request of the sequence
@@ -153,7 +155,7 @@ FIELDS = {
     for name in (
         "body", "body_ref", "id", "type", "headers", "path", "params", "reply", "replies", "job", "deadline",
         "attempts", "trace", "sequence", "sequence_start", "sequence_end",
-        "run", "node", "store",
+        "run", "node", "store", "input_url", "output_url",
     )
 }  # fmt: skip
 

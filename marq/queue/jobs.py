@@ -43,6 +43,10 @@ MOST_CALLS = 4  # that Redis has not answered
 Row = tuple[bytes, EntryFields]  # with the id of the request
 
 
+def _input_url(options: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    return tuple(url for name, url in zip(options[::2], options[1::2], strict=True) if name == b"input_url")
+
+
 def keyed_id(model: str, key: str) -> bytes:
     """The request id of the job of a model with an idempotency key."""
     return str(uuid.uuid5(IDEMPOTENCY, f"{model}:{key}")).encode()
@@ -72,7 +76,7 @@ class KeyedRequest:
         """The digest of the handler's input; the deadline is not part of it."""
         head = self.fields.head
         parts = (self.version or "").encode(), head.type, head.path or b"", self.fields.body
-        digest = hashlib.sha256(b"\0".join(parts))
+        digest = hashlib.sha256(b"\0".join((*parts, *_input_url(head.options))))
         if self.fields.file is not None and self.files is not None:
             digest.update(self.files.load(self.fields.file.ref))
         return digest.hexdigest().encode()

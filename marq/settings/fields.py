@@ -97,6 +97,9 @@ class Settings(BaseModel):
     dead_letter_ttl_s: Positive = Retention.dead_letter_ttl_s
     dead_letter_max_bytes: Positive = Retention.dead_letter_max_bytes  # of one model
 
+    job_url_hosts: str = ""  # of input_url and output_url: names, networks, s3://BUCKET; empty: none
+    max_fetched_size: Positive = 2**30  # bytes of a body that a replica gets from an input_url
+
     webhook_allowed_hosts: str = ""  # names and networks, separated by commas; empty: all public ones
     webhook_secret: str = ""  # whsec_...; empty: a random one, in Redis
 

@@ -1,4 +1,4 @@
-"""Connections to the receivers of webhooks, to allowed addresses only."""
+"""Connections to hosts that users name, for webhooks and files of jobs: to allowed addresses only."""
 
 import asyncio
 import socket
@@ -19,7 +19,9 @@ class AddressRefused(MarqError):
 class AllowedNetwork(httpcore.AsyncNetworkBackend):
     """Looks a host up once and connects to the address that was checked: a second look-up might differ."""
 
-    def __init__(self, allowed: AllowedHosts) -> None:
+    def __init__(self, allowed: AllowedHosts, setting: str = "webhook_allowed_hosts") -> None:
+        """`setting`: that has named the allowed hosts."""
+        self._setting = setting
         self._allowed, self._network = allowed, httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -38,7 +40,7 @@ class AllowedNetwork(httpcore.AsyncNetworkBackend):
             except httpcore.ConnectError as error:
                 failure = error
         raise failure or AddressRefused(
-            f"{host} has no address that webhooks may be sent to; webhook_allowed_hosts can name it."
+            f"{host} has no address that may be connected to; {self._setting} can name it."
         )
 
     async def sleep(self, seconds: float) -> None:

@@ -9,10 +9,13 @@ LONGEST_URL = 2048
 VISIBLE = re.compile(r"[!-~]+")  # a URL is ASCII; a line break would begin another header
 
 
-def check_url(url: str) -> SplitResult:
-    """The parts of a URL that can be sent to, if its host is allowed. Raises BadRequest."""
+def check_url(url: str, name: str = "webhook") -> SplitResult:
+    """The parts of a URL that can be sent to, if its host is allowed; `name`: of the option.
+
+    Raises BadRequest.
+    """
     if len(url) > LONGEST_URL:
-        raise BadRequest(f"webhook must be a URL of up to {LONGEST_URL} characters, not of {len(url)}")
+        raise BadRequest(f"{name} must be a URL of up to {LONGEST_URL} characters, not of {len(url)}")
     try:
         parts = urlsplit(url)
         is_usable = (
@@ -26,7 +29,7 @@ def check_url(url: str) -> SplitResult:
         is_usable = False
     if not is_usable:
         raise BadRequest(
-            f"webhook must be a URL such as https://example.org/path, without a user and with non-ASCII "
+            f"{name} must be a URL such as https://example.org/path, without a user and with non-ASCII "
             f"characters encoded, not {url!r:.100}"
         )
     return parts

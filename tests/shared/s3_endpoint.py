@@ -78,6 +78,14 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(200, content)
 
+    def do_PUT(self) -> None:
+        endpoint: S3Endpoint = self.server.endpoint
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if "aws-chunked" in self.headers.get("Content-Encoding", ""):
+            body = _unchunked(body)
+        endpoint.objects[urlsplit(self.path).path.lstrip("/")] = body
+        self._answer(200, b"")
+
     def _is_permitted(self, endpoint: S3Endpoint) -> bool:
         if self.path in endpoint.presigned:
             return True
@@ -104,6 +112,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         pass
+
+
+def _unchunked(body: bytes) -> bytes:
+    """The content of an aws-chunked body."""
+    content, rest = b"", body
+    while size := int(rest.partition(b"\r\n")[0].partition(b";")[0], 16):
+        rest = rest.partition(b"\r\n")[2]
+        content, rest = content + rest[:size], rest[size + 2 :]
+    return content
 
 
 def _error(code: str, message: str) -> bytes:

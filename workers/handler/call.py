@@ -85,6 +85,8 @@ class HandlerCall:
     def join(self, request: Request, started_ms: int) -> LiveRow | Reply:
         """The request as a live row (continuous batching); its answer, if it cannot be read."""
         try:
+            if request.input_url or request.output_url:
+                raise BadRequest("A model with continuousBatching has no input_url and output_url.")
             row, headers = rows.build(request, self._decode_input, self._place, self._max_form_fields)
         except Exception as error:
             return self._unreadable([request], error)[0]

@@ -153,6 +153,8 @@ class Pools:
             payload_dir=str(place.directory) if place else "",
             payload_threshold=config.payload_threshold,
             job_payload_dir=str(place.jobs.directory) if place and place.jobs else "",
+            job_url_hosts=config.job_url_hosts,
+            max_fetched_size=config.max_fetched_size,
             hidden_variables=config.blacklist_env_vars,
             sequence_headers=config.sequence_headers,
         )

@@ -33,6 +33,7 @@ from workers.replica.late_rows import split_late
 from workers.replica.policies.choosing import batcher_for
 from workers.replica.source import BatchSource
 from workers.replica.streaming import PartSender
+from workers.replica.transfers import Transfers
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class AsyncReplica:
         self._call, self._board, self._loop, self._model = call, board, loop, model
         self._connection = Connection(spec.pool.redis_url)
         self._publisher = Publisher(model, spec.device, spec.pool.job_result_ttl_ms, spec.pool.place)
+        self._transfers = Transfers.of(spec.pool)
         self._sender = Sender(spec.pool.redis_url)
         self._source: BatchSource = batcher_for(
             self._connection,
@@ -166,7 +168,9 @@ class AsyncReplica:
     async def _replies(self, batch: list[Request]) -> list[Reply]:
         """Never raises: a request without a reply would be pending for ever, as its replica lives."""
         try:
-            return await self._call.run_async(batch, self._model.response_timeout_s)
+            return await self._transfers.run_async(
+                batch, lambda rows: self._call.run_async(rows, self._model.response_timeout_s)
+            )
         except Exception:
             log.exception("a batch of %d fails with 503", len(batch))
             return responses.failures(batch, 503, "Prediction failed", ServiceError.type)

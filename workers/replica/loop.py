@@ -32,6 +32,7 @@ from workers.replica.policies.choosing import batcher_for
 from workers.replica.seat_reader import SeatReader
 from workers.replica.source import BatchSource
 from workers.replica.streaming import PartSender
+from workers.replica.transfers import Transfers
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Replica:
         self._answers: list[Answer] = []  # of predictions, whose commands are made with the next write
         self._draining = self._blocked = False
         self._leaving: Leaving | None = None  # from the moment when it was asked to end
+        self._transfers = Transfers.of(spec.pool)
         self._sender = Sender(spec.pool.redis_url)
         call.part_sink = PartSender(self._sender, self._publisher, lambda _: board.touch())
         call.row_limit.on_change = board.limit_rows
@@ -150,7 +152,7 @@ class Replica:
             self._board.begin([])
 
     def _run_batch(self, batch: list[Request], started_ms: int, waited_s: float) -> None:
-        replies = self._source.run_handler(lambda: self._call.run(batch))
+        replies = self._source.run_handler(lambda: self._transfers.run(batch, self._call.run))
         self._sender.settle()
         if not (self._outgoing or self._answers):
             self._finished = time.monotonic()

@@ -18,6 +18,7 @@ OPTIONAL = {
     "deadline": NUMBER, "attempts": NUMBER, "trace": st.binary(max_size=8),
     "sequence": TEXT, "sequence_start": st.just(b"1"), "sequence_end": st.just(b"1"),
     "run": st.just(b"marq:{w}:run:1"), "node": TEXT, "store": st.binary(max_size=8),
+    "input_url": st.binary(max_size=8), "output_url": st.binary(max_size=8),
 }  # fmt: skip
 
 
