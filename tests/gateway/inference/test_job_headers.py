@@ -35,7 +35,11 @@ def test_a_time_may_be_relative():
     ("name", "value", "message"),
     [
         (b"x-marq-priority", b"urgent", "priority must be one of high, normal, low, not 'urgent'"),
-        (b"x-marq-prio", b"high", "Header x-marq-prio is not known; there are x-marq-max-attempts, "),
+        (
+            b"x-marq-prio",
+            b"high",
+            "Header x-marq-prio is not known; there are x-marq-input-url, x-marq-max-attempts, ",
+        ),
         (b"x-marq-retries", b"many", "Header x-marq-retries must be a whole number, not 'many'"),
         (b"x-marq-not-before", b"soon", "Header x-marq-not-before must be a time such as"),
         (b"x-marq-not-before", b"inf", "Header x-marq-not-before must be a time such as"),
