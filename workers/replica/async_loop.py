@@ -27,13 +27,13 @@ from workers import scoreboard
 from workers.handler import replies as responses
 from workers.handler.call import HandlerCall
 from workers.handler.measurements import Collector
+from workers.handler.transfers import Transfers
 from workers.launch import BATCHES_IN_FLIGHT, ReplicaSpec
 from workers.replica import children
 from workers.replica.late_rows import split_late
 from workers.replica.policies.choosing import batcher_for
 from workers.replica.source import BatchSource
 from workers.replica.streaming import PartSender
-from workers.replica.transfers import Transfers
 
 log = logging.getLogger(__name__)
 

@@ -24,6 +24,7 @@ from marq.registry.consumers import consumer_name
 from workers import scoreboard
 from workers.handler.call import HandlerCall
 from workers.handler.measurements import Collector
+from workers.handler.transfers import Transfers
 from workers.launch import ReplicaSpec
 from workers.replica import children
 from workers.replica.late_rows import split_late
@@ -32,7 +33,6 @@ from workers.replica.policies.choosing import batcher_for
 from workers.replica.seat_reader import SeatReader
 from workers.replica.source import BatchSource
 from workers.replica.streaming import PartSender
-from workers.replica.transfers import Transfers
 
 log = logging.getLogger(__name__)
 
