@@ -1,7 +1,9 @@
 """HTTP clients of every age: HTTP/1.0 (`ab -k`), closing, pipelining, header names, large bodies."""
 
 import json
+import shutil
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,8 @@ def handle(data, context):
         return None
     answers = []
     for index, row in enumerate(data):
-        order = bytes(row["body"])
+        body = row["body"]
+        order = body.encode() if isinstance(body, str) else bytes(body)
         headers = context.get_all_request_header(index)
         if order == b"headers":
             assert type(headers) is dict
@@ -33,6 +36,23 @@ def handle(data, context):
     return answers
 """
 LIMIT = 100_000
+JAVA = """
+import java.net.*;
+
+public class Ask {
+    public static void main(String[] arguments) throws Exception {
+        for (int i = 0; i < 50; i++) {
+            HttpURLConnection connection = (HttpURLConnection) new URL(arguments[0]).openConnection();
+            connection.setRequestMethod("POST");
+            connection.setRequestProperty("Content-Type", "text/plain"); // its default is a form's
+            connection.setDoOutput(true);
+            if (i % 2 == 0) connection.setChunkedStreamingMode(4);
+            try (var body = connection.getOutputStream()) { body.write(("request " + i).getBytes()); }
+            System.out.println(new String(connection.getInputStream().readAllBytes()));
+        }
+    }
+}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +221,14 @@ def test_marqs_own_token_is_withheld_from_handlers(
         headers = {name.lower(): value for name, value in answer.json().items()}
         assert headers["x-mine"] == "1"
         assert "authorization" not in headers
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("javac"), reason="there is no JDK here")
+def test_javas_own_client_is_answered_with_chunked_bodies_and_without(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    (tmp_path / "Ask.java").write_text(JAVA)
+    command = ["java", str(tmp_path / "Ask.java"), f"{server.inference}/predictions/m"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.split("\n")[:-1] == [f"request {number}" for number in range(50)], done.stderr
