@@ -12,6 +12,7 @@ import pytest
 from s3_endpoint import s3_endpoint
 from support import RunningServer
 
+pytestmark = pytest.mark.slow  # a server of its own
 HANDLER = """
 def handle(data, context):
     return data and [answer(row["body"]) for row in data]
