@@ -144,6 +144,8 @@ def _described(workflow: Workflow) -> Document:
         "batchSize": workflow.settings.batch_size,
         "maxBatchDelay": workflow.settings.max_batch_delay,
         "workflowDag": workflow.dag_text,
+        **({"choose": workflow.choose} if workflow.choose else {}),
+        **({"map": workflow.map} if workflow.map else {}),
     }
 
 

@@ -19,6 +19,7 @@ LONGEST_MESSAGE = 200  # characters, of progress
 
 # Fields of the nodes of a run of a workflow, and the states of its nodes
 BEGAN, ENDED, TRIES, FAILED_NODE = "began:", "done:", "try:", "failed"
+SIZE, ANSWERED = "size:", "answered:"
 NODE_DONE, NODE_QUEUED, NODE_FAILED = "done", "queued", "failed"
 
 
@@ -31,10 +32,13 @@ class NodeRecord:
     queued: float
     finished: float | None
     tries: int
+    elements: int | None = None  # of the input of a node over a list
+    elements_done: int | None = None
 
     def to_dict(self) -> dict[str, object]:
         data = {
-            "state": self.state, "queued": self.queued, "finished": self.finished, "tries": self.tries
+            "state": self.state, "queued": self.queued, "finished": self.finished, "tries": self.tries,
+            "elements": self.elements, "elements_done": self.elements_done,
         }  # fmt: skip
         return {name: value for name, value in data.items() if value is not None}
 
@@ -143,7 +147,7 @@ def parse_record(
     if state == QUEUED and running_for_ms is not None:
         state, started = RUNNING, time.time() - running_for_ms / 1000
     nodes = _nodes(text)
-    if state == QUEUED and any(node.finished for node in nodes):
+    if state == QUEUED and any(node.finished or node.elements_done for node in nodes):
         state = RUNNING
     record = JobRecord(
         id=str(job),
@@ -189,6 +193,8 @@ def _node(name: str, failed: str, stored: Mapping[str, bytes]) -> NodeRecord:
         queued=int(stored[BEGAN + name]) / 1000,
         finished=int(finished) / 1000 if finished else None,
         tries=int(stored.get(TRIES + name, 1)),
+        elements=int(stored[SIZE + name]) if SIZE + name in stored else None,
+        elements_done=int(stored[ANSWERED + name]) if ANSWERED + name in stored else None,
     )
 
 

@@ -12,14 +12,14 @@ STYLE = "font-family: sans-serif; font-size: 14px"
 
 
 def mermaid(workflow: Workflow, waiting: Mapping[str, int]) -> str:
-    """A flow chart; functions are rounded, edges of a choice dotted.
+    """A flow chart; functions are rounded, edges of a choice dotted, nodes over a list marked.
 
     `waiting`: how many entries of each node no replica has taken.
     """
     lines = ["flowchart TD"]
     numbers = {node.name: f"n{number}" for number, node in enumerate(workflow.nodes)}
     for node in workflow.nodes:
-        text = _label(node.name, waiting.get(node.name, 0)).replace('"', "#quot;")
+        text = _label(workflow, node.name, waiting).replace('"', "#quot;")
         left, right = ("[", "]") if not node.is_function else ("([", "])")
         lines.append(f'    {numbers[node.name]}{left}"{text}"{right}')
     for name, followers in workflow.graph.children.items():
@@ -30,7 +30,7 @@ def mermaid(workflow: Workflow, waiting: Mapping[str, int]) -> str:
 
 def svg(workflow: Workflow, waiting: Mapping[str, int]) -> str:
     """The same as a picture, the start node on top."""
-    labels = {node.name: _label(node.name, waiting.get(node.name, 0)) for node in workflow.nodes}
+    labels = {node.name: _label(workflow, node.name, waiting) for node in workflow.nodes}
     width = max(WIDTH, *(LETTER * len(label) + 2 * LETTER for label in labels.values()))
     rows = _rows(workflow.graph)
     most = max(len(row) for row in rows)
@@ -50,8 +50,9 @@ def svg(workflow: Workflow, waiting: Mapping[str, int]) -> str:
     return "\n".join([head, *edges, *boxes, "</svg>"]) + "\n"
 
 
-def _label(name: str, waiting: int) -> str:
-    return f"{name} ({waiting} waiting)" if waiting else name
+def _label(workflow: Workflow, name: str, waiting: Mapping[str, int]) -> str:
+    text = f"{name}, each element" if name in workflow.map else name
+    return f"{text} ({waiting[name]} waiting)" if waiting.get(name) else text
 
 
 def _rows(graph: Graph) -> list[list[str]]:

@@ -11,6 +11,7 @@ from marq.errors import InvalidWorkflow
 from marq.registry import names
 from marq.workflows.choosing import choosing_nodes
 from marq.workflows.graph import Graph
+from marq.workflows.mapping import mapped_nodes
 
 MOST_NODES = 200
 FUNCTION_VERSION = "1.0"
@@ -62,6 +63,7 @@ class Workflow:
     settings: NodeSettings  # the defaults at the end of the specification
     nodes: tuple[Node, ...]  # each after its parents
     choose: tuple[str, ...] = ()  # nodes whose answers name those that follow
+    map: tuple[str, ...] = ()  # nodes over a list
 
     def model(self, node: str) -> str:
         """The name of the model that runs a node."""
@@ -86,6 +88,7 @@ class Workflow:
                 "timeout": node.settings.timeout_ms,
                 "tries": node.settings.retry_attempts + 1,
                 **({"choose": True} if node.name in self.choose else {}),
+                **({"map": True} if node.name in self.map else {}),
             }
             for node in self.nodes
         }
@@ -113,8 +116,9 @@ class Workflow:
         nodes = tuple(
             Node(**{**node, "settings": NodeSettings(**node["settings"])}) for node in stored["nodes"]
         )
-        settings, choose = NodeSettings(**stored["settings"]), tuple(stored.get("choose", ()))
-        return Workflow(**{**stored, "settings": settings, "nodes": nodes, "choose": choose})
+        settings = NodeSettings(**stored["settings"])
+        lists = {key: tuple(stored.get(key, ())) for key in ("choose", "map")}
+        return Workflow(**{**stored, "settings": settings, "nodes": nodes, **lists})
 
 
 def workflow_of(archive: WorkflowArchive, url: str, name: str = "") -> Workflow:
@@ -130,7 +134,8 @@ def workflow_of(archive: WorkflowArchive, url: str, name: str = "") -> Workflow:
     for node in nodes:
         _check_name(f"{name}__{node.name}", "node")
     path, choose = str(archive.path.absolute()), choosing_nodes(archive.spec, graph)
-    return Workflow(name, url, path, archive.handler, dag, defaults, nodes, choose)
+    mapped = mapped_nodes(archive.spec, graph, choose)
+    return Workflow(name, url, path, archive.handler, dag, defaults, nodes, choose, mapped)
 
 
 def _check_name(name: str, what: str) -> None:

@@ -20,7 +20,7 @@ STARTED = 1_000
 DIAMOND = {"a": ["b", "c"], "b": ["d"], "c": ["d"]}
 
 
-def workflow_of(dag, choose=(), **settings):
+def workflow_of(dag, choose=(), mapped=(), **settings):
     nodes = dict.fromkeys([*dag, *(each for after in dag.values() for each in after)])
     given = NodeSettings(**{"retry_attempts": 0, **settings})
     made = Workflow("w", "w.war", "/w.war", "h.py", dag, given, ())
@@ -28,6 +28,7 @@ def workflow_of(dag, choose=(), **settings):
         **{
             **vars(made),
             "choose": tuple(choose),
+            "map": tuple(mapped),
             "nodes": tuple(Node(name, None, given) for name in made.graph.nodes if name in nodes),
         }
     )
@@ -47,6 +48,9 @@ class Plant:
         WorkflowStore(self.redis).add(workflow)
         for node in workflow.graph.nodes:
             self.registry.create_lanes(spec_of(workflow, node))
+
+    def spec(self, node):
+        return spec_of(self.workflow, node)
 
     def take(self, node, consumer="pool/0/1", lane=keys.NORMAL):
         """The next entry of a node; None if there is none."""

@@ -1,20 +1,24 @@
 -- Runs of workflows, for the scripts that start, advance, time out and end them: this text follows index.lua and
--- precedes theirs. Whatever they change of a run, they change in one step.
+-- elements.lua, and precedes theirs. Whatever they change of a run, they change in one step.
 -- KEY "marq:{WORKFLOW}:run:ID", or "marq:{WORKFLOW}:job:ID" of a run that is a job (hash): the record of a run.
 --   plan      JSON {start, leaves: [NODE...], nodes: {NODE: {lane: [before, after the priority], from: [NODE...],
---             to: [NODE...], timeout (ms), tries, choose: its answer names the nodes that follow}}}
+--             to: [NODE...], timeout (ms), tries, choose: its answer names the nodes that follow,
+--             map: its input is a list}}}
 --   id priority deadline replies     of the request
 --   type headers params input        the client's request, for the start node; all nodes get `headers`
 --   at:NODE   "ENTRY LANE" of the node's entry, while it has no answer
 --   try:NODE  how often the node was queued    need:NODE  how many parents have answered    out:NODE  its answer
+--   size:NODE answered:NODE   of a node with `map`: how many elements its input has, and how many have their answer.
+--             Each has an entry of its own, and its own at, try and out, as NODE#0, NODE#1, ...
 --   began:NODE done:NODE             unix ms, of jobs; `failed` and `reason`: the node that has failed one, and why
 --   kept      for how long the record of a job is kept after its end (ms)
--- KEY "marq:{WORKFLOW}:due" (sorted set): "run:ID NODE" or "job:ID NODE" by the moment when the try is over (unix ms)
+-- KEY "marq:{WORKFLOW}:due" (sorted set): "run:ID NODE" or "job:ID NODE", with NODE#0 as above, by the moment when the try is over (unix ms)
 -- A run always has an entry in some lane until it has ended, so that no process has to remember it.
 local GROUP = "replicas"
 local ROW = "application/x-marq-row" -- the values of several parents: NAME-LENGTH:NAME,LENGTH:VALUE, in turns
 local EXPIRED = 504 -- only of a node that has not started before its deadline
 local JSON = '{"content-type": "application/json"}'
+local JSON_TYPE = "application/json"
 
 local runs = {}
 
@@ -28,6 +32,16 @@ end
 
 local function is_job(record)
   return string.find(record, "}:job:", 1, true)
+end
+
+local function element_of(name, number)
+  return name .. "#" .. number
+end
+
+-- The node, and the element's number where `name` is that of an element.
+local function node_of(name)
+  local node, number = string.match(name, "^(.*)#(%d+)$")
+  return node or name, number
 end
 
 local function milliseconds()
@@ -65,15 +79,14 @@ local function input_of(record, plan, node, fields)
   return ROW, row_of(record, node.from)
 end
 
--- Queues a node. Returns its entry, nil if its model has no lanes: it was unregistered.
-local function queue(record, plan, name)
-  local node = plan.nodes[name]
+-- Adds an entry of a node, or of an element. Returns its id, nil if the node's model has no lanes: it was unregistered.
+local function add_entry(record, plan, name, kind, body, fields)
+  local base = node_of(name)
+  local node = plan.nodes[base]
   local id, priority, headers, deadline = unpack(
     redis.call("HMGET", record, "id", "priority", "headers", "deadline"))
   local lane = node.lane[1] .. priority .. node.lane[2]
-  local fields = {"id", id, "run", record, "node", name}
-  local kind, body = input_of(record, plan, node, fields)
-  for field, value in pairs({type = kind, headers = headers, deadline = deadline}) do
+  for field, value in pairs({id = id, run = record, node = name, type = kind, headers = headers, deadline = deadline}) do
     if value ~= "" then
       fields[#fields + 1], fields[#fields + 2] = field, value
     end
@@ -87,7 +100,7 @@ local function queue(record, plan, name)
   redis.call("HINCRBY", record, "try:" .. name, 1)
   redis.call("ZADD", head_of(record) .. "due", index.text(now + node.timeout), member_of(record, name))
   if is_job(record) then
-    redis.call("HSETNX", record, "began:" .. name, index.text(now))
+    redis.call("HSETNX", record, "began:" .. base, index.text(now))
   end
   return entry
 end
@@ -104,6 +117,16 @@ local function withdraw(record, name)
     redis.call("XACK", lane, GROUP, entry)
     redis.call("XDEL", lane, entry)
     forget_entry(record, name)
+  end
+end
+
+-- Takes all entries of a node out, and forgets the elements of its input.
+local function withdraw_node(record, plan, name)
+  withdraw(record, name)
+  for number = 0, (plan.nodes[name].map and tonumber(redis.call("HGET", record, "size:" .. name)) or 0) - 1 do
+    local element = element_of(name, number)
+    withdraw(record, element)
+    redis.call("HDEL", record, "out:" .. element, "try:" .. element)
   end
 end
 
@@ -137,7 +160,7 @@ end
 
 local function end_early(record, plan, state, status, headers, body)
   for name in pairs(plan.nodes) do
-    withdraw(record, name)
+    withdraw_node(record, plan, name)
   end
   finish(record, plan, state, status, headers, body)
 end
@@ -150,9 +173,13 @@ local function fail(record, plan, name, status, headers, body, reason)
   end_early(record, plan, state, status, headers, body)
 end
 
+local function fail_for(record, plan, name, status, kind, reason)
+  fail(record, plan, name, status, JSON, runs.error_body(status, kind, reason), reason)
+end
+
 local function fail_unregistered(record, plan, name)
   local reason = "The model of node " .. name .. " was unregistered."
-  fail(record, plan, name, 503, JSON, runs.error_body(503, "ServiceUnavailableException", reason), reason)
+  fail_for(record, plan, name, 503, "ServiceUnavailableException", reason)
 end
 
 local function is_object(text)
@@ -185,7 +212,7 @@ local function finish_leaf(record, plan)
     finish(record, plan, "succeeded", 200, JSON, body)
   else
     local reason = "The answer of node " .. odd .. " is not a JSON object."
-    fail(record, plan, odd, 500, JSON, runs.error_body(500, "InternalServerException", reason), reason)
+    fail_for(record, plan, odd, 500, "InternalServerException", reason)
   end
 end
 
@@ -203,13 +230,58 @@ local function is_due(record, node, name)
   return #node.from == 1 or redis.call("HINCRBY", record, "need:" .. name, 1) == #node.from
 end
 
--- Returns whether the run goes on.
-local function queue_or_fail(record, plan, name)
-  if queue(record, plan, name) then
+local succeed -- see below: a node whose input is an empty list is done at once
+
+local function add_or_fail(record, plan, name, kind, body, fields)
+  if add_entry(record, plan, name, kind, body, fields) then
     return true
   end
-  fail_unregistered(record, plan, name)
+  fail_unregistered(record, plan, node_of(name))
   return false
+end
+
+-- Whether a node gets the client's request.
+local function is_first(plan, node)
+  local parent = plan.nodes[node.from[1]]
+  return not parent or (parent.choose and is_first(plan, parent))
+end
+
+-- Queues each element of a node's input, after the client's types and parameters have been left out.
+local function queue_elements(record, plan, name, text)
+  local items = elements.of(text)
+  if not items or #items > elements.MOST then
+    local fault = items and "has more than " .. elements.MOST .. " elements." or "is not a JSON array."
+    local status, kind = 500, "InternalServerException"
+    if is_first(plan, plan.nodes[name]) then
+      status, kind = 400, "BadRequestException"
+    end
+    fail_for(record, plan, name, status, kind, "The input of node " .. name .. " " .. fault)
+    return false
+  end
+  redis.call("HSET", record, "size:" .. name, #items, "answered:" .. name, 0)
+  if is_job(record) then
+    redis.call("HSETNX", record, "began:" .. name, index.text(milliseconds()))
+  end
+  if #items == 0 then
+    succeed(record, plan, name, "[]")
+    return redis.call("HEXISTS", record, "plan") == 1
+  end
+  for number, item in ipairs(items) do
+    if not add_or_fail(record, plan, element_of(name, number - 1), JSON_TYPE, item, {}) then
+      return false
+    end
+  end
+  return true
+end
+
+-- Queues a node. Returns whether the run goes on.
+local function queue_or_fail(record, plan, name)
+  local fields = {}
+  local kind, body = input_of(record, plan, plan.nodes[name], fields)
+  if plan.nodes[name].map then
+    return queue_elements(record, plan, name, body)
+  end
+  return add_or_fail(record, plan, name, kind, body, fields)
 end
 
 -- A node was not chosen; nor are those that follow only such nodes. Returns whether the run goes on.
@@ -254,7 +326,7 @@ local function choose(record, plan, name, body)
   local chosen = chosen_by(node, body)
   if not chosen then
     local reason = "The answer of node " .. name .. " does not name nodes that follow it."
-    fail(record, plan, name, 500, JSON, runs.error_body(500, "InternalServerException", reason), reason)
+    fail_for(record, plan, name, 500, "InternalServerException", reason)
     return
   end
   for _, follower in ipairs(node.to) do
@@ -269,8 +341,11 @@ local function choose(record, plan, name, body)
   end
 end
 
-local function succeed(record, plan, name, body)
+function succeed(record, plan, name, body)
   local node = plan.nodes[name]
+  if is_job(record) then
+    redis.call("HSET", record, "done:" .. name, index.text(milliseconds()))
+  end
   if node.choose then
     choose(record, plan, name, body)
     return
@@ -292,30 +367,90 @@ local function plan_of(record)
   return type(text) == "string" and cjson.decode(text) or nil
 end
 
--- Queues the start node of a record that has been written. Returns its entry; nil if its model has no lanes.
-function runs.start(record)
-  local plan = plan_of(record)
-  return queue(record, plan, plan.start)
+-- Queues an element again: its input is still in that of the node.
+local function queue_element(record, plan, name, number)
+  local _, text = input_of(record, plan, plan.nodes[name], {})
+  local items = elements.of(text)
+  return add_or_fail(record, plan, element_of(name, number), JSON_TYPE, items[number + 1], {})
 end
 
--- A node was answered; its entry is acknowledged. `outcome`: ok; failed, and may be tried again; final, and may not.
--- `status`, `headers` and `body` of a node that has not succeeded are those of the run, if it fails for this `reason`.
-function runs.answer(record, name, outcome, status, headers, body, reason)
+-- An element has its answer. The last one makes the answers one list, in the order of the elements.
+local function succeed_element(record, plan, name, number, body)
+  if not pcall(cjson.decode, body) then
+    local reason = "The answer of node " .. name .. " to element " .. number .. " is not JSON."
+    fail_for(record, plan, name, 500, "InternalServerException", reason)
+    return
+  end
+  local size = tonumber(redis.call("HGET", record, "size:" .. name))
+  redis.call("HSET", record, "out:" .. element_of(name, number), body)
+  if redis.call("HINCRBY", record, "answered:" .. name, 1) < size then
+    return
+  end
+  local parts = {}
+  for i = 1, size do
+    local element = element_of(name, i - 1)
+    parts[i] = redis.call("HGET", record, "out:" .. element)
+    redis.call("HDEL", record, "out:" .. element, "try:" .. element)
+  end
+  succeed(record, plan, name, "[" .. table.concat(parts, ", ") .. "]")
+end
+
+local function try_again(record, plan, name, number)
+  if number then
+    queue_element(record, plan, name, number)
+  else
+    queue_or_fail(record, plan, name)
+  end
+end
+
+local function note_tries(record, name, tries)
+  if tries > tonumber(redis.call("HGET", record, "try:" .. name) or 0) then
+    redis.call("HSET", record, "try:" .. name, tries)
+  end
+end
+
+-- Whether the model of the start node has lanes.
+function runs.can_start(record)
   local plan = plan_of(record)
+  local lane, priority = plan.nodes[plan.start].lane, redis.call("HGET", record, "priority")
+  return redis.call("EXISTS", lane[1] .. priority .. lane[2]) == 1
+end
+
+-- Queues the start node. Returns its first entry; "0-0" if it has none: where its input is a list, the run may have
+-- gone on, or ended.
+function runs.start(record)
+  local plan = plan_of(record)
+  queue_or_fail(record, plan, plan.start)
+  local at = redis.call("HGET", record, "at:" .. plan.start) or redis.call("HGET", record, "at:" .. element_of(plan.start, 0))
+  return at and string.match(at, "^%S+") or "0-0"
+end
+
+-- A node or an element of its input was answered; the entry is acknowledged. `outcome`: ok; failed, and may be tried
+-- again; final, and may not. `status`, `headers` and `body` of a node that has not succeeded are those of the run, if
+-- it fails for this `reason`.
+function runs.answer(record, given, outcome, status, headers, body, reason)
+  local plan = plan_of(record)
+  local name, number = node_of(given)
   local node = plan and plan.nodes[name]
   if not node then
     return -- the run has ended
   end
-  forget_entry(record, name)
-  if is_job(record) then
-    redis.call("HSET", record, "done:" .. name, index.text(milliseconds()))
+  local tries = tonumber(redis.call("HGET", record, "try:" .. given)) or 0
+  forget_entry(record, given)
+  if number then
+    note_tries(record, name, tries)
   end
-  if outcome == "ok" then
+  if outcome == "ok" and number then
+    succeed_element(record, plan, name, number, body)
+  elseif outcome == "ok" then
     succeed(record, plan, name, body)
-  elseif outcome == "failed" and tonumber(redis.call("HGET", record, "try:" .. name)) < node.tries then
-    queue_or_fail(record, plan, name)
+  elseif outcome == "failed" and tries < node.tries then
+    try_again(record, plan, name, number)
   else
-    fail(record, plan, name, status, headers, body, reason)
+    if is_job(record) then
+      redis.call("HSET", record, "done:" .. name, index.text(milliseconds()))
+    end
+    fail(record, plan, name, status, headers, body, number and "Element " .. number .. ": " .. reason or reason)
   end
 end
 

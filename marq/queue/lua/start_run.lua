@@ -8,15 +8,17 @@ if redis.call("EXISTS", record) == 1 then
   return (redis.call("HGET", record, "digest") or "") == ARGV[1] and 2 or -1
 end
 redis.call("HSET", record, "digest", ARGV[1], unpack(ARGV, 2))
-local entry = runs.start(record)
-if not entry then
+if not runs.can_start(record) then
   redis.call("DEL", record)
   return 0
 end
 local state, priority, tags, version = unpack(redis.call("HMGET", record, "state", "priority", "tags", "version"))
 if state then -- it is a job
   local head, id = index.split(record)
-  redis.call("HSET", record, "entry", entry)
   index.add(head, priority, tags, version, {index.text(index.now()), id})
+end
+local entry = runs.start(record)
+if state then
+  redis.call("HSET", record, "entry", entry)
 end
 return 1

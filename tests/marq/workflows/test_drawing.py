@@ -15,6 +15,13 @@ def test_mermaid_has_each_node_and_edge_and_the_numbers_that_wait():
     )
 
 
+def test_nodes_over_a_list_are_marked():
+    workflow = workflow_of({"a": ["b"]}, mapped=("b",))
+    assert '(["b, each element (3 waiting)"])' in mermaid(workflow, {"b": 3})
+    picture = ElementTree.fromstring(svg(workflow, {}))
+    assert [text.text for text in picture.iter(f"{SVG}text")] == ["a", "b, each element"]
+
+
 def test_models_are_boxes_and_functions_are_rounded():
     model = Node("m", "m.mar", NodeSettings())
     workflow = Workflow("w", "w.war", "/w.war", "h.py", {"m": []}, NodeSettings(), (model,))

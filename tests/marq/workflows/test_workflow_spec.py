@@ -53,6 +53,31 @@ def test_empty_followers_do_not_count():
     assert read("dag: {f: }").graph.nodes == ("f",)
 
 
+def test_nodes_over_a_list_survive_the_json_and_are_in_the_plan():
+    workflow = read("dag: {f: [g]}\nmap: [g]")
+    assert workflow.map == ("g",)
+    assert Workflow.from_json(workflow.to_json().encode()) == workflow
+    nodes = json.loads(workflow.plan)["nodes"]
+    assert nodes["g"]["map"] is True
+    assert "map" not in nodes["f"]
+
+
+@pytest.mark.parametrize(
+    ("rest", "message"),
+    [
+        ("dag: {f: [g]}\nmap: g", "must be a list of nodes"),
+        ("dag: {f: [g]}\nmap: [7]", "must be a list of nodes"),
+        ("dag: {f: [g]}\nmap: [h]", "h is not a node"),
+        ("dag: {f: [g, h], g: [k], h: [k]}\nmap: [k]", "k must follow one node only"),
+        ("dag: {f: [g]}\nchoose: [f]\nmap: [f]", "f is under `choose`, too"),
+        ("dag: {f: [g, h]}\nmap: [g]", "several leaves need objects"),
+    ],
+)
+def test_nodes_that_cannot_take_a_list_are_refused(rest, message):
+    with pytest.raises(InvalidWorkflow, match=message):
+        read(rest, functions=FUNCTIONS | {"h"})
+
+
 def test_nodes_that_choose_survive_the_json():
     workflow = read("dag: {f: [g]}\nchoose: [f]")
     assert workflow.choose == ("f",)
