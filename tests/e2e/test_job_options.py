@@ -122,7 +122,10 @@ def test_many_jobs_are_cancelled_by_their_tag(server: RunningServer) -> None:
     ("headers", "message"),
     [
         ({"x-marq-retries": "-1"}, "Headers X-Marq-…: retries must be a whole number from 0 to 100, not -1"),
-        ({"x-marq-tag": "x"}, "Header x-marq-tag is not known; there are x-marq-max-attempts, "),
+        (
+            {"x-marq-tag": "x"},
+            "Header x-marq-tag is not known; there are x-marq-input-url, x-marq-max-attempts, ",
+        ),
         ({"x-marq-start-before": "2020-01-01"}, "must be a time such as"),
     ],
 )
