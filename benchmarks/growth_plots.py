@@ -13,7 +13,14 @@ TITLES = {
     "models": "registered models, idle server", "gateways": "gateway processes", "replicas": "replicas",
     "connections": "open connections", "backlog": "queued jobs", "bodies": "bytes of a body",
 }  # fmt: skip
-UNITS = {"µs": "µs of CPU each", "% of a core": "% of a core", "MB": "MB", "ms": "ms", "bytes": "bytes"}
+UNITS = {
+    "/s": "1/s",
+    "µs": "µs of CPU each",
+    "% of a core": "% of a core",
+    "MB": "MB",
+    "ms": "ms",
+    "bytes": "bytes",
+}
 Points = list[dict[str, float]]
 
 
