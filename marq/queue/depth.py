@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from marq import keys
 from marq.connections import clients
 from marq.connections.commands import RedisClient, Reply
-from marq.connections.scripts import Script
+from marq.connections.urls import Command
 from marq.queue import scripts
 from marq.registry.spec import ModelSpec
 
@@ -18,7 +18,7 @@ SCANNED_AT_ONCE = 5000
 class LaneDepth:
     """The entries of one lane. An entry stays there until it is answered."""
 
-    waiting: int  # entries that no replica has taken yet
+    waiting: int  # entries that no replica has taken yet; of a seat, those beyond a batch
     waiting_s: float | None  # the age of the oldest of them
     oldest_s: float | None  # the age of the oldest entry
 
@@ -66,8 +66,8 @@ def read(client: RedisClient, specs: Iterable[ModelSpec]) -> dict[str, Depth]:
     """
     asked = list(specs)
     seat_lanes = _seat_lanes(client, [spec for spec in asked if spec.has_seats])
-    lanes = [[*keys.lanes(spec.name, spec.version), *seat_lanes.get(spec.key, ())] for spec in asked]
-    replies = _run(client, scripts.DEPTH, lanes, keys.GROUP)
+    calls = [_call(spec, seat_lanes.get(spec.key, ())) for spec in asked]
+    replies = clients.pipeline(client, calls)
     return {spec.key: _depth(reply, spec.has_seats) for spec, reply in zip(asked, replies, strict=True)}
 
 
@@ -112,16 +112,17 @@ def totals(client: RedisClient, streams: Sequence[str]) -> list[Total]:
 
     Raises redis.RedisError.
     """
-    replies = _run(client, scripts.TOTAL, [(stream,) for stream in streams])
+    # An error of one call stands in place of its reply.
+    replies = clients.pipeline(client, [scripts.TOTAL.call((stream,)) for stream in streams])
     return [
         Total(0, 0) if isinstance(reply, Exception) else Total(reply[0], reply[1] if reply[1] >= 0 else None)
         for reply in replies
     ]
 
 
-def _run(client: RedisClient, script: Script, calls: Iterable[Sequence[str]], *args: str) -> list[Reply]:
-    """Runs the script once for each list of keys. An error of one call stands in place of its reply."""
-    return clients.pipeline(client, [script.call(call_keys, *args) for call_keys in calls])
+def _call(spec: ModelSpec, seat_lanes: Sequence[str]) -> Command:
+    lanes = keys.lanes(spec.name, spec.version)
+    return scripts.DEPTH.call([*lanes, *seat_lanes], keys.GROUP, len(lanes), spec.batch_size)
 
 
 def _seat_lanes(client: RedisClient, specs: Sequence[ModelSpec]) -> dict[str, list[str]]:

@@ -6,12 +6,14 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 import redis
+from gate import HOLD
 from support import MARQ, RunningServer, wait_for
 
 from marq.client import Client
@@ -89,6 +91,45 @@ def test_without_a_rest_a_size_of_zero_refuses_requests_as_before(resting):
     assert "has no worker to serve inference request" in resting.predict("rests", b"x").json()["message"]
     [described] = httpx.get(url).json()
     assert "scaling" not in described
+
+
+# sequences
+
+
+SUMS = f"""{HOLD}
+def handle(data, context):
+    for row in data or ():
+        hold(bytes(row["body"]).decode())
+    return data and ["done"] * len(data)
+"""
+
+
+@pytest.mark.slow
+def test_it_grows_when_requests_of_sequences_wait_and_the_new_replica_takes_new_sequences(
+    start_server, make_archive, tmp_path, gate
+):
+    config = {
+        "minWorkers": 1, "maxWorkers": 2, "batchSize": 1, "sequenceBatching": True,
+        "sequenceMaxIdleMSec": 600_000, "maxNumSequence": 100,
+    }  # fmt: skip
+    make_archive(tmp_path / "store", "sums", SUMS, config)
+    server = start_server(tmp_path / "store")
+    server.wait_until_ready("sums")
+
+    def begin(number: int) -> int:
+        headers = {"ts_request_sequence_id": f"sequence-{number}"}
+        return server.predict("sums", str(gate).encode(), headers=headers).status_code
+
+    # Given one request that runs, and nine that wait in sequences of their own
+    with ThreadPoolExecutor(20) as pool:
+        begun = [pool.submit(begin, number) for number in range(10)]
+        gate.wait_until_reached()
+        # Then another replica is started, which runs the next sequence at the same time
+        wait_for(lambda: sizes(server, "sums") == (2, 2), what="the second replica", log=server.log)
+        begun.append(pool.submit(begin, 10))
+        gate.wait_until_reached(2)
+        gate.open()
+        assert {each.result() for each in begun} == {200}
 
 
 # a burst

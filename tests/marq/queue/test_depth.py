@@ -83,6 +83,22 @@ def test_the_requests_that_are_assigned_to_replicas_count(registry, client):
     assert found.oldest_s is not None
 
 
+def test_a_replica_with_a_seat_reads_ahead_and_what_is_beyond_a_batch_waits(registry, client):
+    # Given a replica that has read the six requests of its sequences, and runs two at a time
+    spec = replace(make_spec("ahead", batch_size=2), sequence_batching=True)
+    registry.register(spec)
+    lane = keys.seat_lane(spec.name, spec.version, "a")
+    client.hset(keys.seat_owners(spec.name, spec.version), "a", "replica-a")
+    client.xgroup_create(lane, keys.GROUP, "0", mkstream=True)
+    entries = [client.xadd(lane, {"body": "x"}) for _ in range(6)]
+    client.xreadgroup(keys.GROUP, "replica-a", {lane: ">"})
+    # Then four wait, and none does while the last two run
+    assert waiting(client, spec) == {"ahead/1.0": 4}
+    client.xack(lane, keys.GROUP, *entries[:4])
+    client.xdel(lane, *entries[:4])
+    assert waiting(client, spec) == {"ahead/1.0": 0}
+
+
 def test_totals_count_the_entries_of_streams_and_all_that_they_ever_had(client):
     client.xadd("busy", {"body": "x"})
     client.xdel("busy", client.xadd("busy", {"body": "x"}))
