@@ -121,7 +121,7 @@ def _without_model_name(operations: Document) -> Document:
 def _add_errors(operation: Document, method: str, path: str) -> None:
     own = path.startswith(OWN_ROUTES)
     errors = (OWN_TOKEN_ERROR if own else TOKEN_ERROR) | SERVER_ERRORS
-    if "{" in path or path in OWN_ROUTES:
+    if own or "{" in path:
         errors[404] = NOT_FOUND
     if method == "post":
         errors[413] = TOO_LARGE

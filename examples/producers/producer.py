@@ -11,7 +11,7 @@ LONGEST_MS = 60_000
 
 def main() -> int:
     url, model, file, *kind = sys.argv[1:]
-    connection = redis.Redis.from_url(url)
+    connection = redis.Redis.from_url(url, socket_timeout=None)  # XREAD waits longer than redis-py's default
     answers = f"answers:{uuid.uuid4()}"
     request = {"type": kind[0] if kind else "", "reply": answers, "body": Path(file).read_bytes()}
     connection.xadd(f"marq:{{{model}}}:normal:1.0", request)

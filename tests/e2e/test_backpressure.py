@@ -95,7 +95,8 @@ def test_the_bytes_that_wait_for_all_models_together_are_limited(
     config = {"minWorkers": 1, "maxWorkers": 1, "batchSize": 1, "maxBatchDelay": 1}
     for name in ("slow", "other"):
         make_archive(store, name, handlers.SLOW, config)
-    server = start_server(store, max_queued_bytes=2_000_000, gateway_workers=2)
+    # (as files they would not count, which have a bound of their own)
+    server = start_server(store, max_queued_bytes=2_000_000, gateway_workers=2, payload_threshold=0)
     for name in ("slow", "other"):
         server.wait_until_ready(name)
     with httpx.Client(base_url=server.inference) as client:
