@@ -8,7 +8,7 @@
 -- record expires (unix ms); TAGS are separated by commas.
 -- KEY "marq:{MODEL}:jobs:versions" (sorted set): versions by the moment when the record of their last job
 -- expires; infinite while a job of theirs has not finished.
--- KEY "marq:{MODEL}:job-ends" (stream): jobs that have ended, while somebody reads it (marq/jobs/ends.py).
+-- KEY "marq:{MODEL}:job-ends" (stream): jobs that have ended, while it is read (marq/jobs/ends.py).
 -- All these keys expire with the last record.
 -- KEY "marq:{MODEL}:webhooks:due" (sorted set): ids of messages of webhooks by the moment when each is sent, or sent
 -- again (unix ms).
@@ -244,6 +244,16 @@ local function is_of_group(job, state)
     and group.job.version == job.version and #group.ids < MOST_MOVED
 end
 
+local logs = {} -- by head, in this call
+
+-- Whether the log of jobs that have ended exists: it does while it is read.
+local function logs_ends(head)
+  if logs[head] == nil then
+    logs[head] = redis.call("EXISTS", head .. "job-ends") == 1
+  end
+  return logs[head]
+end
+
 -- Ends a job of `index.job`, whose record exists; `index.settle` takes it to the set of its final state. `ttl` is
 -- that of a record without its own; `status` is that of its answer, if it has one.
 function index.finish(job, state, now_ms, ttl, status)
@@ -255,8 +265,10 @@ function index.finish(job, state, now_ms, ttl, status)
   local place = #group.ids + 1
   group.ids[place], group.ttls[place] = id, tonumber(job.ttl or ttl)
   redis.call("PEXPIRE", job.record, job.ttl or ttl)
-  redis.call("XADD", head .. "job-ends", "NOMKSTREAM", "MAXLEN", "~", MOST_ENDS, "*", "id", id, "state", state,
-    "version", job.version, "tags", job.tags, "status", status or "")
+  if logs_ends(head) then
+    redis.call("XADD", head .. "job-ends", "MAXLEN", "~", MOST_ENDS, "*", "id", id, "state", state,
+      "version", job.version, "tags", job.tags, "status", status or "")
+  end
   if job.webhook then
     announce(job, state, now_ms, status)
   end
