@@ -39,10 +39,12 @@ def _of_modes(spec: ModelSpec) -> str:
 def _of_groups(spec: ModelSpec) -> str:
     if spec.ranks > 1 and spec.async_communication:
         return _excludes("torchrun", "asyncCommunication", "all processes run the same batch at a time")
-    if spec.ranks > 1 and spec.device_ids and len(spec.device_ids) < spec.parallel_level:
+    gpus = len(set(spec.device_ids))
+    if 0 < gpus < spec.parallel_level:
+        needing = "processes" if spec.ranks > 1 else "devices"
         return (
-            f"a replica has {spec.parallel_level} processes (parallelLevel or nproc-per-node), and deviceIds "
-            f"names {len(spec.device_ids)} GPUs. Name as many GPUs, or lower the number."
+            f"a replica has {spec.parallel_level} {needing} (parallelLevel or nproc-per-node), and deviceIds "
+            f"names {gpus} GPUs. Name as many GPUs, or lower the number."
         )
     return ""
 

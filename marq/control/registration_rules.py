@@ -65,6 +65,14 @@ def check_group(config: ModelConfig) -> None:
             "torchrun: nnodes must be 1, because the processes of a replica run on one host. "
             "With nproc-per-node they are as many as there."
         )
+    level = config.raw.get("parallelLevel")
+    if config.torchrun and config.parallel_type and level:
+        processes = config.torchrun.nproc_per_node
+        if str(level) != str(processes):
+            raise errors.InvalidModel(
+                f"parallelLevel is {str(level)[:100]}, and torchrun starts {processes} processes "
+                "(nproc-per-node). Set both to the same number, or remove parallelLevel."
+            )
 
 
 def check_rest(config: ModelConfig) -> None:

@@ -9,7 +9,7 @@ from marq.registry.spec import SETTINGS
 # Similarity above which an unknown key is taken for a typo, as with two letters of nine that have changed
 # places; others are the handler's.
 LIKELY = 0.88
-TORCHRUN, LEVEL, IDLE = "torchrun", "parallelLevel", "sequenceMaxIdleMSec"
+TORCHRUN, LEVEL, IDLE, DRAIN = "torchrun", "parallelLevel", "sequenceMaxIdleMSec", "sequenceDrainSec"
 _OF_SEQUENCES = ("sequenceTimeoutMSec", "maxSequenceJobQueueSize", "maxNumSequence")
 _RENDEZVOUS = ("rdzv-backend", "rdzv-endpoint", "rdzv-conf", "monitor-interval", "node-rank")
 _KEYS = tuple(each.yaml for each in SETTINGS if each.yaml)
@@ -31,6 +31,8 @@ def _without_another(config: ModelConfig) -> Iterator[tuple[str, str]]:
         yield from ((key, f"has no effect without {IDLE}") for key in _OF_SEQUENCES if key in config.raw)
     if config.sequence_max_idle_ms and not config.sequence_batching:
         yield IDLE, "has no effect without sequenceBatching"
+    if DRAIN in config.raw and not config.sequence_batching:
+        yield DRAIN, "has no effect without sequenceBatching"
     yield from _of_scaling(config)
     if config.max_workers and config.min_workers is None:
         yield "maxWorkers", "has no effect without minWorkers"

@@ -174,6 +174,10 @@ def test_how_many_devices_and_processes_a_replica_has(pack, settings, config, ex
             {"parallelType": "tp", "torchrun": {"nnodes": 2, "nproc-per-node": 2}},
             "torchrun: nnodes must be 1",
         ),
+        (
+            {"parallelType": "tp", "parallelLevel": 4, "torchrun": {"nproc-per-node": 2}},
+            "parallelLevel is 4, and torchrun starts 2 processes (nproc-per-node). Set both",
+        ),
     ],
 )
 def test_a_group_that_cannot_run_is_refused(pack, settings, config, said):

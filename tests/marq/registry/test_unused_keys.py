@@ -18,6 +18,7 @@ def found(**keys: object) -> list[tuple[str, str]]:
     [
         ({"torchrun": {"nproc-per-node": 2}}, [("torchrun", "has no effect without parallelType")]),
         ({"parallelLevel": 2}, [("parallelLevel", "has no effect without parallelType")]),
+        ({"sequenceDrainSec": 5}, [("sequenceDrainSec", "has no effect without sequenceBatching")]),
         ({"parallelType": "tp"}, [("parallelType", "has no effect without parallelLevel or torchrun")]),
         (
             {"parallelType": "tp", "torchrun": {"nproc-per-node": 2, "rdzv-backend": "c10d"}},
