@@ -9,7 +9,8 @@ from marq import keys
 from marq.connections.blocking import checked
 from marq.connections.commands import Reply as RedisReply
 from marq.connections.urls import Command
-from marq.queue.entries import Reply, Request
+from marq.errors import DeadlineExceeded
+from marq.queue.entries import JSON_HEADERS, Reply, Request
 from marq.queue.redelivery import requeue
 from workers import scoreboard
 from workers.handler.call import HandlerCall
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 MOST_PENDING = 10_000
 TALK_EVERY_S = 0.003  # the parts of quick steps leave together
+LATE = DeadlineExceeded("The deadline of the request passed while it ran.")
 QUICK_S = 0.002  # a faster step does not wait for Redis: new rows join one step later
 
 
@@ -45,6 +47,7 @@ class ContinuousReplica(Replica):
 
     def _step(self) -> None:
         self._outgoing += self._collector.due(time.time())
+        self._drop_late()
         is_quick = self._step_s < QUICK_S
         talks = not self._live or not is_quick or time.monotonic() - self._talked >= TALK_EVERY_S
         if self._live and not is_quick:
@@ -116,6 +119,17 @@ class ContinuousReplica(Replica):
             if gone:
                 self._live = [row for row in self._live if row not in gone]
                 self._has_lost = True
+
+    def _drop_late(self) -> None:
+        """Rows whose deadline has passed leave. A client that has had parts is cut off."""
+        now_ms = int(time.time() * 1000)
+        late = [row for row in self._live if row.request.deadline and int(row.request.deadline) < now_ms]
+        if late:
+            replies = [Reply(row.request.id, LATE.status, LATE.body(), JSON_HEADERS) for row in late]
+            self._outgoing += self._finals(zip(late, replies, strict=True))
+            self._live = [row for row in self._live if row not in late]
+            self._has_lost = True
+            (self._board.count if self._live else self._board.end)(len(late))
 
     def _welcome(self, rows: list[Request]) -> bool:
         """Makes rows live; returns whether the live rows are others than before."""

@@ -1,5 +1,7 @@
 """Continuous batching: a replica whose handler spells the text of each row, one letter in each step."""
 
+import time
+
 import pytest
 from gate import HOLD
 from support import wait_for
@@ -130,6 +132,25 @@ def test_a_cancelled_row_leaves_at_the_next_step(replica, gateway, client, text,
     gateway.send("z", id="z")
     assert text("z") == "z"
     assert [reply.headers for reply in gateway.replies()][-1] == b'{"x-live": "1"}'
+
+
+def test_a_row_leaves_when_its_deadline_has_passed(replica, gateway, parts, text, gate):
+    # Given a row that would never end, with a deadline, in its first step; a busy machine may be late for it
+    for seconds in (1, 4, 16):
+        name, deadline = f"endless-{seconds}", time.time() + seconds
+        gateway.send(f"{gate} " + "e" * 10_000_000, id=name, deadline=int(deadline * 1000))
+        wait_for(lambda name=name: gate.reached() or parts(name), what="the first step, or no start")
+        if gate.reached():
+            break
+    # When the deadline has passed
+    wait_for(lambda: time.time() > deadline, what="the deadline")
+    gate.open()
+    # Then the answer ends after the part of that step, and others run alone
+    wait_for(lambda: parts(name) and not parts(name)[-1].more, what="the end of the answer")
+    assert [(reply.status, reply.more) for reply in parts(name)] == [(200, 1), (504, 0)]
+    gateway.send("z", id="z")
+    assert text("z") == "z"
+    assert parts("z")[-1].headers == b'{"x-live": "1"}'
 
 
 def test_an_error_of_the_handler_ends_all_live_rows_and_later_ones_are_answered(
