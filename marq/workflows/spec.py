@@ -79,7 +79,7 @@ class Workflow:
 
     @cached_property
     def plan(self) -> bytes:
-        """The plan of a run (see marq/queue/lua/runs.lua), as JSON."""
+        """The plan of a run (see marq/queue/lua/run_entries.lua), as JSON."""
         nodes = {
             node.name: {
                 "lane": keys.lane(self.model(node.name), node.version, PRIORITY).split(PRIORITY),

@@ -1,4 +1,4 @@
--- The elements of a JSON array as they were written: cjson would change long numbers. This text precedes runs.lua.
+-- The elements of a JSON array as they were written: cjson would change long numbers. This text precedes those of runs.
 local elements = {MOST = 1000}
 
 -- Where a string ends that begins before `at`.
