@@ -255,7 +255,7 @@ class Reply:
 
 
 def row_fields(body: bytes) -> dict[str, bytes]:
-    """The names and values in a body of ROW_TYPE (see run_entries.lua). Raises ValueError for another text."""
+    """The names and values in a body of ROW_TYPE (run_entries.lua). Raises ValueError for another text."""
     values: list[bytes] = []
     start = 0
     while start < len(body):
