@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway import common_headers
 from marq.errors import BadReply, ServiceError
 from marq.plugins.protocols import Access
-from marq.reply_rules import WITHOUT_BODY, WITHOUT_LENGTH, header_fault, is_framing
+from marq.reply_rules import WITHOUT_BODY, WITHOUT_LENGTH, header_fault, is_servers_own
 
 Headers = list[tuple[bytes, bytes]]
 Document = dict[str, object]  # a JSON object
@@ -109,11 +109,11 @@ def reply_headers(encoded: bytes) -> Headers:
 
 
 def header_lines(headers: Mapping[str, object]) -> Headers:
-    """A reply's headers as ASGI wants them; framing is the server's own. Raises BadReply."""
+    """A reply's headers as ASGI wants them, without the server's own. Raises BadReply."""
     lines: Headers = []
     for name, value in headers.items():
         if fault := header_fault(name, value):
             raise BadReply(f"The reply cannot be sent: {fault}.")
-        if not is_framing(name):
+        if not is_servers_own(name):
             lines.append((name.lower().encode("latin-1"), str(value).encode("latin-1", "replace")))
     return lines

@@ -6,11 +6,13 @@ from functools import lru_cache
 FIRST_STATUS, LAST_STATUS = 200, 599  # of final answers
 WITHOUT_BODY = frozenset((204, 205, 304))
 WITHOUT_LENGTH = frozenset((204, 304))
-# How a message travels over one connection: the server's own business, never a handler's
-FRAMING = frozenset(
+# The server's own business, never a handler's: how a message travels over one connection, and what every
+# answer has once
+SERVERS_OWN = frozenset(
     (
         "connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer",
         "transfer-encoding", "upgrade",
+        "cache-control", "expires", "pragma", "x-request-id",
     )
 )  # fmt: skip
 _token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
@@ -23,9 +25,9 @@ def is_final_status(status: int) -> bool:
 
 
 @lru_cache(maxsize=256)
-def is_framing(name: str) -> bool:
+def is_servers_own(name: str) -> bool:
     """Whether only the server can set this header."""
-    return name.lower() in FRAMING
+    return name.lower() in SERVERS_OWN
 
 
 @lru_cache(maxsize=256)

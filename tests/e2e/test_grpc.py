@@ -40,8 +40,13 @@ def handle(data, context):
     if data is None:
         return None
     answers = []
-    for row in data:
+    for index, row in enumerate(data):
         print(f"ran {bytes(row.get('name', b'')).decode()}.", flush=True)
+        if "status" in row:
+            context.set_response_status(int(row["status"]), "", index)
+        if "header" in row:
+            name, value = bytes(row["header"]).decode().split("=")
+            context.set_response_header(index, name, value)
         if "gate" in row:
             hold(bytes(row["gate"]).decode())
         if "parts" in row:
@@ -206,6 +211,33 @@ def test_garbage_ends_its_own_connection_only(ports, rpc, data):
         while connection.recv(65_536):
             pass
     assert rpc.Ping(Empty(), timeout=WAIT_S).health
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {"status": b"600"}, {"status": b"100"}, {"header": "\u0142=x".encode()}, {"header": b"x=a\r\nb: c"},
+        {"parts": b"2", "status": b"999"}, {"parts": b"2", "header": b"x\r\ny=z"},
+    ],
+)  # fmt: skip
+def test_an_answer_that_http_does_not_allow_fails_its_own_call(rpc, order):
+    calls = [rpc.Predictions.future(row("single", data=b"good"), timeout=WAIT_S) for _ in range(20)]
+    with refusal() as error:
+        rpc.Predictions(row("single", **order), timeout=WAIT_S)
+    assert error.code is Code.UNAVAILABLE
+    with refusal() as error:
+        list(rpc.StreamPredictions(row("single", **order), timeout=WAIT_S))
+    assert error.code is Code.UNAVAILABLE
+    assert {call.result().prediction for call in calls} == {b"good"}
+    assert rpc.Predictions(row("single", data=b"after"), timeout=WAIT_S).prediction == b"after"
+
+
+@pytest.mark.parametrize("status", [b"204", b"304", b"302"])
+def test_an_answer_that_is_no_error_is_a_message(rpc, status):
+    answer = rpc.Predictions(
+        row("echo", status=status, header=b"content-length=1", data=b"x"), timeout=WAIT_S
+    )
+    assert answer.prediction == (b"x" if status == b"302" else b"")
 
 
 def test_a_message_that_is_not_one_is_refused(server, ports):

@@ -114,13 +114,14 @@ def _encode_headers(headers: Mapping[str, object]) -> bytes:
 
 @lru_cache(maxsize=64)  # most handlers set the same headers on each answer
 def _encode_items(items: tuple[tuple[str, object], ...]) -> bytes:
-    sent: dict[str, str] = {}
+    sent: dict[str, tuple[str, str]] = {}  # of two spellings of a name, the last one counts
     for name, value in items:
         if fault := reply_rules.header_fault(name, value):
             raise ValueError(fault)
-        if reply_rules.is_framing(name):
+        if reply_rules.is_servers_own(name):
             log.warning("the response header %s is dropped: only the server can set it", name)
         else:
             text = str(value)
-            sent[name] = text if text.isascii() else text.encode("latin-1", "replace").decode("latin-1")
-    return json.dumps(sent).encode() if sent else b""
+            text = text if text.isascii() else text.encode("latin-1", "replace").decode("latin-1")
+            sent[name.lower()] = (name, text)
+    return json.dumps(dict(sent.values())).encode() if sent else b""

@@ -146,9 +146,13 @@ def test_characters_outside_latin_1_are_replaced_in_header_values(value):
 
 
 @pytest.mark.parametrize(
-    "name", ["Content-Length", "transfer-encoding", "Connection", "Keep-Alive", "TE", "Trailer", "Upgrade"]
-)
-def test_a_framing_header_is_dropped_with_a_warning(name, caplog):
+    "name",
+    [
+        "Content-Length", "transfer-encoding", "Connection", "Keep-Alive", "TE", "Trailer", "Upgrade",
+        "Cache-Control", "Expires", "Pragma", "X-Request-Id",
+    ],
+)  # fmt: skip
+def test_a_header_of_the_server_s_own_is_dropped_with_a_warning(name, caplog):
     responses._encode_items.cache_clear()
 
     def set_up(processors):
@@ -157,6 +161,14 @@ def test_a_framing_header_is_dropped_with_a_warning(name, caplog):
 
     assert json.loads(only("a", set_up=set_up).headers) == {"x": "kept"}
     assert f"{name} is dropped" in caplog.text
+
+
+def test_of_two_spellings_of_a_header_the_last_one_is_sent():
+    def set_up(processors):
+        processors[0].add_response_property("content-type", "text/html")
+        processors[0].add_response_property("Content-Type", "text/plain")
+
+    assert json.loads(only("a", set_up=set_up).headers) == {"Content-Type": "text/plain"}
 
 
 @pytest.mark.parametrize("status", [204, 205, 304])
