@@ -100,6 +100,16 @@ def jobs(model: str) -> str:
     return f"{PREFIX}{{{model}}}:jobs:"
 
 
+def group(model: str, name: str) -> str:
+    """The record (hash) of a group of jobs (see marq/queue/lua/ends.lua)."""
+    return f"{PREFIX}{{{model}}}:group:{name}"
+
+
+def uploads(model: str) -> str:
+    """Groups that are still uploaded (sorted set by when their gateway counts as lost, unix ms)."""
+    return f"{PREFIX}{{{model}}}:uploads"
+
+
 def scheduled(model: str, version: str) -> str:
     """The jobs of a version that are not due yet (sorted set by unix ms)."""
     return f"{PREFIX}{{{model}}}:scheduled:{version}"

@@ -17,7 +17,6 @@ from marq.jobs import ends, groups
 from marq.jobs.ends import Wanted
 from marq.jobs.groups import Group
 from marq.plugins.protocols import INFERENCE
-from marq.queue.job_records import FINISHED
 from marq.queue.jobs import Jobs
 
 OF_THE_BATCH = (b"content-type", b"content-length", b"transfer-encoding", b"expect")  # not of each body
@@ -45,8 +44,8 @@ def router(predictor: Predictor, jobs: Jobs, result_ttl_ms: int) -> APIRouter:
         """
         headers = client_headers(request.scope)
         reader = rows.reader(headers, min(predictor.max_request_size, LONGEST_ROW))
-        options = job_headers.options(headers)
-        options.refuse_urls("The jobs of a batch have")
+        asked = job_headers.options(headers)
+        asked.refuse_urls("The jobs of a batch have")
         route = await predictor.find(access_of(request.scope, INFERENCE), model, version)
         announced = request.headers.get("content-length", "")
         if announced.isdigit() and int(announced) > MOST_OF_ALL:
@@ -56,24 +55,24 @@ def router(predictor: Predictor, jobs: Jobs, result_ttl_ms: int) -> APIRouter:
             [line for line in headers if line[0].lower() not in OF_THE_BATCH],
             b"",
             timeout_s=job_headers.start_within_s(headers),
-            options=group.options(options.of_model(route.spec.webhook_url)),
+            options=group.options(asked, route.spec.webhook_url),
         )
         head = predictor.in_sequence(route, head, headers)
-        batch = Batch(jobs.broker, route, group, options.priority, head)
+        opening = await groups.open_group(jobs.broker, group, route.spec.version, asked, result_ttl_ms)
+        batch = Batch(jobs.broker, route, group, asked.priority, head, opening)
         return BatchAnswer(batch, reader, _url(group))
 
     @api.get("/jobs/groups/{group_id}")
     async def show(request: Request, group_id: str) -> Document:
-        """How many jobs of a group are in each state. 404 when the records of all have expired."""
+        """How many jobs of a group are in each state, and whether all have ended and no more come."""
         group = Group.parse(group_id)
         await predictor.authorize(access_of(request.scope, INFERENCE, group.model))
-        counts = await groups.counts(jobs.broker, group)
-        total = sum(counts.values())
+        found = await groups.find(jobs.broker, group)
         return {
             "group": str(group),
-            "jobs": total,
-            "finished": sum(counts[state] for state in FINISHED) == total,
-            "counts": counts,
+            "jobs": found.jobs,
+            "finished": found.is_finished,
+            "counts": found.counts,
             "list": f"/jobs?{urlencode({'model': group.model, 'tag': group.tag})}",
         }
 
@@ -82,8 +81,8 @@ def router(predictor: Predictor, jobs: Jobs, result_ttl_ms: int) -> APIRouter:
         """The ends of a group's jobs as server-sent events, until all have ended."""
         group = Group.parse(group_id)
         await predictor.authorize(access_of(request.scope, INFERENCE, group.model))
-        await groups.counts(jobs.broker, group)
-        following = await ends.follow(jobs, Wanted(group.model, group.tag, is_group=True), last)
+        await groups.find(jobs.broker, group)
+        following = await ends.follow(jobs, Wanted(group.model, group.tag, group), last)
         return StreamingResponse(following, headers=HEADERS, media_type="text/event-stream")
 
     @api.delete("/jobs/groups/{group_id}")
@@ -91,7 +90,7 @@ def router(predictor: Predictor, jobs: Jobs, result_ttl_ms: int) -> APIRouter:
         """Cancels all jobs of a group that have not finished."""
         group = Group.parse(group_id)
         await predictor.authorize(access_of(request.scope, INFERENCE, group.model))
-        await groups.counts(jobs.broker, group)
+        await groups.find(jobs.broker, group)
         done = await groups.cancel(jobs.broker, group, result_ttl_ms)
         return {"cancelled": done.cancelled, "remaining": done.remaining}
 

@@ -14,6 +14,7 @@ from gateway.asgi import Document
 from gateway.batches.rows import Fault, Found, Reader, Row
 from gateway.routing.routes import Route
 from gateway.uploads import too_large
+from marq.connections.urls import Command
 from marq.errors import ClientGone, RequestTooLarge, ServiceError
 from marq.jobs import groups
 from marq.jobs.groups import Group, Queued
@@ -37,6 +38,7 @@ class Batch:
     group: Group
     lane: str
     head: EntryHead  # but for the type, which each body has
+    opening: Command  # of `groups.open_group`
     queued: int = 0
     refused: int = 0
 
@@ -147,13 +149,15 @@ class BatchAnswer(Response):
     async def _read(self, message: Message, receive: Receive) -> None:
         """Puts the lines of the answer into the queue, and an empty one after the last."""
         problem: Document = {}
-        try:
-            await self._take_all(message, receive)
-        except ServiceError as error:
-            problem = {"error": described(error)}
-        except Exception as error:
-            log.exception("batch %s failed", self._batch.group)
-            problem = {"error": described(ServiceError(f"Internal server error: {type(error).__name__}"))}
+        async with groups.uploading(self._batch.broker, self._batch.group, self._batch.opening):
+            try:
+                await self._take_all(message, receive)
+            except ServiceError as error:
+                problem = {"error": described(error)}
+            except Exception as error:
+                log.exception("batch %s failed", self._batch.group)
+                told = ServiceError(f"Internal server error: {type(error).__name__}")
+                problem = {"error": described(told)}
         self._put({**self._batch.total, **problem})
         self._lines.put_nowait(b"")
 

@@ -100,11 +100,18 @@ class Run:
         return not found.errors
 
     async def _queue(self) -> None:
-        """Queues the jobs, from the line after the last that is known to be queued."""
+        """Queues the jobs; their group does not finish before the last of them."""
+        options = JobOptions(priority=keys.LOW, result_ttl=RESULTS_S)
+        broker = self._stores.jobs.broker
+        opening = await groups.open_group(broker, self._group, "", options)
+        async with groups.uploading(broker, self._group, opening):
+            await self._queue_all(self._group.options(options))
+
+    async def _queue_all(self, options: JobOptions) -> None:
+        """Begins after the last line that is known to be queued."""
         head = EntryHead(
             type=b"application/json", headers=HEADERS,
-            path=str(self._record["endpoint"]).lstrip("/").encode(),
-            options=self._group.options(JobOptions(priority=keys.LOW, result_ttl=RESULTS_S)).fields,
+            path=str(self._record["endpoint"]).lstrip("/").encode(), options=options.fields,
         )  # fmt: skip
         queued = int(str(self._record.get("queued", 0)))
         for some in lines.read(self._input):
@@ -212,7 +219,7 @@ class Run:
 async def counts_of(jobs: Jobs, group: Group) -> dict[str, int]:
     """The jobs of a batch by state; all are 0 before its first."""
     try:
-        return await groups.counts(jobs.broker, group)
+        return (await groups.find(jobs.broker, group)).counts
     except JobNotFound:
         return dict.fromkeys((*FINISHED, "queued"), 0)
 

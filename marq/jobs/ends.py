@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from marq import keys
-from marq.errors import BadRequest, ServiceUnavailable
-from marq.jobs import listing
+from marq.errors import BadRequest, JobNotFound, ServiceUnavailable
+from marq.jobs import groups, listing
 from marq.jobs.events import SILENCE, SILENCE_S
+from marq.jobs.groups import Group
 from marq.jobs.listing import JobFilter
 from marq.queue.broker import Broker
-from marq.queue.job_records import FINISHED
 from marq.queue.jobs import Jobs
 
 KEPT_MS = 3_600_000  # after the last look of a reader
@@ -27,11 +27,11 @@ ID = re.compile(r"\d{1,19}-\d{1,19}")
 
 @dataclass(frozen=True)
 class Wanted:
-    """The jobs that a reader follows. `is_group`: until all that have the tag have ended."""
+    """The jobs that a reader follows. `group`: its jobs, which have the tag, until it has finished."""
 
     model: str
     tag: str = ""
-    is_group: bool = False
+    group: Group | None = None
 
     @property
     def log(self) -> str:
@@ -86,21 +86,23 @@ class _Look:
 
 async def _look(broker: Broker, wanted: Wanted, place: str) -> _Look:
     """The events since a place; none while Redis is away."""
-    try:
-        counts = await _counts(broker, wanted) if wanted.is_group else {}  # before the log is read
+    try:  # the group before the log is read
+        group = await groups.find(broker, wanted.group) if wanted.group else None
         entries = await broker.execute("XRANGE", wanted.log, f"({place}", "+", "COUNT", AT_ONCE)
     except ServiceUnavailable:
         return _Look([], place)
+    except JobNotFound:  # it has expired
+        return _Look([], place, is_last=True)
     events: list[bytes] = []
     for entry, flat in entries:
         place = entry.decode()
         if data := _ended(wanted, dict(zip(flat[::2], flat[1::2], strict=True))):
             events.append(_event(place, "ended", data))
     is_full = len(entries) == AT_ONCE
-    is_last = bool(counts) and not is_full and _have_ended(counts)
-    if is_last:
-        events.append(_event(place, "finished", {"counts": counts}))
-    return _Look(events, place, is_full, is_last)
+    if group and group.is_finished and not is_full:
+        events.append(_event(place, "finished", {"counts": group.counts}))
+        return _Look(events, place, is_last=True)
+    return _Look(events, place, is_full)
 
 
 async def _open(broker: Broker, wanted: Wanted) -> tuple[str, str]:
@@ -114,11 +116,9 @@ async def _open(broker: Broker, wanted: Wanted) -> tuple[str, str]:
 
 
 async def _counts(broker: Broker, wanted: Wanted) -> dict[str, int]:
+    if wanted.group:
+        return (await groups.find(broker, wanted.group)).counts
     return (await listing.page(broker, [wanted.model], JobFilter(tag=wanted.tag), 1)).counts
-
-
-def _have_ended(counts: dict[str, int]) -> bool:
-    return all(state in FINISHED for state, number in counts.items() if number)
 
 
 def _ended(wanted: Wanted, fields: dict[bytes, bytes]) -> dict[str, object] | None:

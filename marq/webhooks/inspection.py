@@ -25,8 +25,9 @@ class Kept:
     def to_dict(self) -> dict[str, object]:
         message = self.message
         return {
-            "id": message.id, "delivery": self.delivery, "url": message.url, "job_id": message.job,
-            "model": message.model, "state": message.state, "tries": message.tries,
+            "id": message.id, "delivery": self.delivery, "url": message.url, "job_id": message.job or None,
+            "group": message.group or None, "model": message.model, "state": message.state,
+            "tries": message.tries,
             "next_try" if self.delivery == PENDING else "failed": self.moment, "error": message.error or None,
         }  # fmt: skip
 

@@ -170,5 +170,5 @@ class Sender:
         await self._outbox.retry(message, delay_s, error[:LONGEST_ERROR])
 
     async def _give_up(self, message: Message, error: str) -> None:
-        log.warning("webhook %s of job %s failed: %s", message.id, message.job, error[:LONGEST_ERROR])
+        log.warning("webhook %s of %s failed: %s", message.id, message.about, error[:LONGEST_ERROR])
         await self._outbox.give_up(message, error[:LONGEST_ERROR])

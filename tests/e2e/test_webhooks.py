@@ -47,13 +47,22 @@ def test_clients_and_commands_give_webhooks(server: RunningServer, tmp_path: Pat
         assert {each.json["data"]["job_id"] for each in receiver.received} == {first, second}
 
 
-def test_each_job_of_a_batch_has_its_webhook(server: RunningServer) -> None:
-    with receiving() as receiver:
-        headers = {"content-type": "application/x-ndjson", "x-marq-webhook": receiver.url}
-        answer = httpx.post(f"{server.inference}/jobs/echo:batch", content=b"1\n2\n", headers=headers)
-        jobs = {line["job_id"] for line in map(json.loads, answer.text.splitlines()) if "job_id" in line}
-        wait_for(lambda: len(receiver.received) == 2, what="the webhooks")
-        assert {each.json["data"]["job_id"] for each in receiver.received} == jobs
+def test_a_batch_has_one_webhook_and_its_jobs_have_messages_about_named_events(
+    server: RunningServer,
+) -> None:
+    for events, messages in (("", 1), ("succeeded", 3), ("failed", 1)):
+        with receiving() as receiver:
+            headers = {"content-type": "application/x-ndjson", "x-marq-webhook": receiver.url}
+            headers |= {"x-marq-webhook-events": events} if events else {}
+            answer = httpx.post(f"{server.inference}/jobs/echo:batch", content=b"1\n2\n", headers=headers)
+            *lines, total = map(json.loads, answer.text.splitlines())
+            wait_for(lambda: len(receiver.received) == messages, what="the webhooks")  # noqa: B023
+            got = [each.json for each in receiver.received]
+            jobs = {each["data"]["job_id"] for each in got if each["type"] == "job.succeeded"}
+            assert jobs == ({line["job_id"] for line in lines} if events == "succeeded" else set())
+            [of_group] = [each["data"] for each in got if each["type"] == "group.finished"]
+            assert (of_group["group"], of_group["jobs"]) == (total["group"], 2)
+            assert of_group["counts"] == {"cancelled": 0, "expired": 0, "failed": 0, "succeeded": 2}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
--- Moves scheduled jobs that are due, and held jobs for which there is room, to their lanes.
+-- Moves scheduled jobs that are due, and held jobs for which there is room, to their lanes. Closes groups whose
+-- gateway has ended during their upload.
 -- KEYS  1 scheduled jobs of a version (sorted set)
 -- ARGV  1 1: also those that are not due yet, and all held ones   2 how many at most
 -- Returns how many were moved.
@@ -17,5 +18,6 @@ for _, id in ipairs(due) do
     index.move(record, "scheduled", priority, tags or "", version)
   end
 end
+ends.close_lost(head, index.text(math.floor(index.now() / 1000)))
 callers.release_late(head, version, index.now() / 1000)
 return #due + callers.fill(head, version, ARGV[1] == "1" and tonumber(ARGV[2]) or 1)

@@ -8,15 +8,10 @@
 -- record expires (unix ms); TAGS are separated by commas.
 -- KEY "marq:{MODEL}:jobs:versions" (sorted set): versions by the moment when the record of their last job
 -- expires; infinite while a job of theirs has not finished.
--- KEY "marq:{MODEL}:job-ends" (stream): jobs that have ended, while it is read (marq/jobs/ends.py).
 -- All these keys expire with the last record.
--- KEY "marq:{MODEL}:webhooks:due" (sorted set): ids of messages of webhooks by the moment when each is sent, or sent
--- again (unix ms).
--- KEY "marq:{MODEL}:webhook:ID" (hash): one message.
 -- KEY "marq:{MODEL}:holders" (sorted set): "REF letter ID" and "REF job ID": who needs the file of a body besides
 -- the job that it was written for.
 local WAITING = {"scheduled", "high", "normal", "low"}
-local MOST_ENDS = 100000 -- in the log of jobs that have ended
 local MOST_TRIMMED = 200 -- in one call: more follow with the next
 local MOST_MOVED = 1000 -- ids in one command: Lua passes no more than about 8000 values
 
@@ -117,6 +112,7 @@ function index.add(head, name, tags, version, members)
     redis.call("ZADD", head .. "jobs:versions", "+inf", version)
     redis.call("PERSIST", head .. "jobs:versions")
   end
+  ends.begin(head, tags, #members / 2)
 end
 
 -- Moves a job from the set of one state in which it waits to that of another.
@@ -173,14 +169,14 @@ end
 
 -- Takes finished jobs whose records have expired out of the index.
 function index.trim(head, now_ms)
-  local ends = head .. "jobs:ends"
-  local gone = redis.call("ZRANGEBYSCORE", ends, "-inf", index.text(now_ms), "LIMIT", 0, MOST_TRIMMED)
+  local expiries = head .. "jobs:ends"
+  local gone = redis.call("ZRANGEBYSCORE", expiries, "-inf", index.text(now_ms), "LIMIT", 0, MOST_TRIMMED)
   for _, member in ipairs(gone) do
     local name, tags, version, id = string.match(member, "^(%S+) (%S*) (%S*) (.*)$")
     for _, set in ipairs(sets_of(head, name, tags, version)) do
       redis.call("ZREM", set, id)
     end
-    redis.call("ZREM", ends, member)
+    redis.call("ZREM", expiries, member)
   end
   if #gone > 0 then
     redis.call("ZREMRANGEBYSCORE", head .. "jobs:versions", "-inf", index.text(now_ms))
@@ -196,19 +192,6 @@ function index.job(record, default_version)
     webhook = webhook}
 end
 
--- Leaves a message about the end of a job, if its webhook asks for this state: marq/webhooks delivers it.
-local function announce(job, state, now_ms, status)
-  local events = redis.call("HGET", job.record, "webhook_events") or state
-  if not string.find("," .. events .. ",", "," .. state .. ",", 1, true) then
-    return
-  end
-  local head, id = index.split(job.record)
-  local message = "msg_" .. redis.sha1hex(job.record .. " " .. index.text(now_ms))
-  redis.call("HSET", head .. "webhook:" .. message, "url", job.webhook, "job", id, "version", job.version,
-    "state", state, "status", status or "", "tags", job.tags, "ended", index.text(now_ms))
-  redis.call("ZADD", head .. "webhooks:due", index.text(now_ms), message)
-end
-
 -- When a job was submitted that is not in the index.
 local function moment_of(record, now_ms)
   return index.text((tonumber(redis.call("HGET", record, "queued") or nil) or now_ms) * 1000)
@@ -219,11 +202,11 @@ local function move_finished(group)
   local job, head, ids, longest = group.job, group.head, group.ids, 0
   local from = sets_of(head, job.set, job.tags, job.version)
   local to = sets_of(head, group.state, job.tags, job.version)
-  local moments, members, ends = redis.call("ZMSCORE", from[1], unpack(ids)), {}, {}
+  local moments, members, expiries = redis.call("ZMSCORE", from[1], unpack(ids)), {}, {}
   local about = group.state .. " " .. job.tags .. " " .. job.version .. " "
   for i, id in ipairs(ids) do
     members[2 * i - 1], members[2 * i] = moments[i] or moment_of(head .. "job:" .. id, group.now_ms), id
-    ends[2 * i - 1], ends[2 * i] = index.text(group.now_ms + group.ttls[i]), about .. id
+    expiries[2 * i - 1], expiries[2 * i] = index.text(group.now_ms + group.ttls[i]), about .. id
     longest = math.max(longest, group.ttls[i])
   end
   for i = 1, #to do
@@ -231,10 +214,11 @@ local function move_finished(group)
     redis.call("ZADD", to[i], unpack(members))
     lengthen(to[i], longest)
   end
-  redis.call("ZADD", head .. "jobs:ends", unpack(ends))
+  redis.call("ZADD", head .. "jobs:ends", unpack(expiries))
   lengthen(head .. "jobs:ends", longest)
   index.trim(head, group.now_ms)
   note_version(head, job.version, group.now_ms, longest)
+  ends.count(head, job.tags, #ids, group.state, index.text(group.now_ms))
 end
 
 local group -- finished jobs that leave the same set for the same set
@@ -242,16 +226,6 @@ local group -- finished jobs that leave the same set for the same set
 local function is_of_group(job, state)
   return group and group.state == state and group.job.set == job.set and group.job.tags == job.tags
     and group.job.version == job.version and #group.ids < MOST_MOVED
-end
-
-local logs = {} -- by head, in this call
-
--- Whether the log of jobs that have ended exists: it does while it is read.
-local function logs_ends(head)
-  if logs[head] == nil then
-    logs[head] = redis.call("EXISTS", head .. "job-ends") == 1
-  end
-  return logs[head]
 end
 
 -- Ends a job of `index.job`, whose record exists; `index.settle` takes it to the set of its final state. `ttl` is
@@ -265,12 +239,9 @@ function index.finish(job, state, now_ms, ttl, status)
   local place = #group.ids + 1
   group.ids[place], group.ttls[place] = id, tonumber(job.ttl or ttl)
   redis.call("PEXPIRE", job.record, job.ttl or ttl)
-  if logs_ends(head) then
-    redis.call("XADD", head .. "job-ends", "MAXLEN", "~", MOST_ENDS, "*", "id", id, "state", state,
-      "version", job.version, "tags", job.tags, "status", status or "")
-  end
+  ends.log(head, id, job, state, status)
   if job.webhook then
-    announce(job, state, now_ms, status)
+    ends.announce(head, id, job, state, index.text(now_ms), status)
   end
 end
 
@@ -289,5 +260,6 @@ function index.resume(record, state, priority, tags, version)
   redis.call("ZREM", head .. "jobs:ends", state .. " " .. tags .. " " .. version .. " " .. id)
   redis.call("ZADD", head .. "jobs:versions", "+inf", version)
   redis.call("PERSIST", head .. "jobs:versions")
+  ends.begin(head, tags, 1, state)
 end
 

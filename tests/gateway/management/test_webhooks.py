@@ -50,6 +50,7 @@ async def test_messages_are_listed_and_counted(api, leave):
     assert found["counts"] == {"pending": 1, "failed": 2}
     assert found["webhooks"][2] == {
         "id": "msg_a", "delivery": "pending", "url": "http://example.org/hook", "job_id": "echo:7",
+            "group": None,
         "model": "echo", "state": "failed", "tries": 2, "next_try": 1_700_000_005.0, "error": "no",
     }  # fmt: skip
     of_one = (await api.get("/webhooks?model=echo&delivery=failed&limit=5")).json()

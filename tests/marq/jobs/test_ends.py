@@ -7,8 +7,10 @@ import pytest
 
 from marq import keys
 from marq.errors import BadRequest
-from marq.jobs import ends
+from marq.jobs import ends, groups
 from marq.jobs.ends import Wanted, follow
+from marq.jobs.groups import Group
+from marq.jobs.options import JobOptions
 
 NIGHT = Wanted("echo", "night")
 
@@ -66,12 +68,16 @@ async def test_a_reader_that_comes_back_misses_nothing(jobs, client, submit, fin
 
 
 async def test_the_events_of_a_group_end_with_its_last_job(jobs, submit, finish):
-    for _ in range(3):
-        await submit(b"night")
-    events = await follow(jobs, Wanted("echo", "night", is_group=True), "")
-    await take(events, 1)
-    finish(3)
-    *ended, (_, kind, data) = await take(events, 4)
+    group = Group.new("echo")
+    opening = await groups.open_group(jobs.broker, group, "1.0", JobOptions())
+    async with groups.uploading(jobs.broker, group, opening):
+        for _ in range(3):
+            await submit(group.tag.encode())
+        events = await follow(jobs, Wanted("echo", group.tag, group), "")
+        await take(events, 1)
+        finish(3)
+        ended = await take(events, 3)
+    [(_, kind, data)] = await take(events, 1)
     assert ([kind for _, kind, _ in ended], kind) == (["ended"] * 3, "finished")
     assert data["counts"]["succeeded"] == 3
     with pytest.raises(StopAsyncIteration):

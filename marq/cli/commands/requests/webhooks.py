@@ -113,7 +113,7 @@ def _failed(server: http.Api) -> list[str]:
 
 def _table(messages: list[dict[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("Id", "Delivery", "Tries", "Next try", "Job"):
+    for heading in ("Id", "Delivery", "Tries", "Next try", "Job or group"):
         table.add_column(heading, no_wrap=True)
     table.add_column("Error")
     for each in messages:
@@ -123,7 +123,7 @@ def _table(messages: list[dict[str, Any]]) -> Table:
             each["delivery"],
             str(each["tries"]),
             next_try,
-            each["job_id"],
+            each["job_id"] or each["group"],
             each["error"] or "",
         )
         table.add_row(*map(escape, cells))
