@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from archive import bounded_yaml
 
@@ -28,12 +28,14 @@ class ModelConfig:
     """Each value is None where the file does not set it, so that the caller can take the next default.
 
     Values have TorchServe's bounds applied: values that it raises to a minimum are raised, and a value that
-    it reads as "unset" (such as `maxBatchDelay: 0`) is None. A value of a wrong type or beyond its bounds is
-    ignored with one text in `warnings`. Whether devices exist is not checked here.
+    it reads as "unset" (such as `maxBatchDelay: 0`) is None. So is a value of a wrong type or beyond its
+    bounds, which gives one text: in `warnings` where the default does no harm, as in TorchServe, else in
+    `faults`. Whether devices exist is not checked here.
     """
 
     raw: dict[object, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
 
     min_workers: int | None = None
     max_workers: int | None = None
@@ -78,17 +80,17 @@ class ModelConfig:
     def parse(cls, text: str | bytes, name: str = "model-config.yaml") -> "ModelConfig":
         """Reads the YAML of the file `name`; an empty one sets nothing. Raises InvalidArchive."""
         raw = bounded_yaml.load_map(text, name)
-        warnings: list[str] = []
-        values = _read(_KEYS, raw, "", warnings)
+        texts = _Texts()
+        values = _read(_KEYS, raw, "", texts)
         if isinstance(given := raw.get("torchrun"), dict):
-            values["torchrun"] = _torchrun(given, warnings)
+            values["torchrun"] = _torchrun(given, texts)
             values["parallel_level"] = values["torchrun"].nproc_per_node
         if values.get("idle_timeout_s") and raw.get("minWorkers") == 0:
             values["min_workers"] = 0  # TorchServe would raise it to 1
         if not values.get("sequence_max_idle_ms"):
             for key in ("sequence_timeout_ms", "max_sequence_job_queue_size", "max_num_sequence"):
                 values.pop(key, None)
-        return cls(raw=raw, warnings=tuple(warnings), **values)
+        return cls(raw=raw, warnings=tuple(texts.warnings), faults=tuple(texts.faults), **values)
 
 
 @dataclass(frozen=True)
@@ -100,19 +102,38 @@ class _Rule:
     convert: Callable[[object], object]
 
 
-def _integer(field: str, least: int, *, floor: int | None = None, unset: int | None = None) -> _Rule:
-    """An integer of at least `least`; one below `floor` is raised to it, `unset` counts as not given."""
+@dataclass(frozen=True)
+class _Texts:
+    """What is wrong with values."""
+
+    warnings: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+def _integer(field: str, least: int, *, unset: int | None = None) -> _Rule:
+    """An integer of at least `least`; `unset` counts as not given."""
 
     def convert(value: object) -> int | None:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MAX_INT:
+        if not _is_int(value) or value < least:
             raise ValueError
-        return None if value == unset else max(value, least if floor is None else floor)
+        return None if value == unset else value
 
-    return _Rule(field, "an integer" if floor is not None else f"an integer of at least {least}", convert)
+    return _Rule(field, f"an integer of at least {least}", convert)
 
 
-def _floored(field: str, floor: int) -> _Rule:
-    return _integer(field, -_MAX_INT - 1, floor=floor)
+def _raised(field: str) -> _Rule:
+    """An integer; one below 1 counts as 1."""
+
+    def convert(value: object) -> int:
+        if not _is_int(value):
+            raise ValueError
+        return max(1, value)
+
+    return _Rule(field, "an integer", convert)
+
+
+def _is_int(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and -_MAX_INT - 1 <= value <= _MAX_INT
 
 
 def _boolean(field: str) -> _Rule:
@@ -133,13 +154,15 @@ def _string(field: str) -> _Rule:
     return _Rule(field, "a string", convert)
 
 
-def _choice(field: str, *choices: str) -> _Rule:
-    def convert(value: object) -> str:
-        if not isinstance(value, str) or value.lower() not in choices:
-            raise ValueError
-        return value.lower()
+def _choice(field: str, *choices: str, **others: str) -> _Rule:
+    """`others`: further names of a choice."""
 
-    return _Rule(field, "one of " + ", ".join(choices), convert)
+    def convert(value: object) -> str:
+        if not isinstance(value, str) or value.lower() not in (*choices, *others):
+            raise ValueError
+        return others.get(value.lower(), value.lower())
+
+    return _Rule(field, "one of " + ", ".join((*choices, *others)), convert)
 
 
 def _policy(value: object) -> str:
@@ -162,42 +185,42 @@ def _mapping(value: object) -> None:
 
 
 _KEYS = {
-    "minWorkers": _floored("min_workers", 1),
+    "minWorkers": _raised("min_workers"),
     "maxWorkers": _integer("max_workers", 0, unset=0),
-    "batchSize": _floored("batch_size", 1),
+    "batchSize": _raised("batch_size"),
     "maxBatchDelay": _integer("max_batch_delay_ms", 0, unset=0),
     "responseTimeout": _integer("response_timeout_s", 1),
     "startupTimeout": _integer("startup_timeout_s", 1),
-    "deviceType": _choice("device_type", "cpu", "gpu"),
+    "deviceType": _choice("device_type", "cpu", "gpu", cuda="gpu", rocm="gpu", xpu="gpu", mps="gpu"),
     "deviceIds": _Rule("device_ids", "a list of device numbers", _device_ids),
     "parallelLevel": _integer("parallel_level", 0, unset=0),
     "parallelType": _choice("parallel_type", "pp", "tp", "pptp", "custom"),
     "torchrun": _Rule("torchrun", "a map", _mapping),
-    "maxRetryTimeoutInSec": _floored("max_retry_timeout_s", 0),
+    "maxRetryTimeoutInSec": _integer("max_retry_timeout_s", 0),
     "clientTimeoutInMills": _integer("client_timeout_ms", 0),
     "jobQueueSize": _integer("job_queue_size", 0, unset=0),
     "useJobTicket": _boolean("use_job_ticket"),
     "sequenceMaxIdleMSec": _integer("sequence_max_idle_ms", 0, unset=0),
     "sequenceTimeoutMSec": _integer("sequence_timeout_ms", 0),
-    "maxSequenceJobQueueSize": _floored("max_sequence_job_queue_size", 1),
-    "maxNumSequence": _floored("max_num_sequence", 1),
+    "maxSequenceJobQueueSize": _integer("max_sequence_job_queue_size", 1),
+    "maxNumSequence": _integer("max_num_sequence", 1),
     "sequenceBatching": _boolean("sequence_batching"),
     "continuousBatching": _boolean("continuous_batching"),
     "asyncCommunication": _boolean("async_communication"),
     "useVenv": _boolean("use_venv"),
     "batching": _Rule("batching", "adaptive, fixed, or the name of a plugin", _policy),
     "maxAttempts": _integer("max_attempts", 1),
-    "maxRequestsPerReplica": _integer("max_requests_per_replica", 1),
+    "maxRequestsPerReplica": _integer("max_requests_per_replica", 0, unset=0),
     "sequenceDrainSec": _integer("sequence_drain_s", 0),
-    "maxReplicaMemoryMB": _integer("max_replica_memory_mb", 1),
+    "maxReplicaMemoryMB": _integer("max_replica_memory_mb", 0, unset=0),
     "targetQueueMs": _integer("target_queue_ms", 1),
     "scaleDownDelaySec": _integer("scale_down_delay_s", 0),
-    "idleTimeoutSec": _integer("idle_timeout_s", 1),
-    "replicasPerDevice": _integer("replicas_per_device", 1),
+    "idleTimeoutSec": _integer("idle_timeout_s", 0, unset=0),
+    "replicasPerDevice": _integer("replicas_per_device", 0, unset=0),
     "webhookUrl": _string("webhook_url"),
     "callerTag": _string("caller_tag"),
     "callerWeights": _string("caller_weights"),
-    "callerQuota": _integer("caller_quota", 1),
+    "callerQuota": _integer("caller_quota", 0, unset=0),
 }
 
 _TORCHRUN_KEYS = {
@@ -212,9 +235,17 @@ _TORCHRUN_KEYS = {
 }
 
 
-def _read(
-    rules: dict[str, _Rule], raw: dict[object, object], prefix: str, warnings: list[str]
-) -> dict[str, Any]:
+# Where a wrong value leaves the default, as in TorchServe. With one of another key the model would answer
+# wrongly or run elsewhere than asked, or TorchServe does not know the key.
+_HARMLESS = frozenset(
+    (
+        "minWorkers", "maxWorkers", "batchSize", "maxBatchDelay", "responseTimeout", "startupTimeout",
+        "clientTimeoutInMills", "jobQueueSize", *(_TORCHRUN_KEYS.keys() - {"nproc-per-node", "nnodes"}),
+    )
+)  # fmt: skip
+
+
+def _read(rules: dict[str, _Rule], raw: dict[object, object], prefix: str, texts: _Texts) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, rule in rules.items():
         if key not in raw:
@@ -222,13 +253,21 @@ def _read(
         try:
             value = rule.convert(raw[key])
         except ValueError:
-            warnings.append(f"{prefix}{key}: {str(raw[key])[:100]!r} is ignored; it must be {rule.allowed}.")
+            given = f"{str(raw[key])[:100]!r}"
+            if key in _HARMLESS or raw[key] is None:
+                texts.warnings.append(f"{prefix}{key}: {given} is ignored; it must be {rule.allowed}.")
+            else:
+                texts.faults.append(f"{prefix}{key} must be {rule.allowed}, got {given}")
         else:
             if value is not None:
                 values[rule.field] = value
     return values
 
 
-def _torchrun(raw: dict[object, object], warnings: list[str]) -> Torchrun:
-    warnings += [f"torchrun: unsupported parameter {key}" for key in raw if key not in _TORCHRUN_KEYS]
-    return Torchrun(**_read(_TORCHRUN_KEYS, raw, "torchrun.", warnings))
+def _torchrun(raw: dict[object, object], texts: _Texts) -> Torchrun:
+    for key in raw:
+        if key not in _TORCHRUN_KEYS:
+            like = str(key).replace("_", "-").lower()
+            hint = f": did you mean {like}?" if like in _TORCHRUN_KEYS else ""
+            texts.warnings.append(f"torchrun: unsupported parameter {str(key)[:100]}{hint}")
+    return Torchrun(**_read(_TORCHRUN_KEYS, raw, "torchrun.", texts))

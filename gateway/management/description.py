@@ -1,10 +1,9 @@
 """The answer of describe, with its schema: TorchServe's keys in TorchServe's order, then marq's own."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from marq.registry.notices import notices
 from marq.registry.reports import PoolReport, ReplicaReport
 from marq.registry.setting import Setting
 from marq.registry.snapshot import Models
@@ -16,9 +15,9 @@ _MARQS = [setting for setting in _SHOWN if not setting.torchserve]
 
 
 def description(
-    spec: ModelSpec, reports: list[PoolReport], waiting: int, gpus: int, unplaced: str = ""
+    spec: ModelSpec, reports: list[PoolReport], waiting: int, gpus: int, said: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """One version, with the reports of its pools; `unplaced`: the sentence of `placement.unplaced`."""
+    """One version, with the reports of its pools; `said`: its notices."""
     workers = [_worker(report.node, replica) for report in reports for replica in report.replicas]
     has_gpu = any(worker["gpu"] for worker in workers) if workers else gpus > 0
     described = {
@@ -32,7 +31,7 @@ def description(
         },
         **_values(spec, _MARQS),
         "loadFailure": _load_failure(reports),
-        "notices": notices(spec, reports, unplaced) or None,
+        "notices": list(said) or None,
     }
     return {key: value for key, value in described.items() if value is not None}
 

@@ -16,7 +16,7 @@ from gateway.management.describe_handler import ask_handler
 from gateway.management.parameters import PAGE, Customized, Limit, ModelVersion, PageToken, Timeout
 from gateway.management.responses import json_answer, outcome
 from gateway.management.scaling import Scaling
-from gateway.management.unused_parameters import GIVEN, refuse_mistaken
+from gateway.management.unused_parameters import GIVEN, MOST, add_warning, refuse_mistaken
 from gateway.management.waiting import WaitingRequests
 from gateway.openapi import model_document
 from gateway.routing.routes import Routes
@@ -37,6 +37,7 @@ from marq.errors import (
     MODEL_API_OFF,
     BadRequest,
     Conflict,
+    InvalidModel,
     InvalidModelVersion,
     MethodNotAllowed,
     ModelFailed,
@@ -44,7 +45,8 @@ from marq.errors import (
 )
 from marq.queue import depth
 from marq.registry.models import Registry
-from marq.registry.sizes import hosts, placement
+from marq.registry.notices import notices
+from marq.registry.sizes import hosts
 from marq.registry.snapshot import Models
 from marq.registry.spec import ModelSpec
 from marq.settings.fields import Settings
@@ -164,11 +166,21 @@ class Management:
         try:
             if not parameters.force:
                 self.capacity.check(spec.max_workers)
+                self.capacity.check_devices(spec)
             registered = self._registry.register(spec)
-        except (BadRequest, Conflict):
+        except (BadRequest, Conflict, InvalidModel):
             remove_download(model_store(self._settings), self._registry, spec)
             raise
         self.refresh()
+        response = self._started(spec, parameters, began, registered)
+        for sentence in spec.config_notices[:MOST]:
+            add_warning(response, sentence)
+        return response
+
+    def _started(
+        self, spec: ModelSpec, parameters: openapi.RegisterParameters, began: float, registered: float
+    ) -> Response:
+        """The outcome, when its replicas are ready; it is unregistered if they cannot be."""
         if spec.has_dependencies and (reason := wait_for_dependencies(self._registry, spec, began)):
             self._undo(spec)
             raise ModelFailed(reason)
@@ -217,6 +229,6 @@ class Management:
         client = self._registry.redis
         reports = list(self._registry.live_reports(spec).values())
         waiting = depth.read(client, [spec])[spec.key].waiting
-        unplaced = placement.unplaced(spec, models.size(spec), hosts.read(client))
-        described = description.description(spec, reports, waiting, self._gpus, unplaced)
+        said = notices(spec, reports, models.size(spec), hosts.read(client))
+        described = description.description(spec, reports, waiting, self._gpus, said)
         return described | description.scaling(spec, models)

@@ -16,6 +16,7 @@ from gateway.management.parameters import (
 )
 from gateway.management.responses import outcome
 from marq.control.capacity import Capacity
+from marq.control.contradictions import check_size
 from marq.control.readiness import start_failed, wait_for_gateways, wait_for_workers
 from marq.errors import BadRequest
 from marq.registry.models import Registry
@@ -49,6 +50,7 @@ class Scaling:
         spec = self._registry.models().get(model_name, model_version)
         most = _most(spec, fewest) if max_worker is None else max_worker
         version = f", version: {model_version}" if model_version else ""
+        check_size(spec, fewest, most)
         if most > spec.max_workers and not force:
             self._capacity.check(most)
         if changes:

@@ -16,6 +16,7 @@ from marq.settings.torchserve_keys import meant
 
 GIVEN = "marq.given"  # key of a scope whose parameters are not in the query string
 MOST, LONGEST = 10, 50  # parameters that are named, and characters of a name
+LONGEST_WARNING = 500  # characters
 SIZES = ("min_worker", "max_worker", "max_attempts")  # without one of these a request resizes to one replica
 DECIDING = ("min_worker", "max_worker", "model_version")
 # Parameters of TorchServe's management API without an effect, with the reason.
@@ -24,6 +25,7 @@ WITHOUT_EFFECT = {
     "synchronous": "the answer always waits until it is done",
 }
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
+_UNQUOTABLE = re.compile(r'[^ -~]|["\\]')
 _ADDRESSES = ("/ping", "/api-description")  # probes may add any parameter
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,13 @@ def add_warnings(request: Request, response: Response) -> None:
         return
     for sentence in islice(sentences(given, known), MOST):
         log.warning("%s %s: %s", request.method, ascii(request.scope["path"])[1:-1], sentence)
-        response.headers.append("Warning", f'299 marq "{sentence}"')
+        add_warning(response, sentence)
+
+
+def add_warning(response: Response, sentence: str) -> None:
+    """Adds one header `Warning`; characters that cannot stand there are replaced."""
+    shown = _UNQUOTABLE.sub("?", sentence[:LONGEST_WARNING])
+    response.headers.append("Warning", f'299 marq "{shown}"')
 
 
 async def refuse_mistaken(request: Request) -> None:

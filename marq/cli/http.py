@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from urllib.parse import quote, urlsplit
 
-from marq.cli.output import note_idle
+from marq.cli.output import note, note_idle
 from marq.errors import MODEL_API_OFF, MarqError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ CONNECT_TIMEOUT_S = 30.0  # a handshake takes long where much else runs
 LONGEST_MESSAGE = 2000
 PAGE = 100  # models
 MOST_NAMED = 10
+WARNED = '299 marq "'  # begins what stands in quotes
 MODEL_NOT_FOUND = "ModelNotFoundException"
 NO_ARCHIVE = "Model not found at: "
 UNKNOWN_TYPE = "application/octet-stream"
@@ -75,6 +76,8 @@ class Api:
                 if response.is_error:
                     response.read()
                     raise RequestFailed(_message(response) + self._known_instead(response))
+                for warning in response.headers.get_list("warning"):
+                    note(warning.removeprefix(WARNED)[:-1])
                 yield response
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             cause = str(error) or type(error).__name__

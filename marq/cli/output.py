@@ -60,7 +60,12 @@ def complain(message: str, label: str = "Error", style: str = "red") -> None:
 
 def note_idle(option: str, reason: str) -> None:
     """Says that an option that was given has no effect."""
-    complain(f"{option} has no effect: {reason}.", "Note", "yellow")
+    note(f"{option} has no effect: {reason}.")
+
+
+def note(message: str) -> None:
+    """One line on stderr about what is not as asked."""
+    complain(message, "Note", "yellow")
 
 
 def fail(message: str) -> NoReturn:

@@ -4,8 +4,10 @@ import os
 
 import psutil
 
-from marq.errors import BadRequest
+from marq.errors import BadRequest, InvalidModel
 from marq.registry.models import Registry
+from marq.registry.sizes import hosts, placement
+from marq.registry.spec import ModelSpec
 
 REPLICAS_PER_UNIT = 64  # of a core, or of a GPU
 LEAST_BYTES = 32 << 20  # of memory that a replica takes, however small its model is
@@ -29,8 +31,13 @@ class Capacity:
             return
         nodes = max(1, self._registry.live_nodes())
         if replicas > nodes * self._of_a_host:
-            hosts = "this host" if nodes == 1 else f"{nodes} hosts"
+            where = "this host" if nodes == 1 else f"{nodes} hosts"
             raise BadRequest(
                 f"{replicas} replicas are more than the {nodes * self._of_a_host} that the cores, memory and "
-                f"devices of {hosts} allow for one model version. Add force=true if you mean it."
+                f"devices of {where} allow for one model version. Add force=true if you mean it."
             )
+
+    def check_devices(self, spec: ModelSpec) -> None:
+        """Raises InvalidModel if a replica needs more GPUs than any host has. Raises redis.RedisError."""
+        if spec.parallel_level and (fault := placement.too_few(spec, hosts.read(self._registry.redis))):
+            raise InvalidModel(f"{fault}. Add force=true if a host with more joins later.")

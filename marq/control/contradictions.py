@@ -1,6 +1,8 @@
 """Settings of a model that exclude each other, or have values that cannot be used."""
 
-from marq.errors import BadRequest
+from dataclasses import replace
+
+from marq.errors import BadRequest, InvalidModel
 from marq.jobs.options import TAG
 from marq.plugins.protocols import OWN_POLICIES
 from marq.registry.spec import ModelSpec
@@ -12,15 +14,29 @@ def contradiction(spec: ModelSpec) -> str:
     return _of_modes(spec) or _of_groups(spec) or _of_rest(spec) or _of_webhook(spec) or _of_callers(spec)
 
 
+def checked(spec: ModelSpec) -> ModelSpec:
+    """The same version. Raises InvalidModel if its settings contradict each other."""
+    if fault := contradiction(spec):
+        raise InvalidModel(fault)
+    return spec
+
+
+def check_size(spec: ModelSpec, min_workers: int, max_workers: int) -> None:
+    """Raises BadRequest for a size with which the settings of a registered version would exclude each other.
+
+    A version whose settings do so already may have any size.
+    """
+    sized = replace(spec, min_workers=min_workers, max_workers=max_workers)
+    if (fault := contradiction(sized)) and not contradiction(spec):
+        raise BadRequest(
+            f"{min_workers} to {max_workers} replicas do not go with the settings of {spec.name}: {fault}"
+        )
+
+
 def _of_modes(spec: ModelSpec) -> str:
     if spec.batching not in OWN_POLICIES and (spec.sequence_batching or spec.continuous_batching):
         mode = "sequenceBatching" if spec.sequence_batching else "continuousBatching"
         return _excludes(mode, f"batching: {spec.batching}", "a plugin cannot choose the rows")
-    if spec.sequence_batching and not spec.sequence_max_idle_ms:
-        return (
-            "sequenceBatching needs sequenceMaxIdleMSec, the time in milliseconds after which an idle "
-            "sequence ends. Set it, for example to 60000."
-        )
     if spec.sequence_batching and spec.async_communication:
         return _excludes("sequenceBatching", "asyncCommunication", "the handler runs one batch at a time")
     if spec.sequence_batching and spec.use_job_ticket:

@@ -20,16 +20,17 @@ from archive.store.download import Source
 from archive.store.model_store import ModelStore, default_name, file_name
 from marq import errors, gpus
 from marq.control import registration_rules as rules
-from marq.control.contradictions import contradiction
+from marq.control.contradictions import checked
 from marq.plugins import discovery
 from marq.plugins.protocols import STORES
 from marq.registry.spec import SETTINGS, ModelSpec
-from marq.registry.unused_keys import unused_keys
+from marq.registry.unused_keys import notices
 from marq.settings import addresses
 from marq.settings.fields import Settings
 
 log = logging.getLogger(__name__)
 
+OWN_RUNTIME = "python"  # the one with environments of its own: others name their interpreter
 _ERRORS = ((ArchiveNotFound, errors.ModelNotFound), (DownloadFailed, errors.DownloadFailed),
            (ArchiveExists, errors.ServiceError), (ArchiveError, errors.InvalidModel))  # fmt: skip
 
@@ -62,9 +63,7 @@ def resolve(settings: Settings, registration: Registration, loaded_at_startup: b
         spec = _spec(settings, registration, description, loaded_at_startup)
         rules.check_sizes(spec)
         rules.check_policy(settings, spec)
-        if fault := contradiction(spec):
-            raise errors.InvalidModel(fault)
-        return spec
+        return checked(spec)
     except errors.ServiceError:
         if is_new:
             store.remove_download(registration.url)
@@ -122,17 +121,15 @@ def _spec(
     manifest, config = description.manifest, description.config or ModelConfig()
     name, version = _name(registration, description, at_startup), manifest.model_version
     rules.check_version(version)
-    for warning in config.warnings:
-        log.warning("%s: %s", name, warning)
-    rules.check_rest(config)
-    rules.check_group(config)
+    rules.check_config(config)
     defaults = settings.model_defaults(name, version)
     min_workers, max_workers = _workers(settings, registration, config, defaults, at_startup)
     runtime = _runtime(registration, defaults, manifest)
+    noted = _notices(name, config, runtime)
     resolved = {
         **{each.name: getattr(settings, each.server) for each in SETTINGS if each.server},
         **_models_json(defaults),
-        **_configured(name, config),
+        **_configured(config),
         **registration.settings,
         "device_ids": list(config.device_ids or ()),
         "min_workers": min_workers,
@@ -140,7 +137,8 @@ def _spec(
         "handler": _handler(settings, registration, manifest),
         "runtime": runtime,
         "requirements": (manifest.requirements_file or "") if settings.install_py_dep_per_model else "",
-        "use_venv": _use_venv(name, config, runtime),
+        "use_venv": bool(config.use_venv) and runtime == OWN_RUNTIME,
+        "config_notices": noted,
     }
     return ModelSpec(
         name=name, version=version, url=registration.url, archive=str(description.path.absolute()),
@@ -153,14 +151,12 @@ def _models_json(defaults: Mapping[str, object]) -> dict[str, int]:
     return {each.name: number for each in allowed if (number := _positive(defaults, each.yaml))}
 
 
-def _configured(name: str, config: ModelConfig) -> dict[str, Any]:
+def _configured(config: ModelConfig) -> dict[str, Any]:
     """The settings of model-config.yaml, which have the names of ModelSpec's fields."""
     configured = {}
     for setting in SETTINGS:
         if setting.yaml and (value := getattr(config, setting.name)) is not None:
             configured[setting.name] = value
-    for key, text in unused_keys(config):
-        log.warning("%s: %s %s", name, key, text)
     if not (config.parallel_type and config.parallel_level):  # TorchServe uses both or none
         configured.pop("parallel_type", None)
         configured.pop("parallel_level", None)
@@ -202,11 +198,14 @@ def _runtime(registration: Registration, defaults: Mapping[str, object], manifes
     return runtime
 
 
-def _use_venv(name: str, config: ModelConfig, runtime: str) -> bool:
-    """Other runtimes name their interpreter, so they get no environment of their own."""
-    if config.use_venv and runtime != "python":
-        log.warning("%s: useVenv has no effect with the runtime %s, only with python", name, runtime)
-    return bool(config.use_venv) and runtime == "python"
+def _notices(name: str, config: ModelConfig, runtime: str) -> list[str]:
+    """What of model-config.yaml has no effect or another one; the log says so, too."""
+    found = notices(config)
+    if config.use_venv and runtime != OWN_RUNTIME:
+        found.append(f"useVenv has no effect with the runtime {runtime}, only with {OWN_RUNTIME}")
+    for sentence in found:
+        log.warning("%s: %s", name, sentence)
+    return found
 
 
 def _workers(
@@ -216,13 +215,13 @@ def _workers(
     defaults: Mapping[str, object],
     at_startup: bool,
 ) -> tuple[int, int]:
-    """(fewest, most). A YAML whose maximum is below its minimum does not count."""
+    """(fewest, most)."""
     usual = settings.default_workers_per_model
     if registration.initial_workers is not None:
         return registration.initial_workers, registration.initial_workers
     if config.min_workers == 0 and config.max_workers:  # it rests while no request comes
         return 0, config.max_workers
-    if config.min_workers and (config.max_workers or config.min_workers) >= config.min_workers:
+    if config.min_workers:
         return config.min_workers, config.max_workers or config.min_workers
     if not at_startup:
         return usual, usual

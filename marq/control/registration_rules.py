@@ -7,6 +7,7 @@ from marq.plugins import discovery
 from marq.plugins.protocols import BATCHING, OWN_POLICIES
 from marq.registry import names
 from marq.registry.spec import SETTINGS, ModelSpec
+from marq.registry.wrong_keys import wrong_keys
 from marq.settings.fields import Settings
 
 
@@ -55,29 +56,7 @@ def check_policy(settings: Settings, spec: ModelSpec) -> None:
         raise errors.InvalidModel(f"batching: there is no policy {spec.batching}, only {', '.join(there)}")
 
 
-def check_group(config: ModelConfig) -> None:
-    if "parallelType" in config.raw and config.parallel_type is None:
-        raise errors.InvalidModel(
-            f"parallelType must be one of pp, tp, pptp, custom, got {str(config.raw['parallelType'])[:100]!r}"
-        )
-    if config.torchrun and config.torchrun.nnodes > 1:
-        raise errors.InvalidModel(
-            "torchrun: nnodes must be 1, because the processes of a replica run on one host. "
-            "With nproc-per-node they are as many as there."
-        )
-    level = config.raw.get("parallelLevel")
-    if config.torchrun and config.parallel_type and level:
-        processes = config.torchrun.nproc_per_node
-        if str(level) != str(processes):
-            raise errors.InvalidModel(
-                f"parallelLevel is {str(level)[:100]}, and torchrun starts {processes} processes "
-                "(nproc-per-node). Set both to the same number, or remove parallelLevel."
-            )
-
-
-def check_rest(config: ModelConfig) -> None:
-    if config.idle_timeout_s and config.min_workers == 0 and not config.max_workers:
-        raise errors.InvalidModel(
-            "idleTimeoutSec with minWorkers: 0 needs maxWorkers, the most replicas that requests may start: "
-            "for example maxWorkers: 1"
-        )
+def check_config(config: ModelConfig) -> None:
+    """Raises InvalidModel, which names all keys with which the model could not run as it was asked to."""
+    if faults := list(wrong_keys(config)):
+        raise errors.InvalidModel("\n".join(faults))

@@ -8,6 +8,7 @@ from typing import Any
 
 from archive.store.model_store import file_name
 from marq import errors, keys
+from marq.control.contradictions import checked
 from marq.control.registration import Registration, model_store, resolve
 from marq.control.removal import retire
 from marq.registry.models import Registry
@@ -45,12 +46,13 @@ def restore(settings: Settings, registry: Registry, text: str) -> list[tuple[str
         file = stored["marName"]
         try:
             spec = resolve(settings, _restored(name, listed.get(file, file), stored), loaded_at_startup=True)
+            most = max(spec.min_workers, _number(stored, "maxWorkers") or 0)
+            spec = checked(replace(spec, max_workers=most, loaded_at_startup=file in listed))
         except errors.ServiceError as error:
             log.error("Failed to load model: %s: %s", file, error.message)
             results.append((file, error.message))
         else:
-            most = max(spec.min_workers, _number(stored, "maxWorkers") or 0)
-            registry.put(replace(spec, max_workers=most, loaded_at_startup=file in listed))
+            registry.put(spec)
             if stored.get("defaultVersion") is True:
                 registry.set_default(spec.name, spec.version)
             results.append((file, None))
@@ -91,6 +93,7 @@ def load_startup_models(
     for registration in startup_registrations(settings):
         try:
             spec = resolve(settings, registration, loaded_at_startup=True)
+            spec = checked(_sized_like(held.get(spec.key), spec))
             if spec.key in loaded:
                 raise errors.Conflict(
                     f"Model version {spec.version} is already registered for model {spec.name}"
@@ -100,7 +103,7 @@ def load_startup_models(
             failed.add(registration.url)
             results.append((registration.url, error.message))
         else:
-            registry.put(started_by(registry, _sized_like(held.get(spec.key), spec), server))
+            registry.put(started_by(registry, spec, server))
             loaded[spec.key] = spec
             results.append((registration.url, None))
     set_defaults(settings, registry, loaded.values())

@@ -7,6 +7,7 @@ from archive.errors import ArchiveError
 from archive.model_config import ModelConfig
 from marq.migration.findings import Finding, Judgement, Verdict
 from marq.registry.unused_keys import unused_keys
+from marq.registry.wrong_keys import wrong_keys
 
 _TELLING = frozenset(("minWorkers", "maxWorkers", "batchSize", "maxBatchDelay", "responseTimeout"))
 
@@ -32,6 +33,8 @@ def look(file: Path) -> Iterator[Finding]:
 
 def judge(config: ModelConfig) -> Iterator[Judgement]:
     """The warnings and errors that a server would log for a model with this file."""
+    for fault in wrong_keys(config):
+        yield Judgement(Verdict.CHANGE, fault)
     for warning in config.warnings:
         yield Judgement(Verdict.IGNORED, warning)
     for key, text in unused_keys(config):
@@ -40,6 +43,6 @@ def judge(config: ModelConfig) -> Iterator[Judgement]:
 
 def _line(text: str, message: str) -> int:
     """The line of the key that a message begins with; 0 if it stands nowhere by itself."""
-    key = message.partition(":")[0].rpartition(".")[2]
+    key = message.partition(" ")[0].rstrip(":,").rpartition(".")[2]
     lines = [number for number, line in enumerate(text.splitlines(), 1) if line.strip().startswith(f"{key}:")]
     return lines[0] if lines else 0

@@ -1,6 +1,6 @@
 """The settings of a model version that concern its requests: handler, number of replicas, batches, limits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from marq.registry.setting import Setting
@@ -210,6 +210,14 @@ class ServingSettings:
             yaml="callerQuota",
         ),
     ] = 0
+    config_notices: Annotated[
+        list[str],
+        Setting(
+            "What of model-config.yaml has no effect, or another one.",
+            replaces_replicas=False,
+            kept_on_join=True,
+        ),
+    ] = field(default_factory=list)
     generation: Annotated[
         int,
         Setting(

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import PurePath
 
 from marq.registry.reports import PoolReport
+from marq.registry.sizes import placement
+from marq.registry.sizes.hosts import Hosts
 from marq.registry.spec import ModelSpec
 
 _FRAME = re.compile(r'  File "(.+)", line (\d+)')
@@ -35,17 +37,18 @@ def own_error(reason: str) -> str:
     return shown + last.partition(message)[2] if error and message in last else last
 
 
-def notices(spec: ModelSpec, reports: Iterable[PoolReport], unplaced: str = "") -> list[str]:
-    """From the reports of the pools that are alive; none repeats the reason of a failure.
+def notices(spec: ModelSpec, reports: Iterable[PoolReport], size: int, hosts: Hosts) -> list[str]:
+    """From the registration, the reports of the pools that are alive, and the devices of the hosts.
 
-    `unplaced`: the sentence of `placement.unplaced`.
+    None repeats the reason of a failure. `size`: the number of replicas that there are to be.
     """
     found = list(reports)
     said = [f"{report.node}: {report.reason}" for report in found if report.reason and not report.failures]
     nodes = [report.node for report in found if any(replica.device == "cpu" for replica in report.replicas)]
     if spec.device_type == "gpu" and nodes:
         said.append(f"{', '.join(sorted(set(nodes)))}: {no_gpu(spec)}")
-    return [*said, unplaced] if unplaced else said
+    of_devices = placement.unplaced(spec, size, hosts), placement.unknown_ids(spec, hosts)
+    return [*spec.config_notices, *said, *filter(None, of_devices)]
 
 
 def no_gpu(spec: ModelSpec) -> str:

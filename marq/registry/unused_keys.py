@@ -1,4 +1,4 @@
-"""Keys of a model-config.yaml that have no effect: misspelled, or without another key."""
+"""Keys of a model-config.yaml that count otherwise or have no effect: misspelled, or without another key."""
 
 import difflib
 from collections.abc import Iterator
@@ -15,8 +15,14 @@ _RENDEZVOUS = ("rdzv-backend", "rdzv-endpoint", "rdzv-conf", "monitor-interval",
 _KEYS = tuple(each.yaml for each in SETTINGS if each.yaml)
 
 
+def notices(config: ModelConfig) -> list[str]:
+    """A sentence for each value that is ignored or counts as another one, and each key without an effect."""
+    return [*config.warnings, *(f"{key} {text}" for key, text in unused_keys(config))]
+
+
 def unused_keys(config: ModelConfig) -> Iterator[tuple[str, str]]:
     """The keys, and what is to be said of each: (key, "has no effect ...")."""
+    yield from _counting_otherwise(config)
     yield from _without_another(config)
     plain = {_plain(key): key for key in (*_KEYS, TORCHRUN)}
     for key in config.raw:
@@ -24,6 +30,25 @@ def unused_keys(config: ModelConfig) -> Iterator[tuple[str, str]]:
             similar = difflib.get_close_matches(_plain(key), plain, 1, LIKELY)
             if similar:
                 yield key, f"has no effect on the server: did you mean {plain[similar[0]]}?"
+
+
+def _counting_otherwise(config: ModelConfig) -> Iterator[tuple[str, str]]:
+    raw = config.raw
+    if raw.get("minWorkers") == 0 and config.min_workers:
+        yield (
+            "minWorkers",
+            "counts as 1, as in TorchServe: with idleTimeoutSec, a model rests without replicas",
+        )
+    elif config.min_workers and config.min_workers != raw["minWorkers"]:
+        yield "minWorkers", "counts as 1, as in TorchServe: it is below"
+    if config.batch_size and config.batch_size != raw["batchSize"]:
+        yield "batchSize", "counts as 1, as in TorchServe: it is below"
+    for key in ("maxWorkers", "maxBatchDelay", "jobQueueSize", "parallelLevel"):
+        if raw.get(key) == 0:
+            yield key, "counts as not set, as in TorchServe: it is 0"
+    device_type = str(raw.get("deviceType")).lower()
+    if config.device_type and config.device_type != device_type:
+        yield "deviceType", f"counts as {config.device_type}: {device_type} and all other GPUs are used"
 
 
 def _without_another(config: ModelConfig) -> Iterator[tuple[str, str]]:
@@ -36,9 +61,6 @@ def _without_another(config: ModelConfig) -> Iterator[tuple[str, str]]:
     yield from _of_scaling(config)
     if config.max_workers and config.min_workers is None:
         yield "maxWorkers", "has no effect without minWorkers"
-    if config.max_workers and config.min_workers and config.max_workers < config.min_workers:
-        yield "minWorkers", "has no effect: maxWorkers is below it"
-        yield "maxWorkers", "has no effect: it is below minWorkers"
     if config.parallel_level and not config.parallel_type:
         yield TORCHRUN if config.torchrun else LEVEL, "has no effect without parallelType"
     if config.parallel_type and not config.parallel_level:
@@ -59,11 +81,6 @@ def _of_torchrun(config: ModelConfig) -> list[object]:
 
 def _of_scaling(config: ModelConfig) -> Iterator[tuple[str, str]]:
     fewest, most = config.min_workers, config.max_workers or 0
-    if config.raw.get("minWorkers") == 0 and fewest:
-        yield (
-            "minWorkers",
-            "counts as 1, as in TorchServe: with idleTimeoutSec, a model rests without replicas",
-        )
     if config.idle_timeout_s and fewest != 0:
         yield "idleTimeoutSec", "has no effect without minWorkers: 0"
     if fewest is None or most <= fewest:

@@ -88,8 +88,15 @@ def in_models_json(settings: Settings) -> Iterator[str]:
     for name, versions in json.loads(settings.model_settings).items():
         for version, chosen in versions.items():
             for key, value in chosen.items():
-                if reason := _fault(key, value):
+                if reason := _fault(key, value) or _of_sizes(key, chosen):
                     yield f"{key} of {name} {version} has no effect: {reason}"
+
+
+def _of_sizes(key: str, chosen: dict[str, Any]) -> str:
+    """Why `maxWorkers` has no effect; empty for other keys."""
+    fewest, most = chosen.get("minWorkers"), chosen.get("maxWorkers")
+    is_below = key == "maxWorkers" and isinstance(fewest, int) and isinstance(most, int) and most < fewest
+    return f"it must be at least minWorkers, which is {fewest}." if is_below else ""
 
 
 def _fault(key: str, value: Any) -> str:

@@ -53,7 +53,7 @@ def test_every_key_is_read():
     config = ModelConfig.parse(EVERYTHING)
     assert config.warnings == ()
     assert config.raw["handler"] == {"profile": True}
-    values = {key: value for key, value in vars(config).items() if key not in ("raw", "warnings")}
+    values = {key: value for key, value in vars(config).items() if key not in ("raw", "warnings", "faults")}
     assert values == {
         "min_workers": 1,
         "max_workers": 2,
@@ -108,9 +108,9 @@ def test_each_rule_sets_a_field_that_exists():
 
 
 def test_values_below_torchserves_minimum_are_raised_to_it():
-    config = ModelConfig.parse("{minWorkers: -3, batchSize: 0, maxRetryTimeoutInSec: -1}")
-    assert (config.min_workers, config.batch_size, config.max_retry_timeout_s) == (1, 1, 0)
-    assert config.warnings == ()
+    config = ModelConfig.parse("{minWorkers: -3, batchSize: 0}")
+    assert (config.min_workers, config.batch_size) == (1, 1)
+    assert config.warnings == config.faults == ()
 
 
 def test_zero_counts_as_unset_where_it_does_for_torchserve():
@@ -129,24 +129,75 @@ def test_zero_counts_as_unset_where_it_does_for_torchserve():
         "maxBatchDelay: -5",
         "responseTimeout: 0",
         "startupTimeout: null",
-        "deviceType: tpu",
-        "deviceIds: [0, a]",
-        "deviceIds: [0, -1]",
-        "deviceIds: [true]",
-        "deviceIds: 0",
-        "parallelType: dp",
-        "useJobTicket: 1",
-        "torchrun: 4",
-        "batching: 7",
-        "maxAttempts: 0",
+        "clientTimeoutInMills: -1",
+        "jobQueueSize: -1",
+        "deviceType: null",
+        "maxAttempts: null",
     ],
 )
-def test_a_value_of_a_wrong_type_is_ignored_with_a_warning_that_names_it(line):
+def test_a_wrong_value_without_harm_is_ignored_with_a_warning_that_names_it(line):
     config = ModelConfig.parse(line)
     (warning,) = config.warnings
     assert warning.startswith(line.partition(" ")[0])
     assert "it must be " in warning
     assert dataclasses.replace(config, raw={}, warnings=()) == ModelConfig()
+
+
+@pytest.mark.parametrize(
+    ("line", "right"),
+    [
+        ("deviceType: tpu", "one of cpu, gpu, cuda, rocm, xpu, mps"),
+        ("deviceType: 1", "one of cpu, gpu, cuda, rocm, xpu, mps"),
+        *(
+            (f"deviceIds: {wrong}", "a list of device numbers")
+            for wrong in ("[0, a]", "[0, -1]", "[true]", "0")
+        ),
+        ("parallelType: dp", "one of pp, tp, pptp, custom"),
+        ("parallelLevel: -1", "an integer of at least 0"),
+        ("torchrun: 4", "a map"),
+        ("torchrun: {nproc-per-node: 0}", "an integer of at least 1"),
+        ("torchrun: {nproc-per-node: gpu}", "an integer of at least 1"),
+        ("torchrun: {nnodes: a}", "an integer of at least 1"),
+        ("maxRetryTimeoutInSec: -1", "an integer of at least 0"),
+        *(
+            (f"{mode}: 1", "true or false")
+            for mode in ("useJobTicket", "sequenceBatching", "continuousBatching", "asyncCommunication")
+        ),
+        ("useVenv: please", "true or false"),
+        ("sequenceMaxIdleMSec: 1 min", "an integer of at least 0"),
+        ("sequenceTimeoutMSec: -1", "an integer of at least 0"),
+        ("maxNumSequence: 0", "an integer of at least 1"),
+        ("maxSequenceJobQueueSize: many", "an integer of at least 1"),
+        ("batching: 7", "adaptive, fixed, or the name of a plugin"),
+        ("maxAttempts: 0", "an integer of at least 1"),
+        ("targetQueueMs: 0", "an integer of at least 1"),
+        ("idleTimeoutSec: -1", "an integer of at least 0"),
+        ("webhookUrl: 7", "a string"),
+    ],
+)
+def test_a_wrong_value_with_which_the_model_would_run_otherwise_is_a_fault_with_what_is_right(line, right):
+    config = ModelConfig.parse(line)
+    (fault,) = config.faults
+    key = line.replace("torchrun: {", "torchrun.").rpartition(": ")[0]
+    assert fault.startswith(f"{key} must be {right}, got ")
+    assert config.warnings == ()
+
+
+def test_names_of_gpus_mean_gpu():
+    for name in ("GPU", "cuda", "rocm", "xpu", "MPS"):
+        assert ModelConfig.parse(f"deviceType: {name}").device_type == "gpu"
+
+
+def test_a_zero_that_means_never_or_no_limit_is_right():
+    names = (
+        "maxRequestsPerReplica",
+        "maxReplicaMemoryMB",
+        "idleTimeoutSec",
+        "replicasPerDevice",
+        "callerQuota",
+    )
+    config = ModelConfig.parse("".join(f"{name}: 0\n" for name in names))
+    assert config == ModelConfig(raw=config.raw)
 
 
 def test_keys_of_another_spelling_are_left_to_the_handler():
@@ -161,13 +212,15 @@ def test_sequence_settings_need_an_idle_time():
 
 def test_torchrun_sets_the_parallel_level():
     config = ModelConfig.parse(
-        "{parallelLevel: 2, torchrun: {nproc-per-node: 4, OMP_NUMBER_THREADS: 3, nnodes: a, other: 1}}"
+        "{parallelLevel: 2, torchrun: {nproc-per-node: 4, OMP_NUMBER_THREADS: 3, node-rank: a, other: 1, "
+        "nproc_per_node: 8}}"
     )
     assert config.parallel_level == 4
     assert config.torchrun == Torchrun(nproc_per_node=4, omp_num_threads=3)
     assert config.warnings == (
         "torchrun: unsupported parameter other",
-        "torchrun.nnodes: 'a' is ignored; it must be an integer of at least 1.",
+        "torchrun: unsupported parameter nproc_per_node: did you mean nproc-per-node?",
+        "torchrun.node-rank: 'a' is ignored; it must be an integer of at least 0.",
     )
 
 
@@ -251,7 +304,8 @@ values = st.recursive(
 @given(st.dictionaries(st.sampled_from(sorted(model_config._KEYS)), values))
 def test_any_value_is_either_used_or_warned_of(raw):
     config = ModelConfig.parse(yaml.safe_dump(raw))
-    ignored = {warning.partition(":")[0].partition(".")[0] for warning in config.warnings}
+    texts = (*config.warnings, *config.faults)
+    ignored = {text.partition(" ")[0].rstrip(":").partition(".")[0] for text in texts}
     assert ignored <= raw.keys()
     for key in ignored - {"torchrun", "parallelLevel", "batching"}:
         assert getattr(config, model_config._KEYS[key].field) is None

@@ -10,7 +10,7 @@ from contract import TELL, error, pack
 YAML = {
     "maxRetryTimeoutInSec": 30, "clientTimeoutInMills": 4000, "deviceType": "cpu", "deviceIds": [0, 1],
     "parallelType": "pp", "parallelLevel": 2, "useVenv": True, "continuousBatching": True,
-    "sequenceMaxIdleMSec": 9, "sequenceTimeoutMSec": 8, "maxNumSequence": 7,
+    "sequenceMaxIdleMSec": 8, "sequenceTimeoutMSec": 9, "maxNumSequence": 7,
     "maxSequenceJobQueueSize": 6,
 }  # fmt: skip
 

@@ -353,6 +353,17 @@ def test_a_model_is_registered_scaled_and_unregistered(managing, store):
     assert removed.msg == 'Model "grown" unregistered'
 
 
+def test_a_model_config_that_cannot_be_followed_is_refused(managing, store):
+    pack(store, "torn", "def handle(data, context): ...", {"minWorkers": 2, "maxWorkers": 1})
+    with refusal() as error:
+        managing.RegisterModel(messages.RegisterModelRequest(url="torn.mar"), timeout=WAIT_S)
+    assert error.code is Code.INVALID_ARGUMENT
+    assert error.text == (
+        "minWorkers is 2, and maxWorkers is 1: maxWorkers must be at least minWorkers\n"
+        f"{MODEL}InvalidModelException"
+    )
+
+
 def test_without_synchronous_the_answer_comes_at_once(managing, second):
     request = messages.ScaleWorkerRequest(model_name=second, min_worker=1)
     assert managing.ScaleWorker(request, timeout=WAIT_S).msg == "Processing worker updates..."

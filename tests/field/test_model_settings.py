@@ -31,8 +31,8 @@ class Handler:
 """
 PLAIN = "def handle(data, context):\n    return None if data is None else ['yes'] * len(data)\n"
 SEQUENCE = {
-    "sequenceMaxIdleMSec": 9000,
-    "sequenceTimeoutMSec": 8000,
+    "sequenceMaxIdleMSec": 8000,
+    "sequenceTimeoutMSec": 9000,
     "maxNumSequence": 7,
     "maxSequenceJobQueueSize": 6,
 }

@@ -48,8 +48,31 @@ def share(spec: ModelSpec, size: int, hosts: Hosts, node: str) -> int:
     return min(rooms.get(node, UNLIMITED), level)
 
 
+def too_few(spec: ModelSpec, hosts: Hosts) -> str:
+    """A sentence if a replica needs more GPUs than any host has for it; empty where no host has a GPU."""
+    with_gpus = [host for host in hosts.values() if host.devices]
+    if spec.device_type == "cpu" or not with_gpus or any(devices(spec, host) for host in with_gpus):
+        return ""
+    largest = max(len(host.devices) for host in with_gpus)
+    return (
+        f"a replica needs {spec.parallel_level} GPUs (parallelLevel or nproc-per-node), and no host has so "
+        f"many for it: the largest has {largest}. Lower the number; with deviceType: cpu it uses none"
+    )
+
+
+def unknown_ids(spec: ModelSpec, hosts: Hosts) -> str:
+    """A sentence if no host with GPUs has any of the version's `deviceIds`; empty where no host has a GPU."""
+    there = sorted({device.id for host in hosts.values() for device in host.devices})
+    if not spec.device_ids or spec.device_type == "cpu" or not there or set(spec.device_ids) & set(there):
+        return ""
+    numbers = ", ".join(map(str, there))
+    return f"deviceIds has no effect: the GPUs are {numbers}, not {spec.device_ids}; all may be used"
+
+
 def unplaced(spec: ModelSpec, size: int, hosts: Hosts) -> str:
     """A sentence about the replicas for which there is no device; empty if there is none of them."""
+    if size and _needs_device(spec, hosts) and (reason := too_few(spec, hosts)):
+        return f"{spec.name} {spec.version}: {size} of {size} replicas have no device: {reason}"
     limit = most(spec, hosts)
     if size <= limit:
         return ""

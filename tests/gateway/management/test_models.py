@@ -372,6 +372,53 @@ def test_scaling_waits_for_what_it_changes_if_asked_to(api, server, register):
     assert server.predict("plain").status_code == 503
 
 
+def test_keys_of_model_config_without_an_effect_are_in_the_answer_in_describe_and_in_status(
+    api, server, store, make_archive, register
+):
+    make_archive(store, "vain", PLAIN, config={"parallelType": "tp", "batchSize": 'fo"ur\r\n'})
+    # When a model is registered that TorchServe starts, too, without regard to two of its keys
+    answer = register("vain.mar", initial_workers=0)
+    # Then the answer says so
+    status(answer, 200)
+    assert answer.headers.get_list("warning") == [
+        "299 marq \"batchSize: 'fo?ur?r?n' is ignored; it must be an integer.\"",
+        '299 marq "parallelType has no effect without parallelLevel or torchrun"',
+    ]
+    # And describe and status do
+    notice = "parallelType has no effect without parallelLevel or torchrun"
+    [described] = api.get("/models/vain").json()
+    assert notice in described["notices"]
+    assert f"vain 1.0: {notice}" in server.marq("status").stdout
+    # And marq's own command
+    api.delete("/models/vain").raise_for_status()
+    assert notice in " ".join(server.marq("register", "vain.mar", "--workers", "0").stderr.split())
+
+
+def test_keys_of_model_config_that_cannot_be_followed_are_refused(api, store, make_archive, register):
+    make_archive(store, "odd", PLAIN, config={"deviceType": "tpu", "minWorkers": 2, "maxWorkers": 1})
+    said = error(register("odd.mar"), 400, "InvalidModelException").splitlines()
+    assert said == [
+        "deviceType must be one of cpu, gpu, cuda, rocm, xpu, mps, got 'tpu'",
+        "minWorkers is 2, and maxWorkers is 1: maxWorkers must be at least minWorkers",
+    ]
+    error(api.get("/models/odd"), 404, "ModelNotFoundException")
+
+
+def test_a_size_that_the_settings_exclude_is_refused(api, store, make_archive, register):
+    config = {"useJobTicket": True, "idleTimeoutSec": 60, "minWorkers": 1, "maxWorkers": 1}
+    make_archive(store, "ticketed", PLAIN, config=config)
+    register("ticketed.mar").raise_for_status()
+    said = error(api.put("/models/ticketed?min_worker=0&max_worker=2"), 400, "BadRequestException")
+    assert said == (
+        "0 to 2 replicas do not go with the settings of ticketed: useJobTicket and idleTimeoutSec exclude "
+        "each other: with useJobTicket, a request is taken only by an idle replica. Switch one of them off."
+    )
+    [described] = api.get("/models/ticketed").json()
+    assert (described["minWorkers"], described["maxWorkers"]) == (1, 1)
+    status(api.put("/models/ticketed?min_worker=0&max_worker=0"), 202)
+    status(api.put("/models/ticketed?max_attempts=2"), 200)
+
+
 def newest_heartbeat(database):
     """When the node last compared what runs with the registry, in whole seconds."""
     [(_, moment)] = database.zrange(keys.NODES, -1, -1, withscores=True)

@@ -2,10 +2,13 @@ import os
 
 import psutil
 import pytest
+from thread_replica import make_spec
 
 from marq import keys
 from marq.control.capacity import ALWAYS, Capacity
-from marq.errors import BadRequest
+from marq.errors import BadRequest, InvalidModel
+from marq.registry.sizes import hosts
+from marq.registry.sizes.hosts import Device, Host
 
 
 @pytest.fixture
@@ -53,6 +56,18 @@ def test_each_live_node_counts_as_a_host(host, registry):
         "769 replicas are more than the 768 that the cores, memory and devices of 3 hosts allow for one "
         "model version. Add force=true if you mean it."
     )
+
+
+def test_a_replica_that_needs_more_gpus_than_any_host_has_is_refused(host, registry):
+    capacity, group = host(2, 8), {"parallel_type": "tp", "parallel_level": 4, "ranks": 4}
+    capacity.check_devices(make_spec("m", **group))  # no host has a GPU: the processes run on the CPU
+    nodes(registry, 1)
+    hosts.publish(registry.redis, "node 0", Host("cuda", (Device(0), Device(1)), cores=8))
+    with pytest.raises(InvalidModel, match="a replica needs 4 GPUs") as refused:
+        capacity.check_devices(make_spec("m", **group))
+    assert refused.value.message.endswith("Add force=true if a host with more joins later.")
+    capacity.check_devices(make_spec("m", device_type="cpu", **group))
+    capacity.check_devices(make_spec("m", **{**group, "parallel_level": 2}))
 
 
 def test_moderate_numbers_are_not_looked_at(host, round_trips):

@@ -185,6 +185,39 @@ def test_a_group_that_cannot_run_is_refused(pack, settings, config, said):
     assert said in message
 
 
+def test_keys_that_cannot_be_followed_are_refused_before_the_server_starts_with_them(
+    pack, settings, registry
+):
+    pack(config={"deviceType": "tpu", "minWorkers": 3, "maxWorkers": 1})
+    said = (
+        "deviceType must be one of cpu, gpu, cuda, rocm, xpu, mps, got 'tpu'\n"
+        "minWorkers is 3, and maxWorkers is 1: maxWorkers must be at least minWorkers"
+    )
+    assert refusal(errors.InvalidModel, settings(), Registration("m.mar")).message == said
+    assert load(settings(models="m.mar"), registry) == [("m.mar", said)]
+    assert list(registry.models()) == []
+
+
+def test_what_has_no_effect_is_kept_as_notices_and_logged(pack, settings, caplog):
+    config = {"parallelType": "tp", "batchSize": "four", "maxBatchDelay": 0}
+    spec = resolve(settings(), Registration(pack(config=config), runtime="python3"))
+    assert spec.config_notices == [
+        "batchSize: 'four' is ignored; it must be an integer.",
+        "maxBatchDelay counts as not set, as in TorchServe: it is 0",
+        "parallelType has no effect without parallelLevel or torchrun",
+    ]
+    assert [record.message for record in caplog.records] == [f"m: {each}" for each in spec.config_notices]
+
+
+def test_a_size_that_is_kept_from_before_must_go_with_the_settings(pack, settings, registry):
+    pack(config={"useJobTicket": True, "idleTimeoutSec": 60})
+    load(settings(models="m.mar"), registry)
+    [spec] = registry.models()
+    registry.scale(spec, 0, 2)
+    [(_, said)] = load_startup_models(settings(models="m.mar"), registry, "here", restored="")
+    assert said.startswith("useJobTicket and idleTimeoutSec exclude each other")
+
+
 def test_a_yaml_that_sets_nothing_leaves_the_request_its_timeouts(pack, settings):
     item = Registration(pack(config={"handler": {"labels": 3}}), settings={"response_timeout_s": 7})
     assert resolve(settings(), item).response_timeout_s == 7
@@ -210,7 +243,6 @@ def test_only_positive_integers_of_the_models_json_count(pack, settings, value):
         (0, {"minWorkers": 2, "maxWorkers": 4}, 5, (0, 0)),
         (None, {"minWorkers": 2, "maxWorkers": 4}, 5, (2, 4)),
         (None, {"minWorkers": 2}, 5, (2, 2)),
-        (None, {"minWorkers": 4, "maxWorkers": 2}, 5, (5, 5)),
         (None, {"minWorkers": 0, "maxWorkers": 2}, 5, (1, 2)),  # as TorchServe raises it
         (None, {"minWorkers": 0, "maxWorkers": 2, "idleTimeoutSec": 60}, 5, (0, 2)),
         (3, {"minWorkers": 0, "maxWorkers": 2, "idleTimeoutSec": 60}, 5, (3, 3)),
@@ -264,7 +296,7 @@ def test_sizes_that_no_host_can_serve_are_refused(pack, settings, config, messag
 
 
 SEQUENCES = {
-    "sequenceBatching": True, "sequenceMaxIdleMSec": 9, "sequenceTimeoutMSec": 8, "maxNumSequence": 7,
+    "sequenceBatching": True, "sequenceMaxIdleMSec": 8, "sequenceTimeoutMSec": 9, "maxNumSequence": 7,
     "maxSequenceJobQueueSize": 6, "sequenceDrainSec": 0,
 }  # fmt: skip
 EXCLUDES = "{} and {} exclude each other"
@@ -306,7 +338,7 @@ def test_settings_that_contradict_each_other_are_refused_with_a_way_out(pack, se
 def test_sequences_and_continuous_batching_are_resolved_without_a_warning(pack, settings, caplog):
     spec = resolve(settings(), Registration(pack(config={**SEQUENCES, "continuousBatching": True})))
     assert (spec.sequence_batching, spec.continuous_batching) == (True, True)
-    assert (spec.sequence_max_idle_ms, spec.sequence_timeout_ms, spec.sequence_drain_s) == (9, 8, 0)
+    assert (spec.sequence_max_idle_ms, spec.sequence_timeout_ms, spec.sequence_drain_s) == (8, 9, 0)
     assert (spec.max_num_sequence, spec.max_sequence_job_queue_size) == (7, 6)
     assert not caplog.records
 

@@ -4,10 +4,17 @@ from thread_replica import make_spec
 
 from marq.registry.notices import cannot_load, notices, own_error
 from marq.registry.reports import PoolReport, ReplicaReport
+from marq.registry.sizes.hosts import Device, Host
 
 ON_GPU = ReplicaReport(0, 1, "cuda:0", "ready", started=0.0)
 ON_CPU = replace(ON_GPU, device="cpu")
 SPEC = make_spec("m", device_type="gpu")
+
+
+def hosts(*gpus: int) -> dict[str, Host]:
+    """Nodes a, b, ... with so many GPUs each."""
+    devices = (tuple(Device(number) for number in range(count)) for count in gpus)
+    return {name: Host("cuda", found, cores=8) for name, found in zip("abc", devices, strict=False)}
 
 
 def pool(node: str, *replicas: ReplicaReport, **report) -> PoolReport:
@@ -16,20 +23,42 @@ def pool(node: str, *replicas: ReplicaReport, **report) -> PoolReport:
 
 def test_a_model_for_gpus_that_runs_on_the_cpu_says_where():
     pools = [pool("b", ON_CPU), pool("a", ON_CPU, ON_CPU), pool("c", ON_GPU)]
-    assert notices(SPEC, pools) == [
+    assert notices(SPEC, pools, 3, {}) == [
         "a, b: m has deviceType gpu, and this host has no GPU: its replicas run on the CPU"
     ]
 
 
 def test_a_model_that_runs_as_it_was_asked_to_has_no_notices():
-    assert notices(SPEC, [pool("a", ON_GPU)]) == []
-    assert notices(make_spec("m"), [pool("a", ON_CPU)]) == []
-    assert notices(make_spec("m", device_type="cpu"), [pool("a", ON_CPU)]) == []
+    assert notices(SPEC, [pool("a", ON_GPU)], 1, hosts(1)) == []
+    assert notices(make_spec("m"), [pool("a", ON_CPU)], 1, hosts(1)) == []
+    assert notices(make_spec("m", device_type="cpu", device_ids=[7]), [pool("a", ON_CPU)], 1, hosts(1)) == []
 
 
 def test_reasons_of_pools_that_do_not_fail_are_notices():
     pools = [pool("a", reason="too large"), pool("b", reason="ended", failures=1)]
-    assert notices(make_spec("m"), pools) == ["a: too large"]
+    assert notices(make_spec("m"), pools, 1, {}) == ["a: too large"]
+
+
+def test_what_of_the_configuration_has_no_effect_comes_first():
+    spec = make_spec("m", config_notices=["maxWorkers has no effect without minWorkers"], device_ids=[7, 8])
+    assert notices(spec, [pool("a", reason="too large")], 1, hosts(2)) == [
+        "maxWorkers has no effect without minWorkers",
+        "a: too large",
+        "deviceIds has no effect: the GPUs are 0, 1, not [7, 8]; all may be used",
+    ]
+    assert notices(make_spec("m", device_ids=[1, 8]), [], 1, hosts(2)) == []
+
+
+def test_a_group_without_enough_gpus_says_so():
+    settings = {"device_type": "gpu", "parallel_type": "tp", "parallel_level": 4, "ranks": 4}
+    [said] = notices(make_spec("m", **settings), [], 2, hosts(2, 0))
+    assert said == (
+        "m 1.0: 2 of 2 replicas have no device: a replica needs 4 GPUs (parallelLevel or nproc-per-node), "
+        "and no host has so many for it: the largest has 2. Lower the number; with deviceType: cpu it "
+        "uses none"
+    )
+    assert notices(make_spec("m", **settings), [], 2, hosts(4)) == []
+    assert notices(make_spec("m", **settings), [], 2, hosts(0)) == []  # it runs on the CPU, as in TorchServe
 
 
 RAISED = """replica 0 (pid 7) ended with exit code 1

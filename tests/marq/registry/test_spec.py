@@ -11,7 +11,7 @@ from marq.registry.spec import SETTINGS, ModelSpec
 
 SPEC = ModelSpec("m", "1.0", "m.mar", "/m.mar", "h.py")
 OTHERS = {str: "other", int: 7, bool: True, list[int]: [7], list[str]: ["other"]}
-KEPT_ON_JOIN = {"min_workers", "max_workers", "generation", "started_by"}
+KEPT_ON_JOIN = {"min_workers", "max_workers", "generation", "started_by", "config_notices"}
 NO_REPLICA_READS = {
     "job_queue_size", "max_attempts", "loaded_at_startup", "sequence_drain_s", "workflow",
     "target_queue_ms", "scale_down_delay_s", "idle_timeout_s", "replicas_per_device",

@@ -26,13 +26,13 @@ def found(**keys: object) -> list[tuple[str, str]]:
         ),
         ({"parallelType": "tp", "torchrun": {"nproc-per-node": 2, "OMP_NUMBER_THREADS": 4}}, []),
         ({"maxWorkers": 3}, [("maxWorkers", "has no effect without minWorkers")]),
-        (
-            {"minWorkers": 3, "maxWorkers": 2},
-            [
-                ("minWorkers", "has no effect: maxWorkers is below it"),
-                ("maxWorkers", "has no effect: it is below minWorkers"),
-            ],
+        ({"minWorkers": -1}, [("minWorkers", "counts as 1, as in TorchServe: it is below")]),
+        ({"batchSize": 0}, [("batchSize", "counts as 1, as in TorchServe: it is below")]),
+        *(
+            ({key: 0}, [(key, "counts as not set, as in TorchServe: it is 0")])
+            for key in ("maxWorkers", "maxBatchDelay", "jobQueueSize", "parallelLevel")
         ),
+        ({"deviceType": "XPU"}, [("deviceType", "counts as gpu: xpu and all other GPUs are used")]),
         ({"minWorkers": 1, "idleTimeoutSec": 9}, [("idleTimeoutSec", "has no effect without minWorkers: 0")]),
         (
             {"minWorkers": 0, "maxWorkers": 2},

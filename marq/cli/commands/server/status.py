@@ -143,7 +143,6 @@ def _read(registry: "Registry") -> Iterator[ModelStatus]:
 def summarize(spec: "ModelSpec", is_default: bool, snapshot: "Snapshot", waiting: int) -> ModelStatus:
     """The line of a model version, from the reports of the pools that are alive: `requests` are theirs."""
     from marq.registry.notices import notices
-    from marq.registry.sizes import placement
 
     replicas, reports, wanted = snapshot.replicas(spec), snapshot.of(spec), snapshot.models.size(spec)
     decision = snapshot.models.decisions.get(spec.key) if spec.is_elastic else None
@@ -165,7 +164,7 @@ def summarize(spec: "ModelSpec", is_default: bool, snapshot: "Snapshot", waiting
         waiting=waiting,
         requests=requests,
         mean_batch_size=round(requests / batches, 2) if batches else None,
-        notices=notices(spec, reports, placement.unplaced(spec, wanted, snapshot.hosts)),
+        notices=notices(spec, reports, wanted, snapshot.hosts),
     )
 
 
