@@ -23,8 +23,8 @@ from marq.control import registration_rules as rules
 from marq.control.contradictions import checked
 from marq.plugins import discovery
 from marq.plugins.protocols import STORES
+from marq.registry.config.unused_keys import notices
 from marq.registry.spec import SETTINGS, ModelSpec
-from marq.registry.unused_keys import notices
 from marq.settings import addresses
 from marq.settings.fields import Settings
 

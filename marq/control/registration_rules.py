@@ -6,8 +6,8 @@ from marq import errors
 from marq.plugins import discovery
 from marq.plugins.protocols import BATCHING, OWN_POLICIES
 from marq.registry import names
+from marq.registry.config.wrong_keys import wrong_keys
 from marq.registry.spec import SETTINGS, ModelSpec
-from marq.registry.wrong_keys import wrong_keys
 from marq.settings.fields import Settings
 
 

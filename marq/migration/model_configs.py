@@ -6,8 +6,8 @@ from pathlib import Path
 from archive.errors import ArchiveError
 from archive.model_config import ModelConfig
 from marq.migration.findings import Finding, Judgement, Verdict
-from marq.registry.unused_keys import unused_keys
-from marq.registry.wrong_keys import wrong_keys
+from marq.registry.config.unused_keys import unused_keys
+from marq.registry.config.wrong_keys import wrong_keys
 
 _TELLING = frozenset(("minWorkers", "maxWorkers", "batchSize", "maxBatchDelay", "responseTimeout"))
 

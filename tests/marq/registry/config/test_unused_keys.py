@@ -3,7 +3,7 @@ import json
 import pytest
 
 from archive.model_config import ModelConfig
-from marq.registry.unused_keys import unused_keys
+from marq.registry.config.unused_keys import unused_keys
 
 ONE_HOST = "starts its processes on one host: rdzv-*, node-rank and monitor-interval have no effect"
 NO_RANGE = "has no effect unless maxWorkers is above minWorkers"

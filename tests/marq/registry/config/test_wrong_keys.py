@@ -3,7 +3,7 @@ import json
 import pytest
 
 from archive.model_config import ModelConfig
-from marq.registry.wrong_keys import wrong_keys
+from marq.registry.config.wrong_keys import wrong_keys
 
 SEQUENCES = {"sequenceBatching": True, "sequenceMaxIdleMSec": 9000}
 
