@@ -149,10 +149,11 @@ class Patient:
             raise SystemExit(3)
         if body == "hang":
             await asyncio.sleep(3600)
-        if body == "stream":
-            for number in range(7):
-                send_intermediate_predict_response([f"{number} "], context.request_ids, "", 200, context)
-                await asyncio.sleep(0.5)
+        if body.startswith("stream "):
+            gate = body.removeprefix("stream ")
+            while not Path(gate).exists():
+                send_intermediate_predict_response(["part "], context.request_ids, "", 200, context)
+                await asyncio.sleep(0.1)
             return ["end"]
         if body.startswith("hold "):
             await hold(body.removeprefix("hold "))
