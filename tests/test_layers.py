@@ -2,9 +2,8 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 PROJECT = Path(__file__).parents[1]
 # From the bottom to the top; those of one line do not import each other. `marq` itself: its own modules.
@@ -93,14 +92,19 @@ def name_of(file: Path) -> str:
 MODULES = {name_of(file): file for file in FILES}
 
 
-def imports(module: str, at_start_only: bool = False) -> Iterator[str]:
+@cache
+def imports(module: str) -> tuple[str, ...]:
     """The project's modules that a module imports; those for type checkers do not count."""
+    return tuple(_imports(module))
+
+
+def _imports(module: str) -> Iterator[str]:
     nodes: list[ast.AST] = [ast.parse(MODULES[module].read_text())]
     while nodes:
         node = nodes.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            continue
-        if at_start_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        if isinstance(node, ast.expr) or (
+            isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        ):
             continue
         nodes += ast.iter_child_nodes(node)
         names: list[str] = []
@@ -133,29 +137,28 @@ def room(module: str) -> int | None:
     return next(height for height, rooms in enumerate(ROOMS[package]) if name in rooms)
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_from_lower_layers(module):
+def test_a_module_imports_only_from_lower_layers():
     upward = [
-        other
+        f"{module} imports {other}"
+        for module in MODULES
         for other in imports(module)
         if layer(other) > layer(module) or (layer(other) == layer(module) and unit(other) != unit(module))
     ]
-    assert not upward, f"{module} imports from a layer that is not below its own: {', '.join(upward)}"
+    assert not upward, "from a layer that is not below its own:\n" + "\n".join(upward)
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if room(module) is not None])
-def test_inside_a_package_imports_go_down_too(module):
-    own, height = module.split(".")[:2], room(module)
+def test_inside_a_package_imports_go_down_too():
     upward = [
-        other
+        f"{module} imports {other}"
+        for module in MODULES
+        if (height := room(module)) is not None
         for other in imports(module)
-        if other.partition(".")[0] == own[0]
-        and other.split(".")[:2] != own
+        if other.partition(".")[0] == module.partition(".")[0]
+        and other.split(".")[:2] != module.split(".")[:2]
         and (found := room(other)) is not None
-        and height is not None
         and found >= height
     ]
-    assert not upward, f"{module} imports from a folder that is not below its own: {', '.join(upward)}"
+    assert not upward, "from a folder that is not below its own:\n" + "\n".join(upward)
 
 
 def test_no_modules_import_each_other_in_a_circle():
