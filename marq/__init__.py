@@ -7,12 +7,24 @@ marq process imports this package and most need neither.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from marq.client import AsyncClient, AsyncJob, Client, Job, JobCancelled, JobExpired, JobFailed
+    from marq.client import (
+        AsyncBatch,
+        AsyncClient,
+        AsyncJob,
+        Batch,
+        Client,
+        Job,
+        JobCancelled,
+        JobExpired,
+        JobFailed,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
+    "AsyncBatch",
     "AsyncClient",
     "AsyncJob",
+    "Batch",
     "Client",
     "Job",
     "JobCancelled",

@@ -82,7 +82,7 @@ def router(predictor: Predictor, jobs: Jobs, result_ttl_ms: int) -> APIRouter:
         group = Group.parse(group_id)
         await predictor.authorize(access_of(request.scope, INFERENCE, group.model))
         await groups.find(jobs.broker, group)
-        following = await ends.follow(jobs, Wanted(group.model, group.tag, group), last)
+        following = ends.follow(jobs, Wanted(group.model, group.tag, group), last)
         return StreamingResponse(following, headers=HEADERS, media_type="text/event-stream")
 
     @api.delete("/jobs/groups/{group_id}")

@@ -66,7 +66,7 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
         await predictor.authorize(access_of(request.scope, INFERENCE, model))
         if model not in predictor.models:
             raise ModelNotFound(f"Model not found: {model}")
-        following = await ends.follow(jobs, Wanted(model, tag), last)
+        following = ends.follow(jobs, Wanted(model, tag), last)
         return StreamingResponse(following, headers=HEADERS, media_type="text/event-stream")
 
     @api.delete("/jobs")

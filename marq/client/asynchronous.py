@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
 from marq import keys
 from marq.client import many, results
+from marq.client.jobs import DEFAULT_TIMEOUT_S, AsyncBatch, AsyncJob
 from marq.client.known_models import KnownModels
 from marq.client.many import WINDOW
 from marq.client.requests import Prediction, deadline, encode
@@ -15,9 +16,10 @@ from marq.client.results import Result
 from marq.client.workflows import WorkflowClient
 from marq.errors import ModelNotFound
 from marq.host import server_file
-from marq.jobs import events, listing
+from marq.jobs import events, groups, listing
 from marq.jobs.cancellation import Cancelled, cancel_many
 from marq.jobs.events import Event
+from marq.jobs.groups import Group
 from marq.jobs.listing import MOST, JobFilter
 from marq.jobs.options import JobOptions, Options
 from marq.queue.broker import Broker
@@ -29,7 +31,6 @@ from marq.registry.spec import ModelSpec
 if TYPE_CHECKING:
     from marq.workflows.spec import Workflow
 
-DEFAULT_TIMEOUT_S = 60.0
 PAGE = 500  # jobs that are read at once
 
 
@@ -112,7 +113,7 @@ class AsyncClient:
         path: str | None = None,
         explain: bool = False,
         **options: Unpack[Options],
-    ) -> "AsyncJob":
+    ) -> AsyncJob:
         """Queues one job of a model, or of a workflow.
 
         With an idempotency `key`, once for as long as the job's record is kept.
@@ -153,7 +154,7 @@ class AsyncClient:
         content_type: str | None = None,
         start_within: float | None = None,
         **options: Unpack[Options],
-    ) -> "list[AsyncJob]":
+    ) -> list[AsyncJob]:
         """Queues one job for each row, pipelined. `start_within`, `options`: as for `submit`, for each."""
         asked = JobOptions(**options)
         start_by = deadline(start_within)
@@ -163,11 +164,42 @@ class AsyncClient:
         ids = await self._jobs.submit_many(spec.name, spec.version, encoded, asked.priority)
         return [AsyncJob(self, public_id) for public_id in ids]
 
-    async def status(self, job: "str | AsyncJob") -> JobRecord:
+    async def batch(
+        self,
+        model: str,
+        rows: Iterable[object],
+        *,
+        version: str | None = None,
+        content_type: str | None = None,
+        key: str = "",
+        start_within: float | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncBatch:
+        """Queues one job for each row, as a group with counts, events, one webhook and one `cancel`.
+
+        With an idempotency `key` the same key and row number are the same job: a batch can be sent again.
+        `webhook` gets a message when all have ended; with `webhook_events` one for each job, too. The other
+        `options` are those of each job, with up to 7 tags.
+        """
+        asked = JobOptions(**options)
+        asked.refuse_urls("The jobs of a batch have")
+        spec, start_by = await self._models.spec(model, version), deadline(start_within)
+        group = Group.new(spec.name, key)
+        of_jobs = group.options(asked, spec.webhook_url)
+        encoded = (
+            (group.request_id(number), encode(row, content_type, start_by, of_jobs))
+            for number, row in enumerate(rows, 1)
+        )
+        opening = await groups.open_group(self._broker, group, spec.version, asked)
+        async with groups.uploading(self._broker, group, opening):
+            ids = await self._jobs.submit_many(spec.name, spec.version, encoded, asked.priority, group.digest)
+        return AsyncBatch(self._jobs, group, [AsyncJob(self, public_id) for public_id in ids])
+
+    async def status(self, job: str | AsyncJob) -> JobRecord:
         """The job as it is now. Raises JobNotFound."""
         return await self._jobs.get(str(job))
 
-    async def cancel(self, job: "str | AsyncJob") -> bool:
+    async def cancel(self, job: str | AsyncJob) -> bool:
         """Ends a job that has not finished; False for one that has. Raises JobNotFound."""
         return await self._jobs.cancel(str(job))
 
@@ -177,13 +209,13 @@ class AsyncClient:
         """Cancels up to `limit` unfinished jobs: how many, and how many are left for the next call."""
         return await cancel_many(self._broker, model, JobFilter(version, state, tag), limit)
 
-    async def retry(self, job: "str | AsyncJob") -> None:
+    async def retry(self, job: str | AsyncJob) -> None:
         """Queues a failed or expired job again, with its id. Raises JobNotFound and Conflict."""
         await self._jobs.retry(str(job))
 
     async def jobs(
         self, model: str | None = None, *, version: str = "", state: str = "", tag: str = ""
-    ) -> AsyncIterator[JobRecord]:
+    ) -> AsyncGenerator[JobRecord, None]:
         """The jobs of a model, or of all registered models, the newest first; without their results."""
         models, after = await self._names(model), None
         while True:
@@ -198,7 +230,7 @@ class AsyncClient:
         page = await listing.page(self._broker, await self._names(model), JobFilter(version, "", tag), 1)
         return page.counts
 
-    async def result(self, job: "str | AsyncJob", timeout: float = DEFAULT_TIMEOUT_S) -> Result:
+    async def result(self, job: str | AsyncJob, timeout: float = DEFAULT_TIMEOUT_S) -> Result:
         """The finished job's answer.
 
         Raises TimeoutError, JobFailed, JobExpired, JobCancelled and JobNotFound.
@@ -207,8 +239,8 @@ class AsyncClient:
         return results.of_job(await self._jobs.with_body(record))
 
     async def as_completed(
-        self, jobs: "Iterable[str | AsyncJob]", timeout: float = DEFAULT_TIMEOUT_S
-    ) -> "AsyncGenerator[AsyncJob, None]":
+        self, jobs: Iterable[str | AsyncJob], timeout: float = DEFAULT_TIMEOUT_S
+    ) -> AsyncGenerator[AsyncJob, None]:
         """The jobs in the order in which they finish; `result` of each returns at once, or raises.
 
         Raises TimeoutError when not all have finished within `timeout` seconds, and JobNotFound.
@@ -218,7 +250,7 @@ class AsyncClient:
             async for record in finished:
                 yield AsyncJob(self, str(record.id))
 
-    async def events(self, job: "str | AsyncJob", after: str = "") -> AsyncGenerator[Event, None]:
+    async def events(self, job: str | AsyncJob, after: str = "") -> AsyncGenerator[Event, None]:
         """A job's states, progress and streamed parts, as they come, until it has ended.
 
         `after`: the id of an event, to get those that came after it. Raises JobNotFound.
@@ -227,7 +259,7 @@ class AsyncClient:
             if event is not None:
                 yield event
 
-    def job(self, job_id: str) -> "AsyncJob":
+    def job(self, job_id: str) -> AsyncJob:
         """The job of an id that was kept. Raises JobNotFound for a text that is not an id."""
         return AsyncJob(self, str(JobId.parse(job_id)))
 
@@ -239,39 +271,3 @@ class AsyncClient:
 
     async def _names(self, model: str | None) -> list[str]:
         return [model] if model else await self._models.names()
-
-
-class AsyncJob:
-    """A submitted job; `str(job)` is its id."""
-
-    def __init__(self, client: AsyncClient, public_id: str) -> None:
-        self._client, self.id = client, public_id
-
-    def __str__(self) -> str:
-        return self.id
-
-    def __repr__(self) -> str:
-        return f"AsyncJob({self.id!r})"
-
-    async def status(self) -> JobRecord:
-        return await self._client.status(self.id)
-
-    async def done(self) -> bool:
-        """Whether the job has finished: succeeded, failed, expired or cancelled."""
-        return (await self.status()).is_finished
-
-    async def cancel(self) -> bool:
-        """See AsyncClient.cancel."""
-        return await self._client.cancel(self.id)
-
-    async def retry(self) -> None:
-        """See AsyncClient.retry."""
-        await self._client.retry(self.id)
-
-    def events(self, after: str = "") -> AsyncGenerator[Event, None]:
-        """See AsyncClient.events."""
-        return self._client.events(self.id, after)
-
-    async def result(self, timeout: float = DEFAULT_TIMEOUT_S) -> Result:
-        """See AsyncClient.result."""
-        return await self._client.result(self.id, timeout)

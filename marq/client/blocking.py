@@ -6,14 +6,15 @@ with marq.Client() as client:                      # or marq.Client("redis://...
     print(job.result(timeout=30).json())
 """
 
-import asyncio
-import threading
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from typing import Self, TypedDict, TypeVar, Unpack
+from typing import Self, TypedDict, Unpack
 
-from marq.client.asynchronous import DEFAULT_TIMEOUT_S, AsyncClient
+from marq.client.asynchronous import AsyncClient
+from marq.client.blocking_jobs import Batch, Job
+from marq.client.jobs import DEFAULT_TIMEOUT_S
+from marq.client.loop import Loop
 from marq.client.many import WINDOW, check_window
 from marq.client.requests import Prediction, RequestOptions
 from marq.client.results import Result
@@ -22,8 +23,6 @@ from marq.jobs.events import Event
 from marq.jobs.listing import MOST
 from marq.jobs.options import Options
 from marq.queue.job_records import JobRecord
-
-T = TypeVar("T")
 
 
 class Submissions(RequestOptions, Options, total=False):
@@ -40,6 +39,12 @@ class Submission(Submissions, total=False):
     explain: bool
 
 
+class BatchSubmission(Submissions, total=False):
+    """The options of AsyncClient.batch."""
+
+    key: str
+
+
 class Filter(TypedDict, total=False):
     """The options of AsyncClient.jobs."""
 
@@ -52,14 +57,12 @@ class Client:
     """AsyncClient for code without an event loop; may be used by several threads."""
 
     def __init__(self, redis_url: str | None = None) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="marq-client", daemon=True)
-        self._thread.start()
+        self._loop = Loop()
         try:
             self._client = AsyncClient(redis_url)
-            self._run(self._client.__aenter__())
+            self._loop.run(self._client.__aenter__())
         except BaseException:
-            self._stop_loop()
+            self._loop.stop()
             raise
 
     def __enter__(self) -> Self:
@@ -69,12 +72,12 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        self._run(self._client.__aexit__(None, None, None))
-        self._stop_loop()
+        self._loop.run(self._client.__aexit__(None, None, None))
+        self._loop.stop()
 
     def predict(self, model: str, data: object, **options: Unpack[Prediction]) -> Result:
         """See AsyncClient.predict."""
-        return self._run(self._client.predict(model, data, **options))
+        return self._loop.run(self._client.predict(model, data, **options))
 
     def map(
         self, model: str, rows: Iterable[object], *, window: int = WINDOW, **options: Unpack[Prediction]
@@ -84,7 +87,7 @@ class Client:
         running: deque[Future[Result]] = deque()
         try:
             for row in rows:
-                running.append(self._begin(self._client.predict(model, row, **options)))
+                running.append(self._loop.begin(self._client.predict(model, row, **options)))
                 if len(running) == window:
                     yield running.popleft().result()
             while running:
@@ -93,115 +96,55 @@ class Client:
             for future in running:
                 future.cancel()
 
-    def submit(self, model: str, data: object, **options: Unpack[Submission]) -> "Job":
+    def submit(self, model: str, data: object, **options: Unpack[Submission]) -> Job:
         """See AsyncClient.submit."""
-        return Job(self, self._run(self._client.submit(model, data, **options)).id)
+        return Job(self, self._loop.run(self._client.submit(model, data, **options)).id)
 
-    def submit_many(self, model: str, rows: Iterable[object], **options: Unpack[Submissions]) -> "list[Job]":
+    def submit_many(self, model: str, rows: Iterable[object], **options: Unpack[Submissions]) -> list[Job]:
         """See AsyncClient.submit_many."""
-        jobs = self._run(self._client.submit_many(model, rows, **options))
+        jobs = self._loop.run(self._client.submit_many(model, rows, **options))
         return [Job(self, job.id) for job in jobs]
 
-    def status(self, job: "str | Job") -> JobRecord:
-        return self._run(self._client.status(str(job)))
+    def batch(self, model: str, rows: Iterable[object], **options: Unpack[BatchSubmission]) -> Batch:
+        """See AsyncClient.batch."""
+        return Batch(self, self._loop, self._loop.run(self._client.batch(model, rows, **options)))
 
-    def cancel(self, job: "str | Job") -> bool:
+    def status(self, job: str | Job) -> JobRecord:
+        return self._loop.run(self._client.status(str(job)))
+
+    def cancel(self, job: str | Job) -> bool:
         """See AsyncClient.cancel."""
-        return self._run(self._client.cancel(str(job)))
+        return self._loop.run(self._client.cancel(str(job)))
 
     def cancel_many(self, model: str, *, limit: int = MOST, **wanted: Unpack[Filter]) -> Cancelled:
         """See AsyncClient.cancel_many."""
-        return self._run(self._client.cancel_many(model, limit=limit, **wanted))
+        return self._loop.run(self._client.cancel_many(model, limit=limit, **wanted))
 
-    def retry(self, job: "str | Job") -> None:
+    def retry(self, job: str | Job) -> None:
         """See AsyncClient.retry."""
-        self._run(self._client.retry(str(job)))
+        self._loop.run(self._client.retry(str(job)))
 
     def jobs(self, model: str | None = None, **wanted: Unpack[Filter]) -> Iterator[JobRecord]:
         """See AsyncClient.jobs."""
-        found = self._client.jobs(model, **wanted)
-        while record := self._run(_next(found)):
-            yield record
+        return self._loop.each(self._client.jobs(model, **wanted))
 
     def counts(self, model: str | None = None, *, version: str = "", tag: str = "") -> dict[str, int]:
         """See AsyncClient.counts."""
-        return self._run(self._client.counts(model, version=version, tag=tag))
+        return self._loop.run(self._client.counts(model, version=version, tag=tag))
 
-    def result(self, job: "str | Job", timeout: float = DEFAULT_TIMEOUT_S) -> Result:
+    def result(self, job: str | Job, timeout: float = DEFAULT_TIMEOUT_S) -> Result:
         """See AsyncClient.result."""
-        return self._run(self._client.result(str(job), timeout))
+        return self._loop.run(self._client.result(str(job), timeout))
 
-    def as_completed(
-        self, jobs: "Iterable[str | Job]", timeout: float = DEFAULT_TIMEOUT_S
-    ) -> "Iterator[Job]":
+    def as_completed(self, jobs: Iterable[str | Job], timeout: float = DEFAULT_TIMEOUT_S) -> Iterator[Job]:
         """See AsyncClient.as_completed."""
         finished = self._client.as_completed([str(job) for job in jobs], timeout)
-        try:
-            while job := self._run(_next(finished)):
-                yield Job(self, job.id)
-        finally:
-            self._run(finished.aclose())
+        return (Job(self, job.id) for job in self._loop.each(finished))
 
-    def events(self, job: "str | Job", after: str = "") -> Iterator[Event]:
+    def events(self, job: str | Job, after: str = "") -> Iterator[Event]:
         """See AsyncClient.events."""
-        found = self._client.events(str(job), after)
-        try:
-            while event := self._run(_next(found)):
-                yield event
-        finally:
-            self._run(found.aclose())
+        return self._loop.each(self._client.events(str(job), after))
 
-    def job(self, job_id: str) -> "Job":
+    def job(self, job_id: str) -> Job:
         """See AsyncClient.job."""
         return Job(self, self._client.job(job_id).id)
-
-    def _run(self, coroutine: Coroutine[object, None, T]) -> T:
-        return self._begin(coroutine).result()
-
-    def _begin(self, coroutine: Coroutine[object, None, T]) -> Future[T]:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-
-    def _stop_loop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
-async def _next(found: AsyncIterator[T]) -> T | None:
-    return await anext(found, None)
-
-
-class Job:
-    """A submitted job; `str(job)` is its id."""
-
-    def __init__(self, client: Client, public_id: str) -> None:
-        self._client, self.id = client, public_id
-
-    def __str__(self) -> str:
-        return self.id
-
-    def __repr__(self) -> str:
-        return f"Job({self.id!r})"
-
-    def status(self) -> JobRecord:
-        return self._client.status(self.id)
-
-    def done(self) -> bool:
-        """See AsyncJob.done."""
-        return self.status().is_finished
-
-    def cancel(self) -> bool:
-        """See AsyncClient.cancel."""
-        return self._client.cancel(self.id)
-
-    def retry(self) -> None:
-        """See AsyncClient.retry."""
-        self._client.retry(self.id)
-
-    def events(self, after: str = "") -> Iterator[Event]:
-        """See AsyncClient.events."""
-        return self._client.events(self.id, after)
-
-    def result(self, timeout: float = DEFAULT_TIMEOUT_S) -> Result:
-        """See AsyncClient.result."""
-        return self._client.result(self.id, timeout)

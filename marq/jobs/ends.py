@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from marq import keys
@@ -38,8 +38,32 @@ class Wanted:
         return keys.job_ends(self.model)
 
 
-async def follow(jobs: Jobs, wanted: Wanted, last: str) -> AsyncIterator[bytes]:
-    """The encoded events after the one with the id `last`, or from now on.
+@dataclass(frozen=True)
+class EndEvent:
+    """`kind`: `open`, `ended`, `missed`, or `finished` of a group. `id`: a reader goes on after it."""
+
+    id: str
+    kind: str
+    data: dict[str, object]
+
+    def encode(self) -> bytes:
+        """As server-sent events have it."""
+        return f"id: {self.id}\nevent: {self.kind}\ndata: {json.dumps(self.data)}\n\n".encode()
+
+
+def follow(jobs: Jobs, wanted: Wanted, last: str) -> AsyncGenerator[bytes, None]:
+    """The encoded events after the one with the id `last`, or from now on; see `changes`."""
+    return _encoded(changes(jobs, wanted, last))
+
+
+async def _encoded(events: AsyncGenerator[EndEvent | None, None]) -> AsyncGenerator[bytes, None]:
+    async with contextlib.aclosing(events):
+        async for event in events:
+            yield event.encode() if event else SILENCE
+
+
+def changes(jobs: Jobs, wanted: Wanted, last: str) -> AsyncGenerator[EndEvent | None, None]:
+    """The events after the one with the id `last`, or from now on; None after some silence.
 
     Raises BadRequest for a text that is not an id.
     """
@@ -50,14 +74,14 @@ async def follow(jobs: Jobs, wanted: Wanted, last: str) -> AsyncIterator[bytes]:
     return _events(jobs, wanted, last)
 
 
-async def _events(jobs: Jobs, wanted: Wanted, last: str) -> AsyncIterator[bytes]:
+async def _events(jobs: Jobs, wanted: Wanted, last: str) -> AsyncGenerator[EndEvent | None, None]:
     broker, silent_s = jobs.broker, 0.0
     first, newest = await _open(broker, wanted)
     place = last or newest
     if not last:
-        yield _event(place, "open", {"counts": await _counts(broker, wanted)})
+        yield EndEvent(place, "open", {"counts": await _counts(broker, wanted)})
     elif _number(first) > _number(last):
-        yield _event(last, "missed", {})
+        yield EndEvent(last, "missed", {})
     while True:
         look = await _look(broker, wanted, place)
         place = look.place
@@ -71,14 +95,14 @@ async def _events(jobs: Jobs, wanted: Wanted, last: str) -> AsyncIterator[bytes]
         silent_s = 0.0 if look.events else silent_s + LOOK_S
         if silent_s >= SILENCE_S:
             silent_s = 0.0
-            yield SILENCE
+            yield None
             with contextlib.suppress(ServiceUnavailable):
                 await _open(broker, wanted)
 
 
 @dataclass(frozen=True)
 class _Look:
-    events: list[bytes]
+    events: list[EndEvent]
     place: str  # the last entry that was read
     is_full: bool = False  # more entries may follow
     is_last: bool = False
@@ -93,14 +117,14 @@ async def _look(broker: Broker, wanted: Wanted, place: str) -> _Look:
         return _Look([], place)
     except JobNotFound:  # it has expired
         return _Look([], place, is_last=True)
-    events: list[bytes] = []
+    events: list[EndEvent] = []
     for entry, flat in entries:
         place = entry.decode()
         if data := _ended(wanted, dict(zip(flat[::2], flat[1::2], strict=True))):
-            events.append(_event(place, "ended", data))
+            events.append(EndEvent(place, "ended", data))
     is_full = len(entries) == AT_ONCE
     if group and group.is_finished and not is_full:
-        events.append(_event(place, "finished", {"counts": group.counts}))
+        events.append(EndEvent(place, "finished", {"counts": group.counts}))
         return _Look(events, place, is_last=True)
     return _Look(events, place, is_full)
 
@@ -134,11 +158,6 @@ def _ended(wanted: Wanted, fields: dict[bytes, bytes]) -> dict[str, object] | No
         "status": int(status) if status.isdigit() else None,
         "tags": tags,
     }
-
-
-def _event(place: str, kind: str, data: dict[str, object]) -> bytes:
-    """As server-sent events have it."""
-    return f"id: {place}\nevent: {kind}\ndata: {json.dumps(data)}\n\n".encode()
 
 
 def _number(entry: str) -> tuple[int, ...]:

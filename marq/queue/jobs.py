@@ -157,17 +157,17 @@ class Jobs:
 
     async def submit_many(
         self, model: str, version: str, rows: Iterable[Row],
-        lane: str = keys.NORMAL,
+        lane: str = keys.NORMAL, digest: bytes = b"",
     ) -> list[str]:  # fmt: skip
-        """Queues many jobs, pipelined; returns their public ids in order. Raises TooManyJobs after the calls
-        that were sent: some jobs may be queued."""
+        """Queues many jobs, pipelined; returns their public ids in order. With a `digest`, those that exist
+        are not queued again. Raises TooManyJobs after the calls that were sent: some may be queued."""
         ids: list[str] = []
         sent: deque[asyncio.Task[Reply]] = deque()
         try:
             for rows_of_call in with_one_head(rows):
                 if b"webhook" in rows_of_call[0][1].head.options:
                     await expect_webhooks(self.broker, model)
-                script_keys, arguments = submit_command(model, version, lane, rows_of_call)
+                script_keys, arguments = submit_command(model, version, lane, rows_of_call, digest)
                 queueing = self.broker.run(scripts.SUBMIT, script_keys, *arguments)
                 sent.append(asyncio.create_task(queueing))
                 if len(sent) > MOST_CALLS or not ids:  # Redis may not know the script before the first call

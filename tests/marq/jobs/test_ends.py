@@ -32,7 +32,7 @@ def _quick(monkeypatch):
 
 async def test_the_ends_of_jobs_with_a_tag_are_sent(jobs, submit, finish):
     await submit(b"night")
-    events = await follow(jobs, NIGHT, "")
+    events = follow(jobs, NIGHT, "")
     [(_, kind, data)] = await take(events, 1)
     assert (kind, data["counts"]["queued"]) == ("open", 1)
     # When jobs with the tag end, and others
@@ -49,7 +49,7 @@ async def test_the_ends_of_jobs_with_a_tag_are_sent(jobs, submit, finish):
 
 
 async def test_a_reader_that_comes_back_misses_nothing(jobs, client, submit, finish):
-    events = await follow(jobs, NIGHT, "")
+    events = follow(jobs, NIGHT, "")
     await take(events, 1)
     for _ in range(4):
         await submit(b"night")
@@ -58,13 +58,13 @@ async def test_a_reader_that_comes_back_misses_nothing(jobs, client, submit, fin
     await events.aclose()
     # When jobs end while it is away
     finish(3)
-    again = await follow(jobs, NIGHT, last)
+    again = follow(jobs, NIGHT, last)
     assert [data["job_id"] for _, _, data in await take(again, 3)] == ["echo:1", "echo:2", "echo:3"]
     # And where the log is gone, it says so
     client.delete(keys.job_ends("echo"))
-    assert [kind for _, kind, _ in await take(await follow(jobs, NIGHT, last), 1)] == ["missed"]
+    assert [kind for _, kind, _ in await take(follow(jobs, NIGHT, last), 1)] == ["missed"]
     with pytest.raises(BadRequest, match="Last-Event-ID must be the id of an event"):
-        await follow(jobs, NIGHT, "yesterday")
+        follow(jobs, NIGHT, "yesterday")
 
 
 async def test_the_events_of_a_group_end_with_its_last_job(jobs, submit, finish):
@@ -73,7 +73,7 @@ async def test_the_events_of_a_group_end_with_its_last_job(jobs, submit, finish)
     async with groups.uploading(jobs.broker, group, opening):
         for _ in range(3):
             await submit(group.tag.encode())
-        events = await follow(jobs, Wanted("echo", group.tag, group), "")
+        events = follow(jobs, Wanted("echo", group.tag, group), "")
         await take(events, 1)
         finish(3)
         ended = await take(events, 3)
