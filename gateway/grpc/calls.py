@@ -11,7 +11,8 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from gateway.asgi import Headers
-from gateway.grpc.failures import Failure, number_of, unreadable
+from gateway.grpc.arrivals import Arrivals
+from gateway.grpc.failures import Failure, number_of
 from gateway.http.access_log import AccessLog
 from gateway.inference.predictor import CLIENT_GONE
 from gateway.metrics.counting import RequestMeter
@@ -91,8 +92,8 @@ class Method(NamedTuple):
 class Calls:
     """Makes the handlers of services: their errors become statuses, and each call is counted and logged."""
 
-    def __init__(self, meter: RequestMeter, access_log: AccessLog | None) -> None:
-        self._meter, self._access_log = meter, access_log
+    def __init__(self, meter: RequestMeter, access_log: AccessLog | None, arrivals: Arrivals) -> None:
+        self._meter, self._access_log, self._arrivals = meter, access_log, arrivals
 
     def service(self, name: str, methods: dict[str, Method]) -> grpc.GenericRpcHandler:
         """The handlers of a service."""
@@ -100,17 +101,14 @@ class Calls:
         return grpc.method_handlers_generic_handler(name, handlers)
 
     def _handler(self, name: str, method: Method) -> Any:
-        make = {
-            (False, False): grpc.unary_unary_rpc_method_handler,
-            (False, True): grpc.unary_stream_rpc_method_handler,
-            (True, True): grpc.stream_stream_rpc_method_handler,
-        }[method.streams]
+        several, parts = method.streams
+        # For gRPC each request is a stream: the others are read before their call is known
+        make = grpc.stream_stream_rpc_method_handler if parts else grpc.stream_unary_rpc_method_handler
 
-        async def answer(request: Message | AsyncIterator[Message] | None, context: Context) -> Any:
+        async def answer(requests: AsyncIterator[Message | None], context: Context) -> Any:
             call, began = Call(context, name), time.monotonic()
             try:
-                if request is None:
-                    raise unreadable()
+                request = requests if several else await self._arrivals.read(context)
                 response = await method.run(request, call)
                 call.status = 200
                 call.code = 0

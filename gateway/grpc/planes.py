@@ -6,6 +6,7 @@ import grpc
 from starlette.types import ASGIApp
 
 from gateway.grpc import inference, management, open_inference, probes, service_names
+from gateway.grpc.arrivals import Arrivals
 from gateway.grpc.calls import Calls, Method
 from gateway.grpc.inference import InferenceService
 from gateway.grpc.management import ManagementService
@@ -34,7 +35,7 @@ class Planes:
         access_log: AccessLog | None,
     ) -> None:  # fmt: skip
         self._settings, self._predictor, self._routes, self._meter = settings, predictor, routes, meter
-        self._calls = Calls(meter, access_log)
+        self._calls = Calls(meter, access_log, Arrivals.of(settings))
 
     def inference(self) -> Services:
         """The services of the inference address."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 import grpc
 from grpc_reflection.v1alpha import reflection
 
+from gateway.grpc.arrivals import UNREAD
 from gateway.grpc.planes import Services
 from marq.settings.fields import Settings
 from marq.settings.grpc_addresses import Plane, planes
@@ -33,7 +34,8 @@ class RpcServer:
     """The server of one address. Raises RuntimeError if it cannot be bound."""
 
     def __init__(self, settings: Settings, plane: Plane, services: Services) -> None:
-        self._server = grpc.aio.server(options=list(_options(settings, plane)))
+        most = max(settings.max_buffered_bytes // UNREAD, 1)
+        self._server = grpc.aio.server(options=list(_options(settings, plane)), maximum_concurrent_rpcs=most)
         self._server.add_generic_rpc_handlers(services.handlers)
         if settings.enable_grpc_reflection:
             names = [*services.names, reflection.SERVICE_NAME]
@@ -60,6 +62,9 @@ def _options(settings: Settings, plane: Plane) -> Iterable[tuple[str, int]]:
     yield "grpc.max_send_message_length", -1  # replicas and the management API limit their answers
     yield "grpc.max_metadata_size", settings.max_header_size
     yield "grpc.absolute_max_metadata_size", settings.max_header_size
+    # Else gRPC takes up to 64 MiB of each connection before a call is read; reading is not slower for it
+    yield "grpc.http2.bdp_probe", 0
+    yield "grpc.http2.lookahead_bytes", UNREAD
     yield "grpc.keepalive_time_ms", PING_EVERY_MS
     yield "grpc.http2.min_ping_interval_without_data_ms", PINGS_AT_LEAST_MS
     yield "grpc.keepalive_permit_without_calls", 1
