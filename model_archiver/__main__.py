@@ -1,5 +1,5 @@
 """`python -m model_archiver` is `torch-model-archiver`."""
 
-from model_archiver.model_packaging import generate_model_archive
+from model_archiver.model_packaging import main
 
-generate_model_archive()
+main()

@@ -23,10 +23,11 @@ Handle = Callable[[list[Any], Any], Any]
 
 
 class EntryPoint(NamedTuple):
-    """The functions that answer a batch and initialise the handler."""
+    """The functions that answer a batch and initialise the handler; a function of a module is both."""
 
     handle: Handle
     initialize: Callable[[Any], Any]
+    is_function: bool = False
 
 
 def split_handler(handler: str) -> tuple[str, str]:
@@ -85,7 +86,7 @@ def find_entry_point(module: ModuleType, function: str) -> EntryPoint:
     """The attribute `function` of the module, else the `handle` of its only class."""
     entry = getattr(module, function, None)
     if entry is not None:
-        return EntryPoint(entry, lambda context: entry(None, context))
+        return EntryPoint(entry, lambda context: entry(None, context), not isinstance(entry, type))
     classes = list_classes_from_module(module)
     if len(classes) > 1:  # a network beside its handler
         classes = [kind for kind in classes if hasattr(kind, "handle")] or classes

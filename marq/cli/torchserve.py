@@ -3,12 +3,15 @@
 import sys
 from typing import NoReturn
 
+from marq.cli import check_extras
+
 INTERRUPTED = 130  # the exit code after Ctrl-C
 
 
 def main() -> NoReturn:
     """Ends the process with TorchServe's exit codes."""
     try:
+        check_extras()
         from marq.cli import torchserve_command
 
         torchserve_command.main()

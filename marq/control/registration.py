@@ -101,7 +101,8 @@ def _as_service_errors(url: str) -> Iterator[None]:
         kind = next(kind for archive_kind, kind in _ERRORS if isinstance(error, archive_kind))
         raise kind("\n".join(filter(None, (str(error), error.reason)))) from error
     except OSError as error:
-        raise errors.ServiceError(f"Failed to save model: {url}\n{error}") from error
+        cause = f"{error.filename}: {error.strerror}" if error.filename else error
+        raise errors.ServiceError(f"Failed to save model: {url}\n{cause}") from error
 
 
 def _locate(store: ModelStore, registration: Registration, at_startup: bool) -> tuple[Path, bool]:

@@ -84,4 +84,6 @@ def nothing_to_serve(settings: Settings) -> str:
     if not names:
         return f"No models: {store} has no archives. `marq archive --export-path {store}` makes one."
     shown = ", ".join(names[:MOST_NAMED]) + (" ..." if len(names) > MOST_NAMED else "")
+    if settings.models:
+        return f"No models: none of --models could be loaded. {store} has {shown}."
     return f"No models: {store} has {shown}. Give --models {names[0]}, or --models all."

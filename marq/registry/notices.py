@@ -11,6 +11,7 @@ from marq.registry.spec import ModelSpec
 
 _FRAME = re.compile(r'  File "(.+)", line (\d+)')
 OURS = "workers."  # begins the exceptions that wrap those of handlers
+_OUR_CLASS = re.compile(rf"^{re.escape(OURS)}[\w.]+: ")
 
 
 def cannot_load(spec: ModelSpec, reason: str) -> str:
@@ -21,20 +22,22 @@ def cannot_load(spec: ModelSpec, reason: str) -> str:
 def own_error(reason: str) -> str:
     """The exception of the handler, with file and line, from the last lines of a replica.
 
-    The last line where there is no traceback. A hint of the exception that wraps it is kept.
+    Without a traceback the last line, without a class of ours. A hint of the exception that wraps it is kept.
     """
     lines = [line for line in reason.splitlines() if line.strip()]
-    last = lines[-1] if lines else "unknown"
-    place = error = shown = ""
+    last = _OUR_CLASS.sub("", lines[-1], count=1) if lines else "unknown"
+    place = error = where = ""
     for line in lines:
         if frame := _FRAME.match(line):
             place = f"{PurePath(frame[1]).name}, line {frame[2]}"
         elif place and not line.startswith(" "):  # the end of a traceback
             if not line.startswith(OURS):
-                error, shown = line, f"{line} ({place})"
+                error, where = line, f" ({place})"
             place = ""
     message = error.partition(": ")[2] or error
-    return shown + last.partition(message)[2] if error and message in last else last
+    if not error or message not in last:
+        return last
+    return error + where + last.partition(message)[2].removeprefix(where)  # a SyntaxError says where itself
 
 
 def notices(spec: ModelSpec, reports: Iterable[PoolReport], size: int, hosts: Hosts) -> list[str]:

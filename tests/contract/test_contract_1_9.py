@@ -60,6 +60,15 @@ def test_a_handler_that_fails(inference, order, code, message):
     assert error(answer, code, INTERNAL).splitlines()[0] == message
 
 
+@pytest.mark.parametrize(
+    ("order", "came"),
+    [("no list", "str for a batch of 1, not a list"), ("too few", "a list of 0 for a batch of 1")],
+)
+def test_a_client_reads_what_a_handler_returned_instead(inference, order, came):
+    message = error(inference.post("/predictions/tell", content=order, headers=TEXT), 503, INTERNAL)
+    assert message.splitlines()[1:] == [f"The handler returned {came}."]
+
+
 def test_an_error_status_that_the_handler_sets_keeps_its_body(inference):
     answer = inference.post("/predictions/tell", content="refuse", headers=TEXT)
     assert (answer.status_code, answer.text) == (418, "short and stout")

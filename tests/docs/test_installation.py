@@ -163,6 +163,9 @@ def test_an_installation_without_extras_submits_and_packs(
     run(*archiver, "--handler", tmp_path / "mirror.py", "--export-path", tmp_path, cwd=tmp_path)
     assert (tmp_path / "packed.mar").is_file()
 
-    refused = subprocess.run([light / "marq", "--version"], capture_output=True, text=True, env=PYTHON_FREE)
-    assert refused.returncode == 1
-    assert "pip install" in refused.stderr and "Traceback" not in refused.stderr
+    for command in ("marq", "torchserve"):
+        refused = subprocess.run(
+            [light / command, "--version"], capture_output=True, text=True, env=PYTHON_FREE
+        )
+        assert refused.returncode == 1
+        assert "pip install" in refused.stderr and "Traceback" not in refused.stderr

@@ -205,7 +205,7 @@ class HandlerCall:
         kind = error.type if isinstance(error, ServiceError) else ServiceError.type
         ids = ", ".join(request.id.decode() for request in requests)
         if isinstance(error, responses.BatchFailed):
-            log.error("%d %s: %s. Requests: %s", status, message, error.detail, ids)
+            log.error("%d %s Requests: %s", status, message.replace("\n", ": "), ids)
         else:
             trace = None if isinstance(error, NobodyWaits) else error
             log.error("%d %s. Requests: %s", status, message, ids, exc_info=trace)

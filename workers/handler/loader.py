@@ -17,6 +17,11 @@ from workers.handler.measurements import Collector, handler_cache
 from workers.handler.precedence import give_way
 from workers.launch import ReplicaSpec
 
+FIRST_CALL = (
+    ". A handler that is a function is called once with data=None when the model is loaded, as in "
+    "TorchServe: return None then"
+)
+
 
 class LoadError(Exception):
     """Raised when a handler cannot be made ready; the cause is chained to it and named in its text."""
@@ -55,7 +60,8 @@ def load(handler: str, model_dir: Path, context: Context, envelope: str | None =
         entry = model_loader.find_entry_point(module, model_loader.split_handler(handler)[1])
     with _reported_as(EnvelopeNotFound, f"Cannot use service envelope {envelope}"):
         handle = model_loader.wrap_in_envelope(entry.handle, envelope)
-    with _reported_as(InitializationFailed, f"Cannot initialise handler {handler}"):
+    hint = FIRST_CALL if entry.is_function else ""
+    with _reported_as(InitializationFailed, f"Cannot initialise handler {handler}", hint):
         entry.initialize(context)
     return handle
 
@@ -77,13 +83,13 @@ def _check_origin(module: ModuleType, folder: Path) -> None:
 
 
 @contextmanager
-def _reported_as(error_class: type[LoadError], text: str) -> Iterator[None]:
+def _reported_as(error_class: type[LoadError], text: str, hint: str = "") -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError):
         raise
     except Exception as error:
-        raise error_class(f"{text}: {type(error).__name__}: {error}") from error
+        raise error_class(f"{text}: {type(error).__name__}: {error}{hint}") from error
 
 
 def load_replica(

@@ -20,11 +20,13 @@ log = logging.getLogger(__name__)
 
 
 class BatchFailed(WorkerFailed):
-    """Raised when the handler's call as a whole has no usable result; `detail` is for its author."""
+    """Raised when the handler's call as a whole has no usable result.
 
-    def __init__(self, message: str, detail: str) -> None:
-        super().__init__(message, 503)
-        self.detail = detail
+    The first line of the message is TorchServe's, the next one says what came.
+    """
+
+    def __init__(self, message: str, came: str) -> None:
+        super().__init__(f"{message}\nThe handler returned {came}.", 503)
 
 
 def encode(value: object) -> bytes:
@@ -43,15 +45,15 @@ def encode(value: object) -> bytes:
 
 def check(returned: object, rows: int) -> list[object]:
     """The handler's list. Raises BatchFailed unless it is a list with one element for each row."""
-    came = f"{type(returned).__name__} for a batch of {rows}"
+    came = f"{type(returned).__name__} for a batch of {rows}, not a list"
     if inspect.iscoroutine(returned):
         returned.close()
         came += "; handle is a coroutine function: set `asyncCommunication: true` in model-config.yaml"
     if not isinstance(returned, list):
-        raise BatchFailed("Invalid model predict output", f"the handler returned {came}, not a list")
+        raise BatchFailed("Invalid model predict output", came)
     if len(returned) != rows:
         came = f"a list of {len(returned)} for a batch of {rows}"
-        raise BatchFailed("number of batch response mismatched", f"the handler returned {came}")
+        raise BatchFailed("number of batch response mismatched", came)
     return returned
 
 

@@ -1,7 +1,9 @@
+import errno
 import json
 import os
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from plugin_packages import add_package
@@ -462,11 +464,11 @@ def test_a_download_that_is_no_model_does_not_stay(settings, store, tmp_path):
 
 def test_a_file_that_may_not_be_read_is_told(pack, settings, monkeypatch):
     def fail(path):
-        raise PermissionError("not yours")
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), Path("/store/m.mar"))
 
     monkeypatch.setattr(registration, "describe", fail)
     error = refusal(errors.ServiceError, settings(), Registration(pack()))
-    assert error.message == "Failed to save model: m.mar\nnot yours"
+    assert error.message == "Failed to save model: m.mar\n/store/m.mar: Permission denied"
 
 
 # start-up

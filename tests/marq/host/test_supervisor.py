@@ -271,8 +271,10 @@ def test_a_server_without_models_names_the_cure(set_up, tmp_path):
     lines = set_up(model_store=tmp_path / "store").lines
     assert any("has no archives" in line for line in lines)
     (tmp_path / "store/cat.mar").touch()
-    lines = set_up(model_store=tmp_path / "store", models="gone.mar").lines
+    lines = set_up(model_store=tmp_path / "store").lines
     assert f"No models: {tmp_path}/store has cat.mar. Give --models cat.mar, or --models all." in lines
+    lines = set_up(model_store=tmp_path / "store", models="gone.mar").lines
+    assert f"No models: none of --models could be loaded. {tmp_path}/store has cat.mar." in lines
 
 
 @pytest.mark.parametrize("has_tokens", [False, True])

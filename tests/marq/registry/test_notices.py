@@ -100,6 +100,21 @@ ImportError: handler bad cannot be imported: No module named 'notthere'
     assert own_error(reason + wrapped) == "ModuleNotFoundError: No module named 'notthere' (bad.py, line 1)"
 
 
+def test_a_place_that_the_exception_names_itself_is_not_repeated():
+    reason = """  File "/state/model-dirs/1c40/syn.py", line 1
+    def handle(data, context)
+                             ^
+SyntaxError: expected ':'
+"""
+    wrapped = WRAPPED.format(error="SyntaxError: expected ':' (syn.py, line 1)")
+    assert own_error(reason + wrapped) == "SyntaxError: expected ':' (syn.py, line 1)"
+
+
+def test_an_error_without_a_frame_of_the_archive_is_said_without_our_class():
+    wrapped = "workers.handler.loader.EntryPointNotFound: Cannot find the entry point of handler a.py: ..."
+    assert own_error(wrapped) == "Cannot find the entry point of handler a.py: ..."
+
+
 def test_without_an_exception_at_the_end_the_last_line_is_the_reason():
     late = "not ready within the start-up time-out of 60 s"
     assert own_error(RAISED + late) == late

@@ -137,6 +137,11 @@ def test_what_initialisation_raises_is_named_and_chained(load):
     assert isinstance(caught.value.__cause__, FileNotFoundError)
 
 
+def test_a_function_that_cannot_take_the_first_call_is_told_of_it(load):
+    with pytest.raises(loader.InitializationFailed, match="is called once with data=None when"):
+        load("def handle(data, context):\n    return [row['body'] for row in data]\n")
+
+
 @pytest.mark.parametrize("error", ["MemoryError()", "RuntimeError('CUDA out of memory')"])
 @pytest.mark.parametrize("place", ["    raise {}\n", "    pass\nraise {}\n"])
 def test_memory_and_runtime_errors_pass_unchanged(load, error, place):

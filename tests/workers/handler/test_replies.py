@@ -196,6 +196,10 @@ def test_a_handler_must_return_a_list(returned):
     with pytest.raises(BatchFailed, match="Invalid model predict output") as caught:
         responses.check(returned, 1)
     assert caught.value.status == 503
+    kind = type(returned).__name__
+    assert (
+        caught.value.message.splitlines()[1] == f"The handler returned {kind} for a batch of 1, not a list."
+    )
 
 
 @pytest.mark.parametrize("returned", [[], [1], [1, 2, 3]])
@@ -203,6 +207,8 @@ def test_a_list_must_have_one_element_for_each_row(returned):
     with pytest.raises(BatchFailed, match="number of batch response mismatched") as caught:
         responses.check(returned, 2)
     assert caught.value.status == 503
+    came = f"a list of {len(returned)} for a batch of 2"
+    assert caught.value.message.splitlines()[1] == f"The handler returned {came}."
 
 
 def test_a_list_of_the_right_length_is_taken():
