@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from marq import keys
@@ -19,6 +19,8 @@ from marq.registry.spec import ModelSpec
 log = logging.getLogger(__name__)
 
 Answer = tuple[Request, Reply]
+# By state, attempts, status, headers and field of the body: requests, and what that field holds.
+_Alike = dict[tuple[object, ...], list[tuple[Request, bytes]]]
 TOO_LATE = "The request passed its deadline before it ran."
 BURIED = "buried"  # as publish.lua calls the state of jobs that are dead letters
 LONGEST_REASON = 1000  # characters
@@ -53,7 +55,7 @@ class Publisher:
         commands = [*_packed(answers), *_single(answers)]
         commands += _acknowledge(request for request, _ in others)
         if jobs:
-            commands.append(self._publish(jobs, started_ms, len(answers), is_buried))
+            commands += self._publish(jobs, started_ms, len(answers), is_buried)
         if runs:
             commands.append(_advance(runs, started_ms, is_buried))
         return commands
@@ -95,22 +97,28 @@ class Publisher:
         replies = [Reply(r.id, error.status, error.body(), JSON_HEADERS) for r in requests]
         return self.commands(list(zip(requests, replies, strict=True)), NEVER)
 
-    def _publish(self, jobs: list[Answer], started_ms: int, rows: int, is_buried: bool) -> Command:
-        script_keys: list[str] = []
-        arguments: list[object] = []
+    def _publish(self, jobs: list[Answer], started_ms: int, rows: int, is_buried: bool) -> Iterator[Command]:
+        """One call for each lane. Answers that are equal but for their bodies are sent once."""
+        lanes: defaultdict[str, _Alike] = defaultdict(lambda: defaultdict(list))
         for request, reply in jobs:
             attempts = int(request.attempts) + (started_ms != NEVER)
-            script_keys += (request.lane, keys.job(self._spec.name, request.id.decode()))
-            body = self._kept_in_file(request, reply)
-            arguments += (
-                request.entry, request.id, BURIED if is_buried else _state(reply, started_ms), attempts,
-                request.queued_ms, started_ms or "", reply.status, reply.headers, body or reply.body,
-                "body_ref" if body else "body",
-            )  # fmt: skip
-        return scripts.PUBLISH.call(
-            script_keys, keys.GROUP, self._ttl_ms, self._channel, self._spec.version, self._device,
-            int(time.time() * 1000), rows if started_ms != NEVER else 0, *arguments,
-        )  # fmt: skip
+            ref = self._kept_in_file(request, reply)
+            state = BURIED if is_buried else _state(reply, started_ms)
+            field = "body_ref" if ref else "body"
+            lanes[request.lane][state, attempts, reply.status, reply.headers, field].append(
+                (request, ref or reply.body)
+            )
+        about = self._ttl_ms, self._channel, self._spec.version, self._device, int(time.time() * 1000)
+        of_batch = (rows, started_ms) if started_ms != NEVER else (0, "")
+        for lane, kinds in lanes.items():
+            script_keys = [lane]
+            arguments: list[object] = []
+            for alike, kept in kinds.items():
+                script_keys += (keys.job(self._spec.name, request.id.decode()) for request, _ in kept)
+                arguments += (*alike, len(kept))
+                arguments += (request.entry for request, _ in kept)
+                arguments += (body for _, body in kept)
+            yield scripts.PUBLISH.call(script_keys, keys.GROUP, *about, *of_batch, *arguments)
 
     def _kept_in_file(self, request: Request, reply: Reply) -> bytes:
         """The reference of a large result, if the store of those who ask for it is that of this host.

@@ -204,10 +204,13 @@ local function move_finished(group)
   local to = sets_of(head, group.state, job.tags, job.version)
   local moments, members, expiries = redis.call("ZMSCORE", from[1], unpack(ids)), {}, {}
   local about = group.state .. " " .. job.tags .. " " .. job.version .. " "
+  local times = {} -- when records expire, by their time to live
   for i, id in ipairs(ids) do
+    local ttl = group.ttls[i]
+    times[ttl] = times[ttl] or index.text(group.now_ms + ttl)
     members[2 * i - 1], members[2 * i] = moments[i] or moment_of(head .. "job:" .. id, group.now_ms), id
-    expiries[2 * i - 1], expiries[2 * i] = index.text(group.now_ms + group.ttls[i]), about .. id
-    longest = math.max(longest, group.ttls[i])
+    expiries[2 * i - 1], expiries[2 * i] = times[ttl], about .. id
+    longest = math.max(longest, ttl)
   end
   for i = 1, #to do
     redis.call("ZREM", from[i], unpack(ids))
