@@ -234,6 +234,11 @@ def run(workflow: str, run_id: str) -> str:
     return f"{PREFIX}{{{workflow}}}:run:{run_id}"
 
 
+def workflow_of(record: bytes) -> str:
+    """The workflow of the record of a run, or of its job."""
+    return record[len(PREFIX) + 1 :].partition(b"}:")[0].decode(errors="replace")
+
+
 def due(workflow: str) -> str:
     """The tries of nodes of a workflow by the moment when they are over (sorted set by unix ms)."""
     return f"{PREFIX}{{{workflow}}}:due"

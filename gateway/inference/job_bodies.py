@@ -42,14 +42,20 @@ async def with_files(files: JobUploads, model: str, request_id: bytes, fields: E
 
     Raises QueueFull.
     """
+    fields = await in_file(files, model, request_id, fields)
+    store = (b"store", files.files.identity.encode())
+    head = replace(fields.head, options=(*fields.head.options, *store))
+    return EntryFields(fields.body, head, fields.file)
+
+
+async def in_file(files: JobUploads, model: str, request_id: bytes, fields: EntryFields) -> EntryFields:
+    """The fields of a job whose body, if it is large, is a file on the disk. Raises QueueFull."""
     upload = fields.file
     if upload is None and fields.size > files.files.threshold:
         upload = await files.add(model, request_id, fields.body)
     if upload is not None:
         await files.sync(upload)
-    store = (b"store", files.files.identity.encode())
-    head = replace(fields.head, options=(*fields.head.options, *store))
-    return EntryFields(fields.body if upload is None else b"", head, upload)
+    return EntryFields(fields.body if upload is None else b"", fields.head, upload)
 
 
 async def result_of(jobs: Jobs, record: JobRecord) -> tuple[int, AsyncIterator[bytes]]:

@@ -6,8 +6,9 @@ from urllib.parse import quote
 from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.convertors import Convertor, register_url_convertor
+from starlette.types import Receive, Scope
 
-from gateway.asgi import Headers, access_of, client_headers
+from gateway.asgi import access_of, client_headers
 from gateway.inference import job_headers
 from gateway.inference.predictor import Predictor
 from gateway.inference.urls import Target
@@ -50,7 +51,7 @@ class RunJobs(Protocol):
     def knows(self, name: str, /) -> bool: ...
 
     async def submit(
-        self, name: str, headers: Headers, body: bytes, options: JobOptions, key: str, /
+        self, name: str, scope: Scope, receive: Receive, options: JobOptions, key: str, /
     ) -> str: ...
 
 
@@ -95,8 +96,7 @@ def router(predictor: Predictor, jobs: Jobs, runs: RunJobs | None = None) -> API
         except ModelNotFound:
             if version is not None or runs is None or not runs.knows(model):
                 raise
-            read = await predictor.uploads.read(request.scope, request.receive)
-            return _accepted(await runs.submit(model, headers, read, options, key or ""))
+            return _accepted(await runs.submit(model, request.scope, request.receive, options, key or ""))
         options = options.of_model(route.spec.webhook_url)
         body = await predictor.read_job(route, request.scope, request.receive, key or "")
         head = predictor.entry_head(

@@ -5,16 +5,17 @@ from collections.abc import Iterable, Sequence
 
 from marq import keys
 from marq.admission.seats import limits
-from marq.connections.scripts import read
+from marq.connections.scripts import join, read
 from marq.connections.urls import Command
 from marq.errors import BadRequest, QueueFull, ServiceError
 from marq.payloads.place import Place
 from marq.queue.entries import EntryFields, Reply
 from marq.queue.publishing import Answer, Publisher
+from marq.queue.scripts import MOVED
 from marq.registry.spec import ModelSpec
 
 ADMIT = read("marq.admission", "sequence", "admit")
-DISPATCH = read("marq.admission", "sequence", "dispatch")
+DISPATCH = join(MOVED, read("marq.admission", "sequence", "dispatch"))
 ACTIVE = read("marq.admission", "sequence", "active")
 AT_ONCE = 100  # requests of each lane
 

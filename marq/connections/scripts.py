@@ -53,6 +53,11 @@ def read(package: str, *names: str) -> Script:
     return Script("".join(files(package).joinpath("lua", f"{name}.lua").read_text() for name in names))
 
 
+def join(*parts: Script) -> Script:
+    """One script of the texts of several, also of several packages."""
+    return Script("".join(part.text for part in parts))
+
+
 def loads(commands: Iterable[Command]) -> list[Command]:
     """The commands that load the scripts which these commands call."""
     scripts = dict.fromkeys(script for command in commands if (script := _script_of(command)))

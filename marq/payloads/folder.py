@@ -61,7 +61,7 @@ class Folder:
 
     def __init__(self, place: Place, name: str) -> None:
         """Raises OSError."""
-        self.place, self._name = place, name
+        self.place, self.name = place, name  # that of its directory
         self.bodies: dict[bytes, Upload] = {}  # by request id, until the request has ended
         self.held = 0  # bytes of them
         self._unknown: set[str] = set()  # files of no pending request, at the last look
@@ -76,7 +76,7 @@ class Folder:
         try:
             lock = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(lock, fcntl.LOCK_EX)
-            new.rename(directory / self._name)
+            new.rename(directory / self.name)
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
             raise
@@ -99,7 +99,7 @@ class Folder:
         except OSError as error:
             self.held -= size
             raise QueueFull(f"A request's body cannot be kept: {error}.") from None
-        made = self.bodies[request_id] = Upload(self, file, f"{self._name}/{name}".encode(), size)
+        made = self.bodies[request_id] = Upload(self, file, f"{self.name}/{name}".encode(), size)
         return made
 
     def add(self, request_id: bytes, body: bytes) -> Upload:
@@ -137,6 +137,14 @@ class Folder:
             upload.close()
             self._unlink(request_id.decode())
 
+    def discard_all(self, request_id: bytes) -> None:
+        """Removes all files of a request that has ended, also answers that were not taken."""
+        self.discard(request_id)
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self._lock):  # noqa: PTH208 - of the open folder
+                if name.partition(".")[0].encode() == request_id:
+                    self._unlink(name)
+
     def take(self, ref: bytes) -> bytes:
         """Reads an answer and removes its file. Raises PayloadLost, also for a file of another folder."""
         name = self._own(ref)
@@ -154,7 +162,7 @@ class Folder:
     def _own(self, ref: bytes) -> str:
         """The name of a file of this folder. Raises PayloadLost."""
         folder, _, name = ref.decode(errors="replace").partition("/")
-        if folder != self._name:
+        if folder != self.name:
             raise PayloadLost("The reference of an answer names another process's file.")
         return name
 
@@ -178,7 +186,7 @@ class Folder:
         """Removes the folder with all its files."""
         for request_id in list(self.bodies):
             self.discard(request_id)
-        shutil.rmtree(self.place.directory / self._name, ignore_errors=True)
+        shutil.rmtree(self.place.directory / self.name, ignore_errors=True)
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1

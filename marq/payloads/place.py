@@ -135,14 +135,25 @@ class Place:
         Empty where that process does not share this directory, or the file system is full: then the answer
         travels through Redis.
         """
+        try:
+            return self.put(self.folder_of(stream), request_id, parts)
+        except OSError:
+            return b""
+
+    def put(self, folder: str, request_id: bytes, parts: bytes) -> bytes:
+        """Writes an answer into a folder of this directory; returns its reference.
+
+        Empty where the folder is not here, or the file system is full.
+        """
         if not PLAIN.fullmatch(request_id):
             return b""
-        name = f"{request_id.decode()}.{secrets.token_hex(4)}"
+        ref = f"{folder}/{request_id.decode()}.{secrets.token_hex(4)}".encode()
         try:
-            ref = f"{self.folder_of(stream)}/{name}".encode()
+            if self.is_elsewhere(ref):
+                return b""
             path = self._path(ref)
             file = os.open(path, NEW_FILE, 0o600)
-        except OSError:
+        except (OSError, PayloadLost):  # the name of the folder may come from outside
             return b""
         try:
             write_all(file, parts)

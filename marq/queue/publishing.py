@@ -57,7 +57,7 @@ class Publisher:
         if jobs:
             commands += self._publish(jobs, started_ms, len(answers), is_buried)
         if runs:
-            commands.append(_advance(runs, started_ms, is_buried))
+            commands.append(self._advance(runs, started_ms, is_buried))
         return commands
 
     def parts(self, answers: Sequence[Answer]) -> list[Command]:
@@ -120,6 +120,27 @@ class Publisher:
                 arguments += (body for _, body in kept)
             yield scripts.PUBLISH.call(script_keys, keys.GROUP, *about, *of_batch, *arguments)
 
+    def _advance(self, answers: Sequence[Answer], started_ms: int, is_buried: bool) -> Command:
+        """The command that publishes the answers of nodes of workflows, and queues the nodes that follow."""
+        script_keys: list[str | bytes] = []
+        arguments: list[object] = []
+        for request, reply in answers:
+            outcome, answer, reason, ref = "ok", reply, "", b""
+            if reply.status >= FIRST_ERROR:
+                reason = _reason(reply)
+                outcome = "final" if is_buried or started_ms == NEVER else "failed"
+                if started_ms != NEVER:
+                    failure = ServiceError(f"Error executing {request.node.decode()}")  # TorchServe's text
+                    answer = Reply(reply.id, failure.status, failure.body(), JSON_HEADERS)
+            elif request.store and self._place:
+                ref = _run_in_file(self._place, request, reply)
+            script_keys += (request.lane, request.run)
+            arguments += (
+                request.entry, request.node, outcome, answer.status, answer.headers, ref or answer.body,
+                reason, "ref:" if ref else "out:",
+            )  # fmt: skip
+        return scripts.ADVANCE.call(script_keys, keys.GROUP, *arguments)
+
     def _kept_in_file(self, request: Request, reply: Reply) -> bytes:
         """The reference of a large result, if the store of those who ask for it is that of this host.
 
@@ -145,31 +166,18 @@ def _kept(answers: Sequence[Answer]) -> tuple[list[Answer], list[Answer]]:
     return jobs, [answer for answer in answers if answer[0].run and not answer[0].job]
 
 
-def _advance(answers: Sequence[Answer], started_ms: int, is_buried: bool) -> Command:
-    """The command that publishes the answers of nodes of workflows, and queues the nodes that follow."""
-    script_keys: list[str | bytes] = []
-    arguments: list[object] = []
-    for request, reply in answers:
-        outcome, answer, reason = "ok", reply, ""
-        if reply.status >= FIRST_ERROR:
-            reason = _reason(reply)
-        if reply.status >= FIRST_ERROR and started_ms == NEVER:
-            outcome = "final"
-        elif reply.status >= FIRST_ERROR:
-            outcome = "final" if is_buried else "failed"
-            failure = ServiceError(f"Error executing {request.node.decode()}")  # TorchServe's text
-            answer = Reply(reply.id, failure.status, failure.body(), JSON_HEADERS)
-        script_keys += (request.lane, request.run)
-        arguments += (
-            request.entry,
-            request.node,
-            outcome,
-            answer.status,
-            answer.headers,
-            answer.body,
-            reason,
-        )
-    return scripts.ADVANCE.call(script_keys, keys.GROUP, *arguments)
+def _run_in_file(place: Place, request: Request, reply: Reply) -> bytes:
+    """The reference of the large answer of a node, if its run has its files on this host; else empty."""
+    if len(reply.body) <= place.threshold:
+        return b""
+    store, run_id = request.store.decode(errors="replace"), request.id.decode()
+    if not place.jobs or store != place.jobs.identity:
+        return place.put(store, request.id, reply.body)
+    try:
+        return place.jobs.keep(keys.workflow_of(request.run), run_id, reply.body)
+    except (OSError, ValueError) as error:
+        log.warning("an answer of run %s is kept in Redis: %s", run_id, error)
+        return b""
 
 
 def _reason(reply: Reply) -> str:

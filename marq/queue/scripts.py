@@ -1,6 +1,6 @@
 """The Lua scripts of the queue, from `marq/queue/lua`: one atomic change of state, or one reading, each."""
 
-from marq.connections.scripts import Script, read
+from marq.connections.scripts import Script, join, read
 
 
 def _read(*names: str) -> Script:
@@ -12,14 +12,15 @@ _RUNS = ("elements", "run_entries", "run_ends", "run_steps", "runs")
 
 SUBMIT = _read(*_INDEX, "callers", "submit")
 PUBLISH = _read(*_INDEX, "callers", "publish")
-REQUEUE = _read("requeue")
+MOVED = _read("moved")  # for scripts that move entries
+REQUEUE = join(MOVED, _read("requeue"))
 DROP = _read("drop")
 PART = _read(*_INDEX, "part")
 PROGRESS = _read(*_INDEX, "progress")
 WITHDRAW = _read("seats", "withdraw")
 CANCEL = _read(*_INDEX, "callers", *_RUNS, "cancel")
 BURY = _read(*_INDEX, "bury")
-PASS_ON = _read("pass_on")
+PASS_ON = join(MOVED, _read("pass_on"))
 LETTERS = _read("letters")
 REPLAY = _read(*_INDEX, "replay")
 LATE = _read("late")

@@ -24,16 +24,21 @@ class Runs:
         self._broker, self._job_ttl_ms = broker, job_ttl_ms
 
     async def start(
-        self, workflow: Workflow, run_id: bytes, fields: EntryFields, priority: str, waiting: Waiting
-    ) -> None:
-        """Starts a run whose answer goes to `waiting`. Raises ServiceUnavailable; then it gets nothing."""
+        self, workflow: Workflow, run_id: bytes, fields: EntryFields, priority: str, waiting: Waiting,
+        store: str = "",
+    ) -> None:  # fmt: skip
+        """Starts a run whose answer goes to `waiting`. Raises ServiceUnavailable; then it gets nothing.
+
+        `store`: the `folder`, if large answers of its nodes are to be written into it; `forget_files` removes
+        them.
+        """
         self._broker.pending.add(run_id, b"", waiting)
         try:
             started = await self._broker.run(
                 scripts.START_RUN,
                 [keys.run(workflow.name, run_id.decode())],
                 "",
-                *_record(workflow, run_id, fields, priority),
+                *_record(workflow, run_id, fields, priority, store),
                 "replies",
                 self._broker.stream,
             )
@@ -55,9 +60,11 @@ class Runs:
         fields: EntryFields,
         options: JobOptions,
         request: KeyedRequest | None = None,
+        store: str = "",
     ) -> tuple[str, bool]:
         """Starts a run whose result is kept; returns its public id, and whether it is new.
 
+        `store`: the id of the store of files for large answers of its nodes.
         Raises BadRequest for an option that runs do not have, and IdempotencyConflict where the key of
         `request` was used for something else.
         """
@@ -81,7 +88,7 @@ class Runs:
                 scripts.START_RUN,
                 [keys.job(workflow.name, run_id.decode())],
                 request.digest if request else "",
-                *_record(workflow, run_id, fields, options.priority),
+                *_record(workflow, run_id, fields, options.priority, store),
                 *(part for pair in about.items() for part in pair),
             )
         except hiredis.ReplyError as error:
@@ -97,6 +104,16 @@ class Runs:
         self._broker.forget(run_id)
         await self._broker.run(scripts.CANCEL_RUN, [keys.run(workflow.name, run_id.decode())])
 
+    @property
+    def folder(self) -> str:
+        """The name of the folder of this process's files; empty where it has none."""
+        return self._broker.folder.name if self._broker.folder else ""
+
+    def forget_files(self, run_id: bytes) -> None:
+        """Removes the files of a run that has ended, or has never begun."""
+        if self._broker.folder:
+            self._broker.folder.discard_all(run_id)
+
 
 def _check(options: JobOptions) -> None:
     """Raises BadRequest for what the specification of the workflow says, and for a later start."""
@@ -105,10 +122,14 @@ def _check(options: JobOptions) -> None:
         raise BadRequest("A run of a workflow has the options priority, tags, result_ttl and webhook only.")
 
 
-def _record(workflow: Workflow, run_id: bytes, fields: EntryFields, priority: str) -> tuple[object, ...]:
+def _record(
+    workflow: Workflow, run_id: bytes, fields: EntryFields, priority: str, store: str
+) -> tuple[object, ...]:
     """Names and values of the fields of a run's record."""
     head = fields.head
+    body = ("input", fields.body) if fields.file is None else ("input_ref", fields.file.ref)
     return (
         "plan", workflow.plan, "id", run_id, "priority", priority, "deadline", head.deadline,
-        "type", head.type, "headers", head.headers, "params", head.params, "input", fields.body,
+        "type", head.type, "headers", head.headers, "params", head.params, *body,
+        *(("store", store) if store else ()),
     )  # fmt: skip

@@ -10,6 +10,7 @@ from marq import keys
 from marq.errors import InvalidWorkflow
 from marq.registry import names
 from marq.workflows.choosing import choosing_nodes
+from marq.workflows.files import answers_as_files, input_as_file
 from marq.workflows.graph import Graph
 from marq.workflows.mapping import mapped_nodes
 
@@ -80,6 +81,7 @@ class Workflow:
     @cached_property
     def plan(self) -> bytes:
         """The plan of a run (see marq/queue/lua/run_entries.lua), as JSON."""
+        as_files = answers_as_files(self.graph, self.choose, self.map)
         nodes = {
             node.name: {
                 "lane": keys.lane(self.model(node.name), node.version, PRIORITY).split(PRIORITY),
@@ -89,11 +91,17 @@ class Workflow:
                 "tries": node.settings.retry_attempts + 1,
                 **({"choose": True} if node.name in self.choose else {}),
                 **({"map": True} if node.name in self.map else {}),
+                **({"file": True} if node.name in as_files else {}),
             }
             for node in self.nodes
         }
         plan = {"start": self.graph.start, "leaves": self.graph.leaves, "nodes": nodes}
         return json.dumps(plan).encode()
+
+    @cached_property
+    def takes_file(self) -> bool:
+        """Whether the client's request may be a file."""
+        return input_as_file(self.graph, self.choose, self.map)
 
     @property
     def dag_text(self) -> str:

@@ -164,11 +164,11 @@ class Recovery:
 
     def _body(self, request: Request) -> bytes:
         """The body of a request that is a file. Empty if there is none, if it is lost with its client, or if
-        it is that of a job, which outlives the request."""
-        if not request.body_ref or job_files.is_ref(request.body_ref):
+        it is that of a job, which outlives the request; the files of a run end with it."""
+        if not request.body_ref or (job_files.is_ref(request.body_ref) and not request.run):
             return b""
         try:
-            return self._place.read(request.body_ref) if self._place else b""
+            return bytes(self._place.load(request.body_ref)) if self._place else b""
         except PayloadLost:
             return b""
 

@@ -40,6 +40,7 @@ local function move(lane, entry, fields)
   if redis.call("EXISTS", job) == 1 then
     redis.call("HSET", job, "lane", seat_lane, "entry", moved)
   end
+  note_run(fields, moved, seat_lane)
   redis.call("XACK", lane, ARGV[1], entry)
   redis.call("XDEL", lane, entry)
 end

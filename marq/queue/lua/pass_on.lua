@@ -22,7 +22,8 @@ end
 if now - since > tonumber(ARGV[3]) or #found[2] > MOST_VALUES then
   return 0
 end
-redis.call("XADD", KEYS[2], "*", "passed", string.format("%d", since), unpack(fields))
+local moved = redis.call("XADD", KEYS[2], "*", "passed", string.format("%d", since), unpack(fields))
+note_run(fields, moved, KEYS[2])
 redis.call("XACK", KEYS[1], ARGV[1], ARGV[2])
 redis.call("XDEL", KEYS[1], ARGV[2])
 return 1

@@ -50,18 +50,6 @@ local function most_of(fields)
   return most > 1 and number_of(fields, "max_attempts") or most
 end
 
--- A run of a workflow knows where the entries of its nodes are.
-local function note_run(fields, entry)
-  local run, node
-  for i = 1, #fields, 2 do
-    run = fields[i] == "run" and fields[i + 1] or run
-    node = fields[i] == "node" and fields[i + 1] or node
-  end
-  if run and node and redis.call("HEXISTS", run, "at:" .. node) == 1 then
-    redis.call("HSET", run, "at:" .. node, entry .. " " .. KEYS[1])
-  end
-end
-
 local function requeue(lane, entry)
   local found = redis.call("XRANGE", lane, entry, entry)
   if #found == 0 then
@@ -81,7 +69,7 @@ local function requeue(lane, entry)
     redis.call("HSET", record, "lane", KEYS[1], "entry", moved, "attempts", attempts)
     redis.call("HDEL", record, "progress")
   end
-  note_run(copy, moved)
+  note_run(copy, moved, KEYS[1])
   redis.call("XACK", lane, ARGV[1], entry)
   redis.call("XDEL", lane, entry)
 end

@@ -7,10 +7,10 @@ function run_ends.error_body(code, kind, message)
   return '{\n  "code": ' .. code .. ',\n  "type": "' .. kind .. '",\n  "message": "' .. message .. '"\n}\n'
 end
 
-local function finish_job(record, plan, state, status, headers, body)
-  local now, fields = run_entries.milliseconds(), {"plan", "input", "headers", "params", "type"}
+local function finish_job(record, plan, state, status, headers, body, body_field)
+  local now, fields = run_entries.milliseconds(), {"plan", "input", "input_ref", "store", "headers", "params", "type"}
   for name in pairs(plan.nodes) do
-    fields[#fields + 1], fields[#fields + 2] = "out:" .. name, "need:" .. name
+    fields[#fields + 1], fields[#fields + 2], fields[#fields + 3] = "out:" .. name, "ref:" .. name, "need:" .. name
   end
   local id, kept = unpack(redis.call("HMGET", record, "id", "kept"))
   index.finish(index.job(record), state, now, kept, status)
@@ -18,20 +18,21 @@ local function finish_job(record, plan, state, status, headers, body)
   redis.call("HDEL", record, unpack(fields))
   redis.call("HSET", record, "state", state, "finished", index.text(now))
   if state ~= "cancelled" then
-    redis.call("HSET", record, "status", status, "headers", headers, "body", body)
+    redis.call("HSET", record, "status", status, "headers", headers, body_field or "body", body)
   end
   redis.call("PUBLISH", run_entries.head_of(record) .. "finished", id)
 end
 
-local function finish(record, plan, state, status, headers, body)
+local function finish(record, plan, state, status, headers, body, body_field)
   if run_entries.is_job(record) then
-    finish_job(record, plan, state, status, headers, body)
+    finish_job(record, plan, state, status, headers, body, body_field)
     return
   end
   local id, replies = unpack(redis.call("HMGET", record, "id", "replies"))
   redis.call("DEL", record)
   if state ~= "cancelled" then
-    redis.call("XADD", replies, "NOMKSTREAM", "*", "id", id, "status", status, "headers", headers, "body", body)
+    redis.call("XADD", replies, "NOMKSTREAM", "*", "id", id, "status", status, "headers", headers,
+      body_field or "body", body)
   end
 end
 
@@ -63,10 +64,11 @@ local function is_object(text)
   return string.find(text, "^%s*{") and pcall(cjson.decode, text)
 end
 
--- The answer of one leaf as it is; of several, a JSON object of theirs. nil, and the leaf, if one is not an object.
+-- The answer of one leaf as it is, and the field that it belongs into; of several, a JSON object of theirs. nil, and
+-- the leaf, if one is not an object.
 local function result(record, plan)
   if #plan.leaves == 1 then
-    return redis.call("HGET", record, "out:" .. plan.leaves[1])
+    return run_entries.answer_of(record, plan.leaves[1])
   end
   local parts = {}
   for _, name in ipairs(plan.leaves) do
@@ -77,18 +79,18 @@ local function result(record, plan)
       parts[#parts + 1] = '"' .. name .. '": ' .. out
     end
   end
-  return "{" .. table.concat(parts, ", ") .. "}"
+  return "{" .. table.concat(parts, ", ") .. "}", "body"
 end
 
 function run_ends.finish_leaf(record, plan)
   if redis.call("HINCRBY", record, "ended", 1) < #plan.leaves then
     return
   end
-  local body, odd = result(record, plan)
+  local body, about = result(record, plan)
   if body then
-    finish(record, plan, "succeeded", 200, run_ends.JSON, body)
+    finish(record, plan, "succeeded", 200, run_ends.JSON, body, about)
   else
-    local reason = "The answer of node " .. odd .. " is not a JSON object."
-    run_ends.fail_for(record, plan, odd, 500, "InternalServerException", reason)
+    local reason = "The answer of node " .. about .. " is not a JSON object."
+    run_ends.fail_for(record, plan, about, 500, "InternalServerException", reason)
   end
 end

@@ -3,11 +3,13 @@
 -- KEY "marq:{WORKFLOW}:run:ID", or "marq:{WORKFLOW}:job:ID" of a run that is a job (hash): the record of a run.
 --   plan      JSON {start, leaves: [NODE...], nodes: {NODE: {lane: [before, after the priority], from: [NODE...],
 --             to: [NODE...], timeout (ms), tries, choose: its answer names the nodes that follow,
---             map: its input is a list}}}
+--             map: its input is a list, file: its answer may be one}}}
 --   id priority deadline replies     of the request
 --   type headers params input        the client's request, for the start node; all nodes get `headers`
+--   store     where answers may be files: the folder of a gateway, or the id of a store of jobs
 --   at:NODE   "ENTRY LANE" of the node's entry, while it has no answer
 --   try:NODE  how often the node was queued    need:NODE  how many parents have answered    out:NODE  its answer
+--   input_ref ref:NODE               instead of input and out:NODE: the file with it
 --   size:NODE answered:NODE   of a node with `map`: how many elements its input has, and how many have their answer.
 --             Each has an entry of its own, and its own at, try and out, as NODE#0, NODE#1, ...
 --   began:NODE done:NODE             unix ms, of jobs; `failed` and `reason`: the node that has failed one, and why
@@ -62,35 +64,51 @@ local function row_of(record, parents)
   return table.concat(parts)
 end
 
--- A node that was chosen gets the input of the node that has chosen it.
+-- The answer of a node, and the field of an entry that it belongs into.
+function run_entries.answer_of(record, name)
+  local body, ref = unpack(redis.call("HMGET", record, "out:" .. name, "ref:" .. name))
+  if ref then
+    return ref, "body_ref"
+  end
+  return body, "body"
+end
+
+-- The type and the body of a node's input, and the field of an entry that the body belongs into. A node that was
+-- chosen gets the input of the node that has chosen it.
 function run_entries.input_of(record, plan, node, fields)
   if #node.from == 0 then
-    local kind, params, body = unpack(redis.call("HMGET", record, "type", "params", "input"))
+    local kind, params, body, ref = unpack(redis.call("HMGET", record, "type", "params", "input", "input_ref"))
     if params ~= "" then
       fields[#fields + 1], fields[#fields + 2] = "params", params
     end
-    return kind, body
+    if ref then
+      return kind, ref, "body_ref"
+    end
+    return kind, body, "body"
   elseif #node.from == 1 and plan.nodes[node.from[1]].choose then
     return run_entries.input_of(record, plan, plan.nodes[node.from[1]], fields)
   elseif #node.from == 1 then
-    return "", redis.call("HGET", record, "out:" .. node.from[1])
+    return "", run_entries.answer_of(record, node.from[1])
   end
-  return ROW, row_of(record, node.from)
+  return ROW, row_of(record, node.from), "body"
 end
 
 -- Adds an entry of a node, or of an element. Returns its id, nil if the node's model has no lanes: it was unregistered.
-function run_entries.add(record, plan, name, kind, body, fields)
+function run_entries.add(record, plan, name, kind, body, body_field, fields)
   local base = run_entries.node_of(name)
   local node = plan.nodes[base]
-  local id, priority, headers, deadline = unpack(
-    redis.call("HMGET", record, "id", "priority", "headers", "deadline"))
+  local id, priority, headers, deadline, store = unpack(
+    redis.call("HMGET", record, "id", "priority", "headers", "deadline", "store"))
   local lane = node.lane[1] .. priority .. node.lane[2]
   for field, value in pairs({id = id, run = record, node = name, type = kind, headers = headers, deadline = deadline}) do
     if value ~= "" then
       fields[#fields + 1], fields[#fields + 2] = field, value
     end
   end
-  local entry = redis.call("XADD", lane, "NOMKSTREAM", "*", "body", body, unpack(fields))
+  if store and node.file then
+    fields[#fields + 1], fields[#fields + 2] = "store", store
+  end
+  local entry = redis.call("XADD", lane, "NOMKSTREAM", "*", body_field, body, unpack(fields))
   if not entry then
     return nil
   end

@@ -17,8 +17,8 @@ local function is_due(record, node, name)
   return #node.from == 1 or redis.call("HINCRBY", record, "need:" .. name, 1) == #node.from
 end
 
-local function add_or_fail(record, plan, name, kind, body, fields)
-  if run_entries.add(record, plan, name, kind, body, fields) then
+local function add_or_fail(record, plan, name, ...)
+  if run_entries.add(record, plan, name, ...) then
     return true
   end
   run_ends.fail_unregistered(record, plan, run_entries.node_of(name))
@@ -48,11 +48,11 @@ local function queue_elements(record, plan, name, text)
     redis.call("HSETNX", record, "began:" .. name, index.text(run_entries.milliseconds()))
   end
   if #items == 0 then
-    run_steps.succeed(record, plan, name, "[]")
+    run_steps.succeed(record, plan, name, "[]", "out:")
     return redis.call("HEXISTS", record, "plan") == 1
   end
   for number, item in ipairs(items) do
-    if not add_or_fail(record, plan, run_entries.element_of(name, number - 1), JSON_TYPE, item, {}) then
+    if not add_or_fail(record, plan, run_entries.element_of(name, number - 1), JSON_TYPE, item, "body", {}) then
       return false
     end
   end
@@ -62,11 +62,11 @@ end
 -- Queues a node. Returns whether the run goes on.
 function run_steps.queue(record, plan, name)
   local fields = {}
-  local kind, body = run_entries.input_of(record, plan, plan.nodes[name], fields)
+  local kind, body, body_field = run_entries.input_of(record, plan, plan.nodes[name], fields)
   if plan.nodes[name].map then
     return queue_elements(record, plan, name, body)
   end
-  return add_or_fail(record, plan, name, kind, body, fields)
+  return add_or_fail(record, plan, name, kind, body, body_field, fields)
 end
 
 -- A node was not chosen; nor are those that follow only such nodes. Returns whether the run goes on.
@@ -126,7 +126,8 @@ local function choose(record, plan, name, body)
   end
 end
 
-function run_steps.succeed(record, plan, name, body)
+-- A node has its answer. `place`: "out:", or "ref:" for the reference of a file with it.
+function run_steps.succeed(record, plan, name, body, place)
   local node = plan.nodes[name]
   if run_entries.is_job(record) then
     redis.call("HSET", record, "done:" .. name, index.text(run_entries.milliseconds()))
@@ -135,7 +136,7 @@ function run_steps.succeed(record, plan, name, body)
     choose(record, plan, name, body)
     return
   end
-  redis.call("HSET", record, "out:" .. name, body)
+  redis.call("HSET", record, place .. name, body)
   if #node.to == 0 then
     run_ends.finish_leaf(record, plan)
     return
@@ -151,7 +152,7 @@ end
 function run_steps.queue_element(record, plan, name, number)
   local _, text = run_entries.input_of(record, plan, plan.nodes[name], {})
   local items = elements.of(text)
-  return add_or_fail(record, plan, run_entries.element_of(name, number), JSON_TYPE, items[number + 1], {})
+  return add_or_fail(record, plan, run_entries.element_of(name, number), JSON_TYPE, items[number + 1], "body", {})
 end
 
 -- An element has its answer. The last one makes the answers one list, in the order of the elements.
@@ -172,7 +173,7 @@ function run_steps.succeed_element(record, plan, name, number, body)
     parts[i] = redis.call("HGET", record, "out:" .. element)
     redis.call("HDEL", record, "out:" .. element, "try:" .. element)
   end
-  run_steps.succeed(record, plan, name, "[" .. table.concat(parts, ", ") .. "]")
+  run_steps.succeed(record, plan, name, "[" .. table.concat(parts, ", ") .. "]", "out:")
 end
 
 function run_steps.try_again(record, plan, name, number)

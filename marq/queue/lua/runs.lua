@@ -26,8 +26,8 @@ end
 
 -- A node or an element of its input was answered; the entry is acknowledged. `outcome`: ok; failed, and may be tried
 -- again; final, and may not. `status`, `headers` and `body` of a node that has not succeeded are those of the run, if
--- it fails for this `reason`.
-function runs.answer(record, given, outcome, status, headers, body, reason)
+-- it fails for this `reason`. `place`: see run_steps.succeed.
+function runs.answer(record, given, outcome, status, headers, body, reason, place)
   local plan = run_entries.plan_of(record)
   local name, number = run_entries.node_of(given)
   local node = plan and plan.nodes[name]
@@ -42,7 +42,7 @@ function runs.answer(record, given, outcome, status, headers, body, reason)
   if outcome == "ok" and number then
     run_steps.succeed_element(record, plan, name, number, body)
   elseif outcome == "ok" then
-    run_steps.succeed(record, plan, name, body)
+    run_steps.succeed(record, plan, name, body, place)
   elseif outcome == "failed" and tries < node.tries then
     run_steps.try_again(record, plan, name, number)
   else
