@@ -118,7 +118,7 @@ def _scale(management: str, replicas: int) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--seconds", type=float, default=15.0, help="of each measurement")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--small", action="store_true", help="narrow networks, to try it on a CPU")

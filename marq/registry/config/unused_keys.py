@@ -44,7 +44,7 @@ def _counting_otherwise(config: ModelConfig) -> Iterator[tuple[str, str]]:
     if config.batch_size and config.batch_size != raw["batchSize"]:
         yield "batchSize", "counts as 1, as in TorchServe: it is below"
     for key in ("maxWorkers", "maxBatchDelay", "jobQueueSize", "parallelLevel"):
-        if raw.get(key) == 0:
+        if raw.get(key) == 0 and raw[key] is not False:
             yield key, "counts as not set, as in TorchServe: it is 0"
     device_type = str(raw.get("deviceType")).lower()
     if config.device_type and config.device_type != device_type:
@@ -52,8 +52,8 @@ def _counting_otherwise(config: ModelConfig) -> Iterator[tuple[str, str]]:
 
 
 def _without_another(config: ModelConfig) -> Iterator[tuple[str, str]]:
-    if not config.sequence_max_idle_ms:
-        yield from ((key, f"has no effect without {IDLE}") for key in _OF_SEQUENCES if key in config.raw)
+    if lacking := _lacking_for_sequences(config):
+        yield from ((key, f"has no effect without {lacking}") for key in _OF_SEQUENCES if key in config.raw)
     if config.sequence_max_idle_ms and not config.sequence_batching:
         yield IDLE, "has no effect without sequenceBatching"
     if DRAIN in config.raw and not config.sequence_batching:
@@ -74,6 +74,13 @@ def _without_another(config: ModelConfig) -> Iterator[tuple[str, str]]:
         yield "deviceIds", "has no effect with deviceType cpu"
 
 
+def _lacking_for_sequences(config: ModelConfig) -> str:
+    """The key without which limits of sequences have no effect; empty if none is missing."""
+    if not config.sequence_max_idle_ms:
+        return IDLE
+    return "" if config.sequence_batching else "sequenceBatching"
+
+
 def _of_torchrun(config: ModelConfig) -> list[object]:
     given = config.raw.get(TORCHRUN)
     return list(given) if isinstance(given, dict) else []
@@ -87,6 +94,8 @@ def _of_scaling(config: ModelConfig) -> Iterator[tuple[str, str]]:
         for key in ("targetQueueMs", "scaleDownDelaySec"):
             if key in config.raw:
                 yield key, "has no effect unless maxWorkers is above minWorkers"
+    if config.use_job_ticket and fewest and most > fewest:
+        yield "maxWorkers", "is reached by jobs alone: with useJobTicket no prediction waits for a replica"
     if config.replicas_per_device and config.device_type == "cpu":
         yield "replicasPerDevice", "has no effect with deviceType cpu"
 

@@ -66,6 +66,12 @@ def test_requests_batches_and_devices_are_summed_over_replicas():
     assert summarize(SPEC, False, snapshot(SPEC, [], []), 0).mean_batch_size is None
 
 
+def test_continuous_batching_has_no_mean_batch():
+    spec = replace(SPEC, continuous_batching=True)
+    found = summarize(spec, False, snapshot(spec, [REPLICA], [report()]), 0)
+    assert (found.requests, found.mean_batch_size) == (30, None)
+
+
 def test_an_elastic_version_shows_its_bounds_and_why_it_has_its_size():
     spec = replace(SPEC, min_workers=1, max_workers=4)
     decisions = {spec.key: Decision(3, waiting=9, rate=2.0, why="a reason")}

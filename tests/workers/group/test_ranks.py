@@ -25,6 +25,36 @@ class Handler:
         dist.all_reduce(found)
         return [" ".join(f"{number:g}" for number in row) for row in found.tolist()]
 """
+PIPELINE = """
+import os
+import threading
+
+import torch
+import torch.distributed as dist
+
+
+def second_stage():
+    row = torch.empty(1)
+    while True:
+        dist.recv(row, src=0)
+        dist.send(row + 1, dst=0)
+
+
+class Handler:
+    def initialize(self, context):
+        dist.init_process_group("gloo")
+        if os.environ["RANK"] == "1":
+            threading.Thread(target=second_stage, daemon=True).start()
+
+    def handle(self, data, context):
+        return [self.run(float(bytes(row["body"]))) for row in data]
+
+    def run(self, number):
+        row = torch.tensor([2 * number])
+        dist.send(row, dst=1)
+        dist.recv(row, src=1)
+        return f"{row.item():g} from rank {os.environ['RANK']}"
+"""
 GROUP = {"parallel_type": "tp", "parallel_level": 2, "ranks": 2}
 INPUT, OUTPUT = b"1 2 3 4", b"60 70 80"
 
@@ -70,6 +100,29 @@ def test_pipeline_ranks_answer_through_rank_0_alone(start, register, gateway):
     start(register(**{**GROUP, "parallel_type": "pp"}), handler=handler)
     gateway.send(b"x")
     assert gateway.wait(1)[0].body == b"02"
+
+
+def test_the_stages_of_a_pipeline_pass_rows_on_with_gloo(start, register, gateway):
+    start(register(**{**GROUP, "parallel_type": "pp"}), handler=PIPELINE)
+    gateway.send(b"3", b"4")
+    assert sorted(reply.body for reply in gateway.wait(2)) == [b"7 from rank 0", b"9 from rank 0"]
+
+
+@pytest.mark.parametrize("kind", ["custom", "pptp"])
+def test_all_ranks_of_other_kinds_get_the_rows(start, register, gateway, kind):
+    start(register(**{**GROUP, "parallel_type": kind}), handler=TENSOR_PARALLEL)
+    gateway.send(INPUT)
+    assert gateway.wait(1)[0].body == OUTPUT
+
+
+def test_custom_without_torchrun_is_one_process(start, register, gateway):
+    handler = (
+        "import os\ndef handle(data, context):\n    return data and [os.environ.get('WORLD_SIZE', 'alone')]\n"
+    )
+    replica = start(register(parallel_type="custom", parallel_level=2), handler=handler)
+    gateway.send(b"x")
+    assert gateway.wait(1)[0].body == b"alone"
+    assert ranks_of(replica.process.pid) == []
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,7 +29,7 @@ from marq.cli.status_tables import (
 if TYPE_CHECKING:
     from marq.queue.depth import UnreadLane
     from marq.registry.models import Registry
-    from marq.registry.reports import PoolReport
+    from marq.registry.reports import PoolReport, ReplicaReport
     from marq.registry.snapshot import Snapshot
     from marq.registry.spec import ModelSpec
 
@@ -149,7 +149,7 @@ def summarize(spec: "ModelSpec", is_default: bool, snapshot: "Snapshot", waiting
     ready = sum(replica.is_ready for replica in replicas)
     reason = "" if ready >= wanted else _reason(reports)
     requests = sum(replica.requests for replica in replicas)
-    batches = sum(replica.batches for replica in replicas)
+    batches = batches_of(spec, replicas)
     return ModelStatus(
         name=spec.name,
         version=spec.version,
@@ -166,6 +166,11 @@ def summarize(spec: "ModelSpec", is_default: bool, snapshot: "Snapshot", waiting
         mean_batch_size=round(requests / batches, 2) if batches else None,
         notices=notices(spec, reports, wanted, snapshot.hosts),
     )
+
+
+def batches_of(spec: "ModelSpec", replicas: "Iterable[ReplicaReport]") -> int:
+    """Batches that they have run; none with continuous batching, where a request takes part in many steps."""
+    return 0 if spec.continuous_batching else sum(replica.batches for replica in replicas)
 
 
 def _state(ready: int, wanted: int, reason: str) -> str:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from marq.cli import options
-from marq.cli.commands.server.status import summarize
+from marq.cli.commands.server.status import batches_of, summarize
 from marq.cli.output import note_idle, out, print_json
 from marq.cli.status_tables import STYLES
 
@@ -136,7 +136,7 @@ def _read(registry: "Registry") -> Iterator[tuple[tuple[str, str], Reading]]:
                 waiting=status.waiting,
                 oldest_s=queue.oldest_s,
                 requests=status.requests,
-                batches=sum(replica.batches for replica in replicas),
+                batches=batches_of(spec, replicas),
                 latencies=latencies.get((spec.name, spec.version), {}),
                 held=held.get(spec.key, {}),
             ),

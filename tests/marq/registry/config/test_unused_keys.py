@@ -56,6 +56,17 @@ def found(**keys: object) -> list[tuple[str, str]]:
             ({key: 3}, [(key, "has no effect without sequenceMaxIdleMSec")])
             for key in ("sequenceTimeoutMSec", "maxSequenceJobQueueSize", "maxNumSequence")
         ),
+        *(
+            (
+                {"sequenceMaxIdleMSec": 9, key: 9},
+                [(name, "has no effect without sequenceBatching") for name in (key, "sequenceMaxIdleMSec")],
+            )
+            for key in ("sequenceTimeoutMSec", "maxSequenceJobQueueSize", "maxNumSequence")
+        ),
+        (
+            {"minWorkers": 1, "maxWorkers": 4, "useJobTicket": True},
+            [("maxWorkers", "is reached by jobs alone: with useJobTicket no prediction waits for a replica")],
+        ),
         ({"batch_size": 4}, [("batch_size", "has no effect on the server: did you mean batchSize?")]),
         ({"bathcSize": 4}, [("bathcSize", "has no effect on the server: did you mean batchSize?")]),
         ({"BatchSize": 4}, [("BatchSize", "has no effect on the server: did you mean batchSize?")]),
