@@ -11,8 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway import common_headers, openapi
-from gateway.asgi import Responses, access_of
+from gateway import common_headers, openapi, unused_parameters
+from gateway.asgi import OWN_ROUTES, Responses, access_of
 from gateway.auth.tokens import Tokens
 from gateway.batches import routes as batches
 from gateway.endpoints import Endpoint, OwnServer, endpoint, first_segments
@@ -20,7 +20,7 @@ from gateway.inference import job_events, job_lists, job_submission, jobs, kserv
 from gateway.inference.answer import Inference
 from gateway.inference.predictor import Predictor
 from gateway.inference.sequence_headers import SequenceHeaders
-from gateway.management import dead_letters, models, token_renewal, unused_parameters, webhooks
+from gateway.management import dead_letters, models, token_renewal, webhooks
 from gateway.openai import batch_routes, file_routes
 from gateway.openai.run import stores
 from gateway.routing.routes import Routes
@@ -245,7 +245,7 @@ def _finished(response: Response) -> Response:
 
 def _for_path(request: Request, error: ServiceError) -> ServiceError:
     """On marq's own routes a missing token is a 401."""
-    if isinstance(error, InvalidToken) and request.scope["path"].startswith(openapi.OWN_ROUTES):
+    if isinstance(error, InvalidToken) and request.scope["path"].startswith(OWN_ROUTES):
         return Unauthorized(error.message)
     return error
 
@@ -270,6 +270,6 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:])
-    status = 422 if request.scope["path"].startswith(openapi.OWN_ROUTES) else None
+    status = 422 if request.scope["path"].startswith(OWN_ROUTES) else None
     failure = BadRequest(f"Parameter {where}: {first['msg']}", status)
     return await _on_service_error(request, failure)

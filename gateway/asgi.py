@@ -17,6 +17,8 @@ Responses = dict[int | str, Document]  # of an OpenAPI document, by status
 
 CLIENT_HEADERS = "marq.headers"  # of a scope; `headers` has the names in lower case
 SUBJECT = "marq.subject"  # of a scope: the common name of the client's certificate
+# marq's: standard HTTP, where TorchServe's routes keep TorchServe's statuses
+OWN_ROUTES = ("/jobs", "/dead-letters", "/webhooks", "/v1/files", "/v1/batches")
 Report = Callable[[int, float], None]  # status, or 0 if there was no answer; seconds
 JSON_TYPE = (b"content-type", b"application/json")
 

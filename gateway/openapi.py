@@ -4,14 +4,13 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 
+from gateway.asgi import OWN_ROUTES
 from gateway.inference.urls import FORMS, MODEL, VERSION, Form
 from gateway.routing.routes import Routes
 from marq.errors import pretty
 
 Document = dict[str, Any]
 OTHER_METHODS = ["POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]  # than GET, where any is answered
-# marq's: standard HTTP, where TorchServe's routes keep TorchServe's statuses
-OWN_ROUTES = ("/jobs", "/dead-letters", "/webhooks", "/v1/files", "/v1/batches")
 SCHEMAS: Document = {
     "Error": {
         "type": "object",

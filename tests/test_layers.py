@@ -47,7 +47,7 @@ ROOMS = {
     "gateway": (
         ("common_headers",),
         ("asgi",),
-        ("auth", "in_process", "uploads"),
+        ("auth", "in_process", "unused_parameters", "uploads"),
         ("routing",),
         ("inference",),
         ("openapi", "metrics"),

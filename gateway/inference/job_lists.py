@@ -3,12 +3,13 @@
 from typing import Annotated, Literal
 from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
 
 from gateway.asgi import Document, access_of
 from gateway.inference.job_events import HEADERS, LastEventId
 from gateway.inference.predictor import Predictor
+from gateway.unused_parameters import refuse_mistaken
 from marq.errors import ModelNotFound
 from marq.jobs import ends, listing
 from marq.jobs.cancellation import cancel_many
@@ -69,7 +70,7 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
         following = ends.follow(jobs, Wanted(model, tag), last)
         return StreamingResponse(following, headers=HEADERS, media_type="text/event-stream")
 
-    @api.delete("/jobs")
+    @api.delete("/jobs", dependencies=[Depends(refuse_mistaken)])
     async def cancel(
         model: RequiredModel, version: str = "", state: Unfinished = None, tag: str = "", limit: Limit = 1000
     ) -> Document:

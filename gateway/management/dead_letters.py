@@ -12,8 +12,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.asgi import Document
-from gateway.management.unused_parameters import refuse_mistaken
 from gateway.management.waiting import WaitingRequests
+from gateway.unused_parameters import refuse_mistaken
 from gateway.uploads import Uploads
 from marq.connections import clients
 from marq.errors import ModelNotFound

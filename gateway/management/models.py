@@ -16,10 +16,10 @@ from gateway.management.describe_handler import ask_handler
 from gateway.management.parameters import PAGE, Customized, Limit, ModelVersion, PageToken, Timeout
 from gateway.management.responses import json_answer, outcome
 from gateway.management.scaling import Scaling
-from gateway.management.unused_parameters import GIVEN, MOST, add_warning, refuse_mistaken
 from gateway.management.waiting import WaitingRequests
 from gateway.openapi import model_document
 from gateway.routing.routes import Routes
+from gateway.unused_parameters import GIVEN, MOST, add_warning, refuse_mistaken
 from gateway.uploads import Uploads
 from marq import gpus
 from marq.connections import clients

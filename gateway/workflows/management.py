@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gateway.asgi import Document, Responses, content_type
 from gateway.management.parameters import ERRORS, PAGE, Flag, Limit, PageToken, Seconds, json_object
 from gateway.management.responses import json_answer, outcome
-from gateway.management.unused_parameters import GIVEN
 from gateway.management.waiting import WaitingRequests
 from gateway.routing.routes import Routes
+from gateway.unused_parameters import GIVEN
 from gateway.uploads import Uploads
 from marq.connections import clients
 from marq.control.workflows import DEFAULT_TIMEOUT_S, WorkflowControl, WorkflowRegistration

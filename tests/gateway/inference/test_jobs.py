@@ -101,6 +101,14 @@ async def test_an_unknown_job_is_not_found(http):
         assert (await http.get(f"/jobs/{job}")).status_code == 404
 
 
+async def test_a_typo_in_what_is_to_be_cancelled_cancels_nothing(http):
+    job = (await submit(http, **{"x-marq-tags": "night"})).json()["job_id"]
+    refused = await http.delete("/jobs?model=m&tags=nightly")
+    assert refused.status_code == 422
+    assert refused.json()["message"] == "Parameter tags has no effect: did you mean tag?"
+    assert (await http.get(f"/jobs/{job}")).json()["state"] == "queued"
+
+
 async def test_jobs_are_listed_page_by_page_with_counts(http):
     ids = [(await submit(http)).json()["job_id"] for _ in range(3)]
     await http.delete(f"/jobs/{ids[0]}")

@@ -8,15 +8,15 @@ import httpx
 import pytest
 from thread_replica import make_spec
 
+from gateway import unused_parameters
 from gateway.application import management_application
 from gateway.auth.tokens import Tokens
-from gateway.management import unused_parameters
 from gateway.routing.routes import Routes
 from marq.connections import clients
 from marq.registry.models import Registry
 from marq.settings.fields import Settings
 
-LOGGER = "gateway.management.unused_parameters"
+LOGGER = "gateway.unused_parameters"
 # method, path, name that is wrong, what is said of it
 TOLD = [
     ("GET", "/models", "limits=3", "limits has no effect: did you mean limit?"),

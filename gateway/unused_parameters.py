@@ -10,7 +10,7 @@ from itertools import islice
 
 from fastapi import Request, Response
 
-from gateway.openapi import OWN_ROUTES
+from gateway.asgi import OWN_ROUTES
 from marq.errors import BadRequest
 from marq.settings.torchserve_keys import meant
 
