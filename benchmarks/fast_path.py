@@ -19,7 +19,8 @@ from gateway.auth.tokens import Tokens
 from gateway.http.protocols import InferenceProtocol
 from gateway.inference.predictor import Predictor
 from gateway.metrics.counting import RequestMeter
-from gateway.routing.routes import Route, Routes
+from gateway.routing.route import Route
+from gateway.routing.routes import Routes
 from marq.connections.pipelined import OnTagged, PipelinedConnection
 from marq.queue.broker import Broker
 from marq.queue.jobs import Jobs

@@ -12,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from gateway.asgi import Document
 from gateway.batches.rows import Fault, Found, Reader, Row
-from gateway.routing.routes import Route
+from gateway.routing.route import Route
 from gateway.uploads import too_large
 from marq.connections.urls import Command
 from marq.errors import ClientGone, RequestTooLarge, ServiceError

@@ -16,7 +16,7 @@ from gateway.inference import deadlines
 from gateway.inference.answer import first_part
 from gateway.inference.predictor import Predictor
 from gateway.inference.sequence_headers import in_sequence
-from gateway.routing.routes import Route
+from gateway.routing.route import Route
 from marq.errors import DeadlineExceeded, ServiceError
 from marq.plugins.protocols import INFERENCE, Access
 from marq.queue.entries import EntryFields, EntryHead, Reply

@@ -16,7 +16,7 @@ from gateway.grpc.failures import Failure, number_of
 from gateway.http.access_log import AccessLog
 from gateway.inference.predictor import CLIENT_GONE
 from gateway.metrics.counting import RequestMeter
-from gateway.routing.routes import Route
+from gateway.routing.route import Route
 from marq.plugins.protocols import INFERENCE, Access
 
 log = logging.getLogger(__name__)

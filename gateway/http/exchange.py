@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from gateway.asgi import Headers, error_headers, reply_headers
-from gateway.routing.routes import Route
+from gateway.routing.route import Route
 from marq.errors import BadReply, QueueFull, ServiceError
 from marq.payloads.folder import Upload
 from marq.queue.entries import Reply

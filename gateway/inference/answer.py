@@ -28,7 +28,8 @@ from gateway.asgi import (
 from gateway.inference import binary_tensors, deadlines, job_headers
 from gateway.inference.predictor import Predictor
 from gateway.inference.urls import Target
-from gateway.routing.routes import Route, Routes
+from gateway.routing.route import Route
+from gateway.routing.routes import Routes
 from marq import forms
 from marq.errors import (
     BadReply,

@@ -6,7 +6,7 @@ import time
 from collections import deque
 
 from gateway.inference.request_hooks import End
-from gateway.routing.routes import Route
+from gateway.routing.route import Route
 from marq.plugins.discovery import Plugin
 from marq.plugins.protocols import Finished
 from marq.queue.entries import EntryFields

@@ -16,7 +16,8 @@ from gateway.auth.tokens import AUTHORIZATION, Tokens
 from gateway.inference import deadlines
 from gateway.inference.job_bodies import read_job, with_files
 from gateway.inference.sequence_headers import USUAL, SequenceHeaders
-from gateway.routing.routes import Route, Routes
+from gateway.routing.route import Route
+from gateway.routing.routes import Routes
 from gateway.uploads import Uploads, too_large
 from marq.errors import (
     BadRequest,

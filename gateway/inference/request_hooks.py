@@ -11,7 +11,8 @@ from typing import Protocol
 from gateway.auth.tokens import Tokens
 from gateway.inference.predictor import CLIENT_GONE, Predictor, RunEnd
 from gateway.inference.sequence_headers import USUAL, SequenceHeaders
-from gateway.routing.routes import Route, Routes
+from gateway.routing.route import Route
+from gateway.routing.routes import Routes
 from marq.errors import ServiceError
 from marq.jobs.transfer_urls import NONE_ALLOWED, AllowedUrls
 from marq.queue.broker import Broker

@@ -12,7 +12,8 @@ from starlette.types import Scope
 from gateway.asgi import Report
 from gateway.inference import urls
 from gateway.inference.predictor import CLIENT_GONE
-from gateway.routing.routes import Route, Routes
+from gateway.routing.route import Route
+from gateway.routing.routes import Routes
 from marq.errors import ServiceError
 from marq.metrics.catalog import REQUEST
 

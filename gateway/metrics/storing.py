@@ -8,7 +8,8 @@ import hiredis
 
 from gateway.inference.predictor import CLIENT_GONE
 from gateway.metrics.counting import PREDICTION, Answers, RequestMeter, What
-from gateway.routing.routes import Route, Routes
+from gateway.routing.route import Route
+from gateway.routing.routes import Routes
 from marq import keys
 from marq.errors import ServiceError
 from marq.metrics import config

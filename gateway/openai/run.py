@@ -24,7 +24,8 @@ from gateway.openai.records import (
     WINDOW_S,
     Records,
 )
-from gateway.routing.routes import Route, Routes
+from gateway.routing.route import Route
+from gateway.routing.routes import Routes
 from marq import keys
 from marq.errors import JobNotFound, ModelNotFound, ModelVersionNotFound, QueueFull, ServiceUnavailable
 from marq.jobs import groups

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.routing.routes import Route, Routes
+from gateway.routing.route import Route
+from gateway.routing.routes import Routes
 from marq.errors import ModelNotFound, ModelVersionNotFound, ServiceUnavailable
 from marq.workflows.spec import Workflow
 

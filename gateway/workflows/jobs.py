@@ -8,7 +8,7 @@ from gateway.asgi import client_headers
 from gateway.inference import job_headers
 from gateway.inference.job_bodies import in_file, read_job
 from gateway.inference.predictor import Predictor
-from gateway.routing.routes import Route
+from gateway.routing.route import Route
 from gateway.workflows.admission import Admission
 from gateway.workflows.known import KnownWorkflows
 from marq.errors import QueueUnavailable, ServiceError, WorkflowNotFound

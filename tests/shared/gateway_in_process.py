@@ -13,7 +13,8 @@ from gateway.auth.tokens import Tokens
 from gateway.http.protocols import InferenceProtocol
 from gateway.inference.request_hooks import Hook, ObservedPredictor
 from gateway.metrics.counting import RequestMeter
-from gateway.routing.routes import Route, Routes
+from gateway.routing.route import Route
+from gateway.routing.routes import Routes
 from marq.connections.pipelined import PipelinedConnection
 from marq.queue.broker import Broker
 from marq.queue.entries import Reply

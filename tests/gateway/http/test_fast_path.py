@@ -10,7 +10,7 @@ from gateway_in_process import GatewayInProcess, request
 from benchmarks.fast_path import measure
 from gateway.http import connection_limit
 from gateway.http.access_log import AccessLog, LoggedProtocol
-from gateway.routing.routes import Route
+from gateway.routing.route import Route
 from marq.queue.reply_stream import MOST_UNREAD
 
 
