@@ -76,6 +76,12 @@ class ModelConfig:
     caller_weights: str | None = None  # alice=3,bob=1
     caller_quota: int | None = None  # unfinished jobs of each caller
 
+    @property
+    def ranks(self) -> int:
+        """The number of processes of a replica that is a group of them, else 0."""
+        is_group = self.parallel_type and (self.parallel_type != "custom" or self.torchrun)
+        return self.parallel_level or 0 if is_group else 0
+
     @classmethod
     def parse(cls, text: str | bytes, name: str = "model-config.yaml") -> "ModelConfig":
         """Reads the YAML of the file `name`; an empty one sets nothing. Raises InvalidArchive."""

@@ -1,17 +1,20 @@
-"""Settings of a model that exclude each other, or have values that cannot be used."""
+"""Settings of a model that exclude each other at a size, or have values that cannot be used.
+
+`registry/config/wrong_keys.py` has those that a model-config.yaml alone decides.
+"""
 
 from dataclasses import replace
 
 from marq.errors import BadRequest, InvalidModel
 from marq.jobs.options import TAG
-from marq.plugins.protocols import OWN_POLICIES
+from marq.registry.config.wrong_keys import excludes
 from marq.registry.spec import ModelSpec
 from marq.webhooks.urls import check_url
 
 
 def contradiction(spec: ModelSpec) -> str:
     """The error text for settings that contradict each other, with the cure; empty if none do."""
-    return _of_modes(spec) or _of_groups(spec) or _of_rest(spec) or _of_webhook(spec) or _of_callers(spec)
+    return _of_rest(spec) or _of_webhook(spec) or _of_callers(spec)
 
 
 def checked(spec: ModelSpec) -> ModelSpec:
@@ -33,41 +36,9 @@ def check_size(spec: ModelSpec, min_workers: int, max_workers: int) -> None:
         )
 
 
-def _of_modes(spec: ModelSpec) -> str:
-    if spec.batching not in OWN_POLICIES and (spec.sequence_batching or spec.continuous_batching):
-        mode = "sequenceBatching" if spec.sequence_batching else "continuousBatching"
-        return _excludes(mode, f"batching: {spec.batching}", "a plugin cannot choose the rows")
-    if spec.sequence_batching and spec.async_communication:
-        return _excludes("sequenceBatching", "asyncCommunication", "the handler runs one batch at a time")
-    if spec.sequence_batching and spec.use_job_ticket:
-        return _excludes("sequenceBatching", "useJobTicket", "the replica of an open sequence may be busy")
-    if spec.continuous_batching and spec.async_communication:
-        return _excludes("continuousBatching", "asyncCommunication", "both keep many requests in the handler")
-    if spec.continuous_batching and spec.use_job_ticket:
-        return _excludes(
-            "continuousBatching", "useJobTicket", "a busy replica takes requests between two steps"
-        )
-    if spec.use_job_ticket and spec.async_communication:
-        return _excludes("useJobTicket", "asyncCommunication", "a busy replica takes requests")
-    return ""
-
-
-def _of_groups(spec: ModelSpec) -> str:
-    if spec.ranks > 1 and spec.async_communication:
-        return _excludes("torchrun", "asyncCommunication", "all processes run the same batch at a time")
-    gpus = len(set(spec.device_ids))
-    if 0 < gpus < spec.parallel_level:
-        needing = "processes" if spec.ranks > 1 else "devices"
-        return (
-            f"a replica has {spec.parallel_level} {needing} (parallelLevel or nproc-per-node), and deviceIds "
-            f"names {gpus} GPUs. Name as many GPUs, or lower the number."
-        )
-    return ""
-
-
 def _of_rest(spec: ModelSpec) -> str:
     if spec.use_job_ticket and spec.may_rest:
-        return _excludes("useJobTicket", "idleTimeoutSec", "a request is taken only by an idle replica")
+        return excludes("useJobTicket", "idleTimeoutSec", "a request is taken only by an idle replica")
     if spec.sequence_batching and spec.may_rest and 1000 * spec.idle_timeout_s < spec.sequence_max_idle_ms:
         return (
             "idleTimeoutSec is below sequenceMaxIdleMSec: the replica of an open sequence would stop. "
@@ -98,7 +69,3 @@ def _of_callers(spec: ModelSpec) -> str:
     except ValueError:
         return f"callerWeights must be like alice=3,bob=0.5, not {spec.caller_weights!r:.100}."
     return ""
-
-
-def _excludes(one: str, other: str, reason: str) -> str:
-    return f"{one} and {other} exclude each other: with {one}, {reason}. Switch one of them off."

@@ -161,8 +161,8 @@ def _configured(config: ModelConfig) -> dict[str, Any]:
     if not (config.parallel_type and config.parallel_level):  # TorchServe uses both or none
         configured.pop("parallel_type", None)
         configured.pop("parallel_level", None)
-    elif config.parallel_type != "custom" or config.torchrun:
-        configured["ranks"] = config.parallel_level
+    elif config.ranks:
+        configured["ranks"] = config.ranks
         configured["rank_threads"] = (config.torchrun or Torchrun()).omp_num_threads
     return configured
 

@@ -274,6 +274,12 @@ def test_keys_of_models_with_state_run(folder):
     assert [(line, verdict, said) for line, verdict, said in found] == [(0, "runs", RUNS)]
 
 
+def test_keys_of_models_that_marq_refuses_must_change(folder):
+    text = "minWorkers: 2\ndeviceType: tpu\nmaxWorkers: 1\nuseJobTicket: true\nasyncCommunication: true\n"
+    found = judged(folder, "model-config.yaml", text)
+    assert [(line, verdict) for line, verdict, _ in found] == [(1, "change"), (2, "change"), (4, "change")]
+
+
 def test_requirements_workflows_and_conda_environments_are_judged(folder):
     (folder / "requirements.txt").write_text("torch\ntorchserve==0.9 # the server\n")
     (folder / "flow.yaml").write_text("models:\n  m1: {url: a.mar}\ndag:\n  pre: [m1]\n")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from archive.model_config import ModelConfig
+from marq.plugins.protocols import OWN_POLICIES
 
 
 def wrong_keys(config: ModelConfig) -> Iterator[str]:
@@ -11,6 +12,12 @@ def wrong_keys(config: ModelConfig) -> Iterator[str]:
     yield from _of_sizes(config)
     yield from _of_groups(config)
     yield from _of_sequences(config)
+    yield from _of_modes(config)
+
+
+def excludes(one: str, other: str, reason: str) -> str:
+    """The sentence about two keys that exclude each other; `reason`: what is so with the first one."""
+    return f"{one} and {other} exclude each other: with {one}, {reason}. Switch one of them off."
 
 
 def _of_sizes(config: ModelConfig) -> Iterator[str]:
@@ -36,6 +43,15 @@ def _of_groups(config: ModelConfig) -> Iterator[str]:
             f"parallelLevel is {str(level)[:100]}, and torchrun starts {config.torchrun.nproc_per_node} "
             "processes (nproc-per-node). Set both to the same number, or remove parallelLevel."
         )
+    processes, gpus = config.ranks, len(set(config.device_ids or ())) if config.device_type != "cpu" else 0
+    if processes > 1 and config.async_communication:
+        yield excludes("torchrun", "asyncCommunication", "all processes run the same batch at a time")
+    if config.parallel_type and 0 < gpus < (config.parallel_level or 0):
+        needing = "processes" if processes else "devices"
+        yield (
+            f"a replica has {config.parallel_level} {needing} (parallelLevel or nproc-per-node), and "
+            f"deviceIds names {gpus} GPUs. Name as many GPUs, or lower the number."
+        )
 
 
 def _of_sequences(config: ModelConfig) -> Iterator[str]:
@@ -51,3 +67,30 @@ def _of_sequences(config: ModelConfig) -> Iterator[str]:
             f"the longest pause in it, is {idle_ms}: the pause must not be longer. "
             "sequenceTimeoutMSec: 0 means no limit."
         )
+
+
+def _of_modes(config: ModelConfig) -> Iterator[str]:
+    if config.sequence_batching:
+        yield from _of_policy("sequenceBatching", config.batching)
+        if config.async_communication:
+            yield excludes("sequenceBatching", "asyncCommunication", "the handler runs one batch at a time")
+        if config.use_job_ticket:
+            yield excludes("sequenceBatching", "useJobTicket", "the replica of an open sequence may be busy")
+    elif config.continuous_batching:
+        yield from _of_policy("continuousBatching", config.batching)
+    if config.continuous_batching:
+        if config.async_communication:
+            yield excludes(
+                "continuousBatching", "asyncCommunication", "both keep many requests in the handler"
+            )
+        if config.use_job_ticket:
+            yield excludes(
+                "continuousBatching", "useJobTicket", "a busy replica takes requests between two steps"
+            )
+    if config.use_job_ticket and config.async_communication:
+        yield excludes("useJobTicket", "asyncCommunication", "a busy replica takes requests")
+
+
+def _of_policy(mode: str, policy: str) -> Iterator[str]:
+    if policy not in OWN_POLICIES:
+        yield excludes(mode, f"batching: {policy}", "a plugin cannot choose the rows")

@@ -121,6 +121,16 @@ def test_a_key_of_the_models_json_without_an_effect_is_named(key, value, reason)
     assert resolved.notices == [f"MARQ_MODEL_SETTINGS: {key} of m 1.0 has no effect: {reason}"]
 
 
+def test_more_workers_at_least_than_at_most_are_named():
+    def notices(**workers):
+        models = json.dumps({"m": {"1.0": workers}})
+        return resolve(None, {}, {"MARQ_MODEL_SETTINGS": models}).notices
+
+    reason = "maxWorkers of m 1.0 has no effect: it must be at least minWorkers, which is 7."
+    assert notices(minWorkers=7, maxWorkers=3) == [f"MARQ_MODEL_SETTINGS: {reason}"]
+    assert notices(minWorkers=7, maxWorkers=7) == notices(minWorkers=7) == notices(maxWorkers=3) == []
+
+
 @pytest.mark.parametrize("name", ["MARQ_MODEL_SETTINGS", "MARQ_MODEL_SNAPSHOT"])
 @pytest.mark.parametrize("value", ["[" * 5_000, '{"a":' * 5_000])
 def test_json_without_end_is_an_error_that_names_the_setting(name, value):
