@@ -1,5 +1,6 @@
 """Shell completion of archives: those in the model store, and those in the working directory."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -18,6 +19,16 @@ def complete(ctx: typer.Context, incomplete: str) -> list[str]:
 def complete_all(ctx: typer.Context, incomplete: str) -> list[str]:
     """The same, and the word for the whole store."""
     return [name for name in ("all", *complete(ctx, incomplete)) if name.startswith(incomplete)]
+
+
+def complete_of_server(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The archives in the model store of the server on this host; those of `complete` where none runs."""
+    from marq.errors import MarqError
+
+    names: list[str] = []
+    with contextlib.suppress(MarqError):
+        names = of_server(ctx.params.get("state_dir"))
+    return [name for name in names if name.startswith(incomplete)] or complete(ctx, incomplete)
 
 
 def of_server(state_dir: Path | None) -> list[str]:

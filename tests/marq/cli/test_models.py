@@ -143,6 +143,17 @@ def test_the_shell_completes_the_names_of_models(server):
     assert done.stdout.split() == ["echo"]
 
 
+def test_the_shell_completes_the_archives_of_the_servers_model_store(server):
+    environment = {
+        **server.environment,
+        "_MARQ_COMPLETE": "complete_bash",
+        "COMP_WORDS": "marq register o",
+        "COMP_CWORD": "2",
+    }
+    done = subprocess.run([MARQ], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.stdout.split() == ["other-1.0.mar"]
+
+
 def test_where_no_server_runs_the_shell_completes_nothing(tmp_path):
     environment = {
         **os.environ,

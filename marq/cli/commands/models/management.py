@@ -72,7 +72,7 @@ def register(
         typer.Argument(
             metavar="ARCHIVE",
             help="File in the model store, or an allowed URL.",
-            autocompletion=archive_names.complete,
+            autocompletion=archive_names.complete_of_server,
         ),
     ],
     name: Annotated[
