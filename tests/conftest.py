@@ -1,5 +1,6 @@
 """Fixtures that start the real thing: a real Valkey, real servers, real archives."""
 
+import gc
 import json
 import os
 import signal
@@ -33,6 +34,16 @@ for _limit in ("connect", "read", "write", "pool"):
     setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _limit, 60.0)
 # It reads all certificates of the host, 30 ms for each call of httpx.get: one context does for all.
 httpx._transports.default.create_ssl_context = lru_cache(httpx._transports.default.create_ssl_context)
+
+
+def pytest_collection() -> None:
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and modules stay until the end: collections need not look at them again."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

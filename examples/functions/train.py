@@ -54,5 +54,5 @@ def train() -> torch.nn.Module:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)  # the network is small
+    torch.set_num_threads(1)  # the network is small
     torch.save(train().state_dict(), Path(sys.argv[1]))

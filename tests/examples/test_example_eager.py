@@ -16,10 +16,15 @@ def model(example, host):
     return host.register(example.pack.pack(host.store))
 
 
+@pytest.fixture(scope="module")
+def curve(example):
+    return example.pack.train()
+
+
 @pytest.mark.parametrize("x", [-3, -0.5, 0, 1.0, 2.5])
-def test_the_answer_is_the_model_s_own_and_near_the_sine(example, host, model, x):
+def test_the_answer_is_the_model_s_own_and_near_the_sine(curve, host, model, x):
     y = host.predict(model, f'{{"x": {x}}}'.encode(), JSON).json()["y"]
-    own = example.pack.train()(torch.tensor([[float(x)]])).item()
+    own = curve(torch.tensor([[float(x)]])).item()
     assert y == pytest.approx(own, abs=1e-4)
     assert y == pytest.approx(math.sin(x), abs=0.05)
 
