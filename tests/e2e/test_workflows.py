@@ -214,9 +214,13 @@ def test_a_name_is_taken_once(site, chain):
     )  # fmt: skip
 
 
-def test_the_request_may_name_the_workflow(site, chain):
+def test_the_request_may_name_the_workflow_and_unregistering_it_leaves_nothing(site, chain):
     assert site.register("chain", "dag:\n  before: [left]\n", workflow_name="other").status_code == 200
     assert site.run("other", b"x").content == b"l<x>"
+    answer = site.delete("other")
+    assert (answer.status_code, answer.json()) == (200, {"status": 'Workflow "other" unregistered'})
+    assert site.run("other", b"x").status_code == 404
+    assert httpx.get(f"{site.server.management}/models/other__left").status_code == 404
 
 
 @pytest.mark.slow
@@ -282,14 +286,6 @@ def test_other_methods_are_not_allowed(site, chain):
     url = f"{site.server.management}/workflows"
     assert httpx.put(f"{url}/chain").status_code == 405
     assert httpx.delete(url).status_code == 405
-
-
-def test_an_unregistered_workflow_leaves_nothing(site):
-    site.register("gone", "dag:\n  before: [left]\n")
-    answer = site.delete("gone")
-    assert (answer.status_code, answer.json()) == (200, {"status": 'Workflow "gone" unregistered'})
-    assert site.run("gone", b"x").status_code == 404
-    assert httpx.get(f"{site.server.management}/models/gone__left").status_code == 404
 
 
 def test_a_workflow_whose_model_was_removed_answers_at_once(site):

@@ -70,8 +70,8 @@ def test_where_all_is_well_each_check_says_so():
     assert f"{Path('store').resolve()}: 0 archives" == found["model store"]["text"]
 
 
-def test_for_people_it_prints_a_line_for_each_and_what_to_do():
-    done = doctor()
+def test_for_people_it_prints_a_line_for_each_and_what_to_do(quick):
+    done = doctor(**quick)
     assert done.returncode == 0
     assert "!!  model store: not given: no model can be registered" in done.stdout
     assert "Give --model-store DIR" in done.stdout

@@ -82,6 +82,7 @@ def test_a_command_that_prints_facts_has_the_option(name):
 def workplace(tmp_path, monkeypatch):
     """A working directory with what the command lines above name."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("marq.host.doctor.TORCH_CODE", "print('2.9|-')")  # its import takes seconds
     (tmp_path / "h.py").write_text("def handle(data, context):\n    return data\n")
     (tmp_path / "w.pth").touch()
     (tmp_path / "config.properties").write_text("model_store=.\n")
