@@ -20,7 +20,7 @@ from stage import Stage
 
 
 def parse() -> argparse.Namespace:
-    names = [*suite.CASES, *suite.LONG, *suite.ALONE]
+    names = [*suite.CASES, *suite.LONG, *suite.DURABLE, *suite.ALONE]
     parser = argparse.ArgumentParser(prog="python tests/chaos", description=f"Cases: {', '.join(names)}.")
     parser.add_argument("cases", nargs="*", metavar="CASE", help="all if none is named")
     parser.add_argument("--short", action="store_true", help="a few seconds for each case")
@@ -39,13 +39,14 @@ async def run_all(wanted: list[str], scale: Scale, directory: Path) -> list[Ledg
         ledgers.append(ledger)
         tell(f"{'ok    ' if ledger.is_clean else 'FAILED'} {ledger.case} ({ledger.seconds:.0f} s)")
 
-    if shared := {name: case for name, case in (suite.CASES | suite.LONG).items() if name in wanted}:
-        stage = await asyncio.to_thread(Stage.start, _made(directory / "shared"))
-        try:
-            for name, case in shared.items():
-                note(await suite.run(name, case, stage, scale))
-        finally:
-            await asyncio.to_thread(stage.server.stop)
+    for start, cases in ((Stage.start, suite.CASES | suite.LONG), (suite.start_durable, suite.DURABLE)):
+        if shared := {name: case for name, case in cases.items() if name in wanted}:
+            stage = await asyncio.to_thread(start, _made(directory / start.__name__))
+            try:
+                for name, case in shared.items():
+                    note(await suite.run(name, case, stage, scale))
+            finally:
+                await asyncio.to_thread(stage.server.stop)
     for name, run in suite.ALONE.items():
         if name in wanted:
             note(await run(_made(directory / name.replace(" ", "-")), scale))

@@ -32,9 +32,9 @@ async def redis_killed(stage: Stage, scale: Scale) -> Ledger:
         while kills < scale.redis_kills:
             await asyncio.sleep(2.0 if scale.redis_kills > 1 else 0.5)
             with load.excused():
-                await _kill(stage.redis_process)
+                await kill(stage.redis_process)
                 kills += 1
-                await _until_back(stage)
+                await until_back(stage)
         await asyncio.sleep(0.5)
     with stage.redis() as client:
         client.config_set("appendfsync", "everysec")
@@ -127,13 +127,13 @@ async def connections_cut(stage: Stage, scale: Scale, proxy: "CuttingProxy") -> 
     return load.ledger
 
 
-async def _kill(process: psutil.Process) -> None:
+async def kill(process: psutil.Process) -> None:
     process.kill()
     while lives(process.pid):
         await asyncio.sleep(0.01)
 
 
-async def _until_back(stage: Stage, timeout_s: float = 30.0) -> None:
+async def until_back(stage: Stage, timeout_s: float = 30.0) -> None:
     async with asyncio.timeout(timeout_s):
         while True:
             with contextlib.suppress(redis.RedisError, OSError), stage.redis() as client:

@@ -13,14 +13,17 @@ from stage import Stage, command
 
 SETTLE_S = 60.0
 TRIES = 8  # new connections find each of two gateways
-# Of jobs, dead letters and counters of registered models; they are bounded by age, size and number. And the
+# Of jobs, dead letters, batches and counters of models; they are bounded by age, size and number. And the
 # queues of the pools of the models that are always there: they are written again after Redis was emptied.
 KEPT_KEYS = re.compile(
-    r"marq:\{\w+\}:(job|jobs|parts|dead|metrics)\b.*|marq:(replies|metrics)\b.*|marq:job-stores"
+    r"marq:\{\w+\}:(job|jobs|parts|dead|metrics)\b.*|marq:job-stores"
+    r"|_kombu\.binding(_permanent)?\.marq"  # of clients of the bridge
+    r"|marq:(replies|metrics|openai|webhooks|management)\b.*"
     rf"|marq:celery:_kombu\.binding(\.celery\.pidbox|_deadlines|(_permanent)?\.({'|'.join(MODELS)})\.1\.0)"
 )
 KEPT_FILES = re.compile(
-    r"(logs|redis|models|model-dirs)(/.*)?|payloads(/[^/]+)?|job-payloads(/.*)?|server\.json|stop-limit|lock"
+    r"(logs|redis|models|model-dirs|job-payloads|batch-files)(/.*)?|payloads(/[^/]+)?"
+    r"|server\.json|stop-limit|lock"
 )
 
 

@@ -41,6 +41,7 @@ class Scale:
     sized_s: float  # kills while bodies of many sizes are on their way
     sized_places: int  # of their files
     hold_s: float  # how long a job of the two servers takes
+    durable_s: float  # of kills while things are submitted that nobody waits for
 
 
 FULL = Scale(
@@ -49,7 +50,7 @@ FULL = Scale(
     poison_requests=1000, burst=10, job_burst=5000, hostile_entries=1000, large_bodies=20,
     idle_connections=10_000, slow_clients=200, slow_s=15, soak_s=60, soak_rate=500, job_ttl_s=30,
     churn_rounds=3, churn_rate=50, flushes=3, flush_timeout_s=0, script_flush_s=20, files_away_s=8,
-    forking_s=30, removals=10, sized_s=30, sized_places=2, hold_s=3,
+    forking_s=30, removals=10, sized_s=30, sized_places=2, hold_s=3, durable_s=20,
 )  # fmt: skip
 
 SHORT = Scale(
@@ -58,5 +59,5 @@ SHORT = Scale(
     poison_requests=100, burst=3, job_burst=800, hostile_entries=100, large_bodies=1, idle_connections=300,
     slow_clients=20, slow_s=0.5, soak_s=1, soak_rate=100, job_ttl_s=2,
     churn_rounds=1, churn_rate=20, flushes=1, flush_timeout_s=5, script_flush_s=1, files_away_s=2,
-    forking_s=2, removals=1, sized_s=3, sized_places=1, hold_s=0.5,
+    forking_s=2, removals=1, sized_s=3, sized_places=1, hold_s=0.5, durable_s=2,
 )  # fmt: skip

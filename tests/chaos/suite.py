@@ -17,6 +17,7 @@ import burst
 import changes
 import crashes
 import disk_full
+import durable
 import files_away
 import hostile
 import pairs
@@ -66,7 +67,14 @@ LONG: dict[str, Case] = {
 CUT, BURST, SOAK = "connections to Redis cut", "burst", "soak"
 FILES, PAIR, SIZED = "files away", "two servers", "bodies of all sizes"
 DISK, READ_ONLY = "disk full", "read-only disk"
-ENDS_GATEWAYS = frozenset({"gateways killed", SIZED})
+DURABLE: dict[str, Case] = {
+    "webhooks": durable.webhooks,
+    "groups": durable.groups,
+    "schedule": durable.schedule,
+    "batch files": durable.batch_files,
+    "bridge": durable.bridge,
+}  # of one server, see `start_durable`
+ENDS_GATEWAYS = frozenset({"gateways killed", SIZED, *DURABLE})
 
 
 async def run(name: str, case: Case, stage: Stage, scale: Scale) -> Ledger:
@@ -83,6 +91,15 @@ async def run(name: str, case: Case, stage: Stage, scale: Scale) -> Ledger:
         ledger.complain(f"the case failed: {error!r}")
     ledger.case, ledger.seconds = name, time.monotonic() - began
     return ledger
+
+
+def start_durable(directory: Path) -> Stage:
+    """A server whose Redis loses nothing, with a bridge, which may send webhooks to this host."""
+    stage = Stage.start(directory, models=[], webhook_allowed_hosts="127.0.0.1", celery_bridge=True)
+    with stage.redis() as client:
+        client.config_set("appendfsync", "always")
+        client.config_rewrite()
+    return stage
 
 
 async def run_cut(directory: Path, scale: Scale) -> Ledger:

@@ -26,6 +26,13 @@ def stage(tmp_path_factory):
     stage.server.stop()
 
 
+@pytest.fixture(scope="module")
+def durable_stage(tmp_path_factory):
+    stage = suite.start_durable(tmp_path_factory.mktemp("durable"))
+    yield stage
+    stage.server.stop()
+
+
 def check(ledger: Ledger) -> None:
     assert (ledger.lost, ledger.duplicated) == (0, 0), ledger
     assert ledger.is_clean, ledger
@@ -34,6 +41,11 @@ def check(ledger: Ledger) -> None:
 @pytest.mark.parametrize("name", suite.CASES)
 def test_whatever_breaks_each_accepted_request_is_answered_once(stage, name):
     check(asyncio.run(suite.run(name, suite.CASES[name], stage, SHORT)))
+
+
+@pytest.mark.parametrize("name", suite.DURABLE)
+def test_what_nobody_waits_for_is_kept(durable_stage, name):
+    check(asyncio.run(suite.run(name, suite.DURABLE[name], durable_stage, SHORT)))
 
 
 @pytest.mark.parametrize("name", suite.ALONE)
