@@ -61,7 +61,7 @@ def start_within_s(headers: Headers) -> float | None:
                 left = math.nan
             if not 0 < left <= LONGEST_S:
                 raise BadRequest(
-                    f"Header {START_BEFORE.decode()} must be {MOMENT} in the future, not {text!r:.100}"
+                    f"Header {START_BEFORE.decode()} must be {MOMENT}, in the future, not {text!r:.100}"
                 )
             limits.append(left)
     return min((limit for limit in limits if limit is not None), default=None)
@@ -110,7 +110,7 @@ def _statuses(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in _list(text))
 
 
-MOMENT = "a time such as 2026-11-27T20:15:00Z, unix seconds, or +SECONDS from now,"
+MOMENT = "a time such as 2026-11-27T20:15:00Z, unix seconds, or +SECONDS from now"
 SECONDS, NUMBER = "a number of seconds", "a whole number"
 Reader = tuple[str, Callable[[str], object], str]
 READERS: dict[bytes, Reader] = {

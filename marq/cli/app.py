@@ -129,6 +129,7 @@ app.add_typer(
     epilog="Example: marq workflow list",
 )
 app.command(rich_help_panel=REQUESTS, epilog="Example: marq predict digits three.png")(predict.predict)
+app.command(rich_help_panel=REQUESTS, epilog="Example: marq explain digits three.png")(predict.explain)
 app.command(rich_help_panel=REQUESTS, epilog="Example: marq bench digits three.png -c 64 -d 30")(bench.bench)
 app.command(rich_help_panel=REQUESTS, epilog="Example: marq submit digits scans/*.png --wait")(submit.submit)
 app.command(rich_help_panel=REQUESTS, epilog="Example: marq batch digits rows.jsonl --wait")(batch.batch)

@@ -21,7 +21,7 @@ COMMANDS = [
         "run",
         "redis-url",
     ),
-    *("predict", "bench", "submit", "job"),
+    *("predict", "explain", "bench", "submit", "job"),
 ]
 HEAVY = {"torch", "celery", "fastapi", "redis", "httpx", "pydantic", "psutil"}
 

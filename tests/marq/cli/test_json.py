@@ -10,7 +10,10 @@ from marq.cli.app import app
 from marq.registry.spec import SETTINGS
 
 # They run until they are ended, or print answers of models, or nothing but JSON.
-OTHERS = {"start", "gateway", "node", "bridge", "run", "predict", "export", "workflow run", "workflow draw"}
+OTHERS = {
+    *("start", "gateway", "node", "bridge", "run"),
+    *("predict", "explain", "export", "workflow run", "workflow draw"),
+}
 VERSION = {each.describe: 1 for each in SETTINGS} | {
     "modelName": "m", "modelVersion": "1.0", "modelUrl": "m.mar", "minWorkers": 1, "maxWorkers": 1,
     "batchSize": 1, "maxBatchDelay": 100, "loadedAtStartup": True, "workers": [],

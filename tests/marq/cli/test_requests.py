@@ -41,6 +41,11 @@ def test_predict_takes_a_version_a_content_type_and_standard_input(run, server):
     assert (headers["content-type"], sent) == ("text/plain", b"hello")
 
 
+def test_explain_asks_for_an_explanation(run, server, body):
+    server.answer("POST /explanations/m/2.0", b"because")
+    assert run("explain", "m", body, "--version", "2.0").stdout == "because"
+
+
 def test_another_server_gets_its_own_token_and_never_that_of_this_host(run, server, body, state_dir):
     server.answer("POST /predictions/m", b"ok")
     assert run("predict", "m", body, "--url", server.address).exit_code == 0
