@@ -71,12 +71,23 @@ def node_owner(node: str) -> str:
     return f"{PREFIX}node:{node}"
 
 
-ANY_LANE = PREFIX + "{*}:*:*"  # a glob: all lanes, also of models that are not registered
+ANY_OF_MODELS = PREFIX + "{*}:*"  # a glob: all keys of models, also of those that are not registered
 
 
 def lane(model: str, version: str, name: str = NORMAL) -> str:
     """The request stream of one lane (`FRONT` included)."""
     return f"{PREFIX}{{{model}}}:{name}:{version}"
+
+
+def default_lane(model: str, name: str = NORMAL) -> str:
+    """The stream whose requests go to the lane of the default version."""
+    return f"{PREFIX}{{{model}}}:{name}"
+
+
+def is_lane(key: bytes) -> bool:
+    """Whether this stream of a model is a lane, as far as its name tells, and no seat."""
+    name = key.partition(b"}:")[2]
+    return (b":" in name or name.decode(errors="replace") in LANES) and SEAT not in key
 
 
 def lanes(model: str, version: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from marq import keys
 from marq.errors import MalformedEntry
 from marq.queue.entries import FIELDS, Request, decode
 
-LANE = re.compile(r"marq:\{[^{}]+\}:(\w+):.+")
+LANE = re.compile(r"marq:\{[^{}]+\}:(\w+)(?::.+)?")
 WRITTEN_BY_MARQ = ("attempts", "body_ref", "node", "passed", "replay_of", "run", "store")
 OF_SUBMIT = ("tags", "not_before", "result_ttl", "webhook", "webhook_events")  # submit.lua reads them
 OF_JOBS = ("retries", "retry_on", "retry_delay", "input_url", "output_url")
@@ -47,7 +47,8 @@ def _fault_of_lane(lane: str) -> str:
     found = LANE.fullmatch(lane)
     if found and found[1] in keys.LANES:
         return ""
-    return f"{lane!r:.100} is not a lane: marq:{{MODEL}}:LANE:VERSION, LANE one of {', '.join(keys.LANES)}."
+    names = ", ".join(keys.LANES)
+    return f"{lane!r:.100} is not a lane: marq:{{MODEL}}:LANE[:VERSION], LANE one of {names}."
 
 
 def _warnings(request: Request, fields: list[bytes]) -> Iterator[str]:

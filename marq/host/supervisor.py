@@ -159,6 +159,7 @@ class Supervisor:
 
         if not self._settings.disable_token_auth:
             kept = token_store.start_tokens(client, self._settings.token_expiration_min, self._joins)
+            self._warn_of_shared_key_file(Path.cwd() / token_store.KEY_FILE)
             try:
                 token_store.write_key_file(Path.cwd(), client)
             except OSError as error:
@@ -185,6 +186,16 @@ class Supervisor:
             sources=self._sources,
         )
         locate.write(settings.state_dir, server)
+
+    def _warn_of_shared_key_file(self, path: Path) -> None:
+        from marq.host import neighbours
+
+        if path.exists() and (others := neighbours.of(path.parent, self._settings.redis_url)):
+            pids = ", ".join(map(str, others))
+            self._announce(
+                f"Warning: {path} has been the file of another server that runs (pid {pids}): it has the "
+                "tokens of this one now. Start each server in a directory of its own."
+            )
 
     def _load_models(self, registry: Registry) -> None:
         from marq.control.removal import retire

@@ -96,10 +96,17 @@ def unread(client: RedisClient, specs: Iterable[ModelSpec]) -> list[UnreadLane]:
 
     It looks at all keys of the database, a few thousand at a time.
     """
-    read_ones = sorted(lane for spec in specs for lane in keys.lanes(spec.name, spec.version))
+    read_ones = sorted(
+        lane
+        for spec in specs
+        for lane in (
+            *keys.lanes(spec.name, spec.version),
+            *(keys.default_lane(spec.name, name) for name in keys.LANES),
+        )
+    )
     known = frozenset(read_ones)
-    found = client.scan_iter(match=keys.ANY_LANE, count=SCANNED_AT_ONCE, _type="stream")
-    names = sorted({key.decode(errors="replace") for key in found if keys.SEAT not in key} - known)
+    found = client.scan_iter(match=keys.ANY_OF_MODELS, count=SCANNED_AT_ONCE, _type="stream")
+    names = sorted({key.decode(errors="replace") for key in found if keys.is_lane(key)} - known)
     return [
         UnreadLane(name, entries, next(iter(get_close_matches(name, read_ones, 1)), ""))
         for name in names

@@ -82,6 +82,15 @@ def write_key_file(directory: Path, client: RedisClient) -> None:
     _write(directory, _stored(client))
 
 
+def are_in(path: Path, client: RedisClient) -> bool:
+    """Whether a key file has the tokens of this Redis, and not those of another server."""
+    try:
+        content = json.loads(path.read_text())
+        return bool(content[INFERENCE]["key"] == _stored(client).get(INFERENCE))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _stored(client: RedisClient) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in client.hgetall(keys.TOKENS).items()}
 

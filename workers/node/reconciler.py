@@ -19,6 +19,7 @@ from marq.host.stop_limit import StopLimit
 from marq.jobs import schedule
 from marq.jobs.file_sweep import FileSweep
 from marq.payloads.place import Place
+from marq.queue import default_lanes
 from marq.registry import changes
 from marq.registry.memory import Memory
 from marq.registry.models import HEARTBEAT_S, Registry
@@ -56,6 +57,7 @@ class Node:
         self._autoscaler = AutoscalerThread(config.redis_url)
         self._sweep_at = 0.0
         self._seen = b""
+        self._default_lanes: dict[str, str] = {}
         self._stop_limit = StopLimit(config.stop_timeout)
         self._stopping = False
         self._stops: SimpleQueue[None] = SimpleQueue()
@@ -107,6 +109,7 @@ class Node:
         if any(spec.is_elastic for spec in models):
             self._autoscaler.start()
         schedule.queue_due(self._redis, wanted.values())
+        self._default_lanes = default_lanes.of(models)
         end_overdue(self._redis)
 
     def _sweep_if_due(self) -> None:
@@ -124,11 +127,20 @@ class Node:
         return found[0][0] if found else b"0-0"
 
     def _sleep(self) -> None:
-        """Waits for a change of the registry, at most as long as a heartbeat."""
-        found = self._redis.xread({keys.MANAGEMENT: self._seen}, block=int(HEARTBEAT_S * 1000))
-        if not found:
-            return
-        entries = found[0][1]
+        """Waits for a change of the registry, at most as long as a heartbeat.
+
+        Requests without a version are passed on at once.
+        """
+        streams = {keys.MANAGEMENT: self._seen, **dict.fromkeys(self._default_lanes, b"0")}
+        found = self._redis.xread(streams, count=1, block=int(HEARTBEAT_S * 1000))
+        lanes = [stream.decode() for stream, _ in found if stream != keys.MANAGEMENT.encode()]
+        if lanes:
+            default_lanes.forward(self._redis, {lane: self._default_lanes[lane] for lane in lanes})
+        if len(lanes) < len(found):
+            self._note(self._redis.xread({keys.MANAGEMENT: self._seen})[0][1])
+
+    def _note(self, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
+        """Takes notice of changes of the registry."""
         self._seen = entries[-1][0]
         for _, change in entries:
             if change.get(b"action") in (b"register", b"put"):

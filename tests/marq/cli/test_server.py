@@ -6,6 +6,8 @@ import pytest
 from gate import HOLD
 from support import wait_for
 
+from marq.registry.token_store import KEY_FILE
+
 ECHO = (
     HOLD
     + """
@@ -104,9 +106,12 @@ def test_a_submitted_job_is_watched_and_fetched_by_its_id(server, tmp_path, gate
 
 
 def test_stop_waits_until_the_server_has_ended(server):
+    key_file = server.log.with_name(KEY_FILE)
+    key_file.write_text('{"inference": {"key": "of another server that was started in this directory"}}')
     stopped = server.marq("stop")
     assert (stopped.returncode, stopped.stderr) == (0, "")
     assert f"(pid {server.process.pid}) has stopped." in stopped.stdout
     assert server.process.wait(60) == 0
     assert server.marq("status").returncode == 1
     assert server.marq("stop").stdout.startswith("No marq server runs")
+    assert key_file.exists()

@@ -15,6 +15,7 @@ from marq.cli.commands.server.status import summarize
 from marq.host import server_file
 from marq.metrics.catalog import BATCH_SIZE
 from marq.metrics.measurements import Measurements
+from marq.registry import token_store
 from marq.registry.models import Registry
 from marq.registry.reports import PoolReport, ReplicaReport
 from marq.registry.sizes.decisions import Decision
@@ -139,6 +140,8 @@ def test_a_lane_that_no_pool_reads_is_shown_with_the_one_that_was_meant(run, not
         client.xadd(keys.lane("m", "1.0"), {"body": b"x"})
         client.xadd("marq:{m}:urgent:1.0", {"body": b"x"})
         client.xadd("marq:{n}:normal:1.0", {"body": b"x"})
+        client.xadd("marq:{n}:low", {"body": b"x"})
+        client.xadd("marq:{m}:low", {"body": b"x"})  # a node passes it on
         client.xgroup_create("marq:{old}:normal:1.0", keys.GROUP, mkstream=True)  # nothing waits there
         client.xadd(keys.dead_letters("m"), {"body": b"x"})
     # When the status is asked for
@@ -146,8 +149,9 @@ def test_a_lane_that_no_pool_reads_is_shown_with_the_one_that_was_meant(run, not
     # Then both forms name them
     assert "No pool reads marq:{m}:urgent:1.0: 1 entries wait." in shown
     found = {lane["key"]: lane["meant"] for lane in data["unread_lanes"]}
-    assert found.keys() == {"marq:{m}:urgent:1.0", "marq:{n}:normal:1.0"}
+    assert found.keys() == {"marq:{m}:urgent:1.0", "marq:{n}:normal:1.0", "marq:{n}:low"}
     assert found["marq:{n}:normal:1.0"] == "marq:{m}:normal:1.0"
+    assert found["marq:{n}:low"] == "marq:{m}:low"
 
 
 def test_status_says_that_no_node_is_alive(run, note_server, redis_url):
@@ -224,11 +228,13 @@ def test_stop_spares_a_process_that_only_got_the_pid_of_a_killed_server(run, sta
         other.kill()
 
 
-def test_stop_ends_the_process_and_tells_when_it_does_not(run, note_server, monkeypatch, tmp_path):
-    key_file = tmp_path / "key_file.json"
-    key_file.touch()
+def test_stop_ends_the_process_and_tells_when_it_does_not(run, note_server, monkeypatch, tmp_path, redis_url):
+    key_file = tmp_path / token_store.KEY_FILE
+    with redis.Redis.from_url(redis_url) as client:
+        token_store.create(client, 60)
+        token_store.write_key_file(tmp_path, client)
     with subprocess.Popen(["sleep", "60"]) as server:
-        note_server(pid=server.pid, key_file=str(key_file))
+        note_server(pid=server.pid, key_file=str(key_file), redis_url=redis_url)
         result = run("stop")
         assert not key_file.exists()  # its tokens have ended with the server
         assert (result.exit_code, result.stdout) == (0, f"marq (pid {server.pid}) has stopped.\n")

@@ -35,6 +35,11 @@ def test_what_has_no_effect_is_said(fields, warning):
     assert [warning in each for each in verdict.warnings] == [True]
 
 
+def test_a_lane_may_be_that_of_the_default_version():
+    assert check("marq:{digits}:high", [b"body", b"x", b"reply", b"mine"]).is_good
+    assert "is not a lane" in check("marq:{digits}:urgent", [b"body", b"x", b"reply", b"mine"]).fault
+
+
 def test_without_a_lane_only_the_fields_are_judged():
     assert check("", entry()).is_good
     assert check("", [b"reply", b"mine"]).fault == "the field `body` is missing."

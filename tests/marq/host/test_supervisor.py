@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -199,6 +200,37 @@ def test_the_servers_file_is_the_users_alone(set_up, tmp_path):
     found = set_up(then=lambda: modes.append(path.stat().st_mode & 0o777))
     assert modes == [0o600]
     assert found.server.token
+
+
+@pytest.fixture
+def start_gateway(tmp_path):
+    """A process that looks like the gateway of another server in the test's directory."""
+    started = []
+
+    def start(redis_url: str) -> int:
+        command = [sys.executable, "-c", "print('runs', flush=True); input()", "gateway"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        environment = {**os.environ, "MARQ_REDIS_URL": redis_url}
+        started.append(subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes))
+        started[-1].stdout.readline()
+        return os.getpid()
+
+    yield start
+    for process in started:
+        process.communicate(b"\n")
+
+
+def test_a_server_that_takes_the_key_file_of_another_one_names_it(set_up, start_gateway):
+    pid = start_gateway("redis://elsewhere")
+    assert "Warning" not in " ".join(set_up().lines)
+    (warning,) = [line for line in set_up().lines if line.startswith("Warning: ")]
+    assert f"key_file.json has been the file of another server that runs (pid {pid})" in warning
+
+
+def test_servers_of_one_redis_may_share_their_key_file(set_up, start_gateway, redis_url):
+    start_gateway(redis_url)
+    for _ in range(2):
+        assert "Warning" not in " ".join(set_up().lines)
 
 
 def test_a_second_server_of_a_state_directory_is_refused(set_up, make_settings):

@@ -37,13 +37,14 @@ def stop(as_json: options.AsJson = False, state_dir: options.StateDir = None) ->
             return
         redis_url, process = node[0].redis_url, node[1]
     _warn_if_redis_fails(redis_url)
+    is_its_file = bool(key_file) and _has_tokens_of(Path(key_file), redis_url)
     ended = True
     timeout_s = 2 * stop_limit.read(server_file.state_dir(state_dir)) + STOP_MARGIN_S
     with err().status(f"Stopping marq (pid {process.pid})"), contextlib.suppress(psutil.NoSuchProcess):
         ended = processes.end(process, timeout_s)
     if not ended:
         raise StopFailed(f"marq (pid {process.pid}) has not stopped after {timeout_s:g} s.")
-    if key_file:
+    if is_its_file:
         Path(key_file).unlink(missing_ok=True)  # its tokens are not valid any more
     _print(f"marq (pid {process.pid}) has stopped.", process.pid, as_json)
 
@@ -57,6 +58,18 @@ def _warn_if_redis_fails(redis_url: str) -> None:
     except RedisUnavailable as error:
         note = "Requests in flight are not waited for; those that are queued stay in Redis."
         typer.echo(f"{error}\n{note}", err=True)
+
+
+def _has_tokens_of(key_file: Path, redis_url: str) -> bool:
+    """Whether the file is this server's; another one that was started in its directory has replaced it."""
+    import redis
+
+    from marq.connections import clients
+    from marq.registry import token_store
+
+    with contextlib.suppress(redis.RedisError), clients.client(redis_url) as client:
+        return token_store.are_in(key_file, client)
+    return False
 
 
 def _print(text: str, stopped: int | None, as_json: bool) -> None:
