@@ -30,7 +30,7 @@ class NotMeasured(Exception):
 
 
 def measure(archives: Archives, seconds: float, rate: float) -> tuple[list[float], list[float]]:
-    """The latencies in ms at `rate` predictions a second, without a batch and with one. Raises NotMeasured."""
+    """Latencies in ms at `rate` predictions a second, without a batch and with one. Raises NotMeasured."""
     with Marq(MARQ_VENV, archives, WORKLOAD, job_queue_size=2 * LINES) as server:
         body = server.samples[0].body
         asyncio.run(_predictions(server, WARMUP_S, rate))
