@@ -14,7 +14,6 @@ SUBMIT = _read(*_INDEX, "callers", "submit")
 PUBLISH = _read(*_INDEX, "callers", "publish")
 MOVED = _read("moved")  # for scripts that move entries
 REQUEUE = join(MOVED, _read("requeue"))
-FORWARD = _read("forward")
 DROP = _read("drop")
 PART = _read(*_INDEX, "part")
 PROGRESS = _read(*_INDEX, "progress")

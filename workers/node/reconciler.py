@@ -13,13 +13,13 @@ from queue import SimpleQueue
 import redis
 
 from marq import gpus, keys
+from marq.admission import default_lanes
 from marq.connections import clients
 from marq.host.node_name import NameTaken, NodeLease
 from marq.host.stop_limit import StopLimit
 from marq.jobs import schedule
 from marq.jobs.file_sweep import FileSweep
 from marq.payloads.place import Place
-from marq.queue import default_lanes
 from marq.registry import changes
 from marq.registry.memory import Memory
 from marq.registry.models import HEARTBEAT_S, Registry

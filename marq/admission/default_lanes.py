@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from marq import keys
 from marq.connections import clients
 from marq.connections.commands import RedisClient
-from marq.queue import scripts
+from marq.connections.scripts import read
 from marq.registry.spec import ModelSpec
 
+FORWARD = read("marq.admission", "forward")
 AT_ONCE = 100  # requests of a lane: a script holds up all other commands
 
 
@@ -21,9 +22,7 @@ def of(specs: Iterable[ModelSpec]) -> dict[str, str]:
 
 def forward(client: RedisClient, lanes: dict[str, str]) -> int:
     """Moves what waits in these lanes, some at a time. Returns how many. Raises redis.RedisError."""
-    calls = [
-        scripts.FORWARD.call([lane, keys.DEFAULT_VERSIONS], model, AT_ONCE) for lane, model in lanes.items()
-    ]
+    calls = [FORWARD.call([lane, keys.DEFAULT_VERSIONS], model, AT_ONCE) for lane, model in lanes.items()]
     replies = clients.pipeline(client, calls)
     for reply in replies:
         if isinstance(reply, Exception):

@@ -5,7 +5,7 @@ import redis
 from thread_replica import make_spec
 
 from marq import keys
-from marq.queue import default_lanes
+from marq.admission import default_lanes
 from marq.registry.models import Registry
 
 LANE = "marq:{m}:normal"
