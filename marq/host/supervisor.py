@@ -208,10 +208,9 @@ class Supervisor:
             registry.redis.delete(keys.WORKFLOWS)
         found = self._snapshots.restored if self._snapshots else None
         server = node_name(self._settings.state_dir)
-        results = restore(self._settings, registry, found) if found else []
-        for item, error in results + load_startup_models(self._settings, registry, server, found):
-            if error is not None:
-                self._announce(f"Failed to load model: {item}: {error}")
+        if found:
+            restore(self._settings, registry, found)
+        load_startup_models(self._settings, registry, server, found)
 
     def _write_snapshot(self, registry: Registry) -> None:
         if self._snapshots:
