@@ -2,15 +2,12 @@ import os
 import signal
 import threading
 
-import psutil
 import pytest
 from gate import HOLD
 from support import wait_for
 
 from marq import keys
-from workers.devices import cores
 from workers.pool.celery_pool import ReplicaPool
-from workers.pool.room import LOADING_PER_CORE
 
 NAME = "m-1.0@host"
 FAILING = "raise ValueError('no weights')\n"
@@ -19,7 +16,6 @@ WITH_CHILD = (
     "def handle(data, context): return data and (time.sleep(1.5) or [b'served'])\n"
 )
 HOLDING = HOLD + "def handle(data, context): return data and [hold(data[0]['body'].decode()) or b'served']\n"
-LOADS_SLOWLY = HOLD + "hold(GATE)\ndef handle(data, context): return data and [b'served']\n"
 SLOW = "import time\ndef handle(data, context): return data and time.sleep(60)\n"
 
 
@@ -75,44 +71,6 @@ def test_replicas_leave_no_scoreboards_behind(pool, ready, tmp_path):
     wait_for(lambda: found() == {f"{NAME}.0.board"}, what="the end of the other one's")
     running.on_stop()
     assert found() == set()
-
-
-def test_a_pool_never_starts_more_replicas_than_its_host_can_load(pool, ready, gate):
-    # Given a pool that is to have 5,000 replicas, which are slow to load
-    running, most = pool(1, f"GATE = {str(gate)!r}\n{LOADS_SLOWLY}"), LOADING_PER_CORE * cores()
-    running.grow(4999)
-    # Then no more of them than the host can load have been started
-    gate.wait_until_reached(most)
-    wait_for(lambda: len(running.info["processes"]) == most, what="as many as the host can load")
-    # When it is to have one after all
-    running.shrink(4999)
-    # Then it has one
-    wait_for(lambda: len(running.info["processes"]) == 1, what="the end of the others")
-    gate.open()
-    ready(1)
-    assert gate.reached() == most
-
-
-def test_replicas_that_a_host_has_no_memory_for_wait_and_say_so(pool, ready, registry, register, monkeypatch):
-    memory = psutil.virtual_memory()
-    running = pool(1)
-    pids = ready(1)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=1))
-    running.grow(1)
-
-    def reason() -> str:
-        return "".join(report.reason for report in registry.reports(register()).values())
-
-    wait_for(lambda: reason() == "this host has no memory for more replicas than 1 of 2", what="the reason")
-    # It is replaced nevertheless: the successor of a replica has to be ready before it ends
-    running.shrink(1)
-    running.replace(1)
-    ready(1, other_than=tuple(pids))
-    # More start when there is room
-    monkeypatch.undo()
-    running.grow(1)
-    ready(2)
-    wait_for(lambda: reason() == "", what="a report without the reason")
 
 
 def test_a_handler_that_cannot_be_loaded_is_reported_with_its_reason(pool, registry, register, caplog):
@@ -198,45 +156,6 @@ def test_a_celery_task_is_taken_and_fails(pool):
     assert "through marq" in str(failed[0].exception)
 
 
-def test_a_pool_replaces_its_replicas_each_when_its_successor_is_ready(pool, ready, registry, register):
-    # Given two replicas
-    running, spec = pool(2), register()
-    before = ready(2)
-    # When they are to be replaced
-    running.replace(7)
-    counts, others = [], ()
-    while set(others) & set(before) or len(others) != 2:
-        replicas = registry.replicas(spec)
-        others = tuple(r.pid for r in replicas if r.is_ready)
-        counts.append((len(others), len(replicas)))
-    # Then there were never fewer than two ready, and never more than one above that
-    assert min(ready for ready, _ in counts) >= 2
-    assert max(there for _, there in counts) <= 4  # one of them on its way out
-    wait_for(lambda: {replica.generation for replica in registry.replicas(spec)} == {7})
-    [report] = registry.reports(spec).values()
-    assert report.generation == 7
-
-
-def test_a_replica_is_replaced_after_so_many_requests(pool, ready, gateway):
-    pool(max_requests_per_replica=20)
-    [first] = ready(1)
-    gateway.send(*[b"x"] * 50)
-    assert {reply.body for reply in gateway.wait(50)} == {b"served"}
-    ready(1, other_than=(first,))
-
-
-def test_a_replica_is_replaced_when_it_has_grown_too_large(pool, ready, gateway):
-    # Given a handler that keeps what it gets
-    grows = (
-        "kept = []\ndef handle(data, context):\n    kept.append(bytearray(300_000_000))\n    return [b'x']\n"
-    )
-    pool(max_replica_memory_mb=400, handler=grows)
-    [first] = ready(1)
-    gateway.send(b"x")
-    gateway.wait(1)
-    ready(1, other_than=(first,))
-
-
 def test_what_waits_for_a_model_that_cannot_be_loaded_is_answered_with_the_reason(pool, gateway, client):
     gateway.send(b"a", b"b")
     client.xadd(keys.lane("m", "1.0"), {"id": "j", "job": 1, "body": b"x"})
@@ -262,25 +181,6 @@ def test_what_replicas_held_is_put_back_at_once_even_if_their_children_live_on(p
     # Then their requests are moved long before the programs end
     wait_for(lambda: client.xlen(lane) == 0, what="redelivery")
     assert {reply.body for reply in gateway.wait(3)} == {b"served"}
-
-
-def test_a_memory_limit_below_what_a_fresh_replica_takes_is_told_and_does_not_replace_it_for_ever(
-    pool, ready, gateway, registry, register, caplog
-):
-    pool(max_replica_memory_mb=5)
-    [first] = ready(1)
-    spec = register()
-    wait_for(lambda: any(r.reason for r in registry.reports(spec).values()), what="the reason")
-    # It stays, and the reason is there
-    assert ready(1) == [first]
-    [report] = registry.reports(spec).values()
-    assert (report.failures, report.failing_since) == (0, None)
-    assert "MB, maxReplicaMemoryMB is 5: each is replaced after its first batch" in report.reason
-    assert caplog.text.count("a fresh replica takes") == 1
-    # Until it has done something
-    gateway.send(b"x")
-    assert gateway.wait(1)[0].body == b"served"
-    ready(1, other_than=(first,))
 
 
 def test_the_pool_of_a_model_that_redis_has_lost_ends(pool, ready, client):
