@@ -56,6 +56,8 @@ def _without_another(config: ModelConfig) -> Iterator[tuple[str, str]]:
         yield from ((key, f"has no effect without {lacking}") for key in _OF_SEQUENCES if key in config.raw)
     if config.sequence_max_idle_ms and not config.sequence_batching:
         yield IDLE, "has no effect without sequenceBatching"
+    if 0 < (config.sequence_timeout_ms or 0) < (config.sequence_max_idle_ms or 0):
+        yield IDLE, "has no effect: sequenceTimeoutMSec is shorter, and no sequence lasts longer than that"
     if DRAIN in config.raw and not config.sequence_batching:
         yield DRAIN, "has no effect without sequenceBatching"
     yield from _of_scaling(config)

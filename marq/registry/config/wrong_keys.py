@@ -55,17 +55,10 @@ def _of_groups(config: ModelConfig) -> Iterator[str]:
 
 
 def _of_sequences(config: ModelConfig) -> Iterator[str]:
-    idle_ms, timeout_ms = config.sequence_max_idle_ms or 0, config.sequence_timeout_ms or 0
-    if config.sequence_batching and not idle_ms:
+    if config.sequence_batching and not config.sequence_max_idle_ms:
         yield (
             "sequenceBatching needs sequenceMaxIdleMSec, the time in milliseconds after which an idle "
             "sequence ends. Set it, for example to 60000."
-        )
-    if 0 < timeout_ms < idle_ms:
-        yield (
-            f"sequenceTimeoutMSec, the longest time of a sequence, is {timeout_ms}, and sequenceMaxIdleMSec, "
-            f"the longest pause in it, is {idle_ms}: the pause must not be longer. "
-            "sequenceTimeoutMSec: 0 means no limit."
         )
 
 

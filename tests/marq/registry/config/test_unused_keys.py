@@ -64,6 +64,15 @@ def found(**keys: object) -> list[tuple[str, str]]:
             for key in ("sequenceTimeoutMSec", "maxSequenceJobQueueSize", "maxNumSequence")
         ),
         (
+            {"sequenceBatching": True, "sequenceMaxIdleMSec": 9, "sequenceTimeoutMSec": 8},
+            [
+                (
+                    "sequenceMaxIdleMSec",
+                    "has no effect: sequenceTimeoutMSec is shorter, and no sequence lasts longer than that",
+                )
+            ],
+        ),
+        (
             {"minWorkers": 1, "maxWorkers": 4, "useJobTicket": True},
             [("maxWorkers", "is reached by jobs alone: with useJobTicket no prediction waits for a replica")],
         ),

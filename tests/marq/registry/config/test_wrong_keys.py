@@ -40,12 +40,6 @@ def found(**keys: object) -> list[str]:
             "sequenceBatching needs sequenceMaxIdleMSec, the time in milliseconds after which an idle "
             "sequence ends. Set it, for example to 60000.",
         ),
-        (
-            {**SEQUENCES, "sequenceTimeoutMSec": 8000},
-            "sequenceTimeoutMSec, the longest time of a sequence, is 8000, and sequenceMaxIdleMSec, the "
-            "longest pause in it, is 9000: the pause must not be longer. sequenceTimeoutMSec: 0 means no "
-            "limit.",
-        ),
     ],
 )
 def test_a_key_that_cannot_be_followed_is_named_with_what_is_right(keys, said):
@@ -56,7 +50,7 @@ def test_keys_that_go_together_are_right():
     assert found(minWorkers=2, maxWorkers=2, parallelType="tp", parallelLevel=2) == []
     assert found(minWorkers=2, maxWorkers=0) == []  # 0 counts as not set
     assert found(minWorkers=0, maxWorkers=1, idleTimeoutSec=60) == []
-    assert found(**SEQUENCES, sequenceTimeoutMSec=0) == found(**SEQUENCES, sequenceTimeoutMSec=9000) == []
+    assert found(**SEQUENCES) == []
 
 
 def test_all_faults_are_named():
