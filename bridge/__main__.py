@@ -9,7 +9,7 @@ from bridge.process import Bridge
 from marq import logs
 from marq.connections import clients
 from marq.host.processes import die_with_parent
-from marq.settings import loading
+from marq.settings import inherited
 from marq.settings.properties import SettingsError
 
 log = logging.getLogger("bridge")  # not "__main__"
@@ -17,7 +17,7 @@ log = logging.getLogger("bridge")  # not "__main__"
 
 def main() -> None:
     supervised = die_with_parent()
-    settings = loading.load()
+    settings = inherited.load()
     logs.configure("bridge", settings.log_dir)
     for library in ("celery", "kombu", "amqp"):
         logging.getLogger(library).setLevel(logging.WARNING)

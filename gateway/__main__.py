@@ -10,14 +10,14 @@ from marq import logs
 from marq.connections import clients
 from marq.host.processes import die_with_parent
 from marq.host.sockets import GATEWAY_VARIABLE, inherited_sockets
-from marq.settings import loading
+from marq.settings import inherited
 
 GC_THRESHOLD = (20_000, 20, 20)  # requests leave no cycles; the default would collect every 30 requests
 
 
 def main() -> None:
     die_with_parent()
-    config = loading.load()
+    config = inherited.load()
     logs.configure("gateway", config.log_dir)
     clients.check(config.redis_url)
     number = int(os.environ.get(GATEWAY_VARIABLE, "0"))

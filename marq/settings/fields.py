@@ -4,8 +4,9 @@ import base64
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -21,13 +22,14 @@ NotNegative = Annotated[int, Field(ge=0)]
 Port = Annotated[int, Field(gt=0, lt=65536)]
 
 
+CHECKED_VARIABLE = f"{SETTINGS_PREFIX}CHECKED"  # the other variables are of `Settings.environment`
 SECRET = frozenset(("keystore_pass", "webhook_secret"))  # their values are shown nowhere
 
 
 class Settings(BaseModel):
     """The settings of all processes of a server. Sizes are bytes, `_s` seconds, `_ms` milliseconds."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)  # see `inherited`
 
     redis_url: str = ""  # empty: start an embedded server
     state_dir: Path = Field(default_factory=default_state_dir)
@@ -205,7 +207,8 @@ class Settings(BaseModel):
         """The same settings as environment variables, for the processes that this one starts."""
         resolved = {ENVIRONMENT_SWITCH, URLS_SWITCH}
         values = self.model_dump(mode="json", exclude_none=True, exclude=resolved)
-        return {f"{SETTINGS_PREFIX}{name.upper()}": str(value) for name, value in values.items()}
+        variables = {f"{SETTINGS_PREFIX}{name.upper()}": str(value) for name, value in values.items()}
+        return {**variables, CHECKED_VARIABLE: "1"}
 
     @field_validator("inference_address", "management_address", "metrics_address")
     @classmethod
@@ -271,6 +274,15 @@ class Settings(BaseModel):
             except re.error as error:
                 raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
         return value
+
+
+def kinds(annotation: object) -> Iterator[object]:
+    """The types of a field's annotation, without `Annotated` and unions."""
+    arguments = get_args(annotation)
+    if not arguments:
+        yield annotation
+    for argument in arguments:
+        yield from kinds(argument)
 
 
 def _is_nested(value: Any, depth: int) -> bool:

@@ -34,6 +34,7 @@ OTHER_VARIABLES = frozenset(
     for name in (
         *("NODE", "TOKEN"),
         *("GATEWAY", "LISTEN", "LOCAL_TOKEN", "PARENT_PID", "PLAN", "POOL", "REPLICA", "SNAPSHOTS"),
+        "CHECKED",
     )
 )
 # Variables that Kubernetes adds for services whose names begin with "marq".

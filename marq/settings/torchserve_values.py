@@ -1,13 +1,13 @@
 """Values of config.properties as TorchServe reads them, where marq's own rules are stricter."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import get_args
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from marq.settings.fields import kinds
 from marq.settings.retention import SETTINGS_PREFIX
 from marq.settings.sources import COMMAND_LINE, Collected, Given
 
@@ -27,10 +27,10 @@ def use(found: Collected, fields: Mapping[str, FieldInfo]) -> None:
             continue
         if not isinstance(given.value, str):
             continue
-        kinds = set(_kinds(fields[name].annotation))
-        if bool in kinds:
+        found_kinds = set(kinds(fields[name].annotation))
+        if bool in found_kinds:
             _read_boolean(found, name, given)
-        elif kinds & {int, float} or name.endswith(_ADDRESS):
+        elif found_kinds & {int, float} or name.endswith(_ADDRESS):
             _drop_comment(found, name, given)
 
 
@@ -58,12 +58,3 @@ def _drop_comment(found: Collected, name: str, given: Given) -> None:
         found.notices.append(
             f"{given.label}: {given.value[len(value) :].strip()!r} is not part of the value."
         )
-
-
-def _kinds(annotation: object) -> Iterator[object]:
-    """The types of an annotation, without `Annotated` and unions."""
-    arguments = get_args(annotation)
-    if not arguments:
-        yield annotation
-    for argument in arguments:
-        yield from _kinds(argument)

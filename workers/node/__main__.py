@@ -7,7 +7,7 @@ import sys
 from marq import logs
 from marq.host.node_name import NameTaken, node_name
 from marq.host.processes import die_with_parent
-from marq.settings import loading
+from marq.settings import inherited
 from workers.node.interrupts import Interrupts
 from workers.node.reconciler import Node
 
@@ -16,7 +16,7 @@ log = logging.getLogger("workers.node")  # not "__main__"
 
 def main() -> None:
     supervised = die_with_parent()
-    config = loading.load()
+    config = inherited.load()
     logs.configure("node", config.log_dir)
     try:
         node = Node(config, node_name(config.state_dir))

@@ -142,11 +142,24 @@ def test_the_processes_of_a_server_read_the_same_settings(config):
         state_dir=Path("/s"), disable_token_auth=True, token_expiration_min=1.5, allowed_urls="a=b,c",
     )  # fmt: skip
     # When another process has them in its environment
-    code = "from marq.settings import loading; print(repr(loading.load()))"
+    code = "from marq.settings import inherited, {0}; print(repr({0}.load()))"
     environment = {**os.environ, **loaded.environment()}
+    for way in ("loading", "inherited"):
+        command = [sys.executable, "-c", code.format(way)]
+        seen = subprocess.run(command, env=environment, capture_output=True, text=True)
+        # Then it loads the same, whether it checks them again or not
+        assert seen.stdout.strip() == repr(loaded)
+
+
+def test_settings_that_a_server_has_checked_are_not_checked_again(tmp_path):
+    code = """
+from marq.settings import inherited
+from marq.settings.fields import Settings
+print(inherited.load().max_request_size, Settings.__pydantic_complete__)
+"""
+    environment = {**os.environ, **load(max_request_size=7, state_dir=tmp_path).environment()}
     seen = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    # Then it loads the same
-    assert seen.stdout.strip() == repr(loaded)
+    assert seen.stdout.split() == ["7", "False"]
 
 
 def test_the_state_directory_follows_the_xdg_variable(monkeypatch, tmp_path):
