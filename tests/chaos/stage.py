@@ -127,7 +127,9 @@ class Stage:
         return next(process for process in found if _is_valkey(process))
 
     def pools(self, model: str) -> list[psutil.Process]:
-        return [pool for node in self.nodes for pool in _children(node.pid, "celery") if _is_of(pool, model)]
+        return [
+            pool for node in self.nodes for pool in _children(node.pid, "workers.pool") if _is_of(pool, model)
+        ]
 
     @contextlib.contextmanager
     def second_node(self) -> Iterator[psutil.Process]:
@@ -148,7 +150,7 @@ class Stage:
         return sum(len(self.replicas_of(node, model)) for node in self.nodes)
 
     def replicas_of(self, node: psutil.Process, model: str) -> list[psutil.Process]:
-        pools = (pool for pool in _children(node.pid, "celery") if _is_of(pool, model))
+        pools = (pool for pool in _children(node.pid, "workers.pool") if _is_of(pool, model))
         return [replica for pool in pools for replica in _children(pool.pid, "workers.replica")]
 
     async def ready_replicas(self, model: str) -> list[int]:

@@ -31,7 +31,7 @@ def handle(data, context):
 """
 SIZES = (100, 70_000, 10_000, 400_000)
 SECONDS = 20.0
-KILLED = ("workers.replica", "gateway", "valkey-server", "workers.app", "workers.node")
+KILLED = ("workers.replica", "gateway", "valkey-server", "workers.pool", "workers.node")
 
 
 @pytest.fixture(scope="module")

@@ -102,7 +102,7 @@ def test_no_request_fails_while_everything_is_restarted(server: RunningServer, s
         wait_for(lambda: not before & {worker["pid"] for worker in server.workers("echo")}, READY_S)
         # the pool of one node
         [node] = children(supervisor, "workers.node")
-        [pool] = children(node, "celery")
+        [pool] = children(node, "workers.pool")
         pool.send_signal(signal.SIGTERM)
         wait_for(lambda: not pool.is_running() and nodes_that_serve(server) == both, READY_S)
         # one node, which is started again

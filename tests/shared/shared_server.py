@@ -56,7 +56,7 @@ class SharedServer:
     def _pools(self) -> list[psutil.Process]:
         """The processes of pools and of their replicas."""
         found = psutil.Process(self.server.process.pid).children(recursive=True)
-        return [process for process in found if {"workers.app", "workers.replica"} & {*_command(process)}]
+        return [process for process in found if {"workers.pool", "workers.replica"} & {*_command(process)}]
 
 
 def _command(process: psutil.Process) -> list[str]:

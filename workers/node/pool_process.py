@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 
 # Celery warns of pickle, which marq's app does not accept; containers run their workers as root.
 ROOT_WARNING = "ignore:You're running the worker with superuser privileges"
-POOL_CLASS = "workers.pool.celery_pool:ReplicaPool"
 COMMAND_EVERY_S = 2 * HEARTBEAT_S  # a command is not repeated before the pool can have reported its effect
 
 
@@ -34,12 +33,10 @@ class PoolProcess:
         self._process = subprocess.Popen(
             [
                 sys.executable, "-P", "-W", ROOT_WARNING,
-                "-m", "celery", "--quiet", "-A", "workers.app", "worker",
-                "--hostname", spec.name, "--pool", "custom", "--concurrency", str(size),
-                "--queues", keys.celery_queue(spec.model.name, spec.model.version), "--events",
-                "--without-gossip", "--without-mingle", "--loglevel", "WARNING",
+                "-m", "workers.pool",
+                spec.name, str(size), keys.celery_queue(spec.model.name, spec.model.version),
             ],
-            env=child_environment({"CELERY_CUSTOM_WORKER_POOL": POOL_CLASS}, spec.to_environment()),
+            env=child_environment({}, spec.to_environment()),
             stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         threading.Thread(target=self._watch, name="pool-end", daemon=True).start()
