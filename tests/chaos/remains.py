@@ -121,7 +121,7 @@ def _environment(process: psutil.Process) -> str:
 def _role(process: psutil.Process) -> str:
     """`workers.node`, `gateway`, the name of a pool, or of a program."""
     words = command(process)
-    if "--hostname" in words:
-        return words[words.index("--hostname") + 1].partition("@")[0]
+    if "workers.pool" in words:
+        return words[words.index("workers.pool") + 1].partition("@")[0]
     modules = [word for word in words if word == "gateway" or word.startswith("workers.")]
     return modules[0] if modules else Path(words[0]).name if words else "a process that has ended"

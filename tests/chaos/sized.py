@@ -11,8 +11,13 @@ import psutil
 from crashes import GATEWAY_ANSWERS_S
 from ledger import Ledger
 from load import BROKEN, Load
+from remains import SETTLE_S
 from scale import Scale
 from stage import Stage
+
+from marq import keys
+from marq.payloads.job_files import JobFiles
+from marq.queue.job_records import SUCCEEDED
 
 THRESHOLD = 65_536  # a larger body or answer is a file
 SIZES = (0, THRESHOLD, THRESHOLD + 1, 1_000_000, 1000, THRESHOLD - 1)
@@ -47,8 +52,33 @@ async def killed(stage: Stage, scale: Scale) -> Ledger:
                 kills[kind] += 1
         await stage.until_ready("square")
     told = ", ".join(f"{number} {kind}" for kind, number in kills.items())
+    for ref in await _left_of_jobs(stage):
+        load.ledger.complain(f"the file {ref} of a job is left")
     load.ledger.notes.insert(0, f"{told} killed; files in {stage.payloads}")
     return load.ledger
+
+
+async def _left_of_jobs(stage: Stage) -> list[str]:
+    """The files that jobs do not need, although they have succeeded and there was time to remove them."""
+    deadline = time.monotonic() + SETTLE_S
+    while left := await asyncio.to_thread(_unneeded, stage):
+        if time.monotonic() > deadline:
+            break
+        await asyncio.sleep(0.5)
+    return left
+
+
+def _unneeded(stage: Stage) -> list[str]:
+    """The files of jobs that have succeeded, but for their answers."""
+    left = []
+    with stage.redis() as client:
+        for directory in client.hvals(keys.JOB_STORES):
+            for file in JobFiles.found(directory).all():
+                record = keys.job(file.model, file.request_id)
+                state, answer = client.hmget(record, "state", "body_ref")
+                if state == SUCCEEDED.encode() and answer != file.ref:
+                    left.append(file.ref.decode())
+    return left
 
 
 def folders(stage: Stage) -> list[str]:
