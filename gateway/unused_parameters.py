@@ -6,12 +6,14 @@ A request is refused where it would remove or resize something else than its cli
 import logging
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import fields
 from itertools import islice
 
 from fastapi import Request, Response
 
 from gateway.asgi import OWN_ROUTES
 from marq.errors import BadRequest
+from marq.jobs.options import JobOptions
 from marq.settings.torchserve_keys import meant
 
 GIVEN = "marq.given"  # key of a scope whose parameters are not in the query string
@@ -24,6 +26,7 @@ WITHOUT_EFFECT = {
     "number_gpu": "deviceIds in model-config.yaml chooses the GPUs of a model",
     "synchronous": "the answer always waits until it is done",
 }
+JOB_OPTIONS = tuple(field.name for field in fields(JobOptions))  # of requests that queue jobs
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
 _UNQUOTABLE = re.compile(r'[^ -~]|["\\]')
 _ADDRESSES = ("/ping", "/api-description")  # probes may add any parameter
@@ -37,7 +40,8 @@ def add_warnings(request: Request, response: Response) -> None:
     known = _known(request) if given else None
     if known is None:
         return
-    for sentence in islice(sentences(given, known), MOST):
+    queues = request.method in ("POST", "PUT") and request.scope["path"].startswith("/jobs/")
+    for sentence in islice(sentences(given, known, JOB_OPTIONS if queues else ()), MOST):
         log.warning("%s %s: %s", request.method, ascii(request.scope["path"])[1:-1], sentence)
         add_warning(response, sentence)
 
@@ -62,12 +66,14 @@ async def refuse_mistaken(request: Request) -> None:
             raise BadRequest(f"Parameter {_sentence(name, known)}", status)
 
 
-def sentences(given: Mapping[str, object], known: Collection[str]) -> Iterator[str]:
-    """The warnings for the given parameters."""
+def sentences(
+    given: Mapping[str, object], known: Collection[str], headers: Collection[str] = ()
+) -> Iterator[str]:
+    """The warnings for the given parameters. `headers`: what the request takes as headers `X-Marq-…`."""
     waits = str(given.get("synchronous", "")).lower() == "true"
     if {"timeout", "synchronous"} <= set(known) and "timeout" in given and not waits:
         yield "timeout has no effect without synchronous=true."
-    yield from (_sentence(name, known) for name in given if name not in known)
+    yield from (_sentence(name, known, headers) for name in given if name not in known)
 
 
 def _is_dangerous(name: str, given: Collection[str], known: Collection[str]) -> bool:
@@ -77,12 +83,15 @@ def _is_dangerous(name: str, given: Collection[str], known: Collection[str]) -> 
     return not any(size in given for size in SIZES) or (like in DECIDING and like not in given)
 
 
-def _sentence(name: str, known: Collection[str]) -> str:
+def _sentence(name: str, known: Collection[str], headers: Collection[str] = ()) -> str:
     shown = _ODD.sub("?", name[:LONGEST])
     if name in WITHOUT_EFFECT:
         return f"{shown} has no effect: {WITHOUT_EFFECT[name]}."
     if like := _meant(name, known):
         return f"{shown} has no effect: did you mean {like}?"
+    if headers and (option := _meant(name, headers)):
+        header = "-".join(part.capitalize() for part in ("x", "marq", *option.split("_")))
+        return f"{shown} has no effect here: send the header {header}."
     names = ", ".join(sorted(known)) or "none"
     return f"{shown} has no effect here. The parameters of this request: {names}."
 
@@ -94,7 +103,9 @@ def _meant(name: str, known: Collection[str]) -> str | None:
 def _known(request: Request) -> set[str] | None:
     """The query parameters of the request's route; None if it has none that are documented."""
     path = getattr(request.scope.get("route"), "path", "")
-    operation = request.app.openapi()["paths"].get(path, {}).get(request.method.lower())
+    operations = request.app.openapi()["paths"].get(path, {})
+    method = request.method.lower()
+    operation = operations.get("post" if method == "put" and method not in operations else method)
     if operation is None or path in _ADDRESSES:
         return None
     return {each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"}

@@ -138,3 +138,14 @@ def test_a_job_has_its_priority(server: RunningServer) -> None:
     for priority in ("high", "low"):
         job = server.submit("echo", b"x", headers={**TEXT, "x-marq-priority": priority})
         assert (state(server, job)["state"], state(server, job)["priority"]) == ("succeeded", priority)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_an_option_in_the_query_string_names_the_header_that_has_an_effect(
+    server: RunningServer, method: str
+) -> None:
+    answer = httpx.request(method, f"{server.inference}/jobs/echo?priority=high", content=b"x")
+    assert answer.status_code == 202
+    assert answer.headers["warning"] == (
+        '299 marq "priority has no effect here: send the header X-Marq-Priority."'
+    )
