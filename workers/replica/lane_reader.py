@@ -21,19 +21,10 @@ log = logging.getLogger(__name__)
 
 LANES = (keys.FRONT, *keys.LANES)  # the most urgent first
 URGENT = (keys.FRONT, keys.HIGH)  # read also while rows of other lanes are held
-LOW_LANES_FIRST_EVERY = 8  # batches: then `normal` or `low`, in turns, come before `high`, and do not starve
+LOW_LANES_FIRST_EVERY = 8  # batches: `normal` or `low`, in turns, come first, if none of theirs ran meanwhile
 MOST_ADOPTED = 10_000  # entries of each lane
 PASS_ON_PAUSE_S = 0.02  # in which a replica of another host can take a row that only it can run
 TRUSTED_S = 0.05  # rows held for longer are checked for cancellation before they run
-
-
-def order_of(batch: int) -> list[str]:
-    """The lanes in the order in which this batch, by its number, takes rows from them."""
-    order = list(LANES)
-    rounds, others = divmod(batch, LOW_LANES_FIRST_EVERY)
-    if others == 0:
-        order.insert(1, (keys.NORMAL, keys.LOW)[rounds % 2])
-    return order
 
 
 class LaneReader:
@@ -59,6 +50,7 @@ class LaneReader:
         self._names = {stream.encode(): name for name, stream in self._streams.items()}
         self._group = ("XREADGROUP", "GROUP", keys.GROUP, consumer)
         self._rows: dict[str, deque[Request]] = {name: deque() for name in LANES}
+        self._served = dict.fromkeys(LANES, 0)  # the last batch with a row of each
         self.held = 0  # rows that were fetched and not yet taken
         self._fetched = 0.0  # when the oldest of them was
         self.measure_clock()
@@ -98,12 +90,22 @@ class LaneReader:
         else:
             self._connection.send(outgoing)
 
+    def order(self, batch: int) -> list[str]:
+        """The lanes in the order in which this batch, by its number, takes rows from them."""
+        order = list(LANES)
+        rounds, others = divmod(batch, LOW_LANES_FIRST_EVERY)
+        if others == 0:
+            name = (keys.NORMAL, keys.LOW)[rounds % 2]
+            if batch - self._served[name] >= LOW_LANES_FIRST_EVERY:
+                order.insert(1, name)
+        return order
+
     def read_in_order(self, count: int, batch: int) -> None:
         """Reads until `count` rows are held, one lane after the other in the order of this batch.
 
         One read of all lanes would bring `count` rows of each: with a slow handler most would wait here.
         """
-        for name in order_of(batch):
+        for name in self.order(batch):
             if (missing := count - self.held) > 0:
                 self.read(missing, lanes=[name])
 
@@ -175,8 +177,10 @@ class LaneReader:
     def take(self, count: int, batch: int) -> list[Request]:
         """Up to `count` held rows, in the order of this batch."""
         taken: list[Request] = []
-        for name in order_of(batch):
+        for name in self.order(batch):
             rows = self._rows[name]
+            if rows and len(taken) < count:
+                self._served[name] = batch
             while rows and len(taken) < count:
                 taken.append(rows.popleft())
         self.held -= len(taken)

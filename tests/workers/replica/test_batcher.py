@@ -180,6 +180,21 @@ def test_no_lane_starves_and_the_high_one_gets_the_most(make_batcher, add):
     assert min(shares.values()) > 0.05
 
 
+def test_a_lane_that_gets_the_rest_of_batches_does_not_come_first(make_batcher, add):
+    # Given low rows without end, and now and then one of the usual lane
+    batcher = make_batcher(batch_size=2, max_batch_delay_ms=0)
+    add(b"first")
+    next_batch(batcher)  # so that each second batch is fetched when it is the turn of the low lane
+    add(*numbered(200), lane=keys.LOW)
+    for _ in range(60):
+        add(b"usual")
+        # Then it comes at once, or after the low rows that had been fetched before it
+        batches = [bodies(next_batch(batcher))]
+        if b"usual" not in batches[0]:
+            batches.append(bodies(next_batch(batcher)))
+        assert b"usual" in batches[-1], batches
+
+
 # rows that a lost replica was running
 
 

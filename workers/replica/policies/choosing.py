@@ -13,7 +13,7 @@ from marq.registry.spec import ModelSpec
 from marq.settings.retention import SETTINGS_PREFIX
 from workers.replica.batcher import Batcher
 from workers.replica.clock import Clock
-from workers.replica.lane_reader import LaneReader, order_of
+from workers.replica.lane_reader import LaneReader
 from workers.replica.policies.policy import Policy
 from workers.replica.source import RowReader
 from workers.replica.waiting import WaitingRule
@@ -38,7 +38,7 @@ class ChoosingReader(LaneReader):
         chosen = self.policy.choose(self.look(batch)) if self._passed < MOST_PASSED else None
         self._passed = self._passed + 1 if chosen is not None and 0 not in chosen else 0
         taken = [rows[index] for index in chosen] if chosen is not None else rows[:count]
-        self._remove(taken)
+        self._remove(taken, batch)
         return taken
 
     def look(self, batch: int) -> Held:
@@ -53,12 +53,15 @@ class ChoosingReader(LaneReader):
         )
 
     def _in_order(self, batch: int) -> list[Request]:
-        return [row for name in order_of(batch) for row in self._rows[name]]
+        return [row for name in self.order(batch) for row in self._rows[name]]
 
-    def _remove(self, taken: list[Request]) -> None:
+    def _remove(self, taken: list[Request], batch: int) -> None:
         gone = {row.ref for row in taken}
         for name, rows in self._rows.items():
-            self._rows[name] = deque(row for row in rows if row.ref not in gone)
+            left = deque(row for row in rows if row.ref not in gone)
+            if len(left) < len(rows):
+                self._served[name] = batch
+            self._rows[name] = left
         self.held -= len(taken)
 
 
