@@ -22,6 +22,7 @@ from gateway.auth.tokens import TokenFollower, Tokens
 from gateway.http.middleware import Front
 from gateway.http.server import server
 from gateway.http.slow_clients import SlowClients
+from gateway.inference.job_ends import JobEnds
 from gateway.inference.observers import Observing
 from gateway.inference.predictor import Predictor
 from gateway.inference.request_hooks import ObservedPredictor
@@ -95,12 +96,15 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     workflows = KnownWorkflows()
     late = LateRequests(clients.client(config.redis_url), config.job_result_ttl_s * 1000)
     limit = StopLimit(config.stop_timeout, config.state_dir if number == 0 else None)
-    refreshed = partial(_refreshed, routes, broker, follow_tokens, workflows, snapshots, late, limit, place)
-    await refreshed(await routes.refresh())
-    await refreshed(await routes.refresh())  # again: only changes after the first report wait for it
     uploads = JobUploads(place.jobs, config.max_job_payload_bytes) if place and place.jobs else None
     jobs = Jobs(broker, uploads)
     observing = [Observing(each) for each in _plugins(config, OBSERVERS)]
+    ends = JobEnds(jobs, partial(_names, routes, workflows), observing)
+    refreshed = partial(
+        _refreshed, routes, broker, follow_tokens, workflows, snapshots, late, limit, place, ends
+    )
+    await refreshed(await routes.refresh())
+    await refreshed(await routes.refresh())  # again: only changes after the first report wait for it
     parts = routes, broker, jobs, tokens, config.max_request_size
     headers = SequenceHeaders.of(config.sequence_headers)
     limits = config.max_buffered_bytes, headers, AllowedUrls.parse(config.job_url_hosts)
@@ -146,6 +150,7 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
         "queue lengths": lambda: routes.backlogs.follow(broker),
         "webhooks": lambda: _webhooks(config, broker).follow(),
         **front.tasks(),
+        **ends.tasks(),
         **(_of_first(config) if number == 0 else {}),
     }
     if front.knows_uvicorn:
@@ -165,12 +170,18 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     with contextlib.suppress(ServiceError, ConnectionError, hiredis.ReplyError):
         await measuring.flush()
         await broker.execute("ZREM", keys.GATEWAYS, broker.stream)
+        await ends.finish()
     snapshots.finish()
     jobs.stop()
     await broker.stop()
     await asyncio.gather(*(asyncio.to_thread(each.end) for each in observing))
     for failure in filter(None, failures):
         raise failure
+
+
+def _names(routes: Routes, workflows: KnownWorkflows) -> set[str]:
+    """Those of all models and workflows."""
+    return {*(routes.registered.specs if routes.registered else ()), *workflows.names}
 
 
 def _plugins(config: Settings, group: str) -> list[Plugin]:
@@ -221,6 +232,7 @@ async def _refreshed(
     late: LateRequests,
     limit: StopLimit,
     place: Place | None,
+    ends: JobEnds,
     moment: float,
 ) -> None:
     """Called when the routes may have changed, with the moment by Redis's clock of what they know.
@@ -236,6 +248,7 @@ async def _refreshed(
         await asyncio.to_thread(late.expire, spec)
     await follow_tokens()
     await workflows.refresh(broker, routes.registered.mark if routes.registered else b"")
+    await ends.open()  # before a job of a new model can end
     with contextlib.suppress(hiredis.ReplyError):  # Redis is full: nothing can be changed then, either
         await broker.execute("ZADD", keys.GATEWAYS, repr(moment), broker.stream)
         if place and place.jobs and (store := place.jobs.identity):  # for those who read results

@@ -245,9 +245,9 @@ def run(workflow: str, run_id: str) -> str:
     return f"{PREFIX}{{{workflow}}}:run:{run_id}"
 
 
-def workflow_of(record: bytes) -> str:
-    """The workflow of the record of a run, or of its job."""
-    return record[len(PREFIX) + 1 :].partition(b"}:")[0].decode(errors="replace")
+def owner_of(key: bytes) -> str:
+    """The model or workflow whose key it is."""
+    return key[len(PREFIX) + 1 :].partition(b"}:")[0].decode(errors="replace")
 
 
 def due(workflow: str) -> str:

@@ -43,8 +43,10 @@ async def with_files(files: JobUploads, model: str, request_id: bytes, fields: E
     Raises QueueFull.
     """
     fields = await in_file(files, model, request_id, fields)
-    store = (b"store", files.files.identity.encode())
-    head = replace(fields.head, options=(*fields.head.options, *store))
+    added: tuple[bytes, ...] = (b"store", files.files.identity.encode())
+    if fields.file is not None:
+        added += (b"size", b"%d" % fields.size)
+    head = replace(fields.head, options=(*fields.head.options, *added))
     return EntryFields(fields.body, head, fields.file)
 
 

@@ -31,6 +31,8 @@ class Observing:
         self._new, self._ended = threading.Event(), threading.Event()
         self._is_ending = False
         self._quiet_until = 0.0
+        self.noted = 0  # how many requests it has seen or will see
+        self.done = 0  # how many of them it has seen
         self.dropped = 0  # that it never sees, because it was too slow or raised
         threading.Thread(target=self._run, name=f"observer {plugin.found.name}", daemon=True).start()
 
@@ -44,12 +46,22 @@ class Observing:
             self._complain("%s does not keep up: %d requests dropped so far", self.dropped)
             return
         spec = route.spec
-        self._waiting.append(
+        self.note(
             Finished(
                 end.workflow or spec.name, spec.version, end.kind, end.status, time.time(), end.seconds,
                 fields.size, end.answer_bytes,
             )
         )  # fmt: skip
+
+    @property
+    def room(self) -> int:
+        """How many more requests can wait for it."""
+        return self._most - len(self._waiting)
+
+    def note(self, finished: Finished) -> None:
+        """Adds a request, whether or not there is room."""
+        self.noted += 1
+        self._waiting.append(finished)
         if not self._new.is_set():
             self._new.set()
 
@@ -79,6 +91,7 @@ class Observing:
         except BaseException as error:  # also SystemExit: the thread goes on
             self.dropped += count
             self._complain("%s failed; %d requests dropped so far", self.dropped, error=error)
+        self.done += count
         if (seconds := time.monotonic() - began) > SLOW_S:
             self._complain("%s is slow: %.1f s for %d requests", seconds, count)
 

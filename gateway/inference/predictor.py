@@ -245,8 +245,17 @@ class Predictor:
                 raise
             return job_id, False
 
-    def begin_run(self, workflow: str, route: Route, fields: EntryFields) -> RunEnd:  # noqa: ARG002 - for hooks
-        """A run of a workflow begins at this route. The caller reports its end, once. Raises ServiceError."""
+    def begin_run(
+        self,
+        workflow: str,  # noqa: ARG002 - all arguments are for hooks
+        route: Route,  # noqa: ARG002
+        fields: EntryFields,  # noqa: ARG002
+        is_job: bool = False,  # noqa: ARG002
+    ) -> RunEnd:
+        """A run of a workflow begins at this route, or is submitted as a job.
+
+        The caller reports its end, or that it is queued, once. Raises ServiceError.
+        """
         return _unobserved
 
     def cancel(self, request_id: bytes, status: int = CLIENT_GONE) -> None:  # noqa: ARG002 - for hooks

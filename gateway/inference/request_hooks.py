@@ -68,7 +68,7 @@ class ObservedPredictor(Predictor):
             raise
 
     async def submit(self, route: Route, fields: EntryFields, key: str = "") -> str:
-        """The end of a job is that it was queued, or refused."""
+        """The end that hooks see is that it was queued, or refused; `JobEnds` passes on its own."""
         observation, status = Observation(self._hooks, route, fields, JOB), CLIENT_GONE
         observation.before()
         try:
@@ -81,8 +81,8 @@ class ObservedPredictor(Predictor):
             observation.after(status)
         return job_id
 
-    def begin_run(self, workflow: str, route: Route, fields: EntryFields) -> RunEnd:
-        observation = Observation(self._hooks, route, fields, WORKFLOW, workflow)
+    def begin_run(self, workflow: str, route: Route, fields: EntryFields, is_job: bool = False) -> RunEnd:
+        observation = Observation(self._hooks, route, fields, JOB if is_job else WORKFLOW, workflow)
         observation.before()
         return observation.after
 

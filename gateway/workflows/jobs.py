@@ -1,13 +1,14 @@
 """Runs of workflows as jobs: `POST /jobs/{workflow}`."""
 
 import asyncio
+from http import HTTPStatus
 
 from starlette.types import Receive, Scope
 
 from gateway.asgi import client_headers
 from gateway.inference import job_headers
 from gateway.inference.job_bodies import in_file, read_job
-from gateway.inference.predictor import Predictor
+from gateway.inference.predictor import CLIENT_GONE, Predictor
 from gateway.routing.route import Route
 from gateway.workflows.admission import Admission
 from gateway.workflows.known import KnownWorkflows
@@ -51,15 +52,17 @@ class WorkflowJobs:
         if request and of_body:
             await asyncio.to_thread(lambda: request.digest)  # it reads the body
         store = files.files.identity if files else ""
-        is_new = True
+        is_new, status, route = True, CLIENT_GONE, nodes.start.at(options.priority)
+        queued = self._predictor.begin_run(name, route, fields, is_job=True)
         try:
-            route = nodes.start.at(options.priority)
             job_id, is_new = await self._start(route, workflow, run_id, fields, options, request, store)
+            status = HTTPStatus.ACCEPTED
         except ServiceError as error:
             # Redis may have started the run whose answer was lost: the node removes the file if it has not
-            is_new = isinstance(error, QueueUnavailable)
+            is_new, status = isinstance(error, QueueUnavailable), error.status
             raise
         finally:
+            queued(status, 0)
             if files and fields.file is not None and not is_new:
                 files.discard(fields.file)
         return job_id

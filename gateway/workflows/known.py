@@ -27,6 +27,11 @@ class KnownWorkflows:
             self._by_name = {name.decode(): Workflow.from_json(text) for name, text in stored.items()}
             self._stored = stored
 
+    @property
+    def names(self) -> list[str]:
+        """Those of all workflows."""
+        return list(self._by_name)
+
     def get(self, name: str) -> Workflow:
         """Raises WorkflowNotFound."""
         try:

@@ -12,7 +12,7 @@ from marq.errors import MalformedEntry
 from marq.queue.entries import FIELDS, Request, decode
 
 LANE = re.compile(r"marq:\{[^{}]+\}:(\w+)(?::.+)?")
-WRITTEN_BY_MARQ = ("attempts", "body_ref", "node", "passed", "replay_of", "run", "store")
+WRITTEN_BY_MARQ = ("attempts", "body_ref", "node", "passed", "replay_of", "run", "size", "store")
 OF_SUBMIT = ("tags", "not_before", "result_ttl", "webhook", "webhook_events")  # submit.lua reads them
 OF_JOBS = ("retries", "retry_on", "retry_delay", "input_url", "output_url")
 NUMBERS = ("max_attempts", "not_before", "result_ttl", "retries", "retry_delay")

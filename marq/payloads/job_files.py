@@ -172,6 +172,10 @@ class JobFiles:
             raise lost(FileNotFoundError())
         return f"{self.directory}/{ref.decode().partition('/')[2]}"
 
+    def size(self, ref: bytes) -> int:
+        """The bytes of a file. Raises PayloadLost and OSError."""
+        return Path(self.path(ref)).stat().st_size
+
     def load(self, ref: bytes) -> bytearray:
         """The bytes of a file. Raises PayloadLost."""
         return load(self.path(ref))

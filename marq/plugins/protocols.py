@@ -159,9 +159,9 @@ class BatchingPolicy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A request that has its answer. `status` 499: the client went away; 202: a job that was queued.
+    """A request that has its answer, or a job that was queued (`status` 202) or has ended.
 
-    Of a run of a workflow, `model` is the workflow and `version` that of its start node.
+    `status` 499: the client went away, or the job was cancelled. Of a run of a workflow, `model` is the workflow and `version` that of its start node.
     """
 
     model: str
@@ -175,9 +175,9 @@ class Finished:
 
 
 class Observer(Protocol):
-    """Sees every finished prediction, run of a workflow and job submission.
+    """Sees every finished prediction, run of a workflow and job submission, and the end of every job.
 
-    That is some time later, in a thread of its own.
+    That is some time later, in a thread of its own. Ends of jobs go to one gateway of the cluster, at least once.
     """
 
     protocol: int

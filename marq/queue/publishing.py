@@ -174,7 +174,7 @@ def _run_in_file(place: Place, request: Request, reply: Reply) -> bytes:
     if not place.jobs or store != place.jobs.identity:
         return place.put(store, request.id, reply.body)
     try:
-        return place.jobs.keep(keys.workflow_of(request.run), run_id, reply.body)
+        return place.jobs.keep(keys.owner_of(request.run), run_id, reply.body)
     except (OSError, ValueError) as error:
         log.warning("an answer of run %s is kept in Redis: %s", run_id, error)
         return b""

@@ -127,7 +127,9 @@ def _record(
 ) -> tuple[object, ...]:
     """Names and values of the fields of a run's record."""
     head = fields.head
-    body = ("input", fields.body) if fields.file is None else ("input_ref", fields.file.ref)
+    body = (
+        ("input", fields.body) if fields.file is None else ("input_ref", fields.file.ref, "size", fields.size)
+    )
     return (
         "plan", workflow.plan, "id", run_id, "priority", priority, "deadline", head.deadline,
         "type", head.type, "headers", head.headers, "params", head.params, *body,

@@ -69,10 +69,10 @@ local function fail_job(fields, now)
   local job = index.job(ARGV[6] .. id)
   local lane, entry = unpack(redis.call("HMGET", job.record, "lane", "entry"))
   if job.state == "queued" and lane == KEYS[2] and entry == ARGV[2] then
-    index.finish(job, "failed", now, ARGV[7], ARGV[9])
-    index.settle()
     redis.call("HSET", job.record, "state", "failed", "finished", string.format("%d", now),
       "status", ARGV[9], "headers", ARGV[10], "body", ARGV[11])
+    index.finish(job, "failed", now, ARGV[7], ARGV[9], index.size_of(fields))
+    index.settle()
     redis.call("PUBLISH", ARGV[8], id)
   end
 end

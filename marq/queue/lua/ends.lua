@@ -1,5 +1,9 @@
 -- What follows the end of jobs, for the scripts that have the index: this text precedes its own.
 -- KEY "marq:{MODEL}:job-ends" (stream): jobs that have ended, while it is read (marq/jobs/ends.py).
+--   id state version tags status     of the job
+--   queued ended                     unix ms
+--   request_bytes                    0 where that is not known
+--   answer_bytes, or answer_ref      the file with the answer
 -- KEY "marq:{MODEL}:webhooks:due" (sorted set): ids of messages of webhooks by the moment when each is sent, or sent
 -- again (unix ms).
 -- KEY "marq:{MODEL}:webhook:ID" (hash): one message.
@@ -14,18 +18,23 @@ local ends = {}
 local logs = {} -- by head, in this call
 
 -- Whether the log of jobs that have ended exists: it does while it is read.
-local function is_read(head)
+function ends.are_read(head)
   if logs[head] == nil then
     logs[head] = redis.call("EXISTS", head .. "job-ends") == 1
   end
   return logs[head]
 end
 
-function ends.log(head, id, job, state, status)
-  if is_read(head) then
-    redis.call("XADD", head .. "job-ends", "MAXLEN", "~", MOST_ENDS, "*", "id", id, "state", state,
-      "version", job.version, "tags", job.tags, "status", status or "")
+-- `now_ms` is a text.
+function ends.log(head, id, job, state, now_ms, status, request_bytes)
+  if not ends.are_read(head) then
+    return
   end
+  local queued, ref = unpack(redis.call("HMGET", job.record, "queued", "body_ref"))
+  local name = ref and "answer_ref" or "answer_bytes"
+  redis.call("XADD", head .. "job-ends", "MAXLEN", "~", MOST_ENDS, "*", "id", id, "state", state,
+    "version", job.version, "tags", job.tags, "status", status or "", "queued", queued or now_ms, "ended", now_ms,
+    "request_bytes", request_bytes or 0, name, ref or redis.call("HSTRLEN", job.record, "body"))
 end
 
 -- `about`: the record that the message is about; with the time it makes the message's id.

@@ -231,9 +231,15 @@ local function is_of_group(job, state)
     and group.job.version == job.version and #group.ids < MOST_MOVED
 end
 
--- Ends a job of `index.job`, whose record exists; `index.settle` takes it to the set of its final state. `ttl` is
--- that of a record without its own; `status` is that of its answer, if it has one.
-function index.finish(job, state, now_ms, ttl, status)
+-- The bytes of the body of an entry with these fields.
+function index.size_of(fields)
+  return index.field(fields, "size") or #(index.field(fields, "body") or "")
+end
+
+-- Ends a job of `index.job`, whose record exists and has its answer; `index.settle` takes it to the set of its final
+-- state. `ttl` is that of a record without its own; `status` is that of its answer, if it has one; `request_bytes` may
+-- be unknown.
+function index.finish(job, state, now_ms, ttl, status, request_bytes)
   local head, id = index.split(job.record)
   if not is_of_group(job, state) then
     index.settle()
@@ -242,7 +248,7 @@ function index.finish(job, state, now_ms, ttl, status)
   local place = #group.ids + 1
   group.ids[place], group.ttls[place] = id, tonumber(job.ttl or ttl)
   redis.call("PEXPIRE", job.record, job.ttl or ttl)
-  ends.log(head, id, job, state, status)
+  ends.log(head, id, job, state, index.text(now_ms), status, request_bytes)
   if job.webhook then
     ends.announce(head, id, job, state, index.text(now_ms), status)
   end

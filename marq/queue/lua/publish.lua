@@ -58,13 +58,13 @@ local function finish(job, fields, at, entry, body)
   redis.call("HSET", job.record, "state", state, "device", ARGV[5], "attempts", ARGV[at + 1], "started", ARGV[8],
     "finished", ARGV[6], "status", ARGV[at + 2], "headers", ARGV[at + 3], ARGV[at + 4], body, "rows", ARGV[7])
   complete(job, entry)
-  if fields and #fields <= MOST_VALUES then
+  if fields and state ~= "succeeded" and #fields <= MOST_VALUES then
     redis.call("HSET", job.record, "request", cmsgpack.pack(fields))
   end
-  index.finish(job, state, now, ARGV[2], ARGV[at + 2])
+  index.finish(job, state, now, ARGV[2], ARGV[at + 2], fields and index.size_of(fields))
 end
 
--- The fields of entries of jobs that have not succeeded, by their places in ARGV; they are read before the entries go.
+-- The fields of entries, by their places in ARGV; they are read before the entries go.
 local function read(first, last)
   local found = {}
   for i = first, last do
@@ -96,7 +96,8 @@ end
 local function publish(at, count, place)
   local first, last = at + WIDTH, at + WIDTH + count - 1
   local offset = place - first
-  local found = ARGV[at] == "succeeded" and {} or read(first, last)
+  local needs_fields = ARGV[at] ~= "succeeded" or ends.are_read(index.head(lane))
+  local found = needs_fields and read(first, last) or {}
   local lost = take(first, last, offset)
   local ran = ARGV[at] == "failed" and ARGV[8] ~= ""
   for i = first, last do

@@ -12,14 +12,15 @@ local function finish_job(record, plan, state, status, headers, body, body_field
   for name in pairs(plan.nodes) do
     fields[#fields + 1], fields[#fields + 2], fields[#fields + 3] = "out:" .. name, "ref:" .. name, "need:" .. name
   end
-  local id, kept = unpack(redis.call("HMGET", record, "id", "kept"))
-  index.finish(index.job(record), state, now, kept, status)
-  index.settle()
+  local id, kept, size = unpack(redis.call("HMGET", record, "id", "kept", "size"))
+  local job, request_bytes = index.job(record), size or redis.call("HSTRLEN", record, "input")
   redis.call("HDEL", record, unpack(fields))
   redis.call("HSET", record, "state", state, "finished", index.text(now))
   if state ~= "cancelled" then
     redis.call("HSET", record, "status", status, "headers", headers, body_field or "body", body)
   end
+  index.finish(job, state, now, kept, status, request_bytes)
+  index.settle()
   redis.call("PUBLISH", run_entries.head_of(record) .. "finished", id)
 end
 

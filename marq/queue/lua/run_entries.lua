@@ -10,6 +10,7 @@
 --   at:NODE   "ENTRY LANE" of the node's entry, while it has no answer
 --   try:NODE  how often the node was queued    need:NODE  how many parents have answered    out:NODE  its answer
 --   input_ref ref:NODE               instead of input and out:NODE: the file with it
+--   size      of the file `input_ref`
 --   size:NODE answered:NODE   of a node with `map`: how many elements its input has, and how many have their answer.
 --             Each has an entry of its own, and its own at, try and out, as NODE#0, NODE#1, ...
 --   began:NODE done:NODE             unix ms, of jobs; `failed` and `reason`: the node that has failed one, and why
