@@ -161,7 +161,8 @@ class BatchingPolicy(Protocol):
 class Finished:
     """A request that has its answer, or a job that was queued (`status` 202) or has ended.
 
-    `status` 499: the client went away, or the job was cancelled. Of a run of a workflow, `model` is the workflow and `version` that of its start node.
+    `status` 499: the client went away, or the job was cancelled. Of a run of a workflow, `model` is the workflow
+    and `version` that of its start node.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""Replicas and pools are killed at random while runs pass through six nodes: each run is answered once."""
+"""Processes are killed at random while runs pass through six nodes, or over lists: each run is answered once."""
 
 import contextlib
 import json
@@ -34,6 +34,19 @@ dag:
   left: [merge]
   right: [merge]
   merge: [finish]
+"""
+LISTS, ELEMENTS, FIRST_LIST = 300, 5, 100_000
+LIST_NODES = ("split", "each", "total")
+LIST_SPEC = """
+models:
+  batch-size: 4
+  timeout-ms: 600000
+  retry-attempts: 0
+  each: {url: each.mar}
+dag:
+  split: [each]
+  each: [total]
+map: [each]
 """
 # Each node logs what it runs, in one write
 LOG = """
@@ -94,6 +107,36 @@ def finish(data, context):
 )
 
 
+EACH = (
+    LOG
+    + """
+def handle(data, context):
+    if data is None:
+        return None
+    log(context, [row["body"] for row in data])
+    return [{"id": row["body"]["id"], "by": "each"} for row in data]
+"""
+)
+LIST_FUNCTIONS = (
+    LOG
+    + """
+def split(data, context):
+    if data is None:
+        return None
+    numbers = [int(row["body"]) for row in data]
+    log(context, [{"id": number} for number in numbers])
+    return [[{"id": number + place} for place in range(ELEMENTS)] for number in numbers]
+
+def total(data, context):
+    if data is None:
+        return None
+    rows = [read(row)["body"] for row in data]
+    log(context, [row[0] for row in rows])
+    return [[element["id"] for element in row] for row in rows]
+"""
+).replace("ELEMENTS", str(ELEMENTS))
+
+
 @pytest.fixture(scope="module")
 def log(tmp_path_factory):
     return tmp_path_factory.mktemp("log") / "ran"
@@ -102,12 +145,14 @@ def log(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(start_server, make_archive, tmp_path_factory, log):
     store = tmp_path_factory.mktemp("flows") / "store"
-    for name, source in {"left": ONE, "right": ONE, "merge": SEVERAL}.items():
+    for name, source in {"left": ONE, "right": ONE, "merge": SEVERAL, "each": EACH}.items():
         make_archive(store, name, source.replace("LOG", str(log)))
     pack_workflow(store, "flow", SPEC, FUNCTIONS.replace("LOG", str(log)))
+    pack_workflow(store, "lists", LIST_SPEC, LIST_FUNCTIONS.replace("LOG", str(log)))
     server = start_server(store, [], ["--disable-token-auth", "--enable-model-api"], gateway_workers=1)
-    query = {"url": "flow.war", "startup_timeout": 300}
-    httpx.post(f"{server.management}/workflows", params=query, timeout=400).raise_for_status()
+    for name in ("flow", "lists"):
+        query = {"url": f"{name}.war", "startup_timeout": 300}
+        httpx.post(f"{server.management}/workflows", params=query, timeout=400).raise_for_status()
     return server
 
 
@@ -117,9 +162,10 @@ class Killer(threading.Thread):
     Only replicas that are ready, and their pools: on a busy machine they would never become so.
     """
 
-    def __init__(self, server, others=("pool",)):
+    def __init__(self, server, others=("pool",), workflow="flow", nodes=NODES):
         super().__init__(daemon=True)
         self.server, self.others, self.stopping = server, others, threading.Event()
+        self.models = [f"{workflow}__{node}" for node in nodes]
         self.kills: Counter[str] = Counter()
         self.random = random.Random(7)
 
@@ -139,7 +185,7 @@ class Killer(threading.Thread):
             self.kills[kind] += 1
 
     def replicas(self):
-        workers = [worker for node in NODES for worker in self.server.workers(f"flow__{node}")]
+        workers = [worker for model in self.models for worker in self.server.workers(model)]
         return [psutil.Process(worker["pid"]) for worker in workers if worker["status"] == "READY"]
 
     def children(self, word):
@@ -212,6 +258,31 @@ def test_runs_that_are_jobs_survive_the_end_of_gateways_nodes_and_redis_too(serv
     assert killer.kills["valkey-server"] > 0
 
 
+def test_each_element_of_a_list_is_answered_once_and_in_its_place(server, log):
+    already_ran = len(read_log(log))
+    with redis.Redis.from_url(server.redis_url) as client:
+        client.config_set("appendfsync", "always")
+        client.config_rewrite()
+    numbers = range(FIRST_LIST, FIRST_LIST + LISTS * ELEMENTS, ELEMENTS)
+    killer = Killer(server, ("valkey-server", "gateway", "workers.node", "pool"), "lists", LIST_NODES)
+    killer.start()
+    try:
+        jobs = [submit(server, number, "lists") for number in numbers]
+        finished = wait_for(lambda: records_of(server, jobs), timeout_s=900, what="the end of all runs")
+    finally:
+        killer.end()
+    assert [state for state, _ in finished] == [b"succeeded"] * LISTS
+    assert [json.loads(body) for _, body in finished] == [
+        list(range(number, number + ELEMENTS)) for number in numbers
+    ]
+    ran = read_log(log)[already_ran:]
+    assert len(set(ran)) == LISTS * (2 + ELEMENTS), "each node of each run, and each element, ran"
+    assert len(ran) - len(set(ran)) <= MOST_AGAIN * killer.kills.total(), (
+        "only rows that were not published ran again"
+    )
+    assert killer.kills["valkey-server"] > 0
+
+
 def read_log(log):
     return log.read_text().split("\n")[:-1]
 
@@ -221,18 +292,19 @@ def records_of(server, jobs):
     with contextlib.suppress(redis.RedisError, OSError), redis.Redis.from_url(server.redis_url) as client:
         pipeline = client.pipeline(transaction=False)
         for job in jobs:
-            pipeline.hmget(f"marq:{{flow}}:job:{job.partition(':')[2]}", "state", "body")
+            workflow, _, run_id = job.partition(":")
+            pipeline.hmget(f"marq:{{{workflow}}}:job:{run_id}", "state", "body")
         found = pipeline.execute()
         return found if all(state not in (b"queued", b"scheduled") for state, _ in found) else None
     return None
 
 
-def submit(server, number):
+def submit(server, number, workflow="flow"):
     """Queues one job, once, although a gateway may end before it answers."""
     headers = {"Idempotency-Key": str(number)}
 
     def queued():
         with contextlib.suppress(httpx.HTTPError):
-            return server.submit("flow", str(number).encode(), headers=headers)
+            return server.submit(workflow, str(number).encode(), headers=headers)
 
     return wait_for(queued, timeout_s=120, what=f"job {number}", log=server.log)
