@@ -161,8 +161,8 @@ class BatchingPolicy(Protocol):
 class Finished:
     """A request that has its answer, or a job that was queued (`status` 202) or has ended.
 
-    `status` 499: the client went away, or the job was cancelled. Of a run of a workflow, `model` is the workflow
-    and `version` that of its start node.
+    `status` 499: the client went away, or the job was cancelled. Of a run of a workflow, `model` is the
+    workflow and `version` that of its start node.
     """
 
     model: str
@@ -178,7 +178,8 @@ class Finished:
 class Observer(Protocol):
     """Sees every finished prediction, run of a workflow and job submission, and the end of every job.
 
-    That is some time later, in a thread of its own. Ends of jobs go to one gateway of the cluster, at least once.
+    That is some time later, in a thread of its own. Ends of jobs go to one gateway of the cluster, at least
+    once.
     """
 
     protocol: int

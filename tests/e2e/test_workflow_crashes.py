@@ -1,4 +1,4 @@
-"""Processes are killed at random while runs pass through six nodes, or over lists: each run is answered once."""
+"""Processes are killed at random while runs pass six nodes, or lists: each run is answered once."""
 
 import contextlib
 import json
