@@ -137,7 +137,7 @@ def describe(plugin: Plugin) -> str:
         case "endpoints":
             return f"the {made.plane} address"
         case "observers":
-            return "every finished prediction and job submission"
+            return "every finished prediction and job"
         case _:
             return f"archives at {_joined(f'{scheme}://' for scheme in made.schemes)}"
 

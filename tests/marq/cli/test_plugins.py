@@ -41,7 +41,7 @@ def test_plugins_are_listed_with_their_packages_and_hooks(folder, run):
     found = json.loads(run("plugins", "--plugins-path", "plugins", "--json").stdout)
     assert [(each["name"], each["place"], each["hooks"], each["error"]) for each in found] == [
         ("callers", str(folder), "every request, by its headers x-caller", ""),
-        ("audit", str(folder), "every finished prediction and job submission", ""),
+        ("audit", str(folder), "every finished prediction and job", ""),
     ]
 
 

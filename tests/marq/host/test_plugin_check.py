@@ -35,7 +35,7 @@ def test_good_plugins_are_listed_with_their_hooks(settings, add):
     add("stores", STORE, STORES, attic="Attic")
     checked = plugin_check.examine(settings())
     assert [(each.found.name, each.hooks, each.error) for each in checked] == [
-        ("good", "every finished prediction and job submission", ""),
+        ("good", "every finished prediction and job", ""),
         ("attic", "archives at attic://, loft://", ""),
     ]
 
