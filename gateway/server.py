@@ -22,8 +22,6 @@ from gateway.auth.tokens import TokenFollower, Tokens
 from gateway.http.middleware import Front
 from gateway.http.server import server
 from gateway.http.slow_clients import SlowClients
-from gateway.inference.job_ends import JobEnds
-from gateway.inference.observers import Observing
 from gateway.inference.predictor import Predictor
 from gateway.inference.request_hooks import ObservedPredictor
 from gateway.inference.sequence_headers import SequenceHeaders
@@ -31,6 +29,8 @@ from gateway.management.snapshots import SnapshotWriter
 from gateway.metrics.counting import Metering, RequestMeter
 from gateway.metrics.endpoint import MetricsEndpoint, WithMetrics
 from gateway.metrics.storing import Measuring
+from gateway.observers.job_ends import JobEnds
+from gateway.observers.observing import Observing
 from gateway.openai.run import stores
 from gateway.openai.worker import Worker
 from gateway.routing.late_requests import LateRequests

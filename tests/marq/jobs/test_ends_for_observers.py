@@ -5,9 +5,9 @@ import threading
 import pytest
 from support import wait_for
 
-from gateway.inference import job_ends
-from gateway.inference.job_ends import JobEnds
-from gateway.inference.observers import Observing
+from gateway.observers import job_ends
+from gateway.observers.job_ends import JobEnds
+from gateway.observers.observing import Observing
 from marq import keys
 from marq.plugins.discovery import Found, Plugin
 from marq.plugins.protocols import OBSERVERS

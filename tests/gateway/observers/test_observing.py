@@ -8,8 +8,7 @@ import pytest
 from gateway_in_process import GatewayInProcess, request
 from support import wait_for
 
-from gateway.inference import observers
-from gateway.inference.observers import Observing
+from gateway.observers.observing import Observing
 from marq.plugins.discovery import Found, Plugin
 from marq.plugins.protocols import OBSERVERS
 
@@ -119,7 +118,7 @@ async def test_what_a_hanging_one_cannot_take_is_dropped_and_counted(observe, ca
 
 
 async def test_a_slow_one_is_logged(observe, caplog, monkeypatch):
-    monkeypatch.setattr(observers, "SLOW_S", -1)
+    monkeypatch.setattr("gateway.observers.observing.SLOW_S", -1)
     observing = observe(Observer())
     await predict(GatewayInProcess([observing]), b"x")
     with caplog.at_level(logging.ERROR):

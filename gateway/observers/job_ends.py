@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import hiredis
 
-from gateway.inference.observers import END_S, PAUSE_S, Observing
 from gateway.inference.predictor import CLIENT_GONE
 from gateway.inference.request_hooks import JOB
+from gateway.observers.observing import END_S, PAUSE_S, Observing
 from marq import keys
 from marq.errors import DeadlineExceeded, ServiceError, ServiceUnavailable
 from marq.jobs.ends import KEPT_MS

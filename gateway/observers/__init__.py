@@ -1,0 +1,1 @@
+"""Passes requests, and the ends of jobs, on to the observers of plugins."""
