@@ -52,7 +52,7 @@ ROOMS = {
         ("inference",),
         ("openapi", "metrics"),
         ("http", "management"),
-        ("batches", "openai", "workflows"),
+        ("batches", "observers", "openai", "workflows"),
         ("endpoints", "grpc", "stopping"),
         ("application",),
         ("server", "trial"),
