@@ -91,9 +91,11 @@ def main(arguments: list[str] | None = None) -> int:
     with TemporaryDirectory(prefix="benchmark-") as directory:
         archives = pack(Path(directory))
         pack_chains(Path(directory), archives.store, given.batch)
-        for _ in range(given.rounds):
+        for number in range(given.rounds):
             for kind, venv in kinds.items():
-                found[kind.name].append(_round(kind, venv, archives, given, load))
+                figures = _round(kind, venv, archives, given, load)
+                print(f"round {number + 1}, {kind.name}: {figures['runs_per_s']:,.0f} runs/s", flush=True)
+                found[kind.name].append(figures)
     medians = {name: report(name, rows) for name, rows in found.items()}
     if len(medians) > 1:
         marq, other = (medians[kind.name]["runs_per_s"] for kind in (Marq, TorchServe))

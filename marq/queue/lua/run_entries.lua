@@ -23,9 +23,13 @@ local ROW = "application/x-marq-row" -- the values of several parents: NAME-LENG
 
 local run_entries = {}
 
-function run_entries.plan_of(record)
-  local text = redis.pcall("HGET", record, "plan") -- a producer may name any key
-  return type(text) == "string" and cjson.decode(text) or nil
+-- The plan of a run, and the value of another field of its record; nil if the run has ended.
+function run_entries.plan_of(record, field)
+  local found = redis.pcall("HMGET", record, "plan", field or "id") -- a producer may name any key
+  if found.err or not found[1] then
+    return nil
+  end
+  return cjson.decode(found[1]), found[2]
 end
 
 function run_entries.head_of(record)
@@ -98,8 +102,8 @@ end
 function run_entries.add(record, plan, name, kind, body, body_field, fields)
   local base = run_entries.node_of(name)
   local node = plan.nodes[base]
-  local id, priority, headers, deadline, store = unpack(
-    redis.call("HMGET", record, "id", "priority", "headers", "deadline", "store"))
+  local id, priority, headers, deadline, store, tries = unpack(
+    redis.call("HMGET", record, "id", "priority", "headers", "deadline", "store", "try:" .. name))
   local lane = node.lane[1] .. priority .. node.lane[2]
   for field, value in pairs({id = id, run = record, node = name, type = kind, headers = headers, deadline = deadline}) do
     if value ~= "" then
@@ -114,8 +118,7 @@ function run_entries.add(record, plan, name, kind, body, body_field, fields)
     return nil
   end
   local now = run_entries.milliseconds()
-  redis.call("HSET", record, "at:" .. name, entry .. " " .. lane)
-  redis.call("HINCRBY", record, "try:" .. name, 1)
+  redis.call("HSET", record, "at:" .. name, entry .. " " .. lane, "try:" .. name, (tries or 0) + 1)
   redis.call("ZADD", run_entries.head_of(record) .. "due", index.text(now + node.timeout), member_of(record, name))
   if run_entries.is_job(record) then
     redis.call("HSETNX", record, "began:" .. base, index.text(now))

@@ -28,13 +28,13 @@ end
 -- again; final, and may not. `status`, `headers` and `body` of a node that has not succeeded are those of the run, if
 -- it fails for this `reason`. `place`: see run_steps.succeed.
 function runs.answer(record, given, outcome, status, headers, body, reason, place)
-  local plan = run_entries.plan_of(record)
+  local plan, tries = run_entries.plan_of(record, "try:" .. given)
   local name, number = run_entries.node_of(given)
   local node = plan and plan.nodes[name]
   if not node then
     return -- the run has ended
   end
-  local tries = tonumber(redis.call("HGET", record, "try:" .. given)) or 0
+  tries = tonumber(tries) or 0
   run_entries.forget(record, given)
   if number then
     note_tries(record, name, tries)
