@@ -81,12 +81,10 @@ def test_elements_that_wait_beyond_the_deadline_end_the_run_with_504(server, cli
     held = httpx.post(f"{server.inference}/jobs/acts", json=[f"hold {gate}"]).json()["job_id"]
     gate.wait_until_reached()
     headers = {"X-Request-Timeout": "1"}
-    job = httpx.post(f"{server.inference}/jobs/acts", json=list(range(100)), headers=headers).json()["job_id"]
-    late = httpx.post(
-        f"{server.inference}/wfpredict/acts", json=list(range(100)), headers=headers, timeout=60
-    )
+    job = httpx.post(f"{server.inference}/jobs/acts", json=list(range(40)), headers=headers).json()["job_id"]
+    late = httpx.post(f"{server.inference}/wfpredict/acts", json=list(range(40)), headers=headers, timeout=60)
     assert late.status_code == 504
-    wait_for(lambda: queued(client) <= 101, what="the elements of the client's run to leave")
+    wait_for(lambda: queued(client) <= 41, what="the elements of the client's run to leave")
     gate.open()
     assert server.result(held).json() == [{"was": f"hold {gate}"}]
     assert server.result(job).status_code == 504
