@@ -82,8 +82,15 @@ def test_elements_that_wait_beyond_the_deadline_end_the_run_with_504(server, cli
     gate.wait_until_reached()
     headers = {"X-Request-Timeout": "1"}
     job = httpx.post(f"{server.inference}/jobs/acts", json=list(range(40)), headers=headers).json()["job_id"]
-    late = httpx.post(f"{server.inference}/wfpredict/acts", json=list(range(40)), headers=headers, timeout=60)
-    assert late.status_code == 504
+
+    def late() -> bool:
+        """Not before the gateway knows that the elements of the cancelled job are gone."""
+        answer = httpx.post(
+            f"{server.inference}/wfpredict/acts", json=list(range(40)), headers=headers, timeout=60
+        )
+        return answer.status_code == 504
+
+    wait_for(late, what="the deadline of a run")
     wait_for(lambda: queued(client) <= 41, what="the elements of the client's run to leave")
     gate.open()
     assert server.result(held).json() == [{"was": f"hold {gate}"}]
