@@ -2,17 +2,17 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from gateway.asgi import Headers
-from gateway.grpc.arrivals import Arrivals
-from gateway.grpc.failures import Failure, number_of
+from gateway.grpc.arrivals import Arrivals, decoded
+from gateway.grpc.failures import Failure, number_of, unreadable
 from gateway.http.access_log import AccessLog
 from gateway.inference.predictor import CLIENT_GONE
 from gateway.metrics.counting import RequestMeter
@@ -97,19 +97,20 @@ class Calls:
 
     def service(self, name: str, methods: dict[str, Method]) -> grpc.GenericRpcHandler:
         """The handlers of a service."""
-        handlers = {method: self._handler(f"{name}/{method}", found) for method, found in methods.items()}
-        return grpc.method_handlers_generic_handler(name, handlers)
+        handlers = {f"/{name}/{each}": self._handler(f"{name}/{each}", methods[each]) for each in methods}
+        return _Service(handlers)
 
-    def _handler(self, name: str, method: Method) -> Any:
+    def _handler(self, name: str, method: Method) -> "Callable[[], grpc.RpcMethodHandler[Any, Any]]":
+        """A function that gives the handler of one call."""
         several, parts = method.streams
-        # For gRPC each request is a stream: the others are read before their call is known
-        make = grpc.stream_stream_rpc_method_handler if parts else grpc.stream_unary_rpc_method_handler
 
-        async def answer(requests: AsyncIterator[Message | None], context: Context) -> Any:
+        async def answer(request: Any, context: Context, is_here: bool = True) -> Any:
             call, began = Call(context, name), time.monotonic()
             try:
-                request = requests if several else await self._arrivals.read(context)
-                response = await method.run(request, call)
+                message = request if is_here else await self._arrivals.read(context)
+                if message is None:
+                    raise unreadable()
+                response = await method.run(message, call)
                 call.status = 200
                 call.code = 0
                 return response
@@ -123,7 +124,22 @@ class Calls:
             finally:
                 self._note(name, method.kind, call, time.monotonic() - began)
 
-        return make(answer, partial(_read, method.request), method.response.SerializeToString)
+        async def read_and_answer(_: Any, context: Context) -> Any:
+            return await answer(None, context, is_here=False)
+
+        of_one = grpc.unary_stream_rpc_method_handler if parts else grpc.unary_unary_rpc_method_handler
+        of_stream = grpc.stream_stream_rpc_method_handler if parts else grpc.stream_unary_rpc_method_handler
+        encode, place = method.response.SerializeToString, self._arrivals.place
+        whole = of_stream(answer, partial(decoded, method.request), encode)
+        unread = of_stream(read_and_answer, partial(decoded, method.request), encode)
+
+        def handler() -> "grpc.RpcMethodHandler[Any, Any]":
+            if several:
+                return whole
+            kept = place()
+            return of_one(answer, partial(kept.read, method.request), encode) if kept else unread
+
+        return handler
 
     def _note(self, name: str, kind: str, call: Call, seconds: float) -> None:
         if call.route is not None:
@@ -135,9 +151,13 @@ class Calls:
             self._access_log.add(line, call.code, seconds)
 
 
-def _read(kind: type[Message], data: bytes) -> Message | None:
-    """The message; None if the bytes are not one."""
-    try:
-        return kind.FromString(data)
-    except DecodeError:
-        return None
+class _Service(grpc.GenericRpcHandler):
+    """Gives each call a handler of its own."""
+
+    def __init__(self, handlers: "dict[str, Callable[[], grpc.RpcMethodHandler[Any, Any]]]") -> None:
+        self._handlers = handlers
+
+    def service(self, call: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        """The handler of a call; None if there is no such method here."""
+        handler = self._handlers.get(call.method)
+        return handler() if handler else None
