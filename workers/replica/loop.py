@@ -157,7 +157,8 @@ class Replica:
         if not (self._outgoing or self._answers):
             self._finished = time.monotonic()
         answers = list(zip(batch, replies, strict=True))
-        if any(request.job or request.run for request in batch):
+        kept = any(request.job or request.run for request in batch)
+        if kept:
             self._outgoing += self._publisher.commands(answers, started_ms)
         else:
             self._answers += answers
@@ -165,6 +166,9 @@ class Replica:
                 self._ready()
         self._board.end(len(batch))
         self._collector.batch(batch, started_ms, waited_s, time.time())
+        if kept and self._source.held and len(batch) >= MOST_ANSWERED_AT_ONCE:
+            self._connection.post(self._ready())  # Redis ends these jobs while the next ones run
+            self._outgoing = []
         self._source.raise_failure()
 
     def _may_end(self) -> bool:
