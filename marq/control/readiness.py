@@ -1,5 +1,6 @@
 """Waits until pools run, have stopped, or have installed what a model needs; until gateways know a change."""
 
+import re
 import time
 
 from marq import keys
@@ -10,6 +11,8 @@ from marq.registry.spec import ModelSpec
 POLL_S = 0.05
 GATEWAY_POLL_S = 0.01
 START_S = 10.0  # what unpacking and starting a pool may add to a start-up time-out
+_RAISED = re.compile(r"(?:\w+\.)*(\w+)(?:: (.*))?")  # an exception; more lines of its text have blanks
+_OF_CUDA = ("RuntimeError", "OutOfMemoryError", "AcceleratorError")  # the last two: torch's RuntimeErrors
 
 
 def wait_for_workers(registry: Registry, spec: ModelSpec, timeout_s: float | None = None) -> tuple[int, str]:
@@ -105,6 +108,7 @@ def wait_for_dependencies(registry: Registry, spec: ModelSpec, since: float) -> 
 def start_failed(name: str, version: str, reason: str) -> ServiceError:
     """500, or 507 if the handler ran out of memory (of the device, too), as TorchServe judges it."""
     text = f"Failed to start workers for model {name} version: {version}\n{reason}"
-    last = next((line for line in reversed(reason.splitlines()) if line.strip()), "")
-    memory = last.startswith("MemoryError") or (last.startswith("RuntimeError") and "CUDA" in last)
+    raised = next(filter(None, map(_RAISED.fullmatch, reversed(reason.splitlines()))), None)
+    kind, message = (raised[1], raised[2] or "") if raised else ("", "")
+    memory = kind == "MemoryError" or (kind in _OF_CUDA and "CUDA" in message)
     return ServiceError(text, 507 if memory else None)

@@ -12,7 +12,7 @@ from marq.settings import snapshot, torchserve_values, without_effect
 from marq.settings.fields import SECRET, Settings
 from marq.settings.properties import SettingsError
 from marq.settings.snapshot_files import Snapshots
-from marq.settings.sources import Collected, Given, collect
+from marq.settings.sources import Collected, Given, collect, is_true
 from marq.settings.state_dir import usual_state_dir
 from marq.settings.torchserve_keys import SNAPSHOT
 
@@ -50,7 +50,7 @@ def resolve(
     found = collect(config, given, environ, Settings.model_fields)
     _use_snapshot(found)
     torchserve_values.use(found, Settings.model_fields)
-    if torchserve_values.is_true(found.values.get("strict_config")):
+    if is_true(found.values.get("strict_config")):
         found.problems += found.without_effect
     try:
         settings = Settings(**{name: value.value for name, value in found.values.items()})

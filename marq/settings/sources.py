@@ -141,8 +141,9 @@ def _switch(found: Collected, key: str) -> str:
     if key == "ts_open_inference_protocol":
         return ""
     switches = [ENVIRONMENT_SWITCH, *([URLS_SWITCH] if key == "allowed_urls" else [])]
-    return next((switch for switch in switches if not _is_on(found, switch)), "")
+    return next((switch for switch in switches if not is_true(found.values.get(switch))), "")
 
 
-def _is_on(found: Collected, switch: str) -> bool:
-    return switch in found.values and str(found.values[switch].value).lower() == "true"
+def is_true(given: Given | None) -> bool:
+    """Whether a setting is switched on, before all settings have been read."""
+    return given is not None and str(given.value).lower() in ("true", "1", "yes", "on")

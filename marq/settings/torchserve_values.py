@@ -34,11 +34,6 @@ def use(found: Collected, fields: Mapping[str, FieldInfo]) -> None:
             _drop_comment(found, name, given)
 
 
-def is_true(given: Given | None) -> bool:
-    """Whether a setting is switched on, before all settings have been read."""
-    return given is not None and str(given.value).lower() in ("true", "1", "yes", "on")
-
-
 def _read_boolean(found: Collected, name: str, given: Given) -> None:
     if given.value == "oip":  # of ts_open_inference_protocol
         return

@@ -136,12 +136,12 @@ async def hold(gate):
 
 
 class Patient:
-    def initialize(self, context):  # noqa: ARG002
-        self.loop = asyncio.get_event_loop()
+    def initialize(self, context):
+        self.loop = context.loop = asyncio.get_event_loop()  # cannot be copied
         self.loop.run_until_complete(asyncio.sleep(0))
 
     async def handle(self, data, context):
-        assert asyncio.get_running_loop() is self.loop
+        assert asyncio.get_running_loop() is self.loop is context.loop
         body = data[0]["body"]
         if body == "fail":
             raise ValueError("only this one")

@@ -160,6 +160,9 @@ async def test_some_replicas_of_several_are_a_partial_success(api, play):
         ("ValueError: no", 500, "InternalServerException"),
         ("MemoryError: no", 507, "WorkerInitializationException"),
         ("RuntimeError: CUDA out of memory", 507, "WorkerInitializationException"),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried", 507, "WorkerInitializationException"),
+        ("torch.AcceleratorError: CUDA error: no\nCompile with X", 507, "WorkerInitializationException"),
+        ("RuntimeError: CUDA error: no\n\nValueError: no", 500, "InternalServerException"),
     ],
 )
 async def test_a_registration_whose_replicas_fail_is_undone(api, play, reason, code, kind):

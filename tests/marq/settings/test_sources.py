@@ -35,8 +35,9 @@ def test_each_value_knows_where_it_comes_from(file):
     }
 
 
-def test_torchserves_variables_win_over_all_where_the_file_allows_them(file):
-    path = file("enable_envvars_config=TRUE", "job_queue_size=1")
+@pytest.mark.parametrize("switch", ["TRUE", "1"])
+def test_torchserves_variables_win_over_all_where_the_file_allows_them(file, switch):
+    path = file(f"enable_envvars_config={switch}", "job_queue_size=1")
     environ = {"TS_JOB_QUEUE_SIZE": "4", "MARQ_JOB_QUEUE_SIZE": "2"}
     assert resolve(path, {"job_queue_size": 3}, environ).settings.job_queue_size == 4
 

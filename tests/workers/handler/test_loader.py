@@ -105,6 +105,10 @@ def test_a_class_cannot_be_the_entry_point_function(load):
         load(CLASS, "my_handler:Handler")
 
 
+def test_of_several_classes_the_only_one_with_handle_is_the_handler(load, context):
+    assert load(f"{CLASS}\n    class Network: pass\n")([{"body": 1}], context) == [1]
+
+
 def test_metrics_of_the_load_carry_the_name_of_the_model_and_one_id(load, context, caplog):
     caplog.set_level(logging.INFO)
     load("def handle(data, context):\n    context.metrics.add_counter('Loaded', 1)\n")
