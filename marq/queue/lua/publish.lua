@@ -85,7 +85,8 @@ local function take(first, last, offset)
     else -- an entry that left the group has left the lane, and the record does not name it
       for i = from, to do
         local is_gone = redis.call("XDEL", lane, ARGV[i]) == 0
-        lost[i] = is_gone and redis.call("HGET", KEYS[i + offset], "entry") ~= ARGV[i]
+        local home, entry = unpack(redis.call("HMGET", KEYS[i + offset], "lane", "entry"))
+        lost[i] = is_gone and not (home == lane and entry == ARGV[i]) -- ids are those of a lane
       end
     end
   end
