@@ -35,7 +35,7 @@ class Download:
     """Allowed URLs and limits of downloads: `permissions` judge the URL of every redirect, too.
 
     `signed`: http(s) requests carry an AWS signature, as objects encrypted with SSE-KMS need it. `sources`
-    read the URLs of more schemes.
+    read the URLs of their schemes; they come first.
     """
 
     permissions: Permissions
@@ -81,10 +81,10 @@ class Download:
             raise failed(url, f"It took longer than the limit of {self.timeout_s:g} s.")
 
     def _pieces(self, url: str) -> Pieces:
-        if s3.is_s3(url):
-            return s3.received(url)
         if source := self.sources.get(scheme_of(url)):
             return source(url)
+        if s3.is_s3(url):
+            return s3.received(url)
         return _copied(url) if _is_file(url) else self._received(url)
 
     def _received(self, url: str) -> Iterator[tuple[bytes, int | None]]:

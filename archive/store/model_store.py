@@ -25,7 +25,8 @@ class ModelStore:
     """The model store directory, and the remote places that it may be filled from.
 
     By default only archives in the store are allowed; `allowed_urls` and `public_urls` as for `Permissions`.
-    `sources` read the URLs of more schemes than http, https, file and s3, and of those of OBJECT_STORES.
+    `sources` read the URLs of their schemes, also of those that marq reads itself: http, https, file, s3, and
+    those of OBJECT_STORES.
     """
 
     def __init__(

@@ -92,6 +92,7 @@ def test_a_source_that_fails_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_source_may_replace_the_one_of_marq(tmp_path):
-    store = ModelStore(tmp_path, ["gs://.*"], sources={"gs": attic})
-    assert store.resolve("gs://box/m.mar").read_bytes() == b"gs://box/m.mar"
+@pytest.mark.parametrize("scheme", ["gs", "s3"])
+def test_a_source_may_replace_the_one_of_marq(tmp_path, scheme):
+    store = ModelStore(tmp_path, [f"{scheme}://.*"], sources={scheme: attic})
+    assert store.resolve(f"{scheme}://box/m.mar").read_bytes() == f"{scheme}://box/m.mar".encode()
