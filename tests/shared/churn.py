@@ -134,8 +134,9 @@ def _of_processes(server: RunningServer) -> View:
     for process in psutil.Process(server.process.pid).children(recursive=True):
         try:
             command = process.cmdline()
-            if "--hostname" in command:
-                name, _, version = command[command.index("--hostname") + 1].partition("@")[0].rpartition("-")
+            if "workers.pool" in command:
+                pool = command[command.index("workers.pool") + 1]
+                name, _, version = pool.partition("@")[0].rpartition("-")
                 replicas = [each for each in process.children() if "workers.replica" in each.cmdline()]
                 if name in NAMES:
                     view[name, version] = view.get((name, version), 0) + len(replicas)
