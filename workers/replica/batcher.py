@@ -17,7 +17,7 @@ from marq.registry.spec import ModelSpec
 from workers.replica.clock import Clock
 from workers.replica.lane_reader import LaneReader
 from workers.replica.prefetcher import Prefetcher
-from workers.replica.slow_handler import HELD_S, SlowHandlerWatch
+from workers.replica.slow_handler import SlowHandlerWatch
 from workers.replica.source import RowReader
 from workers.replica.waiting import MIN_PAUSE_S, WaitingRule, batches_ahead, pause_s
 
@@ -64,7 +64,7 @@ class Batcher:
 
     def fetch(self, outgoing: list[Command]) -> None:
         """A fast handler gets several batches at once."""
-        if self.handler_s > HELD_S:
+        if self.handler_s > SLOW_S:
             self._connection.send(outgoing)
             outgoing = []
             self._reader.read_in_order(self._spec.batch_size, self._batches + 1)
@@ -156,7 +156,7 @@ class Batcher:
             left_s = end - self._clock.monotonic()
 
     def _read_ahead(self) -> None:
-        if self.handler_s > HELD_S:
+        if self.handler_s > SLOW_S:
             self._reader.read_in_order(self._spec.batch_size, self._batches + 1)
         else:
             self._reader.read(self._spec.batch_size)
