@@ -191,6 +191,18 @@ def test_lanes_keep_their_order_when_the_handler_is_slow(make_batcher, add, clie
     assert client.xlen(FRONT) == 0
 
 
+def test_rows_of_the_low_lane_only_fill_the_batches_of_others(make_batcher, add):
+    # Given a handler of 20 ms, some usual rows, and many low ones
+    batcher = make_batcher(USUAL_S, batch_size=8)
+    add(*(b"usual %d" % number for number in range(5)))
+    add(*(b"low %d" % number for number in range(50)), lane=keys.LOW)
+    # When a batch is formed
+    batch = take(batcher)
+    # Then low rows fill it, and no more of them are held, for which later usual rows would wait
+    assert [row.split()[0] for row in batch] == [b"usual"] * 5 + [b"low"] * 3
+    assert batcher.held == 0
+
+
 def test_a_steady_slow_handler_gives_no_rows_back(make_batcher, add, client, clock):
     batcher = make_batcher(0.2, batch_size=1)
     add(*(b"%d" % number for number in range(6)))
