@@ -20,7 +20,7 @@ def wait_for_workers(registry: Registry, spec: ModelSpec, timeout_s: float | Non
 
     Those of an earlier generation do not count. Waits until they are and all gateways know it, until one has
     failed, or until the time-out: by default the model's for starting. Raises ModelVersionNotFound or
-    Conflict if the version is unregistered or gets another size meanwhile.
+    Conflict if the version is unregistered, registered again, or gets another size meanwhile.
     """
     timeout_s = timeout_s or spec.startup_timeout_s + START_S
     deadline = time.monotonic() + timeout_s
@@ -53,6 +53,10 @@ def _check_unchanged(registry: Registry, spec: ModelSpec) -> None:
         raise Conflict(
             f"Model {spec.name}, version {spec.version}, was scaled to {now.min_workers} workers by another "
             "request meanwhile."
+        )
+    if now.generation < spec.generation:
+        raise Conflict(
+            f"Model {spec.name}, version {spec.version}, was registered again by another request meanwhile."
         )
 
 

@@ -104,6 +104,13 @@ def test_a_wait_for_workers_ends_when_another_request_unregisters_the_version(re
         wait_for_workers(registry, asked)
 
 
+def test_a_wait_for_workers_ends_when_another_request_registers_the_version_again(registry):
+    asked = registry.reload(registry.scale(SPEC, 1, 1).spec).spec
+    threading.Timer(0.3, registry.put, (replace(asked, generation=0),)).start()
+    with pytest.raises(Conflict, match="registered again by another request"):
+        wait_for_workers(registry, asked, timeout_s=20)
+
+
 def test_a_wait_for_workers_ends_when_another_request_scales_the_version(registry):
     asked = registry.scale(SPEC, 2, 2).spec
     other = threading.Timer(0.3, registry.scale, (SPEC, 0, 0))
