@@ -36,7 +36,8 @@ class Metered:
                 os.kill(os.getpid(), signal.SIGKILL)
             if row["body"] == b"fail":
                 raise ValueError("no")
-            metrics.add_counter("Rows", 1, index, [Dimension("Color", "red")])
+            color = "blue" if row["body"] == b"blue" else "red"
+            metrics.add_counter("Rows", 1, index, [Dimension("Color", color)])
             self.pixels.add_or_update(0.3, ["left"], context.get_request_id(index))
         metrics.add_time("TookTime", 12.5)
         print(f"[METRICS]ByHand.Count:{len(data)}|#|#type:COUNTER|#hostname:by-hand,{int(time.time())}")
@@ -66,12 +67,12 @@ def server(store, start_server) -> RunningServer:
     return server
 
 
-def use(server: RunningServer) -> None:
+def use(server: RunningServer, body: bytes = b"x") -> None:
     """CLIENTS x EACH predictions, each client on connections of its own, so that both gateways get some."""
 
     def client(_: int) -> None:
         for _ in range(EACH):
-            assert server.predict("metered", b"x").status_code == 200
+            assert server.predict("metered", body).status_code == 200
 
     with ThreadPoolExecutor(CLIENTS) as clients:
         list(clients.map(client, range(CLIENTS)))
@@ -183,11 +184,11 @@ def test_waiting_requests_restarts_and_dead_letters_are_shown(server):
 
 @pytest.mark.slow
 def test_counters_never_go_down_when_processes_are_replaced(server):
-    time.sleep(2.5)  # what was measured before has come by now
-    before = total(scrape(server), "Rows")
+    use(server, b"blue")
+    wait_for_value(server, CLIENTS * EACH, "Rows", Color="blue")
     server.scale("metered", 1)
-    use(server)
-    wait_for_value(server, before + CLIENTS * EACH, "Rows")
+    use(server, b"blue")
+    wait_for_value(server, 2 * CLIENTS * EACH, "Rows", Color="blue")
 
 
 def test_the_page_can_be_filtered(server):
