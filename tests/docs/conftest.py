@@ -1,14 +1,12 @@
 """Terminals in clean copies of the sources, for the blocks of the documents."""
 
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from documents import OpenTerminal, Terminal, first_screen
-from sources import PYTHON_FREE, copy_sources
+from sources import copy_sources
 
 COMMANDS = Path(sys.executable).parent
 
@@ -26,14 +24,28 @@ def open_terminal(tmp_path: Path) -> Iterator[OpenTerminal]:
 
     yield open_one
     for terminal in opened:
-        terminal.close(COMMANDS)
+        terminal.stop_the_server(COMMANDS)
+        terminal.close()
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the archive and the image of README.md's first screen, made once."""
-    folder = copy_sources(tmp_path_factory.mktemp("packed"))
-    *packing, _ = first_screen()[0].text.splitlines()
-    environment = {**PYTHON_FREE, "PATH": f"{COMMANDS}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-    subprocess.run(["bash", "-ec", "\n".join(packing)], cwd=folder, env=environment, check=True)
-    return folder
+def serving_digits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+    """The terminal of README.md's first screen: its model is trained and served, and has answered."""
+    folder = tmp_path_factory.mktemp("digits") / "marq"
+    folder.mkdir()
+    terminal = Terminal(copy_sources(folder), COMMANDS)
+    try:
+        for block in first_screen()[:2]:
+            terminal.run(block)
+        yield terminal
+    finally:
+        terminal.stop_the_server(COMMANDS)
+        terminal.close()
+
+
+@pytest.fixture
+def beside_digits(serving_digits: Terminal) -> Iterator[Terminal]:
+    """A new terminal beside that server, which all tests of a module share."""
+    terminal = serving_digits.beside()
+    yield terminal
+    terminal.close()

@@ -6,7 +6,6 @@ import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import redis
@@ -17,7 +16,6 @@ from documents import (
     Terminal,
     blocks,
     documents,
-    first_screen,
     runnable,
 )
 from sources import PROJECT
@@ -31,30 +29,23 @@ SECTIONS = sorted(
 )
 
 
-def serve_digits(terminal: Terminal, redis_url: str, packed: Path) -> Mapping[str, str]:
-    """The server and the image of README.md's first screen, after a first answer."""
-    shutil.copytree(packed / "store", terminal.folder / "store")
-    shutil.copy(packed / "seven.png", terminal.folder)
-    starting, asking, *_ = first_screen()
-    terminal.type(starting.text.splitlines()[-1], "README.md's server")
-    terminal.wait_for_the_server()
-    terminal.run(asking)
-    return {}
-
-
-def bury_two(terminal: Terminal, redis_url: str, packed: Path) -> Mapping[str, str]:
+def bury_two(terminal: Terminal) -> Mapping[str, str]:
     """Two dead letters of the model: entries whose deadline is not a number."""
-    serve_digits(terminal, redis_url, packed)
     url = terminal.type("marq redis-url", "redis-url").split()[-1]
     body = (terminal.folder / "seven.png").read_bytes()
     with redis.Redis.from_url(url) as client:
         for _ in range(2):
             client.xadd("marq:{digits}:normal:1.0", {"body": body, "type": "image/png", "deadline": "soon"})
-        letters = wait_for(lambda: len(found := client.xrange("marq:{digits}:dead")) == 2 and found)
-    return {"1763641000123-0": letters[0][0].decode(), "--version 2.0": "--version 1.0"}
+
+        def buried() -> list[bytes]:
+            letters = client.xrange("marq:{digits}:dead")
+            return [letter for letter, fields in letters if fields.get(b"deadline") == b"soon"]
+
+        letter = wait_for(lambda: len(buried()) == 2 and buried()[0])
+    return {"1763641000123-0": letter.decode(), "--version 2.0": "--version 1.0"}
 
 
-def two_hosts(terminal: Terminal, redis_url: str, packed: Path) -> Mapping[str, str]:
+def two_hosts(terminal: Terminal, redis_url: str) -> Mapping[str, str]:
     store = terminal.folder / "models"
     terminal.type(f"python examples/scikit_learn/pack.py {store}", "pack")
     return {
@@ -64,14 +55,14 @@ def two_hosts(terminal: Terminal, redis_url: str, packed: Path) -> Mapping[str, 
     }
 
 
-def serve_words(terminal: Terminal, redis_url: str, packed: Path) -> Mapping[str, str]:
+def serve_words(terminal: Terminal, redis_url: str) -> Mapping[str, str]:
     """The launcher with a stand-in for vLLM."""
     terminal.type("python -m ts.llm_launcher --model_id org/teller --disable_token_auth &", "launcher")
     terminal.wait_for_the_server()
     return {}
 
 
-def torchserve_folder(terminal: Terminal, redis_url: str, packed: Path) -> Mapping[str, str]:
+def torchserve_folder(terminal: Terminal, redis_url: str) -> Mapping[str, str]:
     folder = terminal.folder / "my-torchserve"
     (folder / "model-store").mkdir(parents=True)
     (folder / "Dockerfile").write_text("FROM pytorch/torchserve:latest-cpu\n")
@@ -82,9 +73,12 @@ def torchserve_folder(terminal: Terminal, redis_url: str, packed: Path) -> Mappi
     return {}
 
 
-# What the reader of a section has already; README.md's server where it says nothing else.
-PREPARATIONS: dict[tuple[str, str], Callable[[Terminal, str, Path], Mapping[str, str]]] = {
+# What the readers of these sections have beside README.md's server.
+BESIDE_DIGITS: dict[tuple[str, str], Callable[[Terminal], Mapping[str, str]]] = {
     ("operations.md", "Dead letters"): bury_two,
+}
+# These sections have servers of their own, or none.
+ALONE: dict[tuple[str, str], Callable[[Terminal, str], Mapping[str, str]]] = {
     ("operations.md", "More hosts"): two_hosts,
     ("llm.md", "Requests"): serve_words,
     ("migration.md", "Moving from TorchServe"): torchserve_folder,
@@ -113,15 +107,29 @@ def test_blocks_that_are_not_run_are_few(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("document", "section"), SECTIONS)
-def test_a_section_of_the_documents_works_as_shown(
-    document: str, section: str, open_terminal: OpenTerminal, redis_url: str, packed: Path
+@pytest.mark.parametrize(("document", "section"), [place for place in SECTIONS if place not in ALONE])
+def test_a_section_works_as_shown_beside_the_server_of_the_readme(
+    document: str, section: str, beside_digits: Terminal
 ) -> None:
+    prepare = BESIDE_DIGITS.get((document, section), lambda _: {})
+    paste(document, section, beside_digits, prepare(beside_digits))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("document", "section"), ALONE)
+def test_a_section_works_as_shown_in_a_new_folder(
+    document: str, section: str, open_terminal: OpenTerminal, redis_url: str
+) -> None:
+    terminal = open_terminal(**VARIABLES.get((document, section), {}))
+    paste(document, section, terminal, ALONE[document, section](terminal, redis_url))
+
+
+def paste(document: str, section: str, terminal: Terminal, replaced: Mapping[str, str]) -> None:
     wanted = [block for block in runnable(DOCS / document) if block.section == section]
+    assert wanted, f"{document} has no section {section!r} to run"
     for tool in ("redis-cli",):
         if not shutil.which(tool) and any(tool in block.text for block in wanted):
             pytest.skip(f"{tool} is not installed")
-    terminal = open_terminal(**VARIABLES.get((document, section), {}))
-    replaced = PREPARATIONS.get((document, section), serve_digits)(terminal, redis_url, packed)
     for block in wanted:
         terminal.run(block, replaced)

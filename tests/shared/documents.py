@@ -9,6 +9,7 @@ Three conventions, which a reader may ignore:
 """
 
 import contextlib
+import copy
 import os
 import re
 import signal
@@ -92,7 +93,6 @@ class Terminal:
 
     def __init__(self, folder: Path, commands: Path, **variables: str) -> None:
         self.folder = folder
-        self._log = folder.parent / f"{folder.name}.log"
         self._ports = {port: str(free_port()) for port in ("8080", "8081", "8082", "7070", "7071")}
         self.inference = f"http://127.0.0.1:{self._ports['8080']}"
         self.management = f"http://127.0.0.1:{self._ports['8081']}"
@@ -112,17 +112,29 @@ class Terminal:
             "PIP_NO_COMPILE": "no",  # pip reads it the other way round: all of PyTorch is not compiled
             **variables,
         }
+        self._opened = 0
+        self._open()
+
+    def _open(self) -> None:
+        self._log = self.folder.parent / f"{self.folder.name}-{self._opened}.log"
         self._output = self._log.open("ab")
         self._shell = subprocess.Popen(
             ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail"],
             stdin=subprocess.PIPE,
             stdout=self._output,
             stderr=subprocess.STDOUT,
-            cwd=folder,
+            cwd=self.folder,
             env=self._environment,
             start_new_session=True,
         )
         self._number = 0
+
+    def beside(self) -> "Terminal":
+        """Another terminal in the same folder, for the same server."""
+        self._opened += 1
+        other = copy.copy(self)
+        other._open()
+        return other
 
     def run(self, block: Block, replaced: Mapping[str, str] = {}) -> None:
         """Runs a block to its end; fails if a command fails, or does not print what the block shows."""
@@ -186,9 +198,12 @@ class Terminal:
         except httpx.TransportError:
             return False
 
-    def close(self, commands: Path) -> None:
-        """Ends all that was started: the server in order, with the `marq` of a folder, then the rest."""
+    def stop_the_server(self, commands: Path) -> None:
+        """With the `marq` of a folder."""
         subprocess.run([commands / "marq", "stop"], env=self._environment, capture_output=True, timeout=120)
+
+    def close(self) -> None:
+        """Ends the shell, and what it started."""
         assert self._shell.stdin
         self._shell.stdin.close()
         with contextlib.suppress(ProcessLookupError):
