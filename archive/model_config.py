@@ -1,12 +1,10 @@
 """`model-config.yaml`: the keys that the server reads. All others belong to the handler."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import Any
 
 from archive import bounded_yaml
-
-_MAX_INT = 2**31 - 1  # TorchServe reads Java ints
+from archive.value_rules import MAX_INT, Rule, boolean, choice, integer, raised, string
 
 
 @dataclass(frozen=True)
@@ -100,75 +98,11 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class _Rule:
-    """How a key is read: `convert` returns the value to use, or raises ValueError if it is not `allowed`."""
-
-    field: str
-    allowed: str
-    convert: Callable[[object], object]
-
-
-@dataclass(frozen=True)
 class _Texts:
     """What is wrong with values."""
 
     warnings: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
-
-
-def _integer(field: str, least: int, *, unset: int | None = None) -> _Rule:
-    """An integer of at least `least`; `unset` counts as not given."""
-
-    def convert(value: object) -> int | None:
-        if not _is_int(value) or value < least:
-            raise ValueError
-        return None if value == unset else value
-
-    return _Rule(field, f"an integer of at least {least}", convert)
-
-
-def _raised(field: str) -> _Rule:
-    """An integer; one below 1 counts as 1."""
-
-    def convert(value: object) -> int:
-        if not _is_int(value):
-            raise ValueError
-        return max(1, value)
-
-    return _Rule(field, "an integer", convert)
-
-
-def _is_int(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and -_MAX_INT - 1 <= value <= _MAX_INT
-
-
-def _boolean(field: str) -> _Rule:
-    def convert(value: object) -> bool:
-        if not isinstance(value, bool):
-            raise ValueError
-        return value
-
-    return _Rule(field, "true or false", convert)
-
-
-def _string(field: str) -> _Rule:
-    def convert(value: object) -> str:
-        if not isinstance(value, str):
-            raise ValueError
-        return value
-
-    return _Rule(field, "a string", convert)
-
-
-def _choice(field: str, *choices: str, **others: str) -> _Rule:
-    """`others`: further names of a choice."""
-
-    def convert(value: object) -> str:
-        if not isinstance(value, str) or value.lower() not in (*choices, *others):
-            raise ValueError
-        return others.get(value.lower(), value.lower())
-
-    return _Rule(field, "one of " + ", ".join((*choices, *others)), convert)
 
 
 def _policy(value: object) -> str:
@@ -179,7 +113,7 @@ def _policy(value: object) -> str:
 
 
 def _device_ids(value: object) -> tuple[int, ...]:
-    if not isinstance(value, list) or not all(type(each) is int and 0 <= each <= _MAX_INT for each in value):
+    if not isinstance(value, list) or not all(type(each) is int and 0 <= each <= MAX_INT for each in value):
         raise ValueError
     return tuple(value)
 
@@ -191,53 +125,53 @@ def _mapping(value: object) -> None:
 
 
 _KEYS = {
-    "minWorkers": _raised("min_workers"),
-    "maxWorkers": _integer("max_workers", 0, unset=0),
-    "batchSize": _raised("batch_size"),
-    "maxBatchDelay": _integer("max_batch_delay_ms", 0, unset=0),
-    "responseTimeout": _integer("response_timeout_s", 1),
-    "startupTimeout": _integer("startup_timeout_s", 1),
-    "deviceType": _choice("device_type", "cpu", "gpu", cuda="gpu", rocm="gpu", xpu="gpu", mps="gpu"),
-    "deviceIds": _Rule("device_ids", "a list of device numbers", _device_ids),
-    "parallelLevel": _integer("parallel_level", 0, unset=0),
-    "parallelType": _choice("parallel_type", "pp", "tp", "pptp", "custom"),
-    "torchrun": _Rule("torchrun", "a map", _mapping),
-    "maxRetryTimeoutInSec": _integer("max_retry_timeout_s", 0),
-    "clientTimeoutInMills": _integer("client_timeout_ms", 0),
-    "jobQueueSize": _integer("job_queue_size", 0, unset=0),
-    "useJobTicket": _boolean("use_job_ticket"),
-    "sequenceMaxIdleMSec": _integer("sequence_max_idle_ms", 0, unset=0),
-    "sequenceTimeoutMSec": _integer("sequence_timeout_ms", 0),
-    "maxSequenceJobQueueSize": _integer("max_sequence_job_queue_size", 1),
-    "maxNumSequence": _integer("max_num_sequence", 1),
-    "sequenceBatching": _boolean("sequence_batching"),
-    "continuousBatching": _boolean("continuous_batching"),
-    "asyncCommunication": _boolean("async_communication"),
-    "useVenv": _boolean("use_venv"),
-    "batching": _Rule("batching", "adaptive, fixed, or the name of a plugin", _policy),
-    "maxAttempts": _integer("max_attempts", 1),
-    "maxRequestsPerReplica": _integer("max_requests_per_replica", 0, unset=0),
-    "sequenceDrainSec": _integer("sequence_drain_s", 0),
-    "maxReplicaMemoryMB": _integer("max_replica_memory_mb", 0, unset=0),
-    "targetQueueMs": _integer("target_queue_ms", 1),
-    "scaleDownDelaySec": _integer("scale_down_delay_s", 0),
-    "idleTimeoutSec": _integer("idle_timeout_s", 0, unset=0),
-    "replicasPerDevice": _integer("replicas_per_device", 0, unset=0),
-    "webhookUrl": _string("webhook_url"),
-    "callerTag": _string("caller_tag"),
-    "callerWeights": _string("caller_weights"),
-    "callerQuota": _integer("caller_quota", 0, unset=0),
+    "minWorkers": raised("min_workers"),
+    "maxWorkers": integer("max_workers", 0, unset=0),
+    "batchSize": raised("batch_size"),
+    "maxBatchDelay": integer("max_batch_delay_ms", 0, unset=0),
+    "responseTimeout": integer("response_timeout_s", 1),
+    "startupTimeout": integer("startup_timeout_s", 1),
+    "deviceType": choice("device_type", "cpu", "gpu", cuda="gpu", rocm="gpu", xpu="gpu", mps="gpu"),
+    "deviceIds": Rule("device_ids", "a list of device numbers", _device_ids),
+    "parallelLevel": integer("parallel_level", 0, unset=0),
+    "parallelType": choice("parallel_type", "pp", "tp", "pptp", "custom"),
+    "torchrun": Rule("torchrun", "a map", _mapping),
+    "maxRetryTimeoutInSec": integer("max_retry_timeout_s", 0),
+    "clientTimeoutInMills": integer("client_timeout_ms", 0),
+    "jobQueueSize": integer("job_queue_size", 0, unset=0),
+    "useJobTicket": boolean("use_job_ticket"),
+    "sequenceMaxIdleMSec": integer("sequence_max_idle_ms", 0, unset=0),
+    "sequenceTimeoutMSec": integer("sequence_timeout_ms", 0),
+    "maxSequenceJobQueueSize": integer("max_sequence_job_queue_size", 1),
+    "maxNumSequence": integer("max_num_sequence", 1),
+    "sequenceBatching": boolean("sequence_batching"),
+    "continuousBatching": boolean("continuous_batching"),
+    "asyncCommunication": boolean("async_communication"),
+    "useVenv": boolean("use_venv"),
+    "batching": Rule("batching", "adaptive, fixed, or the name of a plugin", _policy),
+    "maxAttempts": integer("max_attempts", 1),
+    "maxRequestsPerReplica": integer("max_requests_per_replica", 0, unset=0),
+    "sequenceDrainSec": integer("sequence_drain_s", 0),
+    "maxReplicaMemoryMB": integer("max_replica_memory_mb", 0, unset=0),
+    "targetQueueMs": integer("target_queue_ms", 1),
+    "scaleDownDelaySec": integer("scale_down_delay_s", 0),
+    "idleTimeoutSec": integer("idle_timeout_s", 0, unset=0),
+    "replicasPerDevice": integer("replicas_per_device", 0, unset=0),
+    "webhookUrl": string("webhook_url"),
+    "callerTag": string("caller_tag"),
+    "callerWeights": string("caller_weights"),
+    "callerQuota": integer("caller_quota", 0, unset=0),
 }
 
 _TORCHRUN_KEYS = {
-    "nnodes": _integer("nnodes", 1),
-    "nproc-per-node": _integer("nproc_per_node", 1),
-    "rdzv-backend": _string("rdzv_backend"),
-    "rdzv-endpoint": _string("rdzv_endpoint"),
-    "rdzv-conf": _string("rdzv_conf"),
-    "monitor-interval": _integer("monitor_interval_s", 1),
-    "node-rank": _integer("node_rank", 0),
-    "OMP_NUMBER_THREADS": _integer("omp_num_threads", 1),
+    "nnodes": integer("nnodes", 1),
+    "nproc-per-node": integer("nproc_per_node", 1),
+    "rdzv-backend": string("rdzv_backend"),
+    "rdzv-endpoint": string("rdzv_endpoint"),
+    "rdzv-conf": string("rdzv_conf"),
+    "monitor-interval": integer("monitor_interval_s", 1),
+    "node-rank": integer("node_rank", 0),
+    "OMP_NUMBER_THREADS": integer("omp_num_threads", 1),
 }
 
 
@@ -251,7 +185,7 @@ _HARMLESS = frozenset(
 )  # fmt: skip
 
 
-def _read(rules: dict[str, _Rule], raw: dict[object, object], prefix: str, texts: _Texts) -> dict[str, Any]:
+def _read(rules: dict[str, Rule], raw: dict[object, object], prefix: str, texts: _Texts) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, rule in rules.items():
         if key not in raw:

@@ -4,14 +4,11 @@ import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 
-import redis
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway import common_headers, openapi, unused_parameters
+from gateway import common_headers, error_answers, openapi, unused_parameters
 from gateway.asgi import OWN_ROUTES, Responses, access_of
 from gateway.auth.tokens import Tokens
 from gateway.batches import routes as batches
@@ -30,16 +27,7 @@ from gateway.workflows.jobs import WorkflowJobs
 from gateway.workflows.known import KnownWorkflows
 from gateway.workflows.predictions import WorkflowPredictions
 from marq import __version__
-from marq.errors import (
-    BadRequest,
-    InvalidToken,
-    MethodNotAllowed,
-    QueueUnavailable,
-    ResourceNotFound,
-    ServiceError,
-    Unauthorized,
-    pretty,
-)
+from marq.errors import InvalidToken, ServiceError, Unauthorized, pretty
 from marq.plugins.discovery import Plugin
 from marq.queue.ids import new_id
 from marq.queue.jobs import Jobs
@@ -206,10 +194,7 @@ def _health(routes: Routes) -> APIRouter:
 
 def _application(title: str, plane_of: Callable[[str], str], tokens: Tokens) -> openapi.DocumentedAPI:
     app = openapi.DocumentedAPI(title=title, version=__version__, redirect_slashes=False)
-    app.add_exception_handler(ServiceError, _on_service_error)
-    app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
-    app.add_exception_handler(redis.RedisError, _on_redis_error)
+    error_answers.add_to(app)
     app.include_router(openapi.router())
 
     @app.middleware("http")
@@ -220,12 +205,12 @@ def _application(title: str, plane_of: Callable[[str], str], tokens: Tokens) -> 
             try:
                 await tokens.authorize(access_of(request.scope, plane, *urls.model_of(request.scope)))
             except ServiceError as error:
-                return _finished(await _on_service_error(request, _for_path(request, error)))
+                return _finished(error_answers.answer_to(_for_path(request, error)))
         try:
             response = await call_next(request)
         except Exception:
             log.exception("%s %s failed", request.method, request.scope["path"])
-            response = await _on_service_error(request, ServiceError("Internal server error."))
+            response = error_answers.answer_to(ServiceError("Internal server error."))
         unused_parameters.add_warnings(request, response)
         return _finished(response)
 
@@ -248,28 +233,3 @@ def _for_path(request: Request, error: ServiceError) -> ServiceError:
     if isinstance(error, InvalidToken) and request.scope["path"].startswith(OWN_ROUTES):
         return Unauthorized(error.message)
     return error
-
-
-async def _on_service_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceError)  # noqa: S101 - registered for this class
-    return Response(error.body(), error.status, dict(error.headers), "application/json")
-
-
-async def _on_redis_error(request: Request, error: Exception) -> Response:
-    return await _on_service_error(request, QueueUnavailable(f"Redis does not answer as it should: {error}"))
-
-
-async def _on_http_error(request: Request, error: Exception) -> Response:
-    """FastAPI's own 404 and 405 in the contract's shape."""
-    status = getattr(error, "status_code", 500)
-    known = {404: ResourceNotFound, 405: MethodNotAllowed}.get(status)
-    return await _on_service_error(request, known() if known else ServiceError(str(error), status))
-
-
-async def _on_validation_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"][1:])
-    status = 422 if request.scope["path"].startswith(OWN_ROUTES) else None
-    failure = BadRequest(f"Parameter {where}: {first['msg']}", status)
-    return await _on_service_error(request, failure)

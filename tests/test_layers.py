@@ -38,7 +38,7 @@ LAYERS = (
 ROOMS = {
     "archive": (
         ("errors",),
-        ("bounded_yaml", "formats"),
+        ("bounded_yaml", "formats", "value_rules"),
         ("manifest", "model_config", "shadows"),
         ("unpacking",),
         ("reader", "workflow"),
@@ -47,7 +47,7 @@ ROOMS = {
     "gateway": (
         ("common_headers",),
         ("asgi",),
-        ("auth", "in_process", "unused_parameters", "uploads"),
+        ("auth", "error_answers", "in_process", "unused_parameters", "uploads"),
         ("routing",),
         ("inference",),
         ("openapi", "metrics"),

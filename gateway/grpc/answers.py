@@ -13,7 +13,7 @@ from gateway.grpc.calls import Call
 from gateway.grpc.failures import Failure
 from gateway.grpc.rows import Body
 from gateway.inference import deadlines
-from gateway.inference.answer import first_part
+from gateway.inference.answer_parts import first_part
 from gateway.inference.predictor import Predictor
 from gateway.inference.sequence_headers import in_sequence
 from gateway.routing.route import Route

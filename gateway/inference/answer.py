@@ -13,7 +13,6 @@ import anyio.to_thread
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from gateway import common_headers
 from gateway.asgi import (
     JSON_TYPE,
     Headers,
@@ -26,6 +25,7 @@ from gateway.asgi import (
     respond_error,
 )
 from gateway.inference import binary_tensors, deadlines, job_headers
+from gateway.inference.answer_parts import first_part, send_parts, watch
 from gateway.inference.predictor import Predictor
 from gateway.inference.urls import Target
 from gateway.routing.route import Route
@@ -37,15 +37,14 @@ from marq.errors import (
     DeadlineExceeded,
     RequestTooLarge,
     ServiceError,
-    ServiceUnavailable,
 )
 from marq.payloads.folder import Upload
 from marq.plugins.protocols import INFERENCE
 from marq.queue import job_records
-from marq.queue.entries import EntryFields, Reply
+from marq.queue.entries import EntryFields
 from marq.queue.ids import new_id
 from marq.queue.reply_stream import ReplyStream
-from marq.reply_rules import WITHOUT_BODY, is_final_status
+from marq.reply_rules import is_final_status
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +180,7 @@ class Inference:
             route.backlog.waiting -= 1
             headers = reply_headers(first.headers)
             if first.more:
-                await _stream(send, first, headers, stream, request_id)
+                await send_parts(send, first, headers, stream, request_id)
             else:
                 await respond(send, first.status, first.body, headers, request_id)
         except DeadlineExceeded as error:
@@ -191,49 +190,6 @@ class Inference:
             if watching:
                 watching.cancel()
             self._predictor.cancel(request_id)  # before the error is sent
-
-
-async def first_part(stream: ReplyStream, timeout_s: float | None) -> Reply:
-    """Raises DeadlineExceeded."""
-    if timeout_s is None:
-        return await stream.next()
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await stream.next()
-    except TimeoutError:
-        text = f"No answer within {timeout_s:g} s (clientTimeoutInMills, X-Request-Timeout)."
-        raise DeadlineExceeded(text) from None
-
-
-class ClientGone(ServiceUnavailable):
-    """Raised where the client takes no answer any more."""
-
-
-async def watch(receive: Receive, stream: ReplyStream) -> None:
-    """Ends the wait for an answer with ClientGone when the client goes away."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    stream.set_exception(ClientGone("The client has gone."))
-
-
-async def _stream(
-    send: Send, part: Reply, headers: list[tuple[bytes, bytes]], stream: ReplyStream, request_id: bytes
-) -> None:
-    """One chunk for each part.
-
-    An answer that is cut off has no last chunk: the server then ends the connection, and the client notices.
-    """
-    own = [*common_headers.of_answer(request_id), *headers]
-    bodiless = part.status in WITHOUT_BODY
-    await send({"type": "http.response.start", "status": part.status, "headers": own})
-    while part.more:
-        await send({"type": "http.response.body", "body": b"" if bodiless else part.body, "more_body": True})
-        try:
-            part = await stream.next()
-        except ServiceError as error:
-            log.warning("request %s: %s", request_id.decode(), error.message)
-            return
-    await send({"type": "http.response.body", "body": b"" if bodiless else part.body})
 
 
 def _binary_size(headers: Headers, target: Target) -> int | None:

@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.asgi import JSON_TYPE, Headers, access_of, client_headers, respond, respond_error
 from gateway.inference import deadlines, job_headers, urls
-from gateway.inference.answer import ClientGone, first_part, watch
+from gateway.inference.answer_parts import ClientGone, first_part, watch
 from gateway.inference.predictor import CLIENT_GONE, Predictor
 from gateway.workflows.admission import Admission, Nodes
 from gateway.workflows.known import KnownWorkflows
