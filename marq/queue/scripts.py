@@ -8,7 +8,7 @@ def _read(*names: str) -> Script:
 
 
 _INDEX = ("ends", "index")
-_RUNS = ("elements", "run_entries", "run_ends", "run_steps", "runs")
+_RUNS = ("elements", "run_record", "run_entries", "run_ends", "run_steps", "runs")
 
 SUBMIT = _read(*_INDEX, "callers", "submit")
 PUBLISH = _read(*_INDEX, "callers", "publish")

@@ -14,6 +14,7 @@ from marq.queue.ids import JobId
 from marq.queue.jobs import OTHER_DIGEST, KeyedRequest, expect_webhooks
 from marq.queue.pending import Waiting
 from marq.workflows.spec import FUNCTION_VERSION, Workflow
+from marq.workflows.starting import Starts
 
 
 class Runs:
@@ -22,6 +23,7 @@ class Runs:
     def __init__(self, broker: Broker, job_ttl_ms: int = DEFAULT_TTL_MS) -> None:
         """`job_ttl_ms`: for how long results of jobs are kept."""
         self._broker, self._job_ttl_ms = broker, job_ttl_ms
+        self._starts = Starts(broker)
 
     async def start(
         self, workflow: Workflow, run_id: bytes, fields: EntryFields, priority: str, waiting: Waiting,
@@ -34,14 +36,8 @@ class Runs:
         """
         self._broker.pending.add(run_id, b"", waiting)
         try:
-            started = await self._broker.run(
-                scripts.START_RUN,
-                [keys.run(workflow.name, run_id.decode())],
-                "",
-                *_record(workflow, run_id, fields, priority, store),
-                "replies",
-                self._broker.stream,
-            )
+            record = *_record(workflow, run_id, fields, priority, store), "replies", self._broker.stream
+            started = await self._starts.start(keys.run(workflow.name, run_id.decode()), "", record)
         except hiredis.ReplyError as error:
             self._broker.forget(run_id)
             raise QueueUnavailable(f"Redis refused the request: {error}") from None
@@ -84,12 +80,13 @@ class Runs:
         try:
             if options.webhook:
                 await expect_webhooks(self._broker, workflow.name)
-            started = await self._broker.run(
-                scripts.START_RUN,
-                [keys.job(workflow.name, run_id.decode())],
+            started = await self._starts.start(
+                keys.job(workflow.name, run_id.decode()),
                 request.digest if request else "",
-                *_record(workflow, run_id, fields, options.priority, store),
-                *(part for pair in about.items() for part in pair),
+                (
+                    *_record(workflow, run_id, fields, options.priority, store),
+                    *(part for pair in about.items() for part in pair),
+                ),
             )
         except hiredis.ReplyError as error:
             raise QueueUnavailable(f"Redis refused the request: {error}") from None
@@ -131,7 +128,9 @@ def _record(
         ("input", fields.body) if fields.file is None else ("input_ref", fields.file.ref, "size", fields.size)
     )
     return (
-        "plan", workflow.plan, "id", run_id, "priority", priority, "deadline", head.deadline,
-        "type", head.type, "headers", head.headers, "params", head.params, *body,
+        "plan", workflow.plan, "id", run_id, "priority", priority, "headers", head.headers, *body,
+        *(("deadline", head.deadline) if head.deadline else ()),
+        *(("type", head.type) if head.type else ()),
+        *(("params", head.params) if head.params else ()),
         *(("store", store) if store else ()),
     )  # fmt: skip

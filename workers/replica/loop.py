@@ -72,7 +72,9 @@ class Replica:
         self._seat = Seat(self._connection, self._model, self._consumer) if self._model.has_seats else None
         self._publisher = make_publisher(spec)
         self._outgoing: list[Command] = []
-        self._answers: list[Answer] = []  # of predictions, whose commands are made with the next write
+        # Of predictions and nodes of workflows: their commands are made with the next write.
+        self._answers: list[Answer] = []
+        self._started_ms = NEVER  # the last batch of them
         self._draining = self._blocked = False
         self._leaving: Leaving | None = None  # from the moment when it was asked to end
         self._transfers = Transfers.of(spec.pool)
@@ -118,7 +120,7 @@ class Replica:
         """All commands that are due: those of many small batches answer and acknowledge in one go."""
         if self._answers:
             answers, self._answers = self._answers, []
-            self._outgoing += self._publisher.commands(answers, NEVER)
+            self._outgoing += self._publisher.commands(answers, self._started_ms)
         return self._outgoing
 
     def _step(self) -> None:
@@ -158,10 +160,11 @@ class Replica:
             self._finished = time.monotonic()
         answers = list(zip(batch, replies, strict=True))
         kept = any(request.job or request.run for request in batch)
-        if kept:
+        if any(request.job for request in batch):
             self._outgoing += self._publisher.commands(answers, started_ms)
         else:
             self._answers += answers
+            self._started_ms = started_ms
             if len(self._answers) >= MOST_ANSWERED_AT_ONCE:
                 self._ready()
         self._board.end(len(batch))

@@ -8,8 +8,11 @@ local function note_run(fields, entry, lane)
     run = fields[i] == "run" and fields[i + 1] or run
     node = fields[i] == "node" and fields[i + 1] or node
   end
-  if run and node and redis.call("HEXISTS", run, "at:" .. node) == 1 then
-    redis.call("HSET", run, "at:" .. node, entry .. " " .. lane)
+  local at = run and node and redis.call("HGET", run, "at:" .. node)
+  local queued, moved = string.match(at or "", "^(%d+)%-%d+@?(%d*) ") -- see run_record.lua
+  if queued then
+    local began = moved ~= "" and moved or queued
+    redis.call("HSET", run, "at:" .. node, entry .. "@" .. began .. " " .. lane)
   end
 end
 

@@ -3,9 +3,9 @@ local JSON_TYPE = "application/json"
 
 local run_steps = {}
 
-local function has_answered_parent(record, node)
+local function has_answered_parent(run, node)
   for _, parent in ipairs(node.from) do
-    if redis.call("HEXISTS", record, "out:" .. parent) == 1 then
+    if run_record.get(run, "out:" .. parent) then
       return true
     end
   end
@@ -13,16 +13,20 @@ local function has_answered_parent(record, node)
 end
 
 -- One more parent of a node has answered, or was left out. Whether it was the last one.
-local function is_due(record, node, name)
-  return #node.from == 1 or redis.call("HINCRBY", record, "need:" .. name, 1) == #node.from
-end
-
-local function add_or_fail(record, plan, name, ...)
-  if run_entries.add(record, plan, name, ...) then
+local function is_due(run, node, name)
+  if #node.from == 1 then
     return true
   end
-  run_ends.fail_unregistered(record, plan, run_entries.node_of(name))
-  return false
+  local answered = run_record.number(run, "need:" .. name) + 1
+  run_record.set(run, "need:" .. name, answered)
+  return answered == #node.from
+end
+
+local function add_or_fail(run, name, ...)
+  if not run_entries.add(run, name, ...) then
+    run_ends.fail_unregistered(run, run_entries.node_of(name))
+  end
+  return not run.has_ended
 end
 
 -- Whether a node gets the client's request.
@@ -32,27 +36,28 @@ local function is_first(plan, node)
 end
 
 -- Queues each element of a node's input, after the client's types and parameters have been left out.
-local function queue_elements(record, plan, name, text)
+local function queue_elements(run, name, text)
   local items = elements.of(text)
   if not items or #items > elements.MOST then
     local fault = items and "has more than " .. elements.MOST .. " elements." or "is not a JSON array."
     local status, kind = 500, "InternalServerException"
-    if is_first(plan, plan.nodes[name]) then
+    if is_first(run.plan, run.plan.nodes[name]) then
       status, kind = 400, "BadRequestException"
     end
-    run_ends.fail_for(record, plan, name, status, kind, "The input of node " .. name .. " " .. fault)
+    run_ends.fail_for(run, name, status, kind, "The input of node " .. name .. " " .. fault)
     return false
   end
-  redis.call("HSET", record, "size:" .. name, #items, "answered:" .. name, 0)
-  if run_entries.is_job(record) then
-    redis.call("HSETNX", record, "began:" .. name, index.text(run_entries.milliseconds()))
+  run_record.set(run, "size:" .. name, #items)
+  run_record.set(run, "answered:" .. name, 0)
+  if run.is_job and not run_record.get(run, "began:" .. name) then
+    run_record.set(run, "began:" .. name, index.text(run_ends.milliseconds()))
   end
   if #items == 0 then
-    run_steps.succeed(record, plan, name, "[]", "out:")
-    return redis.call("HEXISTS", record, "plan") == 1
+    run_steps.succeed(run, name, "[]", "out:")
+    return not run.has_ended
   end
   for number, item in ipairs(items) do
-    if not add_or_fail(record, plan, run_entries.element_of(name, number - 1), JSON_TYPE, item, "body", {}) then
+    if not add_or_fail(run, run_entries.element_of(name, number - 1), JSON_TYPE, item, "body", {}) then
       return false
     end
   end
@@ -60,26 +65,26 @@ local function queue_elements(record, plan, name, text)
 end
 
 -- Queues a node. Returns whether the run goes on.
-function run_steps.queue(record, plan, name)
+function run_steps.queue(run, name)
   local fields = {}
-  local kind, body, body_field = run_entries.input_of(record, plan, plan.nodes[name], fields)
-  if plan.nodes[name].map then
-    return queue_elements(record, plan, name, body)
+  local kind, body, body_field = run_entries.input_of(run, run.plan.nodes[name], fields)
+  if run.plan.nodes[name].map then
+    return queue_elements(run, name, body)
   end
-  return add_or_fail(record, plan, name, kind, body, body_field, fields)
+  return add_or_fail(run, name, kind, body, body_field, fields)
 end
 
 -- A node was not chosen; nor are those that follow only such nodes. Returns whether the run goes on.
-local function leave_out(record, plan, name)
-  local node = plan.nodes[name]
+local function leave_out(run, name)
+  local node = run.plan.nodes[name]
   if #node.to == 0 then
-    run_ends.finish_leaf(record, plan) -- not the last one: a chosen node leads to another
+    run_ends.finish_leaf(run) -- not the last one: a chosen node leads to another
   end
   for _, follower in ipairs(node.to) do
-    local after = plan.nodes[follower]
-    if is_due(record, after, follower) then
-      local step = has_answered_parent(record, after) and run_steps.queue or leave_out
-      if not step(record, plan, follower) then
+    local after = run.plan.nodes[follower]
+    if is_due(run, after, follower) then
+      local step = has_answered_parent(run, after) and run_steps.queue or leave_out
+      if not step(run, follower) then
         return false
       end
     end
@@ -106,80 +111,84 @@ local function chosen_by(node, body)
   return next(chosen) and chosen or nil
 end
 
-local function choose(record, plan, name, body)
-  local node = plan.nodes[name]
+local function choose(run, name, body)
+  local node = run.plan.nodes[name]
   local chosen = chosen_by(node, body)
   if not chosen then
     local reason = "The answer of node " .. name .. " does not name nodes that follow it."
-    run_ends.fail_for(record, plan, name, 500, "InternalServerException", reason)
+    run_ends.fail_for(run, name, 500, "InternalServerException", reason)
     return
   end
   for _, follower in ipairs(node.to) do
-    if chosen[follower] and not run_steps.queue(record, plan, follower) then
+    if chosen[follower] and not run_steps.queue(run, follower) then
       return
     end
   end
   for _, follower in ipairs(node.to) do
-    if not chosen[follower] and not leave_out(record, plan, follower) then
+    if not chosen[follower] and not leave_out(run, follower) then
       return
     end
   end
 end
 
 -- A node has its answer. `place`: "out:", or "ref:" for the reference of a file with it.
-function run_steps.succeed(record, plan, name, body, place)
-  local node = plan.nodes[name]
-  if run_entries.is_job(record) then
-    redis.call("HSET", record, "done:" .. name, index.text(run_entries.milliseconds()))
-  end
+function run_steps.succeed(run, name, body, place)
+  local node = run.plan.nodes[name]
+  run_ends.note_done(run, name)
   if node.choose then
-    choose(record, plan, name, body)
+    choose(run, name, body)
+    return
+  elseif #run.plan.leaves == 1 and #node.to == 0 then
+    run_ends.finish_with(run, body, place)
     return
   end
-  redis.call("HSET", record, place .. name, body)
+  run_record.set(run, place .. name, body)
   if #node.to == 0 then
-    run_ends.finish_leaf(record, plan)
+    run_ends.finish_leaf(run)
     return
   end
   for _, follower in ipairs(node.to) do
-    if is_due(record, plan.nodes[follower], follower) and not run_steps.queue(record, plan, follower) then
+    if is_due(run, run.plan.nodes[follower], follower) and not run_steps.queue(run, follower) then
       return
     end
   end
 end
 
 -- Queues an element again: its input is still in that of the node.
-function run_steps.queue_element(record, plan, name, number)
-  local _, text = run_entries.input_of(record, plan, plan.nodes[name], {})
+local function queue_element(run, name, number)
+  local _, text = run_entries.input_of(run, run.plan.nodes[name], {})
   local items = elements.of(text)
-  return add_or_fail(record, plan, run_entries.element_of(name, number), JSON_TYPE, items[number + 1], "body", {})
+  return add_or_fail(run, run_entries.element_of(name, number), JSON_TYPE, items[number + 1], "body", {})
 end
 
 -- An element has its answer. The last one makes the answers one list, in the order of the elements.
-function run_steps.succeed_element(record, plan, name, number, body)
+function run_steps.succeed_element(run, name, number, body)
   if not pcall(cjson.decode, body) then
     local reason = "The answer of node " .. name .. " to element " .. number .. " is not JSON."
-    run_ends.fail_for(record, plan, name, 500, "InternalServerException", reason)
+    run_ends.fail_for(run, name, 500, "InternalServerException", reason)
     return
   end
-  local size = tonumber(redis.call("HGET", record, "size:" .. name))
-  redis.call("HSET", record, "out:" .. run_entries.element_of(name, number), body)
-  if redis.call("HINCRBY", record, "answered:" .. name, 1) < size then
+  local answered = run_record.number(run, "answered:" .. name) + 1
+  run_record.set(run, "out:" .. run_entries.element_of(name, number), body)
+  run_record.set(run, "answered:" .. name, answered)
+  if answered < run_record.number(run, "size:" .. name) then
     return
   end
   local parts = {}
-  for i = 1, size do
-    local element = run_entries.element_of(name, i - 1)
-    parts[i] = redis.call("HGET", record, "out:" .. element)
-    redis.call("HDEL", record, "out:" .. element, "try:" .. element)
+  for i, element in ipairs(run_entries.elements(run, name)) do
+    parts[i] = run_record.get(run, "out:" .. element)
+    run_entries.forget_element(run, element)
   end
-  run_steps.succeed(record, plan, name, "[" .. table.concat(parts, ", ") .. "]", "out:")
+  run_steps.succeed(run, name, "[" .. table.concat(parts, ", ") .. "]", "out:")
 end
 
-function run_steps.try_again(record, plan, name, number)
+-- `given`: the node, or the element, whose try has failed; it was the `tries`th.
+function run_steps.try_again(run, given, tries)
+  local name, number = run_entries.node_of(given)
+  run_record.set(run, "try:" .. given, tries + 1)
   if number then
-    run_steps.queue_element(record, plan, name, number)
+    queue_element(run, name, number)
   else
-    run_steps.queue(record, plan, name)
+    run_steps.queue(run, name)
   end
 end
