@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
 import redis
 import support
@@ -34,6 +35,10 @@ for _limit in ("connect", "read", "write", "pool"):
     setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _limit, 60.0)
 # It reads all certificates of the host, 30 ms for each call of httpx.get: one context does for all.
 httpx._transports.default.create_ssl_context = lru_cache(httpx._transports.default.create_ssl_context)
+
+# An example may take long on a busy machine.
+hypothesis.settings.register_profile("marq", deadline=None)
+hypothesis.settings.load_profile("marq")
 
 
 def pytest_collection() -> None:

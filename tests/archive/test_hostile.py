@@ -164,7 +164,7 @@ def test_a_shorter_member_with_the_right_checksum_is_noticed():
     fails_to_extract(declared(zip_bytes([("h.py", b"x" * 100)]), 5000), "m.mar")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_truncated_files_are_refused(data):
     files = [("h.py", bytes(range(256)) * 4), (MANIFEST, manifest())]
@@ -280,7 +280,7 @@ types = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(names, types, targets, contents), max_size=6), st.sampled_from([0, 1, 2]))
 def test_no_tar_writes_outside_its_directory(members, format_):
     made = [
@@ -294,7 +294,7 @@ def test_no_tar_writes_outside_its_directory(members, format_):
     attempt(data, "m.tar.gz")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(zip_names, st.booleans(), targets, contents), max_size=6))
 def test_no_zip_writes_outside_its_directory(members):
     files = [(zip_link(name), target) if link else (name, content) for name, link, target, content in members]
@@ -322,25 +322,25 @@ def damaged(data: bytes, changes) -> bytes:
     return bytes(changed)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(changes)
 def test_a_damaged_zip_raises_nothing_else(changes):
     attempt(damaged(WHOLE_ZIP, changes), "m.mar")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(changes)
 def test_a_damaged_tar_raises_nothing_else(changes):
     attempt(gzip.compress(damaged(WHOLE_TAR, changes), 1), "m.tar.gz")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(changes)
 def test_a_damaged_gzip_raises_nothing_else(changes):
     attempt(damaged(gzip.compress(WHOLE_TAR), changes), "m.tar.gz")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(max_size=2000), st.sampled_from(["m.mar", "m.tar.gz"]))
 def test_no_bytes_at_all_raise_anything_else(data, name):
     attempt(data, name)

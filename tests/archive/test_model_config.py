@@ -300,7 +300,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.dictionaries(st.sampled_from(sorted(model_config._KEYS)), values))
 def test_any_value_is_either_used_or_warned_of(raw):
     config = ModelConfig.parse(yaml.safe_dump(raw))
@@ -311,7 +311,7 @@ def test_any_value_is_either_used_or_warned_of(raw):
         assert getattr(config, model_config._KEYS[key].field) is None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(alphabet=st.sampled_from("ab:-[]{}&*!?|>'\"%@#, \n\t0"), max_size=40) | st.binary(max_size=40))
 def test_any_text_is_read_or_refused(text):
     try:

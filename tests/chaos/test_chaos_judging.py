@@ -21,7 +21,8 @@ from stage import PAYLOADS, Stage
 from marq import keys
 
 RATE = 200
-ANSWER_S = 0.3
+REQUESTS = 40
+UNANSWERED_S = 0.5  # for which a client waits where the server never answers
 REFUSED = (503, "Retry-After: 1\r\n", "no")
 TOO_MANY = (429, "Retry-After: 1\r\n", "no")
 
@@ -79,21 +80,20 @@ def stage(redis_url, tmp_path):
     return Stage(SimpleNamespace(log=tmp_path / "server.log"), tmp_path, redis_url, tmp_path / PAYLOADS)
 
 
-async def judged(stage, server: Server, seconds: float = 0.2, excused_s: float = 0.0, **options) -> Ledger:
+async def judged(stage, server: Server, excused_s: float = 0.0, **options) -> Ledger:
     """What a short load makes of the server."""
-    async with (
-        server.listening() as stage.server.inference,
-        Load(stage, RATE, answer_s=ANSWER_S, **options) as load,
-    ):
+    options = {"most": REQUESTS, **options}
+    async with server.listening() as stage.server.inference, Load(stage, RATE, **options) as load:
         load.excused_s = excused_s
-        await asyncio.sleep(seconds)
+        if options["most"] is None:
+            await asyncio.sleep(1.5)
     return load.ledger
 
 
 async def test_a_server_that_answers_all_is_clean(stage):
     ledger = await judged(stage, Server())
     assert ledger.is_clean, ledger
-    assert ledger.accepted == ledger.right > 10
+    assert ledger.accepted == ledger.right == REQUESTS
 
 
 async def test_refused_predictions_are_complained_of(stage):
@@ -130,13 +130,13 @@ async def test_failures_that_a_case_allows_are_bounded_as_well(stage):
 
 
 async def test_a_job_whose_submission_is_never_answered_is_lost(stage):
-    ledger = await judged(stage, Server(submit=lambda number: None))
+    ledger = await judged(stage, Server(submit=lambda number: None), answer_s=UNANSWERED_S)
     assert ledger.lost == ledger.accepted - ledger.right > 5
     assert "was not taken: TimeoutError()" in ledger.problems[0]
 
 
 async def test_a_job_whose_submission_breaks_each_time_is_lost(stage):
-    ledger = await judged(stage, Server(submit=lambda number: BROKEN))
+    ledger = await judged(stage, Server(submit=lambda number: BROKEN), answer_s=UNANSWERED_S)
     assert ledger.lost == ledger.accepted - ledger.right > 5
 
 
@@ -152,8 +152,8 @@ async def test_a_refusal_of_a_job_without_a_hint_when_to_come_again_is_a_loss(st
 
 
 async def test_a_prediction_without_an_answer_is_lost(stage):
-    ledger = await judged(stage, Server(predict=lambda number: None), jobs=False)
-    assert ledger.lost == ledger.accepted > 10
+    ledger = await judged(stage, Server(predict=lambda number: None), jobs=False, answer_s=UNANSWERED_S)
+    assert ledger.lost == ledger.accepted == REQUESTS
 
 
 async def test_a_load_that_was_held_back_complains(stage, monkeypatch):
@@ -162,6 +162,6 @@ async def test_a_load_that_was_held_back_complains(stage, monkeypatch):
         return right(number)
 
     monkeypatch.setattr(load_module, "MOST_IN_FLIGHT", 2)
-    ledger = await judged(stage, Server(predict=late), seconds=1.5, jobs=False)
+    ledger = await judged(stage, Server(predict=late), most=None, jobs=False)
     assert "too many were in flight" in ledger.problems[0]
     assert ledger.lost == 0

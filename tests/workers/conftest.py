@@ -126,7 +126,8 @@ class Started:
         self.process, self._recovery = process, recovery
 
     def wait_until(self, state: str) -> None:
-        wait_for(lambda: self.process.state == state, what=f"{state}; output: {list(self.process.tail)}")
+        what = f"{state}; output: {list(self.process.tail)}"
+        wait_for(lambda: self.process.state == state, timeout_s=120, what=what)  # it may import PyTorch
 
     def wait_until_running(self) -> None:
         wait_for(lambda: self.process.board.running, what="a batch")
