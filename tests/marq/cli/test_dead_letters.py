@@ -91,6 +91,17 @@ def test_nothing_to_replay_is_no_failure(run, management):
     management.answer("GET /dead-letters/m", {"dead_letters": []})
     result = run("dead", "replay", "m", "--all", "--json")
     assert (result.exit_code, json.loads(result.stdout)) == (0, {"replayed": [], "refused": []})
+    # And it is said
+    result = run("dead", "replay", "m", "--all")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "Note: m has no dead letters, so none was replayed\n"
+
+
+def test_no_failed_webhook_is_no_failure_either(run, management):
+    management.answer("GET /webhooks", {"webhooks": [], "counts": {"pending": 0, "failed": 0}})
+    result = run("webhooks", "replay", "--failed")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "Note: no webhook has failed, so none is sent again\n"
 
 
 def test_a_letter_is_shown_with_its_fields_its_log_and_its_input(run, management):

@@ -237,8 +237,18 @@ def test_jobs_are_cancelled_by_id_and_by_filter(run, server):
     server.answer("DELETE /jobs", {"cancelled": 12, "remaining": 0})
     assert run("cancel", "--model", "m", "--tag", "night").stdout == "Cancelled 12 jobs.\n"
     assert server.asked[-1][0] == "DELETE /jobs?model=m&tag=night"
+    server.answer("DELETE /jobs", {"cancelled": 0, "remaining": 0})
+    assert run("cancel", "--model", "m").stdout == "Cancelled 0 jobs.\n"
     assert run("cancel").exit_code == 2
     assert run("cancel", "m:1", "--model", "m").exit_code == 2
+
+
+def test_jobs_that_were_cancelled_before_a_failure_are_counted(run, server):
+    server.answer("DELETE /jobs/m:1", QUEUED)
+    server.answer("DELETE /jobs/m:2", {"code": 409, "type": "Conflict", "message": "has finished"}, 409)
+    result = run("cancel", "m:1", "m:2")
+    assert (result.exit_code, result.stdout) == (1, "Cancelled 1 job.\n")
+    assert "has finished" in result.stderr
 
 
 def test_a_job_is_retried(run, server):

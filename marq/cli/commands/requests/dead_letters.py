@@ -12,7 +12,7 @@ from rich.table import Table
 
 from marq.cli import http, options
 from marq.cli.answers import Letter, LetterPage, ModelLetters
-from marq.cli.output import complain, err, note_idle, out, print_body, print_json
+from marq.cli.output import complain, err, note, note_idle, out, print_body, print_json
 
 DEAD = "dead-letters"  # the path of the API
 PAGE = 1000
@@ -105,6 +105,8 @@ def replay(
     _check_choice(ids, every)
     server = http.connect(url, token, state_dir, management=True)
     wanted = ids or [letter["id"] for letter in _letters(server, model)][::-1]  # the oldest first
+    if not wanted:
+        note(f"{model} has no dead letters, so none was replayed")
     done: dict[str, list[dict[str, str]]] = {"replayed": [], "refused": []}
     chunks = [wanted[at : at + CHUNK] for at in range(0, len(wanted), CHUNK)]
     try:

@@ -96,18 +96,21 @@ def cancel(
     if ids and (version or state or tag):
         raise typer.BadParameter("--version, --state and --tag choose among the jobs of --model")
     server = http.connect(url, token, state_dir)
-    for job_id in ids or ():
-        server.ask("DELETE", http.path("jobs", job_id), "state")
-    cancelled, query = len(ids or ()), _query(model=model, version=version, state=state, tag=tag)
+    cancelled, query = 0, _query(model=model, version=version, state=state, tag=tag)
     more = bool(model)
-    while more:
-        done = server.ask("DELETE", "/jobs", "cancelled", params=query)
-        cancelled += done["cancelled"]
-        more = done["remaining"] and done["cancelled"]
-    if as_json:
-        print_json({"cancelled": cancelled})
-    else:
-        typer.echo(f"Cancelled {cancelled} job{'' if cancelled == 1 else 's'}.")
+    try:
+        for job_id in ids or ():
+            server.ask("DELETE", http.path("jobs", job_id), "state")
+            cancelled += 1
+        while more:
+            done = server.ask("DELETE", "/jobs", "cancelled", params=query)
+            cancelled += done["cancelled"]
+            more = done["remaining"] and done["cancelled"]
+    finally:  # also after a failure: the jobs that were cancelled before it
+        if as_json:
+            print_json({"cancelled": cancelled})
+        else:
+            typer.echo(f"Cancelled {cancelled} job{'' if cancelled == 1 else 's'}.")
 
 
 def retry(

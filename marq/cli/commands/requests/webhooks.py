@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from marq.cli import http, options
-from marq.cli.output import complain, out, print_json
+from marq.cli.output import complain, note, out, print_json
 
 WEBHOOKS = "webhooks"  # the path of the API
 USUAL, MOST = 100, 1000
@@ -91,6 +91,8 @@ def replay(
     server = http.connect(url, token, state_dir, management=True)
     done: list[str] = []
     wanted = ids or _failed(server)
+    if not wanted:
+        note("no webhook has failed, so none is sent again")
     for each in wanted:
         try:
             done.append(server.ask("POST", http.path(WEBHOOKS, each, "replay"), "replayed")["replayed"])
