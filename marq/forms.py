@@ -16,7 +16,14 @@ OF_CURL = (  # which sends any file as a form, unless it is given a type
 )
 
 _PLAIN_TYPE = re.compile(rb"multipart/form-data; boundary=([A-Za-z0-9-]{1,70})")
-_PLAIN_HEAD = re.compile(rb'\r\nContent-Disposition: form-data; name="([A-Za-z0-9_.-]{1,100})"\r\n\r\n')
+_PLAIN_HEAD = re.compile(
+    rb'\r\nContent-Disposition: form-data; name="([A-Za-z0-9_.-]{1,100})"'
+    rb'(; filename="[A-Za-z0-9_. ()+-]{1,200}")?'
+    rb"(?:\r\nContent-Type: ([A-Za-z0-9.+-]{1,100}/[A-Za-z0-9.+-]{1,100}))?\r\n\r\n"
+)
+_FILE_TYPE = "application/octet-stream"  # of a file that names none
+
+PlainPart = tuple[str, str, bytearray]  # name, media type (empty unless it is a file), content
 
 
 class FormTooLarge(ValueError):
@@ -50,23 +57,32 @@ def boundary(content_type: bytes) -> bytes:
     return parse_options_header(content_type)[1].get(b"boundary", b"")
 
 
-def plain_parts(body: bytes, boundary: bytes, most: int = MOST_FIELDS) -> list[tuple[str, bytes]] | None:
-    """The names and contents of a multipart body whose parts have a plain name and nothing else.
+def plain_parts(body: bytes | bytearray, boundary: bytes, most: int = MOST_FIELDS) -> list[PlainPart] | None:
+    """The parts of a multipart body in the form that most clients send, without odd names or headers.
 
-    None for any other body, such as one with files: `parts` reads it. This is 10 times as fast.
+    None for any other body: `parts` reads it. This is 10 times as fast for small forms, and it copies each
+    content once.
     """
-    start = len(boundary) + 2
-    if not body.startswith(b"--" + boundary) or not _PLAIN_HEAD.match(body, start):
+    start = b"--" + boundary
+    if not body.startswith(start):
         return None
-    *pieces, end = body[start:].split(b"\r\n--" + boundary)
-    if end.strip() != b"--" or len(pieces) > most:
-        return None
-    found = []
-    for piece in pieces:
-        if not (head := _PLAIN_HEAD.match(piece)):
+    at, separator = len(start), b"\r\n" + start
+    found: list[PlainPart] = []
+    while head := _PLAIN_HEAD.match(body, at):
+        begin = head.end()
+        end = body.find(separator, begin - 2)
+        if end < begin or len(found) == most:
             return None
-        found.append((head[1].decode(), piece[head.end() :]))
-    return found
+        name, is_file, kind = head.groups()
+        found.append(
+            (name.decode(), _media_type(kind) if is_file else "", bytearray(memoryview(body)[begin:end]))
+        )
+        at = end + len(separator)
+    return found if found and body[at:].strip() == b"--" else None
+
+
+def _media_type(given: bytes | None) -> str:
+    return given.decode().lower() if given else _FILE_TYPE
 
 
 def parts(body: bytes, boundary: bytes, most: int = MOST_FIELDS) -> tuple[list[tuple[Message, bytes]], str]:
@@ -84,7 +100,7 @@ def parts(body: bytes, boundary: bytes, most: int = MOST_FIELDS) -> tuple[list[t
         if len(found) == most:
             raise _too_many(most)
         headers, content = Message(), BytesIO()
-        headers.set_default_type("application/octet-stream")
+        headers.set_default_type(_FILE_TYPE)
 
     def end_header() -> None:
         headers[name.decode("latin-1")] = value.decode("utf-8", "replace")

@@ -5,6 +5,10 @@ from marq import forms
 
 BOUNDARY = b"b-1"
 HEAD = b'\r\nContent-Disposition: form-data; name="a"\r\n\r\n'
+FILE = (
+    b'\r\nContent-Disposition: form-data; name="f"; filename="a (1).png"\r\nContent-Type: Image/PNG\r\n\r\n'
+)
+UNTYPED = FILE.replace(b"\r\nContent-Type: Image/PNG", b"")
 PIECES = st.sampled_from(
     [
         b"\r\n--b-1",
@@ -19,14 +23,18 @@ PIECES = st.sampled_from(
         b'name="a"',
         b"; filename=f",
         HEAD,
+        FILE,
+        UNTYPED,
     ]
 )
 
 
 def read(body):
-    """The names and contents as the full parser reads them, and its error."""
+    """The names, types and contents as the full parser reads them, and its error."""
     parts, error = forms.parts(body, BOUNDARY)
-    return [(forms.part_name(headers), content) for headers, content in parts], error
+    return [
+        (forms.part_name(headers), forms.file_type(headers), content) for headers, content in parts
+    ], error
 
 
 @settings(deadline=None, max_examples=500)
@@ -34,9 +42,10 @@ def read(body):
 @example(b'--b-1\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n--b-1--\r\n')
 @example(b'--b-1\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n--b-1--')
 def test_plain_parts_are_those_of_the_full_parser(rest):
-    for body in (rest, b"--b-1" + HEAD + rest + b"\r\n--b-1--\r\n"):
+    for body in (rest, *(b"--b-1" + head + rest + b"\r\n--b-1--\r\n" for head in (HEAD, FILE, UNTYPED))):
         plain = forms.plain_parts(body, BOUNDARY)
         assert plain is None or (plain, "") == read(body)
+        assert plain == forms.plain_parts(bytearray(body), BOUNDARY)
 
 
 def test_a_form_without_files_is_plain():
@@ -45,9 +54,17 @@ def test_a_form_without_files_is_plain():
         for each in [(b"a", b""), (b"data", b"x--b-1\r\n\0"), (b"a", b"2")]
     )
     assert forms.plain_parts(body + b"--b-1--\r\n", BOUNDARY) == [
-        ("a", b""),
-        ("data", b"x--b-1\r\n\0"),
-        ("a", b"2"),
+        ("a", "", b""),
+        ("data", "", b"x--b-1\r\n\0"),
+        ("a", "", b"2"),
+    ]
+
+
+def test_a_file_has_its_type():
+    body = b"--b-1" + FILE + b"\r\r\n" + b"\r\n--b-1" + UNTYPED + b"\r\n--b-1--"
+    assert forms.plain_parts(body, BOUNDARY) == [
+        ("f", "image/png", b"\r\r\n"),
+        ("f", "application/octet-stream", b""),
     ]
 
 

@@ -29,7 +29,7 @@ def build(
     parameters are keys, too. Raises PayloadLost for a body whose file is not in `place`, and RequestTooLarge
     for a form or parameters of more than `most_fields`.
     """
-    body: bytes | bytearray = request.body
+    body = request.body
     if request.body_ref:
         body = _load(request.body_ref, place)
     try:
@@ -77,7 +77,7 @@ def _row(
         return {name: bytearray(value) for name, value in values.items()}, dict.fromkeys(values, "")
     mime = forms.mime_type(request.type)
     if mime.lower() == forms.MULTIPART:
-        return _multipart_row(request, bytes(body), decode_input, most_fields)
+        return _multipart_row(request, body, decode_input, most_fields)
     if mime.lower() == forms.FORM:
         row: Row = {name: bytearray(value) for name, value in forms.fields(bytes(body), most_fields)}
         return row, dict.fromkeys(row, "")
@@ -99,7 +99,7 @@ def _decode(body: bytes | bytearray, mime: str, decode_input: bool) -> object:
 
 
 def _multipart_row(
-    request: Request, body: bytes, decode_input: bool, most_fields: int
+    request: Request, body: bytes | bytearray, decode_input: bool, most_fields: int
 ) -> tuple[Row, dict[str, str]]:
     """One key for each part, bytes if it has no file name. Of a broken body, the readable parts."""
     row: Row = {}
@@ -108,17 +108,19 @@ def _multipart_row(
     if not boundary:
         return {"body": bytearray(body)}, {"body": forms.MULTIPART}
     if (plain := forms.plain_parts(body, boundary, most_fields)) is not None:
-        return {name: bytearray(value) for name, value in plain}, {name: "" for name, _ in plain}
-    parts, broken = forms.parts(body, boundary, most_fields)
+        for name, kind, value in plain:
+            kinds[name], row[name] = kind, _decode(value, kind, decode_input)
+        return row, kinds
+    parts, broken = forms.parts(bytes(body), boundary, most_fields)
     if broken:
         log.warning(
             "request %s: the handler gets only part of its multipart body: %s", request.id.decode(), broken
         )
     for headers, content in parts:
-        if (name := forms.part_name(headers)) is None:
+        if (field := forms.part_name(headers)) is None:
             continue
-        kinds[name] = forms.file_type(headers)
-        row[name] = _decode(content, kinds[name], decode_input)
+        kinds[field] = forms.file_type(headers)
+        row[field] = _decode(content, kinds[field], decode_input)
     return row, kinds
 
 
