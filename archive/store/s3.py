@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from archive.errors import ArchiveError
@@ -80,7 +81,8 @@ def put(url: str, content: bytes, content_type: str = "") -> None:
 
     kind = {"ContentType": content_type} if content_type else {}
     try:
-        _client(session).put_object(Bucket=bucket, Key=key, Body=content, **kind)
+        # As a file, because http.client copies bytes
+        _client(session).put_object(Bucket=bucket, Key=key, Body=BytesIO(content), **kind)
     except NoCredentialsError as error:
         raise S3Unavailable(f"{_NOTHING_TO_SIGN_WITH}\n{_ADVICE}") from error
     except (BotoCoreError, ClientError) as error:

@@ -117,7 +117,7 @@ class Request:
 
     entry: bytes
     lane: str
-    body: bytes = b""
+    body: bytes | bytearray = b""
     id: bytes = b""  # default: the entry's id
     type: bytes = b""  # content type
     headers: bytes = b""  # JSON object of the client's headers

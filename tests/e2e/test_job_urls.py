@@ -1,15 +1,11 @@
 """Jobs that name where their body is, and where their result belongs."""
 
-import contextlib
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
+from file_site import Site, file_site
 from s3_endpoint import s3_endpoint
 from support import RunningServer
 
@@ -26,55 +22,10 @@ ASYNC = HANDLER.replace("def handle", "async def handle")
 SIZE = 7_000_000  # more than a body may have that is sent
 
 
-@dataclass
-class Site:
-    """A web server with files that may be written, too; some paths are redirects."""
-
-    url: str
-    files: dict[str, bytes] = field(default_factory=dict)
-    kinds: dict[str, str] = field(default_factory=dict)
-    redirects: dict[str, str] = field(default_factory=dict)
-    requests: list[str] = field(default_factory=list)
-
-
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            made.requests.append(self.path)
-            if to := made.redirects.get(self.path):
-                self._answer(302, b"", Location=to)
-            elif (content := made.files.get(self.path)) is None:
-                self._answer(404, b"")
-            else:
-                self._answer(200, content, **{"Content-Type": made.kinds.get(self.path, "image/png")})
-
-        def do_PUT(self) -> None:
-            if self.path.startswith("/forbidden"):
-                self._answer(403, b"")
-                return
-            path = self.path.partition("?")[0]
-            made.files[path] = self.rfile.read(int(self.headers["Content-Length"]))
-            made.kinds[path] = self.headers.get("Content-Type", "")
-            self._answer(200, b"")
-
-        def _answer(self, status: int, content: bytes, **headers: str) -> None:
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(content)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            with contextlib.suppress(ConnectionError):  # marq ends a transfer that is too large
-                self.wfile.write(content)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made = Site(f"http://127.0.0.1:{server.server_port}")
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
-    yield made
-    server.shutdown()
-    server.server_close()
+    with file_site() as site:
+        yield site
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +108,8 @@ def test_a_result_that_cannot_be_put_is_a_failure(server, site):
         ("s3://theirs/x", "job_url_hosts=s3://theirs"),
         ("s3://ours", "must be a URL"),
         ("http://user@127.0.0.1/x", "must be a URL"),
+        ("http://127.0.0.2/x", "127.0.0.2 is not allowed; the server's setting job_url_hosts can name it"),
+        ("http://10.0.0.1/x", "10.0.0.1 is not allowed"),
     ],
 )
 def test_a_url_that_is_not_allowed_is_refused_at_once(server, url, reason):

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
@@ -24,6 +24,7 @@ MOST_REDIRECTS = 5
 FIRST_ERROR = 400  # status
 CONNECT_S, READ_S = 10.0, 60.0
 LONGEST_TEXT = 300
+PIECE = 1 << 20  # bytes of a result that are sent at a time
 
 
 class TransferFailed(ServiceError):
@@ -84,7 +85,12 @@ class Transfers:
         }
 
     async def _put_all(self, batch: Sequence[Request], replies: list[Reply]) -> list[Reply]:
-        """The replies, with the place of the result instead of it where that was put somewhere."""
+        """The replies, with the place of the result instead of it where that was put somewhere.
+
+        The bodies, which the handler has had, are dropped: the loop keeps the rows until the next batch.
+        """
+        for request in batch:
+            request.body = b""
 
         async def put(request: Request, reply: Reply) -> Reply:
             if not request.output_url or reply.status >= FIRST_ERROR:
@@ -113,7 +119,7 @@ class Transfers:
             body, kind = await asyncio.to_thread(self._from_s3, url), b""
         else:
             body, kind = await self._from_web(url)
-        request.body, request.input_url = bytes(body), b""
+        request.body, request.input_url = body, b""
         request.type = request.type or kind
 
     def _from_s3(self, url: str) -> bytearray:
@@ -131,14 +137,21 @@ class Transfers:
                     location = _header(answer, b"location")
                     if answer.status in (301, 302, 303, 307, 308) and location:
                         url = urljoin(url, location.decode("latin-1"))
-                        self._allowed.check(url, "a redirect of input_url")
-                        if s3.is_s3(url):
-                            raise BadRequest("A redirect of input_url must stay on the web.")
+                        self._check_redirect(url)
                         continue
                     if answer.status != 200:
                         raise TransferFailed(f"The host of input_url answered with status {answer.status}.")
                     return await self._received(answer), _header(answer, b"content-type")
         raise TransferFailed(f"input_url was redirected more than {MOST_REDIRECTS} times.")
+
+    def _check_redirect(self, url: str) -> None:
+        """Raises TransferFailed: it is not the job that has named this URL."""
+        if s3.is_s3(url):
+            raise TransferFailed("A redirect of input_url must stay on the web.")
+        try:
+            self._allowed.check(url, "a redirect of input_url")
+        except BadRequest as error:
+            raise TransferFailed(error.message) from None
 
     async def _received(self, answer: "httpcore.Response") -> bytearray:
         body = bytearray()
@@ -162,10 +175,13 @@ class Transfers:
         if s3.is_s3(url):
             await asyncio.to_thread(s3.put, url, reply.body, kind)
             return
-        headers = [(b"content-type", kind.encode("latin-1"))] if kind else []
+        headers = [(b"content-length", b"%d" % len(reply.body))]
+        headers += [(b"content-type", kind.encode("latin-1"))] if kind else []
         async with (
             self._connections() as pool,
-            pool.stream("PUT", url, headers=headers, content=reply.body, extensions=_timeouts()) as answer,
+            pool.stream(
+                "PUT", url, headers=headers, content=_pieces(reply.body), extensions=_timeouts()
+            ) as answer,
         ):
             if not 200 <= answer.status < 300:
                 raise TransferFailed(f"The host of output_url answered with status {answer.status}.")
@@ -181,6 +197,12 @@ class Transfers:
             ssl_context=httpx.create_ssl_context(),
             network_backend=AllowedNetwork(self._allowed.hosts, SETTING),
         )
+
+
+async def _pieces(content: bytes) -> AsyncIterator[bytes]:
+    """The content in parts, because the network's buffers copy what they get."""
+    for start in range(0, len(content), PIECE):
+        yield content[start : start + PIECE]
 
 
 def _concerns(batch: Sequence[Request]) -> bool:
