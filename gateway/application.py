@@ -28,6 +28,7 @@ from gateway.workflows.known import KnownWorkflows
 from gateway.workflows.predictions import WorkflowPredictions
 from marq import __version__
 from marq.errors import InvalidToken, ServiceError, Unauthorized, pretty
+from marq.jobs.url_rules import UrlRules
 from marq.plugins.discovery import Plugin
 from marq.queue.ids import new_id
 from marq.queue.jobs import Jobs
@@ -81,7 +82,7 @@ def plugged(
     all_open = Tokens(required=False)
     predictor = Predictor(
         routes, jobs.broker, jobs, all_open, settings.max_request_size, settings.max_buffered_bytes,
-        SequenceHeaders.of(settings.sequence_headers),
+        SequenceHeaders.of(settings.sequence_headers), UrlRules.of(settings),
     )  # fmt: skip
     own = Applications(settings, routes, all_open, predictor, jobs, workflows)
     server = OwnServer(settings, routes, own.inference(), own.management())

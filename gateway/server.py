@@ -46,7 +46,7 @@ from marq.errors import ServiceError, ServiceUnavailable
 from marq.host.node_name import node_name
 from marq.host.server_file import LOCAL_TOKEN_VARIABLE
 from marq.host.stop_limit import StopLimit
-from marq.jobs.transfer_urls import AllowedUrls
+from marq.jobs.url_rules import UrlRules
 from marq.payloads.job_uploads import JobUploads
 from marq.payloads.place import Place
 from marq.plugins import discovery
@@ -57,7 +57,6 @@ from marq.queue.jobs import Jobs
 from marq.registry.models import HEARTBEAT_LIMIT_S
 from marq.settings.fields import Settings
 from marq.settings.snapshot_files import Snapshots
-from marq.webhooks.hosts import AllowedHosts
 from marq.webhooks.outbox import Outbox
 from marq.webhooks.sending import Sender
 
@@ -107,7 +106,7 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     await refreshed(await routes.refresh())  # again: only changes after the first report wait for it
     parts = routes, broker, jobs, tokens, config.max_request_size
     headers = SequenceHeaders.of(config.sequence_headers)
-    limits = config.max_buffered_bytes, headers, AllowedUrls.parse(config.job_url_hosts)
+    limits = config.max_buffered_bytes, headers, UrlRules.of(config)
     predictor = ObservedPredictor(*parts, observing, *limits) if observing else Predictor(*parts, *limits)
     made = application.Applications(config, routes, tokens, predictor, jobs, workflows)
     made.add(application.plugged(config, routes, jobs, workflows, _plugins(config, ENDPOINTS)))
@@ -212,7 +211,7 @@ async def _start_grpc(
 
 
 def _webhooks(config: Settings, broker: Broker) -> Sender:
-    return Sender(Outbox(broker), AllowedHosts.parse(config.webhook_allowed_hosts), config.webhook_secret)
+    return Sender(Outbox(broker), UrlRules.of(config).webhooks, config.webhook_secret)
 
 
 def _of_first(config: Settings) -> dict[str, Callable[[], Awaitable[None]]]:

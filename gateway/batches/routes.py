@@ -46,6 +46,7 @@ def router(predictor: Predictor, jobs: Jobs, result_ttl_ms: int) -> APIRouter:
         reader = rows.reader(headers, min(predictor.max_request_size, LONGEST_ROW))
         asked = job_headers.options(headers)
         asked.refuse_urls("The jobs of a batch have")
+        predictor.url_rules.check_webhook(asked.webhook)
         route = await predictor.find(access_of(request.scope, INFERENCE), model, version)
         announced = request.headers.get("content-length", "")
         if announced.isdigit() and int(announced) > MOST_OF_ALL:

@@ -28,7 +28,7 @@ from marq.errors import (
     ServiceUnavailable,
 )
 from marq.jobs.options import PLAIN, JobOptions
-from marq.jobs.transfer_urls import NONE_ALLOWED, AllowedUrls
+from marq.jobs.url_rules import UrlRules
 from marq.payloads.folder import Upload
 from marq.payloads.job_files import request_id_of
 from marq.plugins.protocols import Access
@@ -38,6 +38,7 @@ from marq.queue.ids import new_id
 from marq.queue.jobs import Jobs, KeyedRequest, keyed_id
 from marq.queue.pending import Waiting
 
+USUAL_URLS = UrlRules()
 CLIENT_GONE = 499  # the status of a prediction whose client went away before its answer
 RunEnd = Callable[[int, int], None]  # status, bytes of the answer
 
@@ -51,10 +52,10 @@ class Predictor:
     def __init__(
         self, routes: Routes, broker: Broker, jobs: Jobs, tokens: Tokens, max_request_size: int,
         max_buffered_bytes: int = 2**30, sequences: SequenceHeaders = USUAL,
-        urls: AllowedUrls = NONE_ALLOWED,
+        url_rules: UrlRules = USUAL_URLS,
     ) -> None:  # fmt: skip
         self.max_request_size = max_request_size
-        self.sequences, self._urls = sequences, urls
+        self.sequences, self.url_rules = sequences, url_rules
         self.uploads = Uploads(max_buffered_bytes, max_request_size)
         folder = broker.folder
         # A larger body is a file, where the model's replicas share the folder
@@ -203,7 +204,7 @@ class Predictor:
         """
         if fields.size > self.max_request_size:
             raise too_large(fields.size, self.max_request_size)
-        self._check_urls(fields)
+        self._check_urls(route, fields)
         files = self.jobs.uploads
         if files is None or not route.keeps_files:
             return (await self._submit(route, fields, key))[0]
@@ -220,12 +221,17 @@ class Predictor:
                 files.discard(fields.file)
         return job_id
 
-    def _check_urls(self, fields: EntryFields) -> None:
-        """Raises BadRequest for a URL that is not allowed. Replicas check again, with the address."""
+    def _check_urls(self, route: Route, fields: EntryFields) -> None:
+        """Raises BadRequest for a URL that is not allowed, but for the model's own webhook.
+
+        Replicas and the sender of webhooks check again, with the address.
+        """
         options = fields.head.options
         for name, url in zip(options[::2], options[1::2], strict=True):
             if name in (b"input_url", b"output_url"):
-                self._urls.check(url.decode(), name.decode())
+                self.url_rules.transfers.check(url.decode(), name.decode())
+            if name == b"webhook" and url.decode() != route.spec.webhook_url:
+                self.url_rules.check_webhook(url.decode())
             if name == b"input_url" and fields.size:
                 raise BadRequest("A job with an input_url has no body of its own; this one has.")
 

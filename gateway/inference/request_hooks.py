@@ -9,12 +9,12 @@ from http import HTTPStatus
 from typing import Protocol
 
 from gateway.auth.tokens import Tokens
-from gateway.inference.predictor import CLIENT_GONE, Predictor, RunEnd
+from gateway.inference.predictor import CLIENT_GONE, USUAL_URLS, Predictor, RunEnd
 from gateway.inference.sequence_headers import USUAL, SequenceHeaders
 from gateway.routing.route import Route
 from gateway.routing.routes import Routes
 from marq.errors import ServiceError
-from marq.jobs.transfer_urls import NONE_ALLOWED, AllowedUrls
+from marq.jobs.url_rules import UrlRules
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, Reply
 from marq.queue.jobs import Jobs
@@ -51,9 +51,11 @@ class ObservedPredictor(Predictor):
     def __init__(
         self, routes: Routes, broker: Broker, jobs: Jobs, tokens: Tokens, max_request_size: int,
         hooks: Sequence[Hook], max_buffered_bytes: int = 2**30, sequences: SequenceHeaders = USUAL,
-        urls: AllowedUrls = NONE_ALLOWED,
+        url_rules: UrlRules = USUAL_URLS,
     ) -> None:  # fmt: skip
-        super().__init__(routes, broker, jobs, tokens, max_request_size, max_buffered_bytes, sequences, urls)
+        super().__init__(
+            routes, broker, jobs, tokens, max_request_size, max_buffered_bytes, sequences, url_rules
+        )
         self._hooks = hooks
         self._observed: dict[bytes, Observation] = {}  # of the predictions in flight, by request id
 

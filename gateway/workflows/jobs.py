@@ -43,6 +43,7 @@ class WorkflowJobs:
         """
         workflow = self._known.get(name)
         options.refuse_urls("A workflow has")
+        self._predictor.url_rules.check_webhook(options.webhook)
         nodes = self._admission.check_job(workflow)
         files = self._predictor.jobs.uploads if nodes.keep_files else None
         run_id = keyed_id(name, key) if key else new_id()

@@ -63,7 +63,8 @@ def resolve(settings: Settings, registration: Registration, loaded_at_startup: b
         spec = _spec(settings, registration, description, loaded_at_startup)
         rules.check_sizes(spec)
         rules.check_policy(settings, spec)
-        return checked(spec)
+        rules.check_webhook(settings, checked(spec))
+        return spec
     except errors.ServiceError:
         if is_new:
             store.remove_download(registration.url)

@@ -3,6 +3,7 @@
 from archive.manifest import RUNTIMES
 from archive.model_config import ModelConfig
 from marq import errors
+from marq.jobs.url_rules import UrlRules
 from marq.plugins import discovery
 from marq.plugins.protocols import BATCHING, OWN_POLICIES
 from marq.registry import names
@@ -54,6 +55,14 @@ def check_policy(settings: Settings, spec: ModelSpec) -> None:
     there = [*OWN_POLICIES, *(each.name for each in found if each.group == BATCHING)]
     if spec.batching not in there:
         raise errors.InvalidModel(f"batching: there is no policy {spec.batching}, only {', '.join(there)}")
+
+
+def check_webhook(settings: Settings, spec: ModelSpec) -> None:
+    """Raises InvalidModel for a webhook of all jobs that none of them could send."""
+    try:
+        UrlRules.of(settings).check_webhook(spec.webhook_url, "webhookUrl")
+    except errors.BadRequest as error:
+        raise errors.InvalidModel(error.message) from None
 
 
 def check_config(config: ModelConfig) -> None:

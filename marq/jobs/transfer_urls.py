@@ -39,20 +39,22 @@ class AllowedUrls:
         return self.hosts != AllowedHosts(public=False)
 
     def check(self, url: str, name: str) -> None:
-        """Raises BadRequest for a URL that is not allowed, whatever its host's address is.
+        """Raises BadRequest for a URL that is not allowed, whatever address the name of its host has.
 
-        The address is checked when the connection is made.
+        The address of a name is checked when the connection is made.
         """
-        check(url, name)
+        parts = check(url, name)
         found = S3.fullmatch(url)
         if found and found[1] not in self.buckets:
             raise BadRequest(
                 f"{name}: the bucket {found[1]} is not allowed; {SETTING}=s3://{found[1]} allows it."
             )
-        if not found and not self.allows_web:
+        if parts and not self.allows_web:
             raise BadRequest(
                 f"{name}: no host is allowed; {SETTING} names those that are, such as files.example.org."
             )
+        if parts:
+            self.hosts.check(parts.hostname or "", name, SETTING)
 
 
 NONE_ALLOWED = AllowedUrls.parse("")

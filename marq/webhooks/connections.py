@@ -8,6 +8,7 @@ import httpcore
 
 from marq.errors import MarqError
 from marq.webhooks.hosts import AllowedHosts
+from marq.webhooks.urls import SETTING
 
 SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 
@@ -19,7 +20,7 @@ class AddressRefused(MarqError):
 class AllowedNetwork(httpcore.AsyncNetworkBackend):
     """Looks a host up once and connects to the address that was checked: a second look-up might differ."""
 
-    def __init__(self, allowed: AllowedHosts, setting: str = "webhook_allowed_hosts") -> None:
+    def __init__(self, allowed: AllowedHosts, setting: str = SETTING) -> None:
         """`setting`: that has named the allowed hosts."""
         self._setting = setting
         self._allowed, self._network = allowed, httpcore.AnyIOBackend()

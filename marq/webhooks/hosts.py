@@ -1,7 +1,10 @@
 """The hosts that webhooks may reach: users of a server must not reach hosts that only it can reach."""
 
 import ipaddress
+import socket
 from dataclasses import dataclass
+
+from marq.errors import BadRequest
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -45,6 +48,34 @@ class AllowedHosts:
         address = _plain(ipaddress.ip_address(text.partition("%")[0]))
         inside = any(address in network for network in self.networks)
         return inside or (self.public and _is_public(address))
+
+    def check(self, host: str, name: str, setting: str) -> None:
+        """Raises BadRequest for a host that can never be sent to; `name` is that of the URL.
+
+        A host that is a name may still be refused, when its address is known.
+        """
+        if self.allows_name(host):
+            return
+        address = _written_address(host)
+        if self.allows_address(address) if address else self.public or self.networks:
+            return
+        why = " is not a public address" if address and self.public else " is not allowed"
+        raise BadRequest(f"{name}: {host}{why}; the server's setting {setting} can name it.")
+
+
+PUBLIC = AllowedHosts()
+
+
+def _written_address(host: str) -> str:
+    """The address that a host is, also in the forms that only the C library reads (127.1); "" for a name."""
+    try:
+        return str(ipaddress.ip_address(host.partition("%")[0]))
+    except ValueError:
+        pass
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except OSError:
+        return ""
 
 
 def _plain(address: Address) -> Address:

@@ -5,6 +5,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from marq.errors import BadRequest
 
+SETTING = "webhook_allowed_hosts"
 LONGEST_URL = 2048
 VISIBLE = re.compile(r"[!-~]+")  # a URL is ASCII; a line break would begin another header
 

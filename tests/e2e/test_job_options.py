@@ -127,11 +127,19 @@ def test_many_jobs_are_cancelled_by_their_tag(server: RunningServer) -> None:
             "Header x-marq-tag is not known; there are x-marq-input-url, x-marq-max-attempts, ",
         ),
         ({"x-marq-start-before": "2020-01-01"}, "must be a time such as"),
+        ({"x-marq-webhook": "http://10.0.0.1/"}, "10.0.0.1 is not a public address; the server's setting"),
+        ({"x-marq-webhook": "http://[::1]/"}, "webhook_allowed_hosts can name it"),
     ],
 )
 def test_a_wrong_option_is_refused_with_what_would_be_right(server: RunningServer, headers, message) -> None:
     refused = httpx.post(f"{server.inference}/jobs/echo", content=b"x", headers=headers)
     assert (refused.status_code, message in refused.json()["message"]) == (400, True), refused.text
+
+
+def test_a_batch_has_no_webhook_inside_either(server: RunningServer) -> None:
+    headers = {"content-type": "application/x-ndjson", "x-marq-webhook": "http://169.254.169.254/"}
+    refused = httpx.post(f"{server.inference}/jobs/echo:batch", content=b"1\n", headers=headers)
+    assert (refused.status_code, "webhook_allowed_hosts" in refused.json()["message"]) == (400, True)
 
 
 def test_a_job_has_its_priority(server: RunningServer) -> None:

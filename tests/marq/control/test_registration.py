@@ -635,3 +635,13 @@ def test_an_archive_comes_from_the_store_of_a_plugin(settings, pack, store, tmp_
             errors.ModelNotFound, settings(plugins_path=str(folder)), Registration("attic://box/o.mar")
         ).message
     )
+
+
+def test_a_webhook_of_all_jobs_that_none_could_send_is_refused(pack, settings):
+    asked = Registration(pack(config={"webhookUrl": "http://10.0.0.1/hook"}))
+    error = refusal(errors.InvalidModel, settings(), asked)
+    assert error.message == (
+        "webhookUrl: 10.0.0.1 is not a public address; "
+        "the server's setting webhook_allowed_hosts can name it."
+    )
+    assert resolve(settings(webhook_allowed_hosts="10.0.0.0/8"), asked).webhook_url == "http://10.0.0.1/hook"

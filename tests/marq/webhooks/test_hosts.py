@@ -1,5 +1,6 @@
 import pytest
 
+from marq.errors import BadRequest
 from marq.webhooks.hosts import AllowedHosts
 
 
@@ -32,3 +33,22 @@ def test_networks_and_names_are_allowed_wherever_they_lie():
     assert allowed.allows_name("a.b.corp.example")
     assert not allowed.allows_name("corp.example")
     assert not allowed.allows_name("evilcorp.example")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "127.1", "0x7f000001", "2130706433", "10.0.0.1", "169.254.169.254", "::1", "fe80::1"],
+)
+def test_an_address_inside_is_refused_before_it_is_sent_to(host):
+    with pytest.raises(BadRequest, match=f"webhook: {host} is not a public address; .* the_setting can name"):
+        AllowedHosts.parse("").check(host, "webhook", "the_setting")
+    AllowedHosts.parse("127.0.0.0/8, 10.0.0.0/8, 169.254.0.0/16, ::/0").check(host, "webhook", "the_setting")
+
+
+def test_the_address_of_a_name_is_not_known_yet():
+    for setting in ("", "*", "10.0.0.0/8", "hooks.example.org"):
+        AllowedHosts.parse(setting).check("hooks.example.org", "webhook", "the_setting")
+    # But where names alone are allowed, no address can allow another one
+    for host in ("other.example.org", "93.184.215.14"):
+        with pytest.raises(BadRequest, match=f"webhook: {host} is not allowed"):
+            AllowedHosts.parse("hooks.example.org").check(host, "webhook", "the_setting")
