@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from gateway.http.closing import ClosingProtocol
 from marq.host import certificates
+from marq.host.sockets import BACKLOG
 from marq.settings import addresses
 from marq.settings.fields import Settings
 
@@ -25,9 +26,10 @@ class Server(uvicorn.Server):
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        loop, tls = asyncio.get_running_loop(), self.config.ssl
-        refusing = [
-            await loop.create_server(ClosingProtocol, sock=each.dup(), ssl=tls) for each in sockets or ()
+        loop, tls, backlog = asyncio.get_running_loop(), self.config.ssl, self.config.backlog
+        refusing = [  # on sockets that other gateways use, too: the backlog of connections is theirs
+            await loop.create_server(ClosingProtocol, sock=each.dup(), ssl=tls, backlog=backlog)
+            for each in sockets or ()
         ]
         try:
             await super().shutdown(sockets)
@@ -48,6 +50,6 @@ def server(app: ASGIApp, protocol: Callable[..., asyncio.Protocol], address: str
             http=protocol,  # type: ignore[arg-type] # uvicorn calls it, so that a partial will do
             loop="uvloop", ws="none", lifespan="off", log_level="warning",
             access_log=False, server_header=False, date_header=False,
-            timeout_keep_alive=75,
+            timeout_keep_alive=75, backlog=BACKLOG,
         )
     )  # fmt: skip
