@@ -66,6 +66,15 @@ async def refuse_mistaken(request: Request) -> None:
             raise BadRequest(f"Parameter {_sentence(name, known)}", status)
 
 
+def refuse_repeated(request: Request) -> None:
+    """Raises BadRequest for a parameter that is given twice, of which only one would have an effect."""
+    seen: set[str] = set()
+    for name, _ in request.query_params.multi_items():
+        if name in seen:
+            raise BadRequest(f"Parameter {_shown(name)} is given twice; it has one value.", 422)
+        seen.add(name)
+
+
 def sentences(
     given: Mapping[str, object], known: Collection[str], headers: Collection[str] = ()
 ) -> Iterator[str]:
@@ -84,7 +93,7 @@ def _is_dangerous(name: str, given: Collection[str], known: Collection[str]) -> 
 
 
 def _sentence(name: str, known: Collection[str], headers: Collection[str] = ()) -> str:
-    shown = _ODD.sub("?", name[:LONGEST])
+    shown = _shown(name)
     if name in WITHOUT_EFFECT:
         return f"{shown} has no effect: {WITHOUT_EFFECT[name]}."
     if like := _meant(name, known):
@@ -94,6 +103,10 @@ def _sentence(name: str, known: Collection[str], headers: Collection[str] = ()) 
         return f"{shown} has no effect here: send the header {header}."
     names = ", ".join(sorted(known)) or "none"
     return f"{shown} has no effect here. The parameters of this request: {names}."
+
+
+def _shown(name: str) -> str:
+    return _ODD.sub("?", name[:LONGEST])
 
 
 def _meant(name: str, known: Collection[str]) -> str | None:

@@ -55,7 +55,7 @@ def router(predictor: Predictor, jobs: Jobs, result_ttl_ms: int) -> APIRouter:
         head = predictor.entry_head(
             [line for line in headers if line[0].lower() not in OF_THE_BATCH],
             b"",
-            timeout_s=job_headers.start_within_s(headers),
+            timeout_s=job_headers.start_within_s(headers, asked.not_before),
             options=group.options(asked, route.spec.webhook_url),
         )
         head = predictor.in_sequence(route, head, headers)

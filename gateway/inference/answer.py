@@ -105,7 +105,7 @@ class Inference:
         route = (await self._predictor.find(access, model, target.version)).at(options.priority)
         params = scope["query_string"] if target.takes_query else b""
         path = None if target.path is None else target.path.encode()
-        start_within_s = job_headers.start_within_s(headers)
+        start_within_s = job_headers.start_within_s(headers, options.not_before)
         options = options.of_model(route.spec.webhook_url)
         head = self._predictor.entry_head(target.headers(headers), path, params, start_within_s, options)
         head = self._predictor.in_sequence(route, head, headers)

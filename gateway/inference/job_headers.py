@@ -38,6 +38,8 @@ def options(headers: Headers) -> JobOptions:
             known = ", ".join(sorted(known.decode() for known in (*READERS, START_BEFORE)))
             raise BadRequest(f"Header {name.decode('latin-1')} is not known; there are {known}.")
         option, read, kind = READERS[name]
+        if option in given:
+            raise BadRequest(f"Header {name.decode()} is given twice; a list has commas.")
         text = value.decode("latin-1").strip()
         try:
             given[option] = read(text)
@@ -49,8 +51,8 @@ def options(headers: Headers) -> JobOptions:
         raise BadRequest(f"Headers X-Marq-…: {error.message}") from None
 
 
-def start_within_s(headers: Headers) -> float | None:
-    """How long from now a job may wait for its start. Raises BadRequest."""
+def start_within_s(headers: Headers, not_before: float | None = None) -> float | None:
+    """How long from now a job may wait for its start. Raises BadRequest, also where that is too early."""
     limits = [deadlines.timeout_s(headers)]
     for name, value in headers:
         if name.lower() == START_BEFORE:
@@ -64,7 +66,13 @@ def start_within_s(headers: Headers) -> float | None:
                     f"Header {START_BEFORE.decode()} must be {MOMENT}, in the future, not {text!r:.100}"
                 )
             limits.append(left)
-    return min((limit for limit in limits if limit is not None), default=None)
+    found = min((limit for limit in limits if limit is not None), default=None)
+    if found is not None and not_before is not None and time.time() + found <= not_before:
+        raise BadRequest(
+            f"The job could never start: {START_BEFORE.decode()} or {deadlines.HEADER.decode()} is earlier "
+            "than x-marq-not-before."
+        )
+    return found
 
 
 def async_wait_s(headers: Headers) -> float | None:
@@ -97,7 +105,7 @@ def _moment(text: str) -> float:
 
 def _finite(text: str) -> float:
     number = float(text)
-    if not math.isfinite(number):
+    if not math.isfinite(number) or "_" in text:
         raise ValueError(text)
     return number
 
@@ -106,8 +114,14 @@ def _list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _whole(text: str) -> int:
+    if "_" in text:
+        raise ValueError(text)
+    return int(text)
+
+
 def _statuses(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in _list(text))
+    return tuple(_whole(part) for part in _list(text))
 
 
 MOMENT = "a time such as 2026-11-27T20:15:00Z, unix seconds, or +SECONDS from now"
@@ -118,8 +132,8 @@ READERS: dict[bytes, Reader] = {
     b"x-marq-tags": ("tags", _list, "tags with commas between them"),
     b"x-marq-not-before": ("not_before", _moment, MOMENT),
     b"x-marq-result-ttl": ("result_ttl", _finite, SECONDS),
-    b"x-marq-max-attempts": ("max_attempts", int, NUMBER),
-    b"x-marq-retries": ("retries", int, NUMBER),
+    b"x-marq-max-attempts": ("max_attempts", _whole, NUMBER),
+    b"x-marq-retries": ("retries", _whole, NUMBER),
     b"x-marq-retry-on": ("retry_on", _statuses, "statuses with commas between them"),
     b"x-marq-retry-delay": ("retry_delay", _finite, SECONDS),
     b"x-marq-webhook": ("webhook", str, "a URL"),

@@ -9,41 +9,46 @@ from fastapi.responses import StreamingResponse
 from gateway.asgi import Document, access_of
 from gateway.inference.job_events import HEADERS, LastEventId
 from gateway.inference.predictor import Predictor
-from gateway.unused_parameters import refuse_mistaken
+from gateway.unused_parameters import refuse_mistaken, refuse_repeated
 from marq.errors import ModelNotFound
 from marq.jobs import ends, listing
 from marq.jobs.cancellation import cancel_many
 from marq.jobs.ends import Wanted
 from marq.jobs.listing import Cursor, JobFilter, Page
+from marq.jobs.options import TAG
 from marq.plugins.protocols import INFERENCE
 from marq.queue import job_records
 from marq.queue.job_records import JobRecord
 from marq.queue.jobs import Jobs
 
-Model = Annotated[str | None, Query(description="Only jobs of this model; default: those of all models.")]
+Model = Annotated[
+    str | None, Query(min_length=1, description="Only jobs of this model; default: those of all models.")
+]
+Version = Annotated[str, Query(min_length=1, description="Only jobs of this version.")]
+Tag = Annotated[str, Query(pattern=f"^{TAG.pattern}$", description="Only jobs with this tag.")]
 State = Annotated[
     Literal["scheduled", "queued", "running", "succeeded", "failed", "expired", "cancelled"] | None,
     Query(description="Only jobs in this state; the counts are those of all states."),
 ]
-RequiredModel = Annotated[str, Query(description="Only jobs of this model.")]
+RequiredModel = Annotated[str, Query(min_length=1, description="Only jobs of this model.")]
 Unfinished = Annotated[
     Literal["scheduled", "queued", "running"] | None,
     Query(description="Only jobs in this state; default: all that have not finished."),
 ]
 Limit = Annotated[int, Query(ge=1, le=listing.MOST, description="How many jobs at most.")]
-After = Annotated[str | None, Query(description="Of the previous page's `next`.")]
+After = Annotated[str | None, Query(min_length=1, description="Of the previous page's `next`.")]
 
 
 def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
     """The routes of lists."""
-    api = APIRouter(tags=["jobs"])
+    api = APIRouter(tags=["jobs"], dependencies=[Depends(refuse_repeated)])
 
     @api.get("/jobs")
     async def show(
         model: Model = None,
-        version: str = "",
+        version: Version = "",
         state: State = None,
-        tag: str = "",
+        tag: Tag = "",
         limit: Limit = 100,
         after: After = None,
     ) -> Document:
@@ -61,7 +66,7 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
 
     @api.get("/jobs/events", response_class=StreamingResponse)
     async def events(
-        request: Request, model: RequiredModel, tag: str = "", last: LastEventId = ""
+        request: Request, model: RequiredModel, tag: Tag = "", last: LastEventId = ""
     ) -> StreamingResponse:
         """The ends of a model's jobs as server-sent events, from now on or after `Last-Event-ID`."""
         await predictor.authorize(access_of(request.scope, INFERENCE, model))
@@ -72,7 +77,11 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
 
     @api.delete("/jobs", dependencies=[Depends(refuse_mistaken)])
     async def cancel(
-        model: RequiredModel, version: str = "", state: Unfinished = None, tag: str = "", limit: Limit = 1000
+        model: RequiredModel,
+        version: Version = "",
+        state: Unfinished = None,
+        tag: Tag = "",
+        limit: Limit = 1000,
     ) -> Document:
         """Cancels jobs that have not finished: how many, and how many are left for the next call."""
         done = await cancel_many(jobs.broker, model, JobFilter(version, state or "", tag), limit)

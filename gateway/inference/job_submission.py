@@ -102,7 +102,7 @@ def router(predictor: Predictor, jobs: Jobs, runs: RunJobs | None = None) -> API
         head = predictor.entry_head(
             target.headers(headers),
             path.encode(),
-            timeout_s=job_headers.start_within_s(headers),
+            timeout_s=job_headers.start_within_s(headers, options.not_before),
             options=options,
         )
         head = predictor.in_sequence(route, head, headers)

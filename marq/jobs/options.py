@@ -1,6 +1,7 @@
 """The options of a job: priority, times and retries."""
 
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TypedDict
@@ -63,7 +64,7 @@ class JobOptions:
     def __post_init__(self) -> None:
         tags = (self.tags,) if isinstance(self.tags, str) else tuple(self.tags)
         object.__setattr__(self, "tags", tags)
-        object.__setattr__(self, "retry_on", tuple(self.retry_on))
+        object.__setattr__(self, "retry_on", tuple(dict.fromkeys(self.retry_on)))
         events = (self.webhook_events,) if isinstance(self.webhook_events, str) else self.webhook_events
         object.__setattr__(self, "webhook_events", tuple(events))
         if self.priority not in keys.LANES:
@@ -72,16 +73,20 @@ class JobOptions:
             raise BadRequest(
                 f"tags must be up to {MOST_TAGS} texts like ^{TAG.pattern}$, not {list(tags)!r:.200}"
             )
-        _check("not_before", self.not_before, 0, 10_000_000_000, "a time in unix seconds,")
+        if self.not_before is not None:
+            latest = int(time.time()) + LONGEST_S
+            _check("not_before", self.not_before, 0, latest, "a time in unix seconds within a year,")
         _check("result_ttl", self.result_ttl, 1, LONGEST_TTL_S, "seconds")
         _check("max_attempts", self.max_attempts, 1, MOST_ATTEMPTS, "a whole number")
         _check("retries", self.retries, 0, MOST_ATTEMPTS, "a whole number")
         _check("retry_delay", self.retry_delay, 0.001, LONGEST_S, "seconds")
+        if self.retries is None and (self.retry_on or self.retry_delay is not None):
+            raise BadRequest("retry_on and retry_delay have no effect without retries")
         for status in self.retry_on:
             _check("retry_on", status, 400, 599, "statuses")
         self._check_webhook()
         for name in ("input_url", "output_url"):
-            if url := getattr(self, name):
+            if (url := getattr(self, name)) is not None:
                 transfer_urls.check(url, name)
 
     def _check_webhook(self) -> None:

@@ -67,7 +67,12 @@ PUBLIC = AllowedHosts()
 
 
 def _written_address(host: str) -> str:
-    """The address that a host is, also in the forms that only the C library reads (127.1); "" for a name."""
+    """The address that a host is, also in the forms that only the C library reads (127.1); "" for a name.
+
+    The name localhost stands for one address only (RFC 6761).
+    """
+    if f".{host.lower().rstrip('.')}".endswith(".localhost"):
+        return "127.0.0.1"
     try:
         return str(ipaddress.ip_address(host.partition("%")[0]))
     except ValueError:

@@ -109,6 +109,14 @@ async def test_a_typo_in_what_is_to_be_cancelled_cancels_nothing(http):
     assert (await http.get(f"/jobs/{job}")).json()["state"] == "queued"
 
 
+@pytest.mark.parametrize("query", ["tag=", "version=", "tag=a%20b", "tag=night&tag=day", "state="])
+async def test_a_filter_that_is_empty_or_cannot_be_one_cancels_nothing(http, query):
+    job = (await submit(http, **{"x-marq-tags": "night"})).json()["job_id"]
+    assert (await http.delete(f"/jobs?model=m&{query}")).status_code == 422
+    assert (await http.get(f"/jobs?model=m&{query}")).status_code == 422
+    assert (await http.get(f"/jobs/{job}")).json()["state"] == "queued"
+
+
 async def test_jobs_are_listed_page_by_page_with_counts(http):
     ids = [(await submit(http)).json()["job_id"] for _ in range(3)]
     await http.delete(f"/jobs/{ids[0]}")
@@ -128,6 +136,7 @@ async def test_jobs_are_listed_page_by_page_with_counts(http):
     [
         ("model=nope", 404, "Model not found: nope"),
         ("after=nonsense", 400, "Parameter after must be the `next` of an earlier page, not 'nonsense'"),
+        ("state=queued&state=failed", 422, "Parameter state is given twice; it has one value."),
     ],
 )
 async def test_a_wrong_list_is_refused(http, query, status, message):

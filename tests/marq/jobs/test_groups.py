@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 
 import pytest
 from thread_replica import make_spec
@@ -78,7 +79,7 @@ async def test_a_group_does_not_finish_before_its_upload_has(jobs, group, opened
 async def test_jobs_that_end_in_any_way_finish_the_group(jobs, client, group, opened, add, messages):
     async with await opened():
         [first, second] = await add(2)
-        await add(1, not_before=9_000_000_000)
+        await add(1, not_before=time.time() + 3600)
     # When one becomes a dead letter, and the others are cancelled
     [(entry, _)] = take(client, LANE, "replica")[:1]
     clients.pipeline(client, bury(make_spec(), LANE, entry, Death("given up", 3)))

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from marq.errors import BadRequest
@@ -5,7 +7,7 @@ from marq.jobs.options import JobOptions
 
 
 def test_options_are_fields_of_the_entry():
-    times = ("high", ("a", "b", "a"), 1.5, 60, 3, 2, (500, 503), 0.25)
+    times = ("high", ("a", "b", "a"), 1.5, 60, 3, 2, (500, 503, 500), 0.25)
     options = JobOptions(*times, "https://example.org/", ("failed", "expired"))
     flat = options.fields
     assert dict(zip(flat[::2], flat[1::2], strict=True)) == {
@@ -25,7 +27,14 @@ def test_options_are_fields_of_the_entry():
         ({"result_ttl": 0.5}, "result_ttl must be seconds from 1 to 7776000, not 0.5"),
         ({"max_attempts": 0}, "max_attempts must be a whole number from 1 to 100, not 0"),
         ({"retries": 101}, "retries must be a whole number from 0 to 100, not 101"),
-        ({"retry_on": (200,)}, "retry_on must be statuses from 400 to 599, not 200"),
+        ({"retries": 1, "retry_on": (200,)}, "retry_on must be statuses from 400 to 599, not 200"),
+        ({"retry_on": (500,)}, "retry_on and retry_delay have no effect without retries"),
+        ({"retry_delay": 1.0}, "retry_on and retry_delay have no effect without retries"),
+        (
+            {"not_before": time.time() + 367 * 86_400},
+            "not_before must be a time in unix seconds within a year",
+        ),
+        ({"input_url": ""}, "input_url must be a URL such as https://example.org/path"),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_the_range(options, message):

@@ -37,7 +37,18 @@ def test_networks_and_names_are_allowed_wherever_they_lie():
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "127.1", "0x7f000001", "2130706433", "10.0.0.1", "169.254.169.254", "::1", "fe80::1"],
+    [
+        "127.0.0.1",
+        "127.1",
+        "0x7f000001",
+        "2130706433",
+        "10.0.0.1",
+        "169.254.169.254",
+        "::1",
+        "fe80::1",
+        "localhost",
+        "a.localhost",
+    ],
 )
 def test_an_address_inside_is_refused_before_it_is_sent_to(host):
     with pytest.raises(BadRequest, match=f"webhook: {host} is not a public address; .* the_setting can name"):
