@@ -106,6 +106,14 @@ def job(model: str, request_id: str) -> str:
     return f"{PREFIX}{{{model}}}:job:{request_id}"
 
 
+BODY = b"body:"  # begins the reference of a body that is a key; the rest is the request's id
+
+
+def beside(lane: bytes, ref: bytes) -> bytes:
+    """The body (string) that a reference in an entry of this lane names: `marq:{MODEL}:body:ID`."""
+    return b"%s}:%s" % (lane.partition(b"}:")[0], ref)
+
+
 def jobs(model: str) -> str:
     """The prefix of the keys of the index of a model's jobs (see marq/queue/lua/index.lua)."""
     return f"{PREFIX}{{{model}}}:jobs:"

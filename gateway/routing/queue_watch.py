@@ -79,8 +79,8 @@ class Backlogs:
             backlog.note(waiting + admitted, taken if taken >= 0 else None, now)
             if self._known.get(backlog.spec.key) is backlog:  # it may have been unregistered meanwhile
                 self._sizes[backlog.spec.key] = size
-        in_files = broker.folder.held if broker.folder else 0
-        self._room.note(sum(self._sizes.values()) + in_files + admitted_bytes)
+        beside = broker.body_keys.held + (broker.folder.held if broker.folder else 0)
+        self._room.note(sum(self._sizes.values()) + beside + admitted_bytes)
         self._judge_memory(await self._read_memory(broker))
 
     def _is_busy(self, backlog: Backlog) -> bool:

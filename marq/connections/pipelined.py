@@ -93,6 +93,10 @@ class PipelinedConnection(asyncio.Protocol):
         self._outgoing.append(packed)
         self._waiters.append(waiter)
 
+    def expect(self, waiter: Waiter) -> None:
+        """Notes one more command at the beginning of the next packed one, which follows at once."""
+        self._waiters.append(waiter)
+
     def execute(self, *command: object) -> asyncio.Future[Reply]:
         """The reply of one command; hiredis.ReplyError is raised where Redis refuses it."""
         future = self._loop.create_future()

@@ -19,6 +19,8 @@ from marq.connections.pipelined import PipelinedConnection
 from marq.connections.scripts import Script
 from marq.connections.urls import RECONNECT_DELAY_S, Command
 from marq.errors import QueueUnavailable, RedisUnavailable, ServiceError, ServiceUnavailable
+from marq.payloads import body_keys
+from marq.payloads.body_keys import MOST_INLINE, BodyKeys
 from marq.payloads.folder import Folder
 from marq.payloads.place import Place
 from marq.queue import scripts
@@ -30,12 +32,13 @@ from marq.queue.reply_stream import ReplyStream, WholeReply
 
 log = logging.getLogger(__name__)
 
-REPLIES_TTL_S = 60  # a reply stream without a reader expires after this time
+REPLIES_TTL_S = body_keys.TTL_S  # a reply stream without a reader expires after this time, as its bodies do
 KEEP_EVERY_S = REPLIES_TTL_S / 3
 # XADD as `pack` packs it; that would take most of the time that a prediction costs here
 ADD = b"*%d\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$1\r\n*\r\n$2\r\nid\r\n$%d\r\n%b\r\n%b%b$4\r\nbody\r\n$%d\r\n%b\r\n"
 ADD_REF = ADD.replace(b"$4\r\nbody", b"$8\r\nbody_ref")
 STOPPING = "The server is stopping."
+UNOBSERVED = b""  # the tag of a command whose reply no request waits for
 WITHDRAW_S = 2.0  # at most, at the end
 UNREACHABLE = "Redis is not reachable at the moment. Try again later."
 
@@ -54,7 +57,7 @@ class Broker:
     """Queues requests and resolves their replies, over one connection for each direction.
 
     Raises QueueUnavailable where a request cannot be queued. Lost connections are opened again in the
-    background. With a `place`, large bodies and answers are files in `folder`.
+    background. With a `place`, large bodies and answers are files in `folder`; other large bodies are keys.
     """
 
     def __init__(self, url: str, name: str = "", place: Place | None = None) -> None:
@@ -63,7 +66,8 @@ class Broker:
         stream = self.stream.encode()
         self._reply_field = b"$7\r\nreplies\r\n$%d\r\n%b\r\n" % (len(stream), stream)
         self.folder = _folder(place, self.stream) if place else None
-        self.pending = PendingRequests(self.folder)
+        self.body_keys = BodyKeys(self._send)
+        self.pending = PendingRequests(self.folder, self.body_keys)
         self._reader = ReplyReader(self.stream, self.pending, self.folder)
         self._lost = LostRequests()
         self._commands: PipelinedConnection | None = None
@@ -125,11 +129,18 @@ class Broker:
         if self._commands is None:
             raise QueueUnavailable(UNREACHABLE)
         self.pending.add(request_id, lane, waiting)
-        head, body = fields.head, fields.body if fields.file is None else fields.file.ref
-        packed = (ADD if fields.file is None else ADD_REF) % (
+        head, body, form, ahead = fields.head, fields.body, ADD, b""
+        if fields.file is not None:
+            body, form = fields.file.ref, ADD_REF
+        elif len(body) > MOST_INLINE and body_keys.becomes_key(request_id, body):
+            ahead, body, form = body, self.body_keys.add(lane, request_id, len(body)), ADD_REF
+        packed = form % (
             9 + len(head.flat), len(lane), lane, len(request_id), request_id, self._reply_field,
             head.packed, len(body), body,
         )  # fmt: skip
+        if ahead:
+            packed = self.body_keys.ahead(request_id, ahead, packed)
+            self._commands.expect(UNOBSERVED)
         self._commands.send(packed, request_id)
 
     def queue_if_admitted(
@@ -140,7 +151,12 @@ class Broker:
         if self._commands is None:
             raise QueueUnavailable(UNREACHABLE)
         self.pending.add(request_id, lane, waiting)
-        entry = (b"id", request_id, b"replies", self.stream.encode(), *fields.flat())
+        name, body = fields.body_field
+        if fields.file is None and body_keys.becomes_key(request_id, body):
+            ref = self.body_keys.add(lane, request_id, len(body))
+            self._send(self.body_keys.ahead(request_id, body))
+            name, body = b"body_ref", ref
+        entry = (b"id", request_id, b"replies", self.stream.encode(), *fields.head.flat, name, body)
         call = admission.call(lane, fields, entry)
         self._spawn(self._admit(admission, call, request_id, fields, on_refused))
 
@@ -233,6 +249,11 @@ class Broker:
                 raise reply
         return replies
 
+    def _send(self, packed: bytes) -> None:
+        """Sends a command whose reply is ignored, if Redis is there."""
+        if self._commands is not None:
+            self._commands.send(packed, UNOBSERVED)
+
     # connections
 
     async def _connect_commands(self) -> None:
@@ -252,6 +273,8 @@ class Broker:
             self.pending.fail_all(QueueUnavailable(LOST))
             await commands.execute("XGROUP", "CREATE", self.stream, keys.GROUP, "$", "MKSTREAM")
             self._read_from_start()
+        for renewal in self.body_keys.renewals():
+            commands.send(renewal, UNOBSERVED)
         await commands.execute("EXPIRE", self.stream, REPLIES_TTL_S)
 
     async def _connect_replies(self) -> None:
@@ -286,8 +309,8 @@ class Broker:
                 return
 
     async def _keep_stream(self) -> None:
-        """Renews the time to live of the reply stream, creates it again if it has expired, and looks for lost
-        requests."""
+        """Renews the time to live of the reply stream and of bodies, creates the stream again if it has
+        expired, and looks for lost requests."""
         while True:
             await asyncio.sleep(KEEP_EVERY_S)
             try:

@@ -1,8 +1,8 @@
-"""The queue contract, version 2: the fields of a request entry and of a reply entry.
+"""The queue contract, version 3: the fields of a request entry and of a reply entry.
 
 A request entry is flat fields, so that a producer in any language needs only `XADD`. Only `body` is
-required; a large body may be a file of the host that both sides share, which `body_ref` names instead. A
-reply entry holds the fields of one reply, or of several in a row, each starting with `id`.
+required; a large body may be a file of the host that both sides share, or a key, which `body_ref` names
+instead. A reply entry holds the fields of one reply, or of several in a row, each starting with `id`.
 """
 
 import logging
@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 from marq import keys
 from marq.errors import BadReply, MalformedEntry
+from marq.payloads import body_keys
 from marq.payloads.folder import Upload
 from marq.payloads.place import is_ref
 from marq.reply_rules import is_final_status
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 DEFAULT_TTL_MS = 3_600_000  # how long a finished job's record is kept
 MOST_DIGITS = 19  # of a number: a longer one is not a time, and Python refuses to read it
 MOST_REPLIES = 10_000  # of a stream that a producer named and may never read
@@ -129,7 +130,7 @@ class Request:
     deadline: bytes = b""  # unix ms; the request is not started later
     attempts: bytes = b"0"  # how many replicas were lost while they ran it
     trace: bytes = b""  # W3C traceparent
-    body_ref: bytes = b""  # instead of `body`: the file with it
+    body_ref: bytes = b""  # instead of `body`: the file or key with it
     input_url: bytes = b""  # of a job: where the body is; empty once the replica has it
     output_url: bytes = b""  # of a job: where the result is put
     store: bytes = b""  # of a job: the store of files whose reader asks for the result
@@ -169,8 +170,8 @@ def decode(lane: str, entry: bytes, fields: list[bytes]) -> Request:
     given = dict(zip(values, values, strict=True))
     if b"body" not in given and b"body_ref" not in given:
         raise MalformedEntry("the field `body` is missing", fields)
-    if b"body_ref" in given and not is_ref(given[b"body_ref"]):
-        raise MalformedEntry("the field `body_ref` is not the reference of a file", fields)
+    if b"body_ref" in given and not (is_ref(given[b"body_ref"]) or body_keys.is_ref(given[b"body_ref"])):
+        raise MalformedEntry("the field `body_ref` is not the reference of a file or a key", fields)
     _check_values(given, fields)
     get = given.get
     # By position, because this is on the hot path

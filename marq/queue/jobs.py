@@ -24,6 +24,7 @@ from marq.errors import (
     StreamBroken,
     TooManyJobs,
 )
+from marq.payloads import body_keys
 from marq.payloads.job_files import JobFiles, store_of
 from marq.payloads.job_uploads import JobUploads
 from marq.queue import job_records, scripts
@@ -361,6 +362,9 @@ def submit_command(
     shared = rows[0][1].head.of_job.flat
     of_jobs: list[bytes] = []
     for request_id, fields in rows:
-        of_jobs += (request_id, *fields.body_field)
+        name, body = fields.body_field
+        if fields.file is None and body_keys.becomes_key(request_id, body):
+            name = body_keys.FIELD
+        of_jobs += (request_id, name, body)
     now_ms = int(time.time() * 1000)
     return [keys.lane(model, version, lane)], (now_ms, version, digest, len(shared), *shared, *of_jobs)

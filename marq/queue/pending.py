@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from marq.errors import StreamBroken
+from marq.payloads.body_keys import BodyKeys
 from marq.payloads.folder import Folder, Upload
 from marq.queue.entries import EntryRef, Reply
 from marq.queue.reply_stream import StreamState
@@ -34,11 +35,13 @@ class Waiting(Protocol):
 class PendingRequests:
     """All pending requests of one process, by id. Nothing else keeps or changes them.
 
-    The file of a request's body is removed from `folder` when the request has ended.
+    The file of a request's body is removed from `folder`, and its key from `body_keys`, when the request has
+    ended.
     """
 
-    def __init__(self, folder: Folder | None = None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Folder | None = None, body_keys: BodyKeys | None = None) -> None:
+        self._folder, self._body_keys = folder, body_keys
+        self._keyed: dict[bytes, int] = body_keys.sizes if body_keys else {}
         self._bodies: dict[bytes, Upload] = folder.bodies if folder else {}
         self._waiting: dict[bytes, Waiting] = {}
         self._streams: dict[bytes, StreamState] = {}  # of the requests that have received a part
@@ -96,7 +99,7 @@ class PendingRequests:
             self._part(reply)
             return
         waiting = self._waiting.pop(reply.id, None)
-        if self._bodies:
+        if self._bodies or self._keyed:
             self._discard(reply.id)
         if waiting and not waiting.done():
             try:
@@ -109,7 +112,7 @@ class PendingRequests:
         """Ignores all replies to this request from now on."""
         self._waiting.pop(request_id, None)
         self._streams.pop(request_id, None)
-        if self._bodies:
+        if self._bodies or self._keyed:
             self._discard(request_id)
 
     def cancel(self, request_id: bytes, take_out: TakeOut) -> None:
@@ -137,6 +140,8 @@ class PendingRequests:
     def _discard(self, request_id: bytes) -> None:
         if self._folder:
             self._folder.discard(request_id)
+        if self._body_keys:
+            self._body_keys.discard(request_id)
 
     def _part(self, reply: Reply) -> None:
         """Passes parts on in order.

@@ -7,6 +7,7 @@ from typing import Any
 
 from marq import keys
 from marq.connections.blocking import Connection
+from marq.payloads import body_keys
 from marq.queue.entries import Reply, Request, decode
 from marq.queue.publishing import Publisher
 from marq.registry.spec import ModelSpec
@@ -45,6 +46,7 @@ class ThreadReplica:
         while not self._stopping.is_set():
             for lane, entries in connection.execute(*read) or ():
                 requests = [decode(lane.decode(), *entry) for entry in entries]
+                body_keys.load(connection, [each for each in requests if each.body_ref])
                 answers = [(request, self._answer(request)) for request in requests]
                 connection.pipeline(publisher.commands(answers, int(time.time() * 1000)))
         connection.close()

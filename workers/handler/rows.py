@@ -8,6 +8,7 @@ from functools import partial
 from marq import forms
 from marq.errors import RequestTooLarge
 from marq.forms import MOST_FIELDS
+from marq.payloads import body_keys
 from marq.payloads.files import PayloadLost
 from marq.payloads.place import Place
 from marq.queue.entries import ROW_TYPE, Request, row_fields
@@ -26,8 +27,8 @@ def build(
 
     A row is `{"body": value}`, or one key for each field of a form. Values are parsed JSON for
     `application/json`, `str` for `text/...` and `bytearray` otherwise, or where decoding fails. The request's
-    parameters are keys, too. Raises PayloadLost for a body whose file is not in `place`, and RequestTooLarge
-    for a form or parameters of more than `most_fields`.
+    parameters are keys, too. Raises PayloadLost for a body whose file is not in `place`, or whose key is not
+    in Redis, and RequestTooLarge for a form or parameters of more than `most_fields`.
     """
     body = request.body
     if request.body_ref:
@@ -63,6 +64,8 @@ def _of_sequence(request: Request, given: Headers) -> Headers:
 
 
 def _load(ref: bytes, place: Place | None) -> bytearray:
+    if body_keys.is_ref(ref):
+        raise PayloadLost("The body of the request is not in Redis any more. Send the request again.")
     if place is None:
         raise PayloadLost("The body is a file, and this replica reads none.")
     return place.load(ref)

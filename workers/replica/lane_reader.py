@@ -10,6 +10,7 @@ from marq.connections.blocking import Connection, checked
 from marq.connections.commands import Reply
 from marq.connections.urls import Command
 from marq.errors import MalformedEntry
+from marq.payloads import body_keys
 from marq.payloads.place import Place
 from marq.queue.entries import EntryRef, Request, decode
 from marq.queue.giving_up import refuse
@@ -122,6 +123,7 @@ class LaneReader:
             return
         if not self.held:
             self._fetched = self._clock.monotonic()
+        keyed: list[Request] = []
         for lane, entries in reply:
             name = self._names[lane]
             stream, rows = self._streams[name], self._rows[name]
@@ -133,10 +135,16 @@ class LaneReader:
                     except MalformedEntry as error:
                         self._refuse(stream, entry, error)
                         continue
-                    if not row.body_ref or not self._pass_on(row):
-                        rows.append(row)
+                    if row.body_ref:
+                        if body_keys.is_ref(row.body_ref):
+                            keyed.append(row)
+                        elif self._pass_on(row):
+                            continue
+                    rows.append(row)
             finally:
                 self.held += len(rows) - before
+        if keyed:
+            body_keys.load(self._connection, keyed)
 
     def _pass_on(self, row: Request) -> bool:
         """Whether the row's body is a file of another host, and the row was left to a replica there."""

@@ -11,6 +11,7 @@ from marq.connections.blocking import Connection, checked
 from marq.connections.commands import Reply
 from marq.connections.urls import Command
 from marq.errors import MalformedEntry
+from marq.payloads import body_keys
 from marq.queue.entries import EntryRef, Request, decode
 from marq.queue.giving_up import refusals, refuse
 from marq.queue.redelivery import still_wanted
@@ -128,6 +129,7 @@ class SeatReader:
         self.accept(self._connection.send([*outgoing, *self.ask(count)])[-2:])
 
     def _keep(self, entries: Iterable[tuple[bytes, list[bytes]]]) -> None:
+        keyed: list[Request] = []
         for entry, fields in entries:
             try:
                 row = decode(self._lane, entry, fields or [])
@@ -137,7 +139,11 @@ class SeatReader:
                 )
                 self._connection.pipeline(refuse(self._spec, self._lane, entry, error))
                 continue
+            if body_keys.is_ref(row.body_ref):
+                keyed.append(row)
             self._rows.setdefault(row.sequence, deque()).append(row)
+        if keyed:
+            body_keys.load(self._connection, keyed)
 
     def _refuse(self, refused: Any) -> None:
         """Answers requests that the limits refuse."""

@@ -1,5 +1,5 @@
 -- How many entries and held jobs wait for each of several model versions, how many have been taken, and how large the
--- lanes are. Changes nothing.
+-- lanes are, with the bodies of jobs that are keys. Changes nothing.
 -- KEYS  lanes (streams), those of a version after those of another
 -- ARGV  1 group   2 nodes of a lane from which its size is estimated   3 lanes of each version
 -- Returns {entries that wait, taken entries (-1: unknown), bytes} for each version. Redis before 7 does
@@ -36,6 +36,7 @@ local function backlog(first, last)
   local head, version = string.match(KEYS[first], "^(.-}:)[^:]+:(.*)$")
   local held = redis.call("HMGET", head .. "held-counts:" .. version, "high", "normal", "low", "bytes")
   waiting, bytes = waiting + (held[1] or 0) + (held[2] or 0) + (held[3] or 0), bytes + (held[4] or 0)
+  bytes = bytes + (redis.call("GET", head .. "body-bytes:" .. version) or 0)
   return {waiting, counted and taken or -1, bytes}
 end
 

@@ -3,10 +3,11 @@
 -- ARGV  1 group   2 entry   3 1: acknowledge it; 0: the caller's transaction does so, with the answer
 --       4 how long letters are kept (ms)   5 most bytes   6 key prefix of the model's job records
 --       7 how long a finished job is kept (ms)   8 channel of finished jobs   9 status   10 headers   11 body
---       12 body of the letter, if the entry has only a reference to it, which ends with the request; else empty
+--       12 body of the letter, if the entry has only a reference to a file that ends with the request; else empty
 --       13.. the leading fields of the letter: name, value, ...
 -- With the acknowledgement a job of this entry fails, with this status, headers and body.
--- A letter has the leading fields, then the entry's fields except `attempts`, which is among the leading ones.
+-- A letter has the leading fields, then the entry's fields except `attempts`, which is among the leading ones. It has
+-- the body where the entry has a reference to a key.
 -- The newest letter stays, however large it is. Returns the letter's id; nil if the entry is already settled.
 local FIRST = 13
 local MOST_VALUES = 7000 -- of one entry: Lua passes no more than about 8000 to a command
@@ -16,23 +17,27 @@ for name in string.gmatch("body body_ref id type headers path params reply repli
   MEANT[name] = true
 end
 
+-- The body that ends with the request, which the letter has instead of the reference; nil without one.
+local function body_of(fields)
+  local ref = index.field(fields, "body_ref") or ""
+  if ARGV[12] ~= "" or not string.find(ref, "^body:") then
+    return ARGV[12] ~= "" and ARGV[12] or nil
+  end
+  local found = redis.pcall("GET", index.head(KEYS[2]) .. ref) -- a producer may have made it, of any type
+  return type(found) == "string" and found or nil
+end
+
 -- Adds the fields; of an entry that has too many to be moved, those that mean something.
-local function copy(fields, letter)
+local function copy(fields, letter, body)
   local few, last = #fields <= MOST_VALUES, {}
   for i = 1, #fields, 2 do
     last[fields[i]] = i
   end
   for i = 1, #fields, 2 do
     local name = fields[i]
-    if name ~= "attempts" and not (name == "body_ref" and ARGV[12] ~= "") and (few or (MEANT[name] and last[name] == i)) then
+    if name ~= "attempts" and not (name == "body_ref" and body) and (few or (MEANT[name] and last[name] == i)) then
       letter[#letter + 1], letter[#letter + 2] = name, fields[i + 1]
     end
-  end
-end
-
-local function add_body(letter)
-  if ARGV[12] ~= "" then
-    letter[#letter + 1], letter[#letter + 2] = "body", ARGV[12]
   end
 end
 
@@ -83,8 +88,11 @@ if not found then
   return nil
 end
 local letter = {unpack(ARGV, FIRST)}
-copy(found[2], letter)
-add_body(letter)
+local body = body_of(found[2])
+copy(found[2], letter, body)
+if body then
+  letter[#letter + 1], letter[#letter + 2] = "body", body
+end
 local time = redis.call("TIME")
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 -- Trimmed first: a script that has begun to write is not refused where Redis is full, and this only moves.

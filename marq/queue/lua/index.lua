@@ -9,6 +9,9 @@
 -- KEY "marq:{MODEL}:jobs:versions" (sorted set): versions by the moment when the record of their last job
 -- expires; infinite while a job of theirs has not finished.
 -- All these keys expire with the last record.
+-- KEY "marq:{MODEL}:body:ID" (string): the body of a job, if its entry has the reference "body:ID". It lasts as long
+-- as the job may run, also by a retry by hand: its size is then the field `body_bytes` of the record.
+-- KEY "marq:{MODEL}:body-bytes:VERSION" (string): the bytes of the bodies of jobs that have not ended, of these keys.
 -- KEY "marq:{MODEL}:holders" (sorted set): "REF letter ID" and "REF job ID": who needs the file of a body besides
 -- the job that it was written for.
 local WAITING = {"scheduled", "high", "normal", "low"}
@@ -162,6 +165,45 @@ function index.is_kept(ref)
   return string.find(ref, "^job%-") ~= nil
 end
 
+local function count_body(head, version, bytes)
+  local total = head .. "body-bytes:" .. version
+  if redis.call("INCRBY", total, bytes) <= 0 then
+    redis.call("DEL", total)
+  end
+end
+
+-- Keeps the body of a job in a key; returns its reference.
+function index.keep_body(head, id, version, body)
+  local ref = "body:" .. id
+  redis.call("SET", head .. ref, body)
+  redis.call("HSET", head .. "job:" .. id, "body_bytes", #body)
+  count_body(head, version, #body)
+  return ref
+end
+
+-- Whether the body of a job that is to run again is still there, where that is a key.
+function index.resume_body(record, version)
+  local head, id = index.split(record)
+  local bytes = redis.call("HGET", record, "body_bytes")
+  if not bytes then
+    return true
+  elseif redis.call("PERSIST", head .. "body:" .. id) == 0 then
+    return false
+  end
+  count_body(head, version, bytes)
+  return true
+end
+
+-- The job has ended: its body goes, unless the job can be retried by hand while its record lasts.
+local function end_body(head, id, job, state, ttl)
+  count_body(head, job.version, -job.body_bytes)
+  if state == "succeeded" or state == "cancelled" then
+    redis.call("UNLINK", head .. "body:" .. id)
+  else
+    redis.call("PEXPIRE", head .. "body:" .. id, ttl)
+  end
+end
+
 -- Notes that a letter or a job needs the file of a body. `holder`: "letter ID" or "job ID".
 function index.hold(head, ref, holder)
   redis.call("ZADD", head .. "holders", 0, ref .. " " .. holder)
@@ -185,11 +227,11 @@ end
 
 -- What the record says about the job's place in the index. It may lack what older versions did not write.
 function index.job(record, default_version)
-  local state, priority, tags, version, ttl, webhook = unpack(
-    redis.call("HMGET", record, "state", "priority", "tags", "version", "ttl", "webhook"))
+  local state, priority, tags, version, ttl, webhook, body_bytes = unpack(
+    redis.call("HMGET", record, "state", "priority", "tags", "version", "ttl", "webhook", "body_bytes"))
   return {record = record, state = state, set = state == "scheduled" and state or priority or "normal",
     tags = tags or "", version = version or default_version or "", ttl = ttl, has_version = version,
-    webhook = webhook}
+    webhook = webhook, body_bytes = body_bytes}
 end
 
 -- When a job was submitted that is not in the index.
@@ -248,6 +290,9 @@ function index.finish(job, state, now_ms, ttl, status, request_bytes)
   local place = #group.ids + 1
   group.ids[place], group.ttls[place] = id, tonumber(job.ttl or ttl)
   redis.call("PEXPIRE", job.record, job.ttl or ttl)
+  if job.body_bytes then
+    end_body(head, id, job, state, job.ttl or ttl)
+  end
   ends.log(head, id, job, state, index.text(now_ms), status, request_bytes)
   if job.webhook then
     ends.announce(head, id, job, state, index.text(now_ms), status)

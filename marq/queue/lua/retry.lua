@@ -9,7 +9,7 @@ if not state then
   return nil
 elseif state ~= "failed" and state ~= "expired" then
   return 0
-elseif not request or version ~= ARGV[1] then
+elseif not request or version ~= ARGV[1] or not index.resume_body(KEYS[1], version) then
   return -1
 end
 priority, tags = priority or "normal", tags or ""

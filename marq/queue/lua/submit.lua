@@ -2,7 +2,7 @@
 -- KEYS  1 lane (stream)
 -- ARGV  1 now (unix ms)   2 version   3 digest of the request, or empty   4 number of the values that follow
 --       5.. fields that all the entries have: name, value, ...   then for each job: id, `body` or `body_ref`, and
---       the value of that field
+--       the value of that field; or `body_key` and the body, which becomes a key of its own
 -- Shared fields that are read here: `tags`, `not_before`, `result_ttl` (ms), `webhook`, `webhook_events`.
 -- Returns for each job the id of its entry, "scheduled", or "held" while it waits for its caller's turn; 0 when a job
 -- with its id exists, -1 when that has another digest, -2 when its caller's quota is used up.
@@ -38,6 +38,14 @@ local left = settings and callers.quota(settings, head, version, caller) or math
 local room = settings and not waits and callers.room(head, priority, version) or math.huge
 local results, members = {}, {}
 
+-- Puts the body of a job into its entry, or beside it.
+local function place(id, name, value)
+  local is_key = name == "body_key"
+  entry[2], entry[body] = id, is_key and "body_ref" or name
+  entry[body + 1] = is_key and index.keep_body(head, id, version, value) or value
+  entry[body + 2], entry[body + 3] = is_key and "size" or nil, is_key and index.text(#value) or nil
+end
+
 -- Returns the id of the job's entry, or where it waits.
 local function queue(record)
   if waits then
@@ -64,7 +72,7 @@ for i = shared + 1, #ARGV, 3 do
     results[#results + 1] = -2
   else
     left = left - 1
-    entry[2], entry[body], entry[body + 1] = id, ARGV[i + 1], ARGV[i + 2]
+    place(id, ARGV[i + 1], ARGV[i + 2])
     results[#results + 1] = queue(record)
     members[#members + 1], members[#members + 2] = index.text(moment + #results), id
   end

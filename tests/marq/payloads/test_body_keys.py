@@ -1,0 +1,193 @@
+"""Large bodies are keys beside the lane where no files are shared: lanes stay small, no key stays behind."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from marq import keys
+from marq.connections.blocking import Connection
+from marq.payloads import body_keys
+from marq.payloads.body_keys import MOST_INLINE, TTL_S
+from marq.queue import broker as broker_module
+from marq.queue.broker import Broker
+from marq.queue.dead_letters import DeadLetters
+from marq.queue.entries import EntryFields, Reply, decode
+from marq.queue.giving_up import Death, bury
+from marq.queue.jobs import Jobs
+
+LANE = keys.lane("echo", "1.0")
+BODY = b"\x80" * 1_000_000
+KEY = "marq:{echo}:body:7"
+TOTAL = "marq:{echo}:body-bytes:1.0"
+
+
+@pytest.fixture
+async def broker(redis_url, spec):
+    broker = Broker(redis_url, "test")
+    await broker.start()
+    yield broker
+    await broker.stop()
+
+
+@pytest.fixture
+async def jobs(broker):
+    jobs = Jobs(broker)
+    yield jobs
+    jobs.stop()
+
+
+async def soon(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def predict(broker: Broker, body: bytes = BODY, request_id: bytes = b"7") -> asyncio.Future[Reply]:
+    return broker.predict(LANE.encode(), request_id, EntryFields(body))
+
+
+async def submit(jobs: Jobs, body: bytes = BODY) -> str:
+    return await jobs.submit("echo", "1.0", b"7", EntryFields(body))
+
+
+def bodies(client) -> list[bytes]:
+    return list(client.scan_iter(match="marq:{*}:body*"))
+
+
+def failure(request) -> Reply:
+    return Reply(request.id, 500, b"failed")
+
+
+async def test_the_lane_stays_small_and_the_key_ends_with_the_answer(broker, client, start_replica):
+    answer = predict(broker)
+    await soon(lambda: client.xlen(LANE))
+    [(_, fields)] = client.xrange(LANE)
+    assert fields == {b"id": b"7", b"replies": broker.stream.encode(), b"body_ref": b"body:7"}
+    assert client.memory_usage(LANE) < 10_000
+    assert client.strlen(KEY) == broker.body_keys.held == len(BODY)
+    assert 0 < client.ttl(KEY) <= TTL_S
+    start_replica()
+    assert (await asyncio.wait_for(answer, 60)).body == BODY
+    await soon(lambda: not bodies(client))
+    assert broker.body_keys.held == 0
+
+
+@pytest.mark.parametrize("size", [MOST_INLINE, MOST_INLINE + 1])
+async def test_a_body_becomes_a_key_above_the_threshold(broker, client, size):
+    predict(broker, b"x" * size)
+    await soon(lambda: client.xlen(LANE))
+    assert client.exists(KEY) == (size > MOST_INLINE)
+
+
+async def test_an_id_that_cannot_be_part_of_a_reference_leaves_the_body_in_its_entry(broker, client):
+    predict(broker, request_id=b"a/b")
+    await soon(lambda: client.xlen(LANE))
+    assert client.xrange(LANE)[0][1][b"body"] == BODY
+
+
+async def test_a_request_that_is_withdrawn_leaves_no_key(broker, client):
+    predict(broker)
+    await soon(lambda: client.xlen(LANE))
+    broker.withdraw(b"7")
+    await soon(lambda: not client.xlen(LANE) and not bodies(client))
+
+
+async def test_the_key_lasts_while_the_request_waits(broker, client, monkeypatch):
+    predict(broker)
+    await soon(lambda: client.xlen(LANE))
+    client.expire(KEY, 1000)
+    commands = broker._commands
+    commands.close()  # a lost connection is opened again, and nothing waits for an answer to the XADD
+    await soon(lambda: broker._commands not in (None, commands))
+    await soon(lambda: client.ttl(KEY) <= TTL_S)
+
+
+async def test_the_time_to_live_is_renewed(redis_url, spec, client, monkeypatch):
+    monkeypatch.setattr(broker_module, "KEEP_EVERY_S", 0.02)
+    broker = Broker(redis_url, "another")
+    await broker.start()
+    predict(broker)
+    await soon(lambda: client.exists(KEY))
+    client.expire(KEY, 1000)
+    await soon(lambda: client.ttl(KEY) <= TTL_S)
+    await broker.stop()
+    assert bodies(client) == []
+
+
+async def test_a_row_whose_key_is_gone_keeps_its_reference(broker, client, redis_url):
+    predict(broker)
+    await soon(lambda: client.xlen(LANE))
+    client.delete(KEY)
+    [(entry, fields)] = client.xrange(LANE)
+    row = decode(LANE, entry, [part for pair in fields.items() for part in pair])
+    connection = Connection(redis_url)
+    body_keys.load(connection, [row])
+    connection.close()
+    assert (row.body, row.body_ref) == (b"", b"body:7")
+
+
+async def test_a_job_keeps_its_key_until_it_has_succeeded(jobs, client, start_replica):
+    job_id = await submit(jobs)
+    [(_, fields)] = client.xrange(LANE)
+    assert (fields[b"body_ref"], fields[b"size"]) == (b"body:7", b"1000000")
+    assert client.ttl(KEY) == -1
+    assert client.get(TOTAL) == b"1000000"
+    start_replica()
+    assert (await jobs.wait(job_id, 60)).body == BODY
+    assert bodies(client) == []
+
+
+async def test_a_cancelled_job_leaves_no_key(jobs, client):
+    await jobs.cancel(await submit(jobs))
+    assert bodies(client) == []
+
+
+async def test_a_failed_job_can_be_retried_while_its_record_lasts(jobs, client, start_replica):
+    job_id = await submit(jobs)
+    failing = start_replica(failure)
+    assert (await jobs.wait(job_id, 60)).state == "failed"
+    failing.stop()
+    assert bodies(client) == [KEY.encode()]
+    assert client.pttl(KEY) == pytest.approx(client.pttl(keys.job("echo", "7")), abs=1000)
+    await jobs.retry(job_id)
+    assert (client.ttl(KEY), client.get(TOTAL)) == (-1, b"1000000")
+    start_replica()
+    assert (await jobs.wait(job_id, 60)).body == BODY
+    assert bodies(client) == []
+
+
+async def test_jobs_with_and_without_a_key_can_be_queued_together(jobs, client, start_replica):
+    rows = [(b"%d" % number, EntryFields(body)) for number, body in enumerate([BODY, b"x", BODY, b"y"])]
+    ids = await jobs.submit_many("echo", "1.0", rows)
+    assert client.get(TOTAL) == b"2000000"
+    assert [set(fields) for _, fields in client.xrange(LANE)][1] == {b"id", b"job", b"body"}
+    start_replica()
+    answers = [(await jobs.wait(job_id, 60)).body for job_id in ids]
+    assert answers == [BODY, b"x", BODY, b"y"]
+    assert bodies(client) == []
+
+
+async def test_a_job_that_exists_is_not_given_another_body(jobs, client):
+    await submit(jobs)
+    await submit(jobs, BODY + b"more")
+    assert client.strlen(KEY) == len(BODY)
+    assert client.get(TOTAL) == b"1000000"
+
+
+@pytest.mark.parametrize("ask", [predict, submit], ids=["prediction", "job"])
+async def test_a_dead_letter_has_the_body_itself(broker, jobs, client, spec, redis_url, ask):
+    asked = ask(broker if ask is predict else jobs)
+    if ask is submit:
+        await asked
+    await soon(lambda: client.xlen(LANE))
+    [[_, [(entry, _)]]] = client.xreadgroup(keys.GROUP, "replica", {LANE: ">"})
+    connection = Connection(redis_url)
+    connection.transaction(bury(spec, LANE, entry, Death("it was given up")))
+    connection.close()
+    broker.withdraw(b"7")
+    letters = DeadLetters(client)
+    [letter] = letters.page("echo", 10)
+    assert (letter.size, letter.obstacle) == (len(BODY), "")
+    assert letters.body("echo", letter.id) == BODY
+    assert b"body_ref" not in letter.request
