@@ -47,6 +47,12 @@ class ModelSpec(ScalingSettings):
             rules[f"weight:{caller}"] = weight
         return rules
 
+    @property
+    def weights_of_callers(self) -> dict[str, float]:
+        """Those of the callers that have one. Raises ValueError as `caller_rules`."""
+        rules = self.caller_rules.items()
+        return {name.partition(":")[2]: float(value) for name, value in rules if name.startswith("weight:")}
+
     def needs_new_replicas(self, running: "ModelSpec") -> bool:
         """Whether replicas that run with these other settings must be replaced at once."""
         changed = (each.name for each in SETTINGS if each.replaces_replicas)

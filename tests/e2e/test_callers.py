@@ -30,7 +30,10 @@ MANY, QUOTA = 2000, 2500
 @pytest.fixture(scope="module")
 def server(start_server, make_archive, tmp_path_factory) -> RunningServer:
     store: Path = tmp_path_factory.mktemp("store")
-    config = {"minWorkers": 1, "maxWorkers": 1, "batchSize": 8, "callerTag": "owner", "callerQuota": QUOTA}
+    config = {
+        "minWorkers": 1, "maxWorkers": 1, "batchSize": 8,
+        "callerTag": "owner", "callerQuota": QUOTA, "callerWeights": "bob=1.5,dave=2",
+    }  # fmt: skip
     make_archive(store, "shared", HANDLER, config)
     running: RunningServer = start_server(store)
     running.wait_until_ready("shared")
@@ -82,7 +85,10 @@ def test_a_few_jobs_pass_many_of_another_caller_and_kills_lose_none(server: Runn
         assert queue(server, "bob", 10)["queued"] == 10
         [line] = json.loads(server.command("top", "--json").stdout)
         assert (line["held"]["alice"], line["held"]["bob"]) == (pytest.approx(MANY, abs=100), 10)
-        assert "alice 1," in server.command("top", "--once").stdout
+        assert (line["weights"], line["quota"]) == ({"bob": 1.5, "dave": 2.0}, QUOTA)
+        shown = " ".join(server.command("top", "--once").stdout.split())
+        assert "alice 1," in shown
+        assert f"bob 10 (weight 1.5); quota of each caller: {QUOTA:,} unfinished jobs" in shown
         # And processes are killed meanwhile
         kill(server, "workers.node")
         kill(server, "gateway")

@@ -1,6 +1,8 @@
 """The files of docs/contract: golden entries and replies, schemas, the AsyncAPI document."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import jsonschema_rs
@@ -96,3 +98,13 @@ def test_the_asyncapi_document_names_what_exists():
     assert document["channels"]["finished"]["address"].format(model="{digits}") == keys.finished("digits")
     for message in document["components"]["messages"].values():
         assert (DOCS / message["payload"]["$ref"]).is_file()
+
+
+@pytest.mark.slow  # installs AsyncAPI's own schemas
+def test_the_asyncapi_document_is_valid(tmp_path):
+    if not shutil.which("npm"):
+        pytest.skip("npm is not installed")
+    subprocess.run(["npm", "install", "--silent", "--prefix", tmp_path, "@asyncapi/specs@6"], check=True)
+    document = yaml.safe_load((DOCS / "asyncapi.yaml").read_text())
+    schema = tmp_path / f"node_modules/@asyncapi/specs/schemas/{document['asyncapi']}.json"
+    jsonschema_rs.validator_for(json.loads(schema.read_text())).validate(document)

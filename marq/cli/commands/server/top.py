@@ -38,6 +38,8 @@ class Reading:
     batches: int
     latencies: dict[float, float] = field(default_factory=dict)  # upper bound in s -> how many
     held: dict[str, int] = field(default_factory=dict)  # jobs by caller
+    weights: dict[str, float] = field(default_factory=dict)  # of callers
+    quota: int = 0  # of each caller
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Activity:
     latency_p50_s: float | None
     latency_p99_s: float | None
     held: dict[str, int]  # jobs that wait for their caller's turn, by caller
+    weights: dict[str, float]  # of the callers that have one in callerWeights
+    quota: int  # unfinished jobs of each caller; 0: there is no limit
 
 
 def top(
@@ -139,6 +143,8 @@ def _read(registry: "Registry") -> Iterator[tuple[tuple[str, str], Reading]]:
                 batches=batches_of(spec, replicas),
                 latencies=latencies.get((spec.name, spec.version), {}),
                 held=held.get(spec.key, {}),
+                weights=spec.weights_of_callers,
+                quota=spec.caller_quota,
             ),
         )
 
@@ -189,6 +195,8 @@ def compare(
         latency_p50_s=quantile(took, MEDIAN),
         latency_p99_s=quantile(took, SLOW),
         held=now.held,
+        weights=now.weights,
+        quota=now.quota,
     )
 
 
@@ -223,18 +231,23 @@ def _table(lines: list[Activity]) -> Table:
             _duration(line.latency_p50_s),
             _duration(line.latency_p99_s),
         )
-    held = [f"{line.name} {line.version}: {_callers(line.held)}" for line in lines if line.held]
+    held = [f"{line.name} {line.version}: {_callers(line)}" for line in lines if line.held]
     if held:
         table.caption, table.caption_justify = escape("\n".join(held)), "left"
     return table
 
 
-def _callers(held: dict[str, int]) -> str:
+def _callers(line: Activity) -> str:
     """The callers with the most held jobs."""
-    first = sorted(held.items(), key=lambda each: -each[1])
-    named = [f"{caller or '(none)'} {number:,}" for caller, number in first[:MOST_CALLERS]]
+    first = sorted(line.held.items(), key=lambda each: -each[1])
+    named = [
+        f"{caller or '(none)'} {number:,}"
+        + (f" (weight {line.weights[caller]:g})" if caller in line.weights else "")
+        for caller, number in first[:MOST_CALLERS]
+    ]
     more = [f"{len(first) - MOST_CALLERS} others"] if len(first) > MOST_CALLERS else []
-    return f"jobs that wait for their caller's turn: {', '.join([*named, *more])}"
+    quota = f"; quota of each caller: {line.quota:,} unfinished jobs" if line.quota else ""
+    return f"jobs that wait for their caller's turn: {', '.join([*named, *more])}{quota}"
 
 
 def _number(value: float | None) -> str:
