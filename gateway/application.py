@@ -23,6 +23,7 @@ from gateway.openai.run import stores
 from gateway.routing.routes import Routes
 from gateway.workflows import management
 from gateway.workflows.admission import Admission
+from gateway.workflows.hot_runs import HotRuns
 from gateway.workflows.jobs import WorkflowJobs
 from gateway.workflows.known import KnownWorkflows
 from gateway.workflows.predictions import WorkflowPredictions
@@ -101,6 +102,7 @@ class Applications:
         self._inference = Inference(predictor, routes, settings.max_form_fields)
         runs, admission = Runs(waiting.broker, settings.job_result_ttl_s * 1000), Admission(routes)
         self._workflows = WorkflowPredictions(predictor, admission, workflows, runs)
+        self.hot_runs = HotRuns(predictor, admission, workflows, runs)
         self._run_jobs = WorkflowJobs(predictor, admission, workflows, runs)
         self._endpoints: list[Endpoint] = []
 

@@ -112,7 +112,8 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     made.add(application.plugged(config, routes, jobs, workflows, _plugins(config, ENDPOINTS)))
     meter, endpoint = RequestMeter(), MetricsEndpoint(config.redis_url)
     metering = Metering(meter, routes)
-    front, measuring = Front(config, predictor, meter), Measuring(config, meter, routes, broker)
+    front = Front(config, predictor, meter, made.hot_runs)
+    measuring = Measuring(config, meter, routes, broker)
 
     managing = made.management()
 

@@ -15,7 +15,7 @@ from starlette.types import Scope
 from uvicorn.server import ServerState
 
 from gateway.asgi import Report
-from gateway.http.exchange import Exchange
+from gateway.http.exchange import Exchange, Runs
 from gateway.http.limits import Limits
 from gateway.http.protocols import InferenceProtocol
 from gateway.inference.predictor import Predictor
@@ -88,17 +88,18 @@ class LoggedProtocol(InferenceProtocol):
         predictor: Predictor,
         meter: RequestMeter,
         lines: AccessLog,
+        runs: Runs | None = None,
         limits: Limits | None = None,
     ) -> None:
         super().__init__(
-            config, server_state, app_state, _loop, predictor=predictor, meter=meter, limits=limits
+            config, server_state, app_state, _loop, predictor=predictor, meter=meter, runs=runs, limits=limits
         )
         self.lines = lines
         self._asked: tuple[bytes, bytes] = b"", b""
         self._request = ""
 
     def _note(self, exchange: Exchange, status: int, seconds: float) -> None:
-        self.meter.answered(exchange.route, status, seconds)
+        super()._note(exchange, status, seconds)
         asked = exchange.method, exchange.url
         if asked != self._asked:  # most clients repeat theirs
             self._asked = asked

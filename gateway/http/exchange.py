@@ -6,10 +6,11 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from gateway.asgi import Headers, error_headers, reply_headers
+from gateway.inference.predictor import CLIENT_GONE, Predictor
 from gateway.routing.route import Route
 from marq.errors import BadReply, QueueFull, ServiceError
 from marq.payloads.folder import Upload
-from marq.queue.entries import Reply
+from marq.queue.entries import EntryFields, Reply
 from marq.queue.ids import new_id
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,13 @@ def lines(headers: Headers) -> bytes:
     return b"".join(b"%b: %b\r\n" % header for header in headers)
 
 
+class Runs(Protocol):
+    """The runs of workflows that are answered inside the HTTP protocol."""
+
+    def exchange(self, protocol: Responder, headers: Headers, method: bytes) -> "Exchange | None":
+        """That of the protocol's URL; None for another URL, or where a run needs more than a look-up."""
+
+
 @lru_cache(maxsize=256)
 def encoded(headers: bytes) -> bytes:
     """The header lines of a reply; those of a model hardly ever differ."""
@@ -50,6 +58,7 @@ class Exchange:
     upload: Upload | None = None  # the file that takes the body instead of `body`
     failure: ServiceError | None = None  # of the upload
     takes_buffers = True  # an answer may be a mapped file
+    is_prediction = True
     response_started = False
     streaming = chunked = bodiless = disconnected = False
     more_body = keep_alive = True
@@ -61,6 +70,18 @@ class Exchange:
         self.keep_alive = protocol.parser.should_keep_alive()
         self.request_id = new_id()
         self.began = time.monotonic()
+
+    def begin_upload(self, predictor: Predictor, size: int) -> Upload | None:
+        """The file for a large body; see `Predictor.begin_upload`."""
+        return predictor.begin_upload(self.route, self.request_id, size)
+
+    def begin(self, predictor: Predictor, fields: EntryFields) -> None:
+        """The request is complete: queues it. Raises ServiceError."""
+        predictor.begin(self.route, self.request_id, fields, self)
+
+    def cancel(self, predictor: Predictor, status: int = CLIENT_GONE) -> None:
+        """The client takes no answer any more; see `Predictor.cancel`."""
+        predictor.cancel(self.request_id, status)
 
     @property
     def response_complete(self) -> bool:

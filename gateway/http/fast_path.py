@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 
 from gateway import common_headers
 from gateway.asgi import Headers
-from gateway.http.exchange import Exchange, encoded, lines
+from gateway.http.exchange import Exchange, Runs, encoded, lines
 from gateway.http.guarded import NOWHERE, GuardedProtocol
 from gateway.http.http_1_0 import asks_to_keep_alive
 from gateway.http.limits import Limits
@@ -51,10 +51,11 @@ class PredictionProtocol(GuardedProtocol):
         *,
         predictor: Predictor,
         meter: RequestMeter,
+        runs: Runs | None = None,
         limits: Limits | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop, limits=limits)
-        self.predictor, self.meter = predictor, meter
+        self.predictor, self.meter, self.runs = predictor, meter, runs
         self._exchange: Exchange | None = None
         self._usual: Headers | None = None  # the last headers that were usual
         self._usual_head = EntryHead()  # for their entries
@@ -76,13 +77,17 @@ class PredictionProtocol(GuardedProtocol):
     def on_headers_complete(self) -> None:
         method = self.parser.get_method()
         route = self.predictor.hot_route(self.url, self.headers, method)
-        if route is None or method in APART or self._is_unusual():
+        exchange: Exchange | None = None
+        if route is not None:
+            exchange = Exchange(self, route, method)
+        elif self.runs is not None:
+            exchange = self.runs.exchange(self, self.headers, method)
+        if exchange is None or method in APART or self._is_unusual():
             self._begin_asgi()
             super().on_headers_complete()
             return
-        exchange = Exchange(self, route, method)
         if self._size > self._largest:
-            exchange.upload = self.predictor.begin_upload(route, exchange.request_id, self._size)
+            exchange.upload = exchange.begin_upload(self.predictor, self._size)
             if exchange.upload is None:
                 self._begin_asgi()
                 super().on_headers_complete()
@@ -109,7 +114,7 @@ class PredictionProtocol(GuardedProtocol):
         try:
             upload = exchange.kept(exchange.upload) if exchange.upload else None
             fields = EntryFields(exchange.body, self._usual_head, upload)
-            self.predictor.begin(exchange.route, exchange.request_id, fields, exchange)
+            exchange.begin(self.predictor, fields)
         except ServiceError as error:
             if exchange.upload is not None:
                 self.predictor.cancel(exchange.request_id, error.status)
@@ -214,7 +219,7 @@ class PredictionProtocol(GuardedProtocol):
 
     def _note(self, exchange: Exchange, status: int, seconds: float) -> None:
         """Counts an answer."""
-        self.meter.answered(exchange.route, status, seconds)
+        self.meter.answered(exchange.route if exchange.is_prediction else None, status, seconds)
 
     # connection
 
@@ -225,7 +230,7 @@ class PredictionProtocol(GuardedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._exchange is not None:
-            self.predictor.cancel(self._exchange.request_id)
+            self._exchange.cancel(self.predictor)
             self._note(self._exchange, CLIENT_GONE, time.monotonic() - self._exchange.began)
             self._exchange.protocol = None
             self._exchange = None

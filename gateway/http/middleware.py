@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from gateway.asgi import Watched
 from gateway.http import uvicorn_internals
 from gateway.http.access_log import AccessLog, LoggedProtocol
+from gateway.http.exchange import Runs
 from gateway.http.http_1_0 import Http10
 from gateway.http.limits import Limits
 from gateway.http.protocols import InferenceProtocol, ManagementProtocol
@@ -38,13 +39,15 @@ class Front:
     `protocol` is the one for connections to the inference address, `managing` the one for the others.
     """
 
-    def __init__(self, settings: Settings, predictor: Predictor, meter: RequestMeter) -> None:
+    def __init__(
+        self, settings: Settings, predictor: Predictor, meter: RequestMeter, runs: Runs | None = None
+    ) -> None:
         self._settings = settings
         self.access_log = _access_log(settings)
         limits = Limits.of(settings)
         self.managing: Callable[..., asyncio.Protocol] = partial(ManagementProtocol, limits=limits)
         self.protocol: Callable[..., asyncio.Protocol] = partial(
-            InferenceProtocol, predictor=predictor, meter=meter, limits=limits
+            InferenceProtocol, predictor=predictor, meter=meter, runs=runs, limits=limits
         )
         missing = uvicorn_internals.missing()
         self.knows_uvicorn = not missing
@@ -54,7 +57,12 @@ class Front:
             self.protocol = self.managing  # the fast path bypasses the applications, and with them CORS
         elif self.access_log:
             self.protocol = partial(
-                LoggedProtocol, predictor=predictor, meter=meter, lines=self.access_log, limits=limits
+                LoggedProtocol,
+                predictor=predictor,
+                meter=meter,
+                lines=self.access_log,
+                runs=runs,
+                limits=limits,
             )
 
     def wrap(self, app: ASGIApp) -> ASGIApp:

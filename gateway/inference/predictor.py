@@ -85,6 +85,10 @@ class Predictor:
         version = route.spec.version if route.versioned else None
         return self._tokens.admits_at_once(headers, method, url, route.spec.name, version)
 
+    def admits_run(self, url: bytes, headers: Headers, method: bytes, workflow: str) -> bool:
+        """Whether a run is known to be allowed; False: `authorize` has to say."""
+        return self._tokens.is_open or self._tokens.admits_at_once(headers, method, url, workflow, None)
+
     @property
     def models(self) -> list[str]:
         """The names of all registered models, sorted."""

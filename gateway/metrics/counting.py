@@ -43,16 +43,16 @@ class RequestMeter:
     """Counts the answers of one process until `take`."""
 
     def __init__(self) -> None:
-        self._predictions: dict[tuple[Route, int], Answers] = {}
+        self._hot: dict[tuple[Route | None, int], Answers] = {}
         self._others: dict[What, Answers] = {}
 
-    def answered(self, route: Route, status: int, seconds: float) -> None:
-        """Counts one prediction. On the hot path: no calls but one."""
+    def answered(self, route: Route | None, status: int, seconds: float) -> None:
+        """Counts one prediction, or with None one run of a workflow. On the hot path: no calls but one."""
         key = (route, status)
         try:
-            answers = self._predictions[key]
+            answers = self._hot[key]
         except KeyError:
-            answers = self._predictions[key] = Answers()
+            answers = self._hot[key] = Answers()
         answers.seconds += seconds
         answers.counts[bisect_left(BUCKETS, seconds)] += 1
 
@@ -64,10 +64,10 @@ class RequestMeter:
 
     def take(self) -> list[tuple[What, Answers]]:
         """The counts since the last call; they start again at 0."""
-        predictions, self._predictions = self._predictions, {}
+        hot, self._hot = self._hot, {}
         others, self._others = self._others, {}
-        hot = ((What(*key, PREDICTION), answers) for key, answers in predictions.items())
-        return [*hot, *others.items()]
+        known = ((What(*key, PREDICTION if key[0] else OTHER), answers) for key, answers in hot.items())
+        return [*known, *others.items()]
 
 
 class Metering:

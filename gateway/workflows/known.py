@@ -1,5 +1,8 @@
 """The registered workflows, as a gateway process knows them."""
 
+from urllib.parse import quote
+
+from gateway.inference.urls import WORKFLOW
 from marq import keys
 from marq.errors import WorkflowNotFound
 from marq.queue.broker import Broker
@@ -12,6 +15,7 @@ class KnownWorkflows:
     def __init__(self) -> None:
         self._stored: dict[bytes, bytes] = {}  # name -> JSON
         self._by_name: dict[str, Workflow] = {}
+        self.urls: dict[bytes, Workflow] = {}  # "/wfpredict/workflow" -> workflow
         self._mark = b""  # of the Redis that they were read from
 
     async def refresh(self, broker: Broker, mark: bytes) -> None:
@@ -25,6 +29,7 @@ class KnownWorkflows:
         self._mark = mark
         if stored != self._stored:
             self._by_name = {name.decode(): Workflow.from_json(text) for name, text in stored.items()}
+            self.urls = {f"/{WORKFLOW}/{quote(name)}".encode(): each for name, each in self._by_name.items()}
             self._stored = stored
 
     @property

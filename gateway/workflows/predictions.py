@@ -82,7 +82,7 @@ class WorkflowPredictions:
         status, answer = CLIENT_GONE, b""
         try:
             reply = await self._wait(run, fields, priority, timeout_s, receive)
-            status, answer = reply.status, _body(run.workflow, reply)
+            status, answer = reply.status, body_of(run.workflow, reply)
         except ServiceError as error:
             status = CLIENT_GONE if isinstance(error, ClientGone) else error.status
             raise
@@ -113,7 +113,7 @@ class WorkflowPredictions:
         return reply
 
 
-def _body(workflow: Workflow, reply: Reply) -> bytes:
+def body_of(workflow: Workflow, reply: Reply) -> bytes:
     """The answers of several leaves as TorchServe prints them."""
     body = bytes(reply.body)
     return body if reply.status != 200 or len(workflow.graph.leaves) == 1 else pretty(json.loads(body))

@@ -1,11 +1,13 @@
 """Runs of workflows: started here, advanced by the replicas that answer their nodes."""
 
+import asyncio
 import time
+from collections.abc import Callable
 
 import hiredis
 
 from marq import keys
-from marq.errors import BadRequest, QueueUnavailable, ServiceUnavailable
+from marq.errors import BadRequest, QueueUnavailable, ServiceError, ServiceUnavailable
 from marq.jobs.options import JobOptions
 from marq.queue import scripts
 from marq.queue.broker import Broker
@@ -14,7 +16,9 @@ from marq.queue.ids import JobId
 from marq.queue.jobs import OTHER_DIGEST, KeyedRequest, expect_webhooks
 from marq.queue.pending import Waiting
 from marq.workflows.spec import FUNCTION_VERSION, Workflow
-from marq.workflows.starting import Starts
+from marq.workflows.starting import Outcome, Starts
+
+STARTED, NO_LANES = 1, 0  # what start_run.lua says of a run
 
 
 class Runs:
@@ -34,20 +38,33 @@ class Runs:
         `store`: the `folder`, if large answers of its nodes are to be written into it; `forget_files` removes
         them.
         """
+        started: asyncio.Future[ServiceError | None] = asyncio.get_running_loop().create_future()
+
+        def note(error: ServiceError | None) -> None:
+            if not started.done():
+                started.set_result(error)
+
+        self.begin(workflow, run_id, fields, priority, waiting, note, store)
+        if error := await started:
+            raise error
+
+    def begin(
+        self, workflow: Workflow, run_id: bytes, fields: EntryFields, priority: str, waiting: Waiting,
+        on_started: Callable[[ServiceError | None], None], store: str = "",
+    ) -> None:  # fmt: skip
+        """The same without a coroutine. `on_started` is called once, with the error that `start` raises.
+
+        The answer may come before.
+        """
+
+        def note(outcome: Outcome) -> None:
+            if error := _failure(workflow, outcome):
+                self._broker.forget(run_id)
+            on_started(error)
+
         self._broker.pending.add(run_id, b"", waiting)
-        try:
-            record = *_record(workflow, run_id, fields, priority, store), "replies", self._broker.stream
-            started = await self._starts.start(keys.run(workflow.name, run_id.decode()), "", record)
-        except hiredis.ReplyError as error:
-            self._broker.forget(run_id)
-            raise QueueUnavailable(f"Redis refused the request: {error}") from None
-        except ServiceUnavailable:
-            self._broker.forget(run_id)
-            raise
-        if not started:
-            self._broker.forget(run_id)
-            node = workflow.graph.start
-            raise ServiceUnavailable(f"The model of node {node} was unregistered.")
+        record = *_record(workflow, run_id, fields, priority, store), "replies", self._broker.stream
+        self._starts.add(keys.run(workflow.name, run_id.decode()), "", record, note)
 
     async def submit(
         self,
@@ -77,24 +94,25 @@ class Runs:
             "kept": ttl_ms,
             **options.webhook_fields,
         }
-        try:
-            if options.webhook:
-                await expect_webhooks(self._broker, workflow.name)
-            started = await self._starts.start(
-                keys.job(workflow.name, run_id.decode()),
-                request.digest if request else "",
-                (
-                    *_record(workflow, run_id, fields, options.priority, store),
-                    *(part for pair in about.items() for part in pair),
-                ),
-            )
-        except hiredis.ReplyError as error:
-            raise QueueUnavailable(f"Redis refused the request: {error}") from None
-        if request and started == OTHER_DIGEST:
+        record = _record(workflow, run_id, fields, options.priority, store)
+        if options.webhook:
+            await self._expect_webhooks(workflow)
+        outcome = await self._starts.start(
+            keys.job(workflow.name, run_id.decode()),
+            request.digest if request else "",
+            (*record, *(part for pair in about.items() for part in pair)),
+        )
+        if request and outcome == OTHER_DIGEST:
             raise request.conflict()
-        if not started:
-            raise ServiceUnavailable(f"The model of node {start} was unregistered.")
-        return str(JobId(workflow.name, run_id.decode())), started == 1
+        if failure := _failure(workflow, outcome):
+            raise failure
+        return str(JobId(workflow.name, run_id.decode())), outcome == STARTED
+
+    async def _expect_webhooks(self, workflow: Workflow) -> None:
+        try:
+            await expect_webhooks(self._broker, workflow.name)
+        except hiredis.ReplyError as error:
+            raise _refused(error) from None
 
     async def cancel(self, workflow: Workflow, run_id: bytes) -> None:
         """Ends a run: what is queued of it leaves its lanes, its answer is ignored."""
@@ -110,6 +128,21 @@ class Runs:
         """Removes the files of a run that has ended, or has never begun."""
         if self._broker.folder:
             self._broker.folder.discard_all(run_id)
+
+
+def _failure(workflow: Workflow, outcome: Outcome) -> ServiceError | None:
+    """Why a run was not started."""
+    if isinstance(outcome, ServiceError):
+        return outcome
+    if isinstance(outcome, Exception):
+        return _refused(outcome)
+    if outcome == NO_LANES:
+        return ServiceUnavailable(f"The model of node {workflow.graph.start} was unregistered.")
+    return None
+
+
+def _refused(error: Exception) -> QueueUnavailable:
+    return QueueUnavailable(f"Redis refused the request: {error}")
 
 
 def _check(options: JobOptions) -> None:
