@@ -126,7 +126,7 @@ class Started:
         self.process, self._recovery = process, recovery
 
     def wait_until(self, state: str) -> None:
-        what = f"{state}; output: {list(self.process.tail)}"
+        what = f"{state}; output: {list(self.process.output.tail)}"
         wait_for(lambda: self.process.state == state, timeout_s=120, what=what)  # it may import PyTorch
 
     def wait_until_running(self) -> None:
@@ -134,7 +134,7 @@ class Started:
 
     def wait_for_exit(self) -> int:
         wait_for(lambda: self.process.exit_code is not None, what="its end")
-        self.process.wait_for_output()
+        self.process.output.wait()
         code = self.process.exit_code
         assert code is not None
         return code

@@ -1,18 +1,13 @@
-"""The process of a replica: its pool starts, watches and stops it; its output goes to the model log."""
+"""The process of a replica: its pool starts, watches and stops it."""
 
 import logging
 import os
 import re
 import signal
 import subprocess
-import threading
 import time
-from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import IO
 
 import psutil
 
@@ -20,21 +15,16 @@ from marq.host.processes import PARENT_VARIABLE, child_environment
 from marq.registry.consumers import consumer_name
 from marq.registry.reports import ReplicaReport
 from workers import devices, scoreboard
-from workers.handler import log_lines
 from workers.launch import REPLICA_VARIABLE, PoolSpec, ReplicaSpec, rows_at_a_time
 from workers.pool import leftovers
+from workers.pool.replica_output import AcceptMetric, ReplicaOutput
 from workers.pool.shutdown import ShutdownDeadline
 
 log = logging.getLogger(__name__)
 
-TAIL_LINES = 20
-LONGEST_LINE = 65_536  # characters: a longer one is logged in pieces
 ASYNC_GRACE_S = 5.0  # an asynchronous replica cancels late batches itself, unless its event loop is blocked
 LASTING_S = 10.0  # a replica that has been ready for this time shows that its model works
-LAST_WORDS_S = 0.3  # limit for reading the last output of a replica; its children may keep the pipe open
-METRIC_LINE = "[METRICS]"
 RESPONSE_TIMEOUT = "response time-out"
-AcceptMetric = Callable[[str], bool]  # takes a line; False: it has no metric and is logged
 
 
 @dataclass(frozen=True)
@@ -75,7 +65,6 @@ class ReplicaProcess:
         path = scoreboard.path_of(Path(pool.run_dir), pool.name, slot)
         self.board = scoreboard.Scoreboard.create(path, rows_at_a_time(pool.model))
         self.spec = ReplicaSpec(pool, slot, gpu, str(path))
-        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self.started = time.time()
         self.stopping = False
         self.counted = False  # whether its pool has noted that it has lasted
@@ -93,15 +82,8 @@ class ReplicaProcess:
         self._pin()
         self.mark = leftovers.mark(self.pid)
         self.consumer = consumer_name(pool.name, slot, self.pid)
-        self._accept_metric = accept_metric
-        self._readers = [
-            threading.Thread(target=self._read_output, args=(output, level, model_log), daemon=True)
-            for output, level in (
-                (self._process.stdout, logging.INFO), (self._process.stderr, logging.WARNING),
-            )
-        ]  # fmt: skip
-        for reader in self._readers:
-            reader.start()
+        name = f"{pool.name}/{slot} pid {self.pid}"
+        self.output = ReplicaOutput(self._process, name, model_log, accept_metric)
 
     @property
     def pid(self) -> int:
@@ -178,19 +160,13 @@ class ReplicaProcess:
 
     def ending(self, deadline: float | None = None) -> Ending:
         """How the process ended, with the last lines of its output; call it after the end."""
-        self.wait_for_output(deadline)
+        self.output.wait(deadline)
         code = self.exit_code or 0
         cause = f"signal {-code}" if code < 0 else f"exit code {code}"
         line = f"replica {self.slot} (pid {self.pid}) ended with {cause}"
         if self._overdue and self.came_up:
             cause = RESPONSE_TIMEOUT
-        return Ending(line, cause, tuple(self.tail), self._overdue)
-
-    def wait_for_output(self, deadline: float | None = None) -> None:
-        """Reads the last lines of a process that has ended, until a deadline (monotonic s)."""
-        deadline = time.monotonic() + LAST_WORDS_S if deadline is None else deadline
-        for reader in self._readers:
-            reader.join(max(0.0, deadline - time.monotonic()))
+        return Ending(line, cause, tuple(self.output.tail), self._overdue)
 
     @property
     def is_worn(self) -> bool:
@@ -244,13 +220,6 @@ class ReplicaProcess:
     def _threads(self) -> dict[str, str]:
         """An operator's OMP_NUM_THREADS stays."""
         return {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(self.spec.pool.threads)}
-
-    def _read_output(self, output: IO[str], level: int, model_log: logging.Logger) -> None:
-        for line in iter(partial(output.readline, LONGEST_LINE), ""):
-            if not line.startswith(METRIC_LINE) or not self._accept_metric(line.rstrip()):
-                text, its_level = log_lines.read(line.rstrip(), level)
-                self.tail.append(text)
-                model_log.log(its_level, "[%s/%d pid %d] %s", self.spec.pool.name, self.slot, self.pid, text)
 
 
 def _visible(environment: dict[str, str], hidden: str) -> dict[str, str]:

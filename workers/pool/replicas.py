@@ -13,7 +13,8 @@ from workers.pool import leftovers
 from workers.pool.backoff import Failures
 from workers.pool.handler_metrics import HandlerMetrics
 from workers.pool.recovery import Recovery
-from workers.pool.replica_process import LAST_WORDS_S, Ending, ReplicaProcess
+from workers.pool.replica_output import LAST_WORDS_S
+from workers.pool.replica_process import Ending, ReplicaProcess
 from workers.pool.room import room
 
 log = logging.getLogger(__name__)

@@ -88,7 +88,7 @@ def test_a_rank_that_cannot_load_ends_the_replica(start, register):
     )
     replica = start(register(**GROUP), handler=broken, wait=False)
     assert replica.wait_for_exit() == 1
-    assert "no rank 1" in "\n".join(replica.process.tail)
+    assert "no rank 1" in "\n".join(replica.process.output.tail)
 
 
 def test_pipeline_ranks_answer_through_rank_0_alone(start, register, gateway):

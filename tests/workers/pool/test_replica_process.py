@@ -30,14 +30,14 @@ def test_output_goes_to_the_model_log_and_its_last_lines_are_kept(start, registe
     gateway.send(b"print from the handler", b"print [METRICS]x.Count:1|#a:b")
     gateway.wait(2)
     wait_for(lambda: "from the handler" in caplog.text)
-    assert list(replica.process.tail) == ["device None", "Torch worker started.", "from the handler"]
+    assert list(replica.process.output.tail) == ["device None", "Torch worker started.", "from the handler"]
     assert f"pid {replica.process.pid}] from the handler" in caplog.text
 
 
 def test_a_replica_that_loads_is_not_waited_for(start, register):
     handler = "import time\nprint('loading', flush=True)\ntime.sleep(60)\n"
     replica = start(register(), wait=False, handler=handler)
-    wait_for(lambda: "loading" in list(replica.process.tail), what="the handler's module")
+    wait_for(lambda: "loading" in list(replica.process.output.tail), what="the handler's module")
     replica.process.drain()
     assert replica.wait_for_exit() == -signal.SIGKILL
 
@@ -45,7 +45,7 @@ def test_a_replica_that_loads_is_not_waited_for(start, register):
 def test_a_handler_that_cannot_be_loaded_ends_its_replica_and_says_why(start, register):
     replica = start(register(), wait=False, handler="raise ValueError('no weights')\n")
     assert replica.wait_for_exit() != 0
-    assert any("no weights" in line for line in replica.process.tail)
+    assert any("no weights" in line for line in replica.process.output.tail)
     assert replica.process.state == "stopped"
 
 
@@ -91,8 +91,8 @@ class Handler:
     usual = start(register(), handler=handler)
     other = start(register(), handler=handler, sequence_headers=["x-id", "x-first", "x-last"])
     names = "ts_request_sequence_id ts_request_sequence_start ts_request_sequence_end"
-    wait_for(lambda: names in usual.process.tail)
-    wait_for(lambda: "x-id x-first x-last" in other.process.tail)
+    wait_for(lambda: names in usual.process.output.tail)
+    wait_for(lambda: "x-id x-first x-last" in other.process.output.tail)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system cannot pin processes to cores")

@@ -37,7 +37,7 @@ def add_jobs(client, count: int, body: str = "x", first: int = 0) -> None:
 
 
 def reconnects(replica) -> bool:
-    return any(line.startswith("Redis failed") for line in list(replica.process.tail))
+    return any(line.startswith("Redis failed") for line in list(replica.process.output.tail))
 
 
 def test_requests_are_answered_and_gone(start, register, gateway, client):
