@@ -49,7 +49,11 @@ def receiving(*answers: tuple[int, str], certificate: Pair | None = None) -> Ite
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
+            length = int(self.headers["content-length"])
+            body = self.rfile.read(length)
+            if len(body) < length:  # its sender was killed
+                self.close_connection = True
+                return
             headers = {name.lower(): value for name, value in self.headers.items()}
             number = len(receiver.received)
             receiver.received.append(Received(self.path, headers, body))

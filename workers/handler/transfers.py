@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
@@ -105,7 +106,8 @@ class Transfers:
             async with asyncio.timeout(self._timeout_s):
                 await transfer
         except TimeoutError:
-            return TransferFailed(f"It took longer than {self._timeout_s:g} s.")
+            share = f"{SHARE_OF_TIMEOUT:.0%} of the model's responseTimeout"
+            return TransferFailed(f"It took longer than {self._timeout_s:g} s, which is {share}.")
         except ServiceError as error:
             return error
         except Exception as error:  # of the network, of S3's library
@@ -116,17 +118,26 @@ class Transfers:
         url = request.input_url.decode("latin-1")
         self._allowed.check(url, "input_url")
         if s3.is_s3(url):
-            body, kind = await asyncio.to_thread(self._from_s3, url), b""
+            body, kind = await self._from_s3(url), b""
         else:
             body, kind = await self._from_web(url)
         request.body, request.input_url = body, b""
         request.type = request.type or kind
 
-    def _from_s3(self, url: str) -> bytearray:
-        body = bytearray()
-        for data, size in s3.received(url):
-            self._check_size(max(size, len(body)))
-            body += data
+    async def _from_s3(self, url: str) -> bytearray:
+        body, is_given_up = bytearray(), threading.Event()
+
+        def receive() -> None:
+            for data, size in s3.received(url):
+                if is_given_up.is_set():
+                    break
+                self._check_size(max(size, len(body)))
+                body.extend(data)
+
+        try:
+            await asyncio.to_thread(receive)
+        finally:
+            is_given_up.set()
         return body
 
     async def _from_web(self, url: str) -> tuple[bytearray, bytes]:

@@ -45,4 +45,6 @@ async def test_all_messages_arrive_although_senders_are_killed(submit, answer, r
     assert delivered == {f"echo:{number}" for number in range(JOBS)}
     # And a message that came twice has one id
     assert len({each.id for each in receiver.received}) == JOBS
-    assert list(client.scan_iter("marq:{echo}:webhook*")) == []
+    assert client.zrange(keys.webhooks("echo", "failed"), 0, -1) == []
+    left = {key: client.hgetall(key) for key in client.scan_iter("marq:{echo}:webhook*")}
+    assert left == {}
