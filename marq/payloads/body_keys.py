@@ -1,8 +1,9 @@
 """Bodies as strings of Redis, beside the lanes: for requests whose gateway and replicas share no files.
 
 Lanes stay small, whatever waits in them. The body of a prediction belongs to the process that waits for the
-answer, which removes it when the request has ended; it expires soon after that process. The body of a job
-belongs to the job's record (marq/queue/lua/index.lua).
+answer, which removes it when the request has no answer; who answers it removes it with the entry, which costs
+no further write. It expires soon after that process. The body of a job belongs to the job's record
+(marq/queue/lua/index.lua).
 """
 
 import re
@@ -15,7 +16,7 @@ from marq.connections.urls import pack
 from marq.payloads.files import PLAIN
 
 REF = re.compile(rb"body:[0-9A-Za-z-]{1,64}")
-MOST_INLINE = 262_144  # bytes of a body that is in its entry: below, a key costs a fifth more CPU time
+MOST_INLINE = 65_536  # bytes of a body that is in its entry: from here on, a key costs no more CPU time
 FIELD = b"body_key"  # instead of `body`, in a call of submit.lua: the script makes the key
 # SET as `pack` packs it, and the command that follows: the body is copied once
 SET = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nEX\r\n$2\r\n%d\r\n%b"
@@ -41,14 +42,13 @@ def becomes_key(request_id: bytes, body: bytes) -> bool:
 
 
 def load(connection: Connection, rows: Sequence[Row]) -> None:
-    """Reads the bodies of rows, once. A row whose key is gone keeps its `body_ref`.
+    """Reads the bodies of rows, once. That of a row whose key is gone stays empty.
 
     Raises redis.RedisError.
     """
     asked = [("GET", keys.beside(row.lane.encode(), row.body_ref)) for row in rows]
     for row, body in zip(rows, connection.pipeline(asked), strict=True):
-        if checked(body) is not None:
-            row.body, row.body_ref = body, b""
+        row.body = checked(body) or b""
 
 
 class BodyKeys:
@@ -77,10 +77,15 @@ class BodyKeys:
         return SET % (len(key), key, len(body), body, TTL_S, following)
 
     def discard(self, request_id: bytes) -> None:
-        """Removes the body of a request that has ended, if it has a key."""
+        """Removes the body of a request that has ended without an answer, if it has a key."""
+        if (key := self.forget(request_id)) is not None:
+            self._send(pack(("UNLINK", key)))
+
+    def forget(self, request_id: bytes) -> bytes | None:
+        """Counts the body of a request no more; returns its key, if it has one."""
         if (key := self._keys.pop(request_id, None)) is not None:
             self.held -= self.sizes.pop(request_id)
-            self._send(pack(("UNLINK", key)))
+        return key
 
     def renewals(self) -> list[bytes]:
         """The packed commands after which the keys live for TTL_S more."""

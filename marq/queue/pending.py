@@ -35,8 +35,8 @@ class Waiting(Protocol):
 class PendingRequests:
     """All pending requests of one process, by id. Nothing else keeps or changes them.
 
-    The file of a request's body is removed from `folder`, and its key from `body_keys`, when the request has
-    ended.
+    The file of a request's body is removed from `folder` when the request has ended. So is its key of
+    `body_keys`, if the request was not answered: who answers it removes the key.
     """
 
     def __init__(self, folder: Folder | None = None, body_keys: BodyKeys | None = None) -> None:
@@ -99,8 +99,10 @@ class PendingRequests:
             self._part(reply)
             return
         waiting = self._waiting.pop(reply.id, None)
-        if self._bodies or self._keyed:
-            self._discard(reply.id)
+        if self._bodies and self._folder:
+            self._folder.discard(reply.id)
+        if self._keyed and self._body_keys:
+            self._body_keys.forget(reply.id)
         if waiting and not waiting.done():
             try:
                 waiting.set_result(reply)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from marq import keys
 from marq.connections.urls import Command
 from marq.errors import DeadlineExceeded, ServiceError
+from marq.payloads import body_keys
 from marq.payloads.place import Place
 from marq.queue import job_records, scripts
 from marq.queue.entries import DEFAULT_TTL_MS, JSON_HEADERS, Reply, Request
@@ -217,11 +218,16 @@ def _single(answers: Sequence[Answer]) -> list[Command]:
 
 def _acknowledge(requests: Iterable[Request]) -> list[Command]:
     entries: defaultdict[str, list[bytes]] = defaultdict(list)
+    bodies: list[bytes] = []
     for request in requests:
         entries[request.lane].append(request.entry)
+        if request.body_ref and body_keys.is_ref(request.body_ref):
+            bodies.append(keys.beside(request.lane.encode(), request.body_ref))
     commands: list[Command] = []
     for lane, ids in entries.items():
         # In this order: after a crash in between, an entry that is not pending would never be deleted.
         commands.append(("XDEL", lane, *ids))
         commands.append(("XACK", lane, keys.GROUP, *ids))
+    if bodies:
+        commands.append(("UNLINK", *bodies))
     return commands

@@ -31,7 +31,7 @@ def build(
     in Redis, and RequestTooLarge for a form or parameters of more than `most_fields`.
     """
     body = request.body
-    if request.body_ref:
+    if request.body_ref and not body:
         body = _load(request.body_ref, place)
     try:
         row, kinds = _row(request, body, decode_input, most_fields)

@@ -115,7 +115,7 @@ async def test_the_time_to_live_is_renewed(redis_url, spec, client, monkeypatch)
     assert bodies(client) == []
 
 
-async def test_a_row_whose_key_is_gone_keeps_its_reference(broker, client, redis_url):
+async def test_a_row_whose_key_is_gone_has_no_body(broker, client, redis_url):
     predict(broker)
     await soon(lambda: client.xlen(LANE))
     client.delete(KEY)
