@@ -10,6 +10,8 @@ from marq import keys
 from marq.connections import clients
 from marq.errors import QueueFull
 from marq.queue.broker import Broker
+from marq.queue.entries import EntryFields
+from marq.queue.jobs import Jobs
 from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
 
@@ -65,6 +67,24 @@ async def test_what_others_have_queued_counts(connect, client):
     assert backlog.waiting == 1
     with pytest.raises(QueueFull, match="max_queued_bytes: 10000"):
         backlog.admit(900)
+
+
+async def test_bodies_beside_the_lane_count(connect, client):
+    # Given the body of a job, and that of a prediction of this gateway
+    backlogs, broker = Backlogs(100, 200_000), await connect()
+    backlog = backlogs.of(SPEC)
+    jobs = Jobs(broker)
+    await jobs.submit(SPEC.name, SPEC.version, b"job", EntryFields(b"x" * 90_000))
+    broker.predict(LANE.encode(), b"prediction", EntryFields(b"x" * 90_000))
+    # When the gateway looks
+    await backlogs._look(broker)
+    # Then there is no room for a third one, until one of them has ended
+    with pytest.raises(QueueFull, match="max_queued_bytes: 200000"):
+        backlog.admit(90_000)
+    await jobs.cancel(f"{SPEC.name}:job")
+    await backlogs._look(broker)
+    backlog.admit(90_000)
+    jobs.stop()
 
 
 async def test_what_is_queued_during_a_look_counts(connect, client):

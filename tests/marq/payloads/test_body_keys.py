@@ -4,9 +4,13 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from thread_replica import make_spec
 
 from marq import keys
+from marq.admission.seats import Seat
+from marq.admission.tickets import TicketAdmission
 from marq.connections.blocking import Connection
+from marq.errors import QueueFull
 from marq.payloads import body_keys
 from marq.payloads.body_keys import MOST_INLINE, TTL_S
 from marq.queue import broker as broker_module
@@ -15,6 +19,7 @@ from marq.queue.dead_letters import DeadLetters
 from marq.queue.entries import EntryFields, Reply, decode
 from marq.queue.giving_up import Death, bury
 from marq.queue.jobs import Jobs
+from marq.queue.reply_stream import WholeReply
 
 LANE = keys.lane("echo", "1.0")
 BODY = b"\x80" * 1_000_000
@@ -71,6 +76,29 @@ async def test_the_lane_stays_small_and_the_key_ends_with_the_answer(broker, cli
     assert (await asyncio.wait_for(answer, 60)).body == BODY
     await soon(lambda: not bodies(client))
     assert broker.body_keys.held == 0
+
+
+async def test_a_request_that_is_admitted_or_refused_by_a_script_leaves_no_key(broker, client):
+    spec = make_spec(use_job_ticket=True)
+
+    def ask() -> WholeReply:
+        answer = WholeReply(loop=asyncio.get_running_loop())
+        admission = TicketAdmission(spec)
+        broker.queue_if_admitted(admission, LANE.encode(), b"7", EntryFields(BODY), answer, lambda: None)
+        return answer
+
+    with pytest.raises(QueueFull):  # no replica is idle
+        await asyncio.wait_for(ask(), 60)
+    await soon(lambda: not bodies(client))
+    connection = Connection(broker.url)
+    Seat(connection, spec, "p/0/1").open()
+    connection.close()
+    ask()
+    await soon(lambda: client.xlen(LANE))
+    assert client.xrange(LANE)[0][1][b"body_ref"] == b"body:7"
+    assert client.strlen(KEY) == len(BODY)
+    broker.withdraw(b"7")
+    await soon(lambda: not client.xlen(LANE) and not bodies(client))
 
 
 @pytest.mark.parametrize("size", [MOST_INLINE, MOST_INLINE + 1])

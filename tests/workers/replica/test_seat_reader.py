@@ -49,6 +49,12 @@ def test_a_batch_has_one_request_of_a_sequence_and_the_next_one_the_next(take, a
     ]
 
 
+def test_a_body_beside_the_lane_is_read_with_its_row(take, client):
+    client.set("marq:{m}:body:7", "the body")
+    client.xadd(keys.lane("m", "1.0"), {"id": "7", "sequence": "a", "body_ref": "body:7"})
+    assert take() == [("a", "the body")]
+
+
 def test_a_cancelled_request_does_not_run(take, add, client, spec):
     add("1", "2", "3", sequence="a")
     assert take() == [("a", "1")]
