@@ -3,8 +3,8 @@
 -- KEYS  1 due (sorted set)   2 failed (sorted set)   3 message (hash)
 -- ARGV  1 id   2 ms until the next try; -1: there is none   3 error; empty: it was not even sent   4 how long failed ones are kept (ms)
 --       5 how many failed ones are kept   6 key prefix of messages
--- Returns 1; 0 if another sender has delivered it.
-if not redis.call("ZSCORE", KEYS[1], ARGV[1]) then
+-- Returns 1; 0 if another try has delivered it. That removes the message first, and then the id.
+if redis.call("EXISTS", KEYS[3]) == 0 or not redis.call("ZSCORE", KEYS[1], ARGV[1]) then
   return 0
 end
 local time = redis.call("TIME")

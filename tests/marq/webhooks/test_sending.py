@@ -169,6 +169,21 @@ async def test_a_message_that_was_delivered_before_this_was_noted_is_a_duplicate
     assert (first.id, first.body) == (second.id, second.body)
 
 
+async def test_a_late_try_leaves_nothing_of_a_message_that_was_delivered(submit, answer, broker, client):
+    # Given a message that two tries have, of which one is about to note that it was delivered
+    await submit("http://127.0.0.1:1/")
+    answer()
+    box = outbox.Outbox(broker)
+    [message] = await box.take(10)
+    client.delete(keys.webhook("echo", message.id))
+    # Then no report of the other one makes it again
+    await box.put_off(message, 1.0)
+    await box.retry(message, 1.0, "no answer")
+    await box.give_up(message, "no answer")
+    await box.delivered(message)
+    assert list(client.scan_iter("marq:{echo}:webhook*")) == []
+
+
 async def test_the_second_end_of_a_job_is_another_message(jobs, submit, answer, receiver, make_sender):
     job = await submit(receiver.url)
     answer(status=500)
