@@ -11,6 +11,7 @@ from marq.connections import clients
 from marq.connections.commands import RedisClient
 from marq.errors import Conflict, MalformedEntry, ResourceNotFound, ServiceError
 from marq.payloads import job_files
+from marq.payloads.body_keys import MOST_INLINE
 from marq.payloads.files import PayloadLost
 from marq.payloads.job_files import JobFiles
 from marq.queue import scripts
@@ -169,7 +170,7 @@ class DeadLetters:
         replay = scripts.REPLAY.call(
             [keys.dead_letters(model), keys.lane(model, target), keys.job(model, request_id)],
             letter_id, 2 * len(letter.about), request_id, target, int(time.time() * 1000),
-            letter.replay_of or letter.request_id,
+            letter.replay_of or letter.request_id, MOST_INLINE,
         )  # fmt: skip
         if not clients.run(self._redis, replay):
             raise ResourceNotFound(f"Dead letter {letter_id} has just been replayed or deleted.")

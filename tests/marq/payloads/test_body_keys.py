@@ -204,7 +204,7 @@ async def test_a_job_that_exists_is_not_given_another_body(jobs, client):
 
 
 @pytest.mark.parametrize("ask", [predict, submit], ids=["prediction", "job"])
-async def test_a_dead_letter_has_the_body_itself(broker, jobs, client, spec, redis_url, ask):
+async def test_a_dead_letter_has_the_body_itself(broker, jobs, client, spec, redis_url, start_replica, ask):
     asked = ask(broker if ask is predict else jobs)
     if ask is submit:
         await asked
@@ -219,3 +219,12 @@ async def test_a_dead_letter_has_the_body_itself(broker, jobs, client, spec, red
     assert (letter.size, letter.obstacle) == (len(BODY), "")
     assert letters.body("echo", letter.id) == BODY
     assert b"body_ref" not in letter.request
+    # Its replay has a key of its own
+    await soon(lambda: bodies(client) == ([KEY.encode()] if ask is submit else []))
+    [job_id] = letters.replay("echo", [letter.id]).jobs.values()
+    key = f"marq:{{echo}}:body:{job_id.partition(':')[2]}"
+    assert (client.ttl(key), client.strlen(key)) == (-1, len(BODY))
+    assert client.memory_usage(LANE) < 10_000
+    start_replica()
+    assert (await jobs.wait(job_id, 60)).body == BODY
+    assert not client.exists(key, TOTAL)
