@@ -160,7 +160,7 @@ class Replica:
             self._finished = time.monotonic()
         answers = list(zip(batch, replies, strict=True))
         kept = any(request.job or request.run for request in batch)
-        if any(request.job for request in batch):
+        if kept and any(request.job for request in batch):
             self._outgoing += self._publisher.commands(answers, started_ms)
         else:
             self._answers += answers
