@@ -1,6 +1,7 @@
 """`python -m benchmarks.workflows`: runs/s of a chain of three no-op models, marq beside TorchServe.
 
-Also the latency that one more node adds, beside that of a prediction, with one client at a time.
+Also the latency that one more node adds, beside that of a prediction, with one client at a time, and the CPU
+time of marq's processes for each run.
 Both serve the same `.war` files.
 """
 
@@ -18,10 +19,12 @@ from archive.packing import workflow
 from benchmarks import torchserve
 from benchmarks.load import Generator, Target, generator, verify
 from benchmarks.options import VENV_VARIABLE
+from benchmarks.processes import Roles
 from benchmarks.servers import MARQ_VENV, Marq, Server, ServerFailed, TorchServe
 from benchmarks.workloads import Archives, Workload, pack
 
 CHAINS = {"chain1": 1, "chain3": 3}  # workflow -> nodes
+OF_A_RUN = ("redis", "gateway", "replica")  # roles of marq's processes that a run passes
 UNUSED = "def unused(data, context):\n    return data\n"  # TorchServe needs a handler file
 Figures = dict[str, float]
 
@@ -44,17 +47,23 @@ def pack_chains(directory: Path, store: Path, batch: int) -> None:
 
 
 def measure(server: Server, load: Generator, connections: int, seconds: float, warmup: float) -> Figures:
-    """Runs/s of the long chain; p50 of a prediction and of both chains with one client, in ms."""
+    """Runs/s of the long chain; p50 of a prediction and of both chains with one client, in ms.
+
+    Also the CPU time of marq's processes for each run, in µs.
+    """
     targets = {"prediction": server.target} | {name: _registered(server, name) for name in CHAINS}
     for target in targets.values():
         if problem := verify(target.url, server.samples):
             raise ServerFailed(f"{server.name}, {target.url}: {problem}")
     load(targets["chain3"], connections, warmup)
+    roles = Roles(server.tree)
     loaded = load(targets["chain3"], connections, seconds)
+    used = roles.read()
     if loaded.errors:
         raise ServerFailed(f"{server.name}: {loaded.errors} of its runs have failed")
+    cpu_us = {role: 1e6 * used[role] / loaded.good for role in OF_A_RUN if role in used}
     alone = {name: load(target, 1, seconds).p50_ms for name, target in targets.items()}
-    return {"runs_per_s": loaded.rps, "p99_ms": loaded.p99_ms, **alone}
+    return {"runs_per_s": loaded.rps, "p99_ms": loaded.p99_ms, **alone, **cpu_us}
 
 
 def _registered(server: Server, name: str) -> Target:
@@ -73,6 +82,8 @@ def report(name: str, found: list[Figures]) -> Figures:
         f"3 nodes {median['chain3']:.2f} ms\n"
         f"  one more node: {node:.2f} ms, {node / median['prediction']:.2f} times a prediction"
     )
+    if cpu := [f"{role} {median[role]:.0f} µs" for role in OF_A_RUN if role in median]:
+        print(f"  CPU time of a run: {', '.join(cpu)}")
     return median
 
 
