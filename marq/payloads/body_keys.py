@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from marq import keys
-from marq.connections.blocking import Connection, checked
+from marq.connections.blocking import Connection
 from marq.connections.urls import pack
 from marq.payloads.files import PLAIN
 
@@ -42,13 +42,13 @@ def becomes_key(request_id: bytes, body: bytes) -> bool:
 
 
 def load(connection: Connection, rows: Sequence[Row]) -> None:
-    """Reads the bodies of rows, once. That of a row whose key is gone stays empty.
+    """Reads the bodies of rows of one model, once. A row whose key is gone, or is no string, has none then.
 
     Raises redis.RedisError.
     """
-    asked = [("GET", keys.beside(row.lane.encode(), row.body_ref)) for row in rows]
-    for row, body in zip(rows, connection.pipeline(asked), strict=True):
-        row.body = checked(body) or b""
+    found = connection.execute("MGET", *(keys.beside(row.lane.encode(), row.body_ref) for row in rows))
+    for row, body in zip(rows, found, strict=True):
+        row.body = body or b""
 
 
 class BodyKeys:

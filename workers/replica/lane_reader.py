@@ -124,27 +124,34 @@ class LaneReader:
         if not self.held:
             self._fetched = self._clock.monotonic()
         keyed: list[Request] = []
-        for lane, entries in reply:
-            name = self._names[lane]
-            stream, rows = self._streams[name], self._rows[name]
-            before = len(rows)
-            try:
-                for entry, fields in entries:
-                    try:
-                        row = decode(stream, entry, fields or [])
-                    except MalformedEntry as error:
-                        self._refuse(stream, entry, error)
-                        continue
-                    if row.body_ref:
-                        if body_keys.is_ref(row.body_ref):
-                            keyed.append(row)
-                        elif self._pass_on(row):
-                            continue
-                    rows.append(row)
-            finally:
-                self.held += len(rows) - before
+        fetched = [(name := self._names[lane], self._decoded(name, found, keyed)) for lane, found in reply]
         if keyed:
             body_keys.load(self._connection, keyed)
+        for name, rows in fetched:  # now: if the connection has ended, `adopt` finds them all
+            self._rows[name].extend(rows)
+            self.held += len(rows)
+
+    def _decoded(
+        self, name: str, entries: Iterable[tuple[bytes, list[bytes]]], keyed: list[Request]
+    ) -> list[Request]:
+        """The rows of a lane's entries, less those that are refused or passed on.
+
+        Those whose bodies are keys are added to `keyed`, too.
+        """
+        stream, rows = self._streams[name], list[Request]()
+        for entry, fields in entries:
+            try:
+                row = decode(stream, entry, fields or [])
+            except MalformedEntry as error:
+                self._refuse(stream, entry, error)
+                continue
+            if row.body_ref:
+                if body_keys.is_ref(row.body_ref):
+                    keyed.append(row)
+                elif self._pass_on(row):
+                    continue
+            rows.append(row)
+        return rows
 
     def _pass_on(self, row: Request) -> bool:
         """Whether the row's body is a file of another host, and the row was left to a replica there."""

@@ -129,7 +129,7 @@ class SeatReader:
         self.accept(self._connection.send([*outgoing, *self.ask(count)])[-2:])
 
     def _keep(self, entries: Iterable[tuple[bytes, list[bytes]]]) -> None:
-        keyed: list[Request] = []
+        rows: list[Request] = []
         for entry, fields in entries:
             try:
                 row = decode(self._lane, entry, fields or [])
@@ -139,11 +139,11 @@ class SeatReader:
                 )
                 self._connection.pipeline(refuse(self._spec, self._lane, entry, error))
                 continue
-            if body_keys.is_ref(row.body_ref):
-                keyed.append(row)
-            self._rows.setdefault(row.sequence, deque()).append(row)
-        if keyed:
+            rows.append(row)
+        if keyed := [row for row in rows if body_keys.is_ref(row.body_ref)]:
             body_keys.load(self._connection, keyed)
+        for row in rows:  # now: if the connection has ended, `adopt` finds them all
+            self._rows.setdefault(row.sequence, deque()).append(row)
 
     def _refuse(self, refused: Any) -> None:
         """Answers requests that the limits refuse."""

@@ -1,9 +1,11 @@
 """Large bodies are keys beside the lane where no files are shared: lanes stay small, no key stays behind."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
+import redis
 from thread_replica import make_spec
 
 from marq import keys
@@ -16,10 +18,11 @@ from marq.payloads.body_keys import MOST_INLINE, TTL_S
 from marq.queue import broker as broker_module
 from marq.queue.broker import Broker
 from marq.queue.dead_letters import DeadLetters
-from marq.queue.entries import EntryFields, Reply, decode
+from marq.queue.entries import EntryFields, Reply
 from marq.queue.giving_up import Death, bury
 from marq.queue.jobs import Jobs
 from marq.queue.reply_stream import WholeReply
+from workers.replica.lane_reader import LaneReader
 
 LANE = keys.lane("echo", "1.0")
 BODY = b"\x80" * 1_000_000
@@ -40,6 +43,13 @@ async def jobs(broker):
     jobs = Jobs(broker)
     yield jobs
     jobs.stop()
+
+
+@pytest.fixture
+def reader(redis_url, spec):
+    connection = Connection(redis_url)
+    yield LaneReader(connection, spec, "consumer", time, lambda _: None)
+    connection.close()
 
 
 async def soon(condition: Callable[[], object]) -> None:
@@ -143,16 +153,30 @@ async def test_the_time_to_live_is_renewed(redis_url, spec, client, monkeypatch)
     assert bodies(client) == []
 
 
-async def test_a_row_whose_key_is_gone_has_no_body(broker, client, redis_url):
+@pytest.mark.parametrize("other_key", [False, True])
+async def test_a_row_whose_key_is_gone_or_no_string_has_no_body(broker, client, reader, other_key):
     predict(broker)
     await soon(lambda: client.xlen(LANE))
     client.delete(KEY)
-    [(entry, fields)] = client.xrange(LANE)
-    row = decode(LANE, entry, [part for pair in fields.items() for part in pair])
-    connection = Connection(redis_url)
-    body_keys.load(connection, [row])
-    connection.close()
+    if other_key:
+        client.rpush(KEY, "x")
+    reader.read(8)
+    [row] = reader.take(8, 1)
     assert (row.body, row.body_ref) == (b"", b"body:7")
+
+
+async def test_rows_whose_bodies_could_not_be_read_are_taken_up_again(broker, client, reader, monkeypatch):
+    def end(*_):
+        raise redis.ConnectionError("Redis was stopped")
+
+    predict(broker)
+    await soon(lambda: client.xlen(LANE))
+    with monkeypatch.context() as patched, pytest.raises(redis.ConnectionError):
+        patched.setattr(body_keys, "load", end)
+        reader.read(8)
+    assert not reader.held
+    reader.adopt(())
+    assert [row.body for row in reader.take(8, 1)] == [BODY]
 
 
 async def test_a_job_keeps_its_key_until_it_has_succeeded(jobs, client, start_replica):
