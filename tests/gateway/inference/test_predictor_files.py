@@ -12,6 +12,7 @@ from marq import keys
 from marq.connections import clients
 from marq.errors import BadRequest, QueueFull, QueueUnavailable, RequestTooLarge
 from marq.jobs.transfer_urls import AllowedUrls
+from marq.jobs.url_rules import UrlRules
 from marq.payloads.job_files import JobFiles
 from marq.payloads.job_uploads import JobUploads
 from marq.payloads.place import Place
@@ -112,7 +113,7 @@ async def test_a_job_that_redis_may_have_queued_keeps_its_file(keeping, files, m
 async def test_a_job_with_a_url_that_is_not_for_it_is_refused(keeping, redis_url, name, url, body, told):
     predictor, route = keeping
     allowed = "s3://mine, a.example" if told.startswith("has") else "s3://mine"
-    predictor._urls = AllowedUrls.parse(allowed)
+    predictor.url_rules = UrlRules(transfers=AllowedUrls.parse(allowed))
     with pytest.raises(BadRequest, match=told):
         await predictor.submit(route, EntryFields(body, replace(HEAD, options=(name, url))))
     assert entries(redis_url) == []
