@@ -46,7 +46,8 @@ class ThreadReplica:
         while not self._stopping.is_set():
             for lane, entries in connection.execute(*read) or ():
                 requests = [decode(lane.decode(), *entry) for entry in entries]
-                body_keys.load(connection, [each for each in requests if each.body_ref])
+                if keyed := [each for each in requests if each.body_ref]:
+                    body_keys.load(connection, keyed)
                 answers = [(request, self._answer(request)) for request in requests]
                 connection.pipeline(publisher.commands(answers, int(time.time() * 1000)))
         connection.close()
