@@ -93,23 +93,28 @@ class Inference:
         """Queues a job, and sends its result if it is there in time, else its place (RFC 7240)."""
         headers = client_headers(scope)
         access = access_of(scope, INFERENCE)
-        options = job_headers.options(headers)
-        model = target.model or self._named(scope["query_string"])
-        if model:
-            await self._predictor.find(access, model, target.version)
+        options, key = job_headers.options(headers), job_headers.idempotency_key(headers)
+        body: bytes | Upload
+        if model := target.model or self._named(scope["query_string"]):
+            route = await self._predictor.find(access, model, target.version)
+            if _binary_size(headers, target) is None:
+                body = await self._predictor.read_job(route, scope, receive, key)
+            else:
+                body = await self._predictor.uploads.read(scope, receive)
         else:
             await self._predictor.authorize(access)
-        content = await self._predictor.uploads.read(scope, receive)
-        headers, body = await self._without_binary(headers, content, target)
-        model = model or await self._named_by(headers, body)
-        route = (await self._predictor.find(access, model, target.version)).at(options.priority)
+            body = form = await self._predictor.uploads.read(scope, receive)
+            route = await self._predictor.find(access, await self._named_by(headers, form), target.version)
+        headers, body = await self._without_binary(headers, body, target)
+        route = route.at(options.priority)
         params = scope["query_string"] if target.takes_query else b""
         path = None if target.path is None else target.path.encode()
         start_within_s = job_headers.start_within_s(headers, options.not_before)
         options = options.of_model(route.spec.webhook_url)
         head = self._predictor.entry_head(target.headers(headers), path, params, start_within_s, options)
         head = self._predictor.in_sequence(route, head, headers)
-        job_id = await self._predictor.submit(route, EntryFields(body, head), _idempotency_key(headers))
+        fields = EntryFields(body, head) if isinstance(body, bytes) else EntryFields(b"", head, body)
+        job_id = await self._predictor.submit(route, fields, key)
         jobs = self._predictor.jobs
         record = await jobs.with_body(await jobs.wait(job_id, wait_s))
         location = (b"location", f"/jobs/{quote(job_id, safe=':')}".encode())
@@ -195,13 +200,6 @@ class Inference:
 def _binary_size(headers: Headers, target: Target) -> int | None:
     """The size of the JSON of a request with binary tensors, else None."""
     return binary_tensors.json_size(headers) if target.has_tensors else None
-
-
-def _idempotency_key(headers: Headers) -> str:
-    for name, value in headers:
-        if name.lower() == b"idempotency-key":
-            return value.decode("latin-1")[:255]
-    return ""
 
 
 def _named_in_form(kind: bytes, body: bytes, most_fields: int) -> str:

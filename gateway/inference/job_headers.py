@@ -16,6 +16,8 @@ LONGEST_WAIT_S = 60.0  # for a job in one request
 PREFIX = b"x-marq-"
 PRIORITY = b"x-marq-priority"  # also of predictions
 PREFER = b"prefer"
+IDEMPOTENCY_KEY = b"idempotency-key"
+LONGEST_KEY = 255  # characters
 START_BEFORE = b"x-marq-start-before"
 
 
@@ -90,6 +92,16 @@ def async_wait_s(headers: Headers) -> float | None:
             if key.strip() == "wait" and number.strip().isdigit():
                 wait_s = min(float(number), LONGEST_WAIT_S)
     return wait_s if asks else None
+
+
+def idempotency_key(headers: Headers) -> str:
+    """Empty without one. Raises BadRequest."""
+    for name, value in headers:
+        if name.lower() == IDEMPOTENCY_KEY:
+            if not 0 < len(value) <= LONGEST_KEY:
+                raise BadRequest(f"Idempotency-Key must have 1 to {LONGEST_KEY} characters.", 422)
+            return value.decode("latin-1")
+    return ""
 
 
 def _moment(text: str) -> float:

@@ -22,7 +22,7 @@ JobIdPath = Annotated[str, Path(description="As returned by `POST /jobs/{model}`
 IdempotencyKey = Annotated[
     str | None,
     Header(
-        alias="Idempotency-Key", min_length=1, max_length=255,
+        alias="Idempotency-Key", min_length=1, max_length=job_headers.LONGEST_KEY,
         description="The same key returns the same job while its record is kept, however full the queue is; "
         "with another body, content type or version: 422.",
     ),

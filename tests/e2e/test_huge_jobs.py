@@ -96,6 +96,14 @@ def test_a_body_that_is_sent(server, file):
 
 
 @pytest.mark.usefixtures("flat")
+def test_a_body_of_a_client_that_may_wait(server, file):
+    headers = {"Prefer": "respond-async, wait=60"}
+    with file.open("rb") as body:
+        answer = httpx.post(f"{server.inference}/predictions/huge", content=body, headers=headers, timeout=90)
+    assert (answer.json()["kind"], answer.json()["size"]) == ("bytearray", SIZE)
+
+
+@pytest.mark.usefixtures("flat")
 def test_a_form_with_a_file(server, file):
     answer = server.result(curl(server, "--form", f"scan=@{file}")).json()
     assert (answer["kind"], answer["size"]) == ("bytearray", SIZE)

@@ -100,6 +100,14 @@ def test_a_client_may_prefer_a_job_to_waiting(server: RunningServer, tmp_path) -
     assert httpx.get(f"{server.inference}{location}/result?wait=50", timeout=60).text == "done"
 
 
+@pytest.mark.parametrize("key", ["", "k" * 256])
+def test_a_key_that_is_too_long_or_empty_is_refused_in_each_way_in(server: RunningServer, key: str) -> None:
+    headers = {**TEXT, "idempotency-key": key, "prefer": "respond-async"}
+    for path in ("jobs", "predictions"):
+        answer = httpx.post(f"{server.inference}/{path}/echo", content=b"x", headers=headers)
+        assert (answer.status_code, "255" in answer.text or not key) == (422, True)
+
+
 def test_a_prediction_may_have_a_priority(server: RunningServer) -> None:
     for priority in ("high", "normal", "low"):
         assert server.predict("echo", b"x", headers={**TEXT, "x-marq-priority": priority}).text == "x"
