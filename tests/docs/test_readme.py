@@ -13,12 +13,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_readme_works_from_the_installation_on(open_terminal: OpenTerminal, tmp_path: Path) -> None:
-    """In new environments that have PyTorch already; test_installation.py installs it, too.
+    """In a new environment that has PyTorch already; test_installation.py installs it, too.
 
-    Without access to PyTorch's own index, pip's sources have to have it.
+    `make demo` installs marq into it, then pip does so as the reader types it. Without access to PyTorch's
+    own index, pip's sources have to have it.
     """
-    terminal = open_terminal(make_environment(tmp_path / "env"))
-    make_environment(terminal.folder / ".venv")  # of `make demo`
+    terminal = open_terminal(tmp_path / "marq/.venv/bin")
+    make_environment(terminal.folder / ".venv")
     elsewhere = {} if is_known("download.pytorch.org") else {f" --index-url {TORCH_INDEX}": ""}
     for block in runnable(README):
         terminal.run(block, elsewhere)
