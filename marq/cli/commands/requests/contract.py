@@ -1,14 +1,15 @@
 """`marq contract`."""
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from marq.cli.output import Commands, print_json
-from marq.contract import lines
-from marq.contract.checking import Verdict, check
 from marq.errors import BadRequest
+
+if TYPE_CHECKING:
+    from marq.contract.checking import Verdict
 
 app = typer.Typer(cls=Commands, no_args_is_help=True)
 
@@ -45,8 +46,11 @@ def check_entries(
         raise typer.Exit(1)
 
 
-def _judged(given: Iterable[str]) -> Iterator[tuple[int, Verdict]]:
+def _judged(given: Iterable[str]) -> "Iterator[tuple[int, Verdict]]":
     """The number of each line that is not blank, and its verdict."""
+    from marq.contract import lines
+    from marq.contract.checking import Verdict, check
+
     for number, line in enumerate(given, 1):
         if line.strip():
             try:
@@ -57,7 +61,7 @@ def _judged(given: Iterable[str]) -> Iterator[tuple[int, Verdict]]:
                 yield number, check(entry.lane, entry.fields)
 
 
-def _report(verdict: Verdict) -> Iterator[str]:
+def _report(verdict: "Verdict") -> Iterator[str]:
     if verdict.fault:
         yield f"fault: {verdict.fault}"
     for warning in verdict.warnings:
