@@ -110,12 +110,13 @@ def test_a_job_whose_entry_is_malformed_has_failed_and_says_why(start, register,
 
 def test_a_result_does_not_wait_for_the_next_slow_batch(start, register, gateway, release):
     # Given a slow handler and rows that were fetched together, of several lanes
-    start(register(batch_size=1))
+    replica = start(register(batch_size=1))
     gateway.send(b"sleep 0.05")
     gateway.wait(1)
     gateway.send(b"hold queued")
     gateway.send(b"first", lane=keys.NORMAL)
     gateway.send(b"hold answered", lane=keys.LOW)
+    wait_for(lambda: replica.process.board.busy_s > 0.05, what="a slow batch")
     release("queued")
     # Then the answer to the first is there while the other one still runs
     assert gateway.wait(3)[-1].body == b"first"
