@@ -1,6 +1,7 @@
 """Removes the files of jobs that nothing needs any more.
 
-A body is needed while its job may run, also after a retry or a replay; an answer while the record names it.
+A body is needed while its job may run, also after a retry or a replay; an answer while the record names it. A
+Redis that is killed may lose the end of a job in its last seconds: the job then runs again, with its body.
 """
 
 import time
@@ -16,6 +17,7 @@ from marq.queue.job_records import CANCELLED, FINISHED, SUCCEEDED
 
 AT_A_TIME = 1000  # files of one call
 EVERY_S = 1.0
+LASTING_S = 5.0  # the end of a job that is as old as this is in Redis's file
 ORPHAN_S = 300.0  # a file without a record may be younger: its job is being submitted, or published
 
 
@@ -52,12 +54,12 @@ class FileSweep:
     def _are_needed(self, files: Sequence[Stored]) -> list[bool]:
         """Whether the jobs that they were written for need them."""
         records = [keys.job(file.model, file.request_id) for file in files]
-        asked: list[Command] = [("HMGET", record, "state", "body_ref") for record in records]
+        asked: list[Command] = [("HMGET", record, "state", "body_ref", "finished") for record in records]
         asked += [("HEXISTS", record, "request") for record in records]
         found = self._pipeline(asked)
         return [
-            _is_needed(file, state, answer, bool(has_request))
-            for file, (state, answer), has_request in zip(
+            _is_needed(file, state, answer, float(finished or 0) / 1000, bool(has_request))
+            for file, (state, answer, finished), has_request in zip(
                 files, found[: len(files)], found[len(files) :], strict=True
             )
         ]
@@ -92,11 +94,13 @@ class FileSweep:
         return replies
 
 
-def _is_needed(file: Stored, state: bytes | None, answer: bytes | None, has_request: bool) -> bool:
+def _is_needed(
+    file: Stored, state: bytes | None, answer: bytes | None, finished: float, has_request: bool
+) -> bool:
     if state is None:
         return time.time() - file.written < ORPHAN_S
     if file.is_body:
-        return _may_run(state.decode(), has_request)
+        return _may_run(state.decode(), has_request) or time.time() - finished < LASTING_S
     # The answer of an attempt that runs is about to be published
     return state.decode() not in FINISHED or answer == file.ref
 

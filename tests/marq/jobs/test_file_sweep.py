@@ -7,7 +7,7 @@ import pytest
 
 from marq import keys
 from marq.connections import clients
-from marq.jobs.file_sweep import ORPHAN_S, FileSweep
+from marq.jobs.file_sweep import LASTING_S, ORPHAN_S, FileSweep
 from marq.payloads.job_files import ANSWER, BODY, JobFiles
 
 MODEL, ID = "a model/..", "0b0c5dc2-6b59-4a6c-9a40-0123456789ab"
@@ -62,6 +62,14 @@ def test_a_file_of_no_job_goes_when_it_is_old(files, client):
 def test_a_body_stays_while_its_job_may_run(files, client, record, stays):
     ref = write(files, age_s=ORPHAN_S + 10)
     client.hset(keys.job(MODEL, ID), mapping=record)
+    assert (sweep(files, client) == [ref]) is stays
+
+
+@pytest.mark.parametrize(("age_s", "stays"), [(1.0, True), (LASTING_S + 1, False)])
+def test_a_body_outlives_the_end_of_its_job_that_redis_may_still_lose(files, client, age_s, stays):
+    ref = write(files)
+    finished = int((time.time() - age_s) * 1000)
+    client.hset(keys.job(MODEL, ID), mapping={"state": "succeeded", "finished": finished})
     assert (sweep(files, client) == [ref]) is stays
 
 
