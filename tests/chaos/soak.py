@@ -10,7 +10,7 @@ from load import Load
 from scale import Scale
 from stage import Stage
 
-WARM_UP = 1 / 3  # of the time
+WARM_UP = 2 / 3  # of the time: in ten minutes the log of the ends of jobs has its 100,000 entries by then
 LONG_S = 300  # a slope over less says little
 MOST_KB_PER_MIN = 1024
 
