@@ -15,6 +15,7 @@ import hiredis
 from starlette.types import ASGIApp
 
 from gateway import application
+from gateway.after_refresh import AfterRefresh
 from gateway.asgi import Watched
 from gateway.auth.authorization import Authorization
 from gateway.auth.plugin_authorizer import PluginAuthorizer
@@ -42,7 +43,7 @@ from marq.background_tasks import supervise
 from marq.connections import clients
 from marq.control.startup import JoinedRegistry
 from marq.control.store_watch import StoreWatch
-from marq.errors import ServiceError, ServiceUnavailable
+from marq.errors import ServiceError
 from marq.host.node_name import node_name
 from marq.host.server_file import LOCAL_TOKEN_VARIABLE
 from marq.host.stop_limit import StopLimit
@@ -54,7 +55,6 @@ from marq.plugins.discovery import Plugin
 from marq.plugins.protocols import AUTHORIZERS, ENDPOINTS, OBSERVERS
 from marq.queue.broker import Broker
 from marq.queue.jobs import Jobs
-from marq.registry.models import HEARTBEAT_LIMIT_S
 from marq.settings.fields import Settings
 from marq.settings.snapshot_files import Snapshots
 from marq.webhooks.outbox import Outbox
@@ -99,9 +99,7 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     jobs = Jobs(broker, uploads)
     observing = [Observing(each) for each in _plugins(config, OBSERVERS)]
     ends = JobEnds(jobs, partial(_names, routes, workflows), observing)
-    refreshed = partial(
-        _refreshed, routes, broker, follow_tokens, workflows, snapshots, late, limit, place, ends
-    )
+    refreshed = AfterRefresh(routes, broker, follow_tokens, workflows, snapshots, late, limit, place, ends)
     await refreshed(await routes.refresh())
     await refreshed(await routes.refresh())  # again: only changes after the first report wait for it
     parts = routes, broker, jobs, tokens, config.max_request_size
@@ -221,37 +219,3 @@ def _of_first(config: Settings) -> dict[str, Callable[[], Awaitable[None]]]:
         return {}
     registry = JoinedRegistry(clients.client(config.redis_url))
     return {"model store": StoreWatch(config, registry, node_name(config.state_dir)).follow}
-
-
-async def _refreshed(
-    routes: Routes,
-    broker: Broker,
-    follow_tokens: TokenFollower,
-    workflows: KnownWorkflows,
-    snapshots: SnapshotWriter,
-    late: LateRequests,
-    limit: StopLimit,
-    place: Place | None,
-    ends: JobEnds,
-    moment: float,
-) -> None:
-    """Called when the routes may have changed, with the moment by Redis's clock of what they know.
-
-    Refuses the requests for models that cannot be loaded, answers late ones where no replica runs, reads the
-    tokens, reports the moment, and writes a snapshot if the models have changed.
-    """
-    limit.note(spec.response_timeout_s for spec in routes.registered or ())
-    for route in routes.failing():
-        for priority in keys.LANES:
-            broker.refuse(route.at(priority).lane, ServiceUnavailable(route.unavailable))
-    for spec in routes.unserved():
-        await asyncio.to_thread(late.expire, spec)
-    await follow_tokens()
-    await workflows.refresh(broker, routes.registered.mark if routes.registered else b"")
-    await ends.open()  # before a job of a new model can end
-    with contextlib.suppress(hiredis.ReplyError):  # Redis is full: nothing can be changed then, either
-        await broker.execute("ZADD", keys.GATEWAYS, repr(moment), broker.stream)
-        if place and place.jobs and (store := place.jobs.identity):  # for those who read results
-            await broker.execute("HSET", keys.JOB_STORES, store, str(place.jobs.directory))
-    await broker.execute("ZREMRANGEBYSCORE", keys.GATEWAYS, 0, repr(moment - HEARTBEAT_LIMIT_S))
-    await snapshots.update()

@@ -53,7 +53,7 @@ ROOMS = {
         ("openapi", "metrics"),
         ("http", "management"),
         ("batches", "observers", "openai", "workflows"),
-        ("endpoints", "grpc", "stopping"),
+        ("after_refresh", "endpoints", "grpc", "stopping"),
         ("application",),
         ("server", "trial"),
         ("__main__",),
