@@ -6,15 +6,10 @@ from collections.abc import Iterable
 
 import httpcore
 
-from marq.errors import MarqError
-from marq.webhooks.hosts import AllowedHosts
+from marq.webhooks.hosts import AddressRefused, AllowedHosts
 from marq.webhooks.urls import SETTING
 
 SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
-
-
-class AddressRefused(MarqError):
-    """Raised when none of a host's addresses may be sent to."""
 
 
 class AllowedNetwork(httpcore.AsyncNetworkBackend):

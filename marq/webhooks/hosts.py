@@ -4,12 +4,16 @@ import ipaddress
 import socket
 from dataclasses import dataclass
 
-from marq.errors import BadRequest
+from marq.errors import BadRequest, MarqError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 TRANSLATED = ipaddress.ip_network("64:ff9b::/96")  # IPv4 addresses behind NAT64
 ANY = "*"
+
+
+class AddressRefused(MarqError):
+    """Raised when none of a host's addresses may be sent to."""
 
 
 @dataclass(frozen=True)

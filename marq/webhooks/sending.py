@@ -6,18 +6,20 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import hiredis
-import httpcore
 
 from marq.errors import BadRequest, ServiceError
-from marq.webhooks.connections import AddressRefused, AllowedNetwork
-from marq.webhooks.hosts import AllowedHosts
+from marq.webhooks.hosts import AddressRefused, AllowedHosts
 from marq.webhooks.messages import Message
 from marq.webhooks.outbox import Outbox
 from marq.webhooks.signing import headers
 from marq.webhooks.urls import check_url
+
+if TYPE_CHECKING:
+    import httpcore
 
 log = logging.getLogger(__name__)
 
@@ -148,9 +150,12 @@ class Sender:
             note = "; redirects are not followed" if 300 <= status < 400 else ""
             raise NotTaken(f"The receiver answered with status {status}{note}.")
 
-    def _connections(self) -> httpcore.AsyncConnectionPool:
+    def _connections(self) -> "httpcore.AsyncConnectionPool":
         if self._pool is None:
-            import httpx  # reading all certificates takes a while: not before there is something to send
+            import httpcore  # with all certificates it takes a while: not before there is something to send
+            import httpx
+
+            from marq.webhooks.connections import AllowedNetwork
 
             self._pool = httpcore.AsyncConnectionPool(
                 ssl_context=httpx.create_ssl_context(),
