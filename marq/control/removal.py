@@ -16,6 +16,7 @@ from marq.jobs import schedule
 from marq.metrics import measurements
 from marq.queue import scripts
 from marq.queue.giving_up import Entry, refusals, take
+from marq.registry import lanes
 from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
 
@@ -62,7 +63,7 @@ def clear(registry: Registry, spec: ModelSpec, job_result_ttl_s: int) -> None:
             break
     else:
         log.warning("%s is unregistered, but producers go on to add entries to its lanes", spec.key)
-    registry.delete_traces(spec)
+    lanes.delete_traces(registry.redis, spec)
     last = spec.name not in registry.models().specs
     measurements.forget(registry.redis, spec.name, spec.version, last)
 

@@ -3,16 +3,13 @@
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import chain
 from operator import itemgetter
-
-import redis
 
 from marq import keys
 from marq.connections.commands import RedisClient, RedisTransaction
 from marq.connections.scripts import loads, read
 from marq.errors import Conflict, InvalidModelVersion, ModelVersionNotFound
-from marq.registry import changes
+from marq.registry import changes, lanes
 from marq.registry.changes import Change
 from marq.registry.reports import PoolReport, ReplicaReport
 from marq.registry.sizes.decisions import Decision
@@ -77,17 +74,17 @@ class Registry:
 
         Returns the moment of the change, as `changes.announce` does.
         """
-        self.create_lanes(spec)
+        lanes.create(self.redis, spec)
         if not self._add("HSETNX", spec):
             raise Conflict(f"Model version {spec.version} is already registered for model {spec.name}")
-        self._share_lanes(spec)
+        lanes.share(self.redis, spec)
         return self.announce("register", spec)
 
     def put(self, spec: ModelSpec) -> None:
         """Adds a version or replaces its settings."""
-        self.create_lanes(spec)
+        lanes.create(self.redis, spec)
         self._add("HSET", spec)
-        self._share_lanes(spec)
+        lanes.share(self.redis, spec)
         self.announce("put", spec)
 
     def _add(self, command: str, spec: ModelSpec) -> bool:
@@ -101,9 +98,9 @@ class Registry:
     def restore(self, models: Models) -> None:
         """Adds those of the versions, and of the default versions, that are missing."""
         for spec in sorted(models, key=lambda spec: models.defaults.get(spec.name) != spec.version):
-            self.create_lanes(spec)
+            lanes.create(self.redis, spec)
             if self._add("HSETNX", spec):
-                self._share_lanes(spec)
+                lanes.share(self.redis, spec)
         changes.announce(self.redis, {"action": "restore"})
 
     def marked(self) -> bytes:
@@ -198,35 +195,6 @@ class Registry:
     def announce(self, action: str, spec: ModelSpec) -> float:
         entry = {"action": action, "model": spec.name, "version": spec.version, "spec": spec.to_json()}
         return changes.announce(self.redis, entry)
-
-    def create_lanes(self, spec: ModelSpec) -> None:
-        """The group starts at the first entry, so that requests that are already queued are served, too."""
-        for lane in keys.lanes(spec.name, spec.version):
-            try:
-                self.redis.xgroup_create(lane, keys.GROUP, "0", mkstream=True)
-            except redis.ResponseError as error:
-                if "BUSYGROUP" not in str(error):
-                    raise
-
-    def _share_lanes(self, spec: ModelSpec) -> None:
-        """Jobs that are queued from now on share the lanes as the version says."""
-        key = keys.callers(spec.name, spec.version)
-        with self.redis.pipeline(transaction=True) as pipe:
-            pipe.execute_command("DEL", key)
-            if rules := spec.caller_rules:
-                pipe.execute_command("HSET", key, *chain.from_iterable(rules.items()))
-            pipe.execute()
-
-    def delete_traces(self, spec: ModelSpec) -> None:
-        """Deletes all keys of a version's pools and their replicas. Its lanes may have entries, and stay."""
-        seats = self.redis.hkeys(keys.seat_owners(spec.name, spec.version))
-        self.redis.delete(
-            *(keys.seat_lane(spec.name, spec.version, seat.decode()) for seat in seats),
-            *keys.of_seats(spec.name, spec.version),
-        )
-        self.redis.delete(keys.pools(spec.name, spec.version))
-        for key in keys.celery_keys(spec.name, spec.version):  # one by one: not of one slot in a cluster
-            self.redis.delete(key)
 
     # replicas as their pools report them
 

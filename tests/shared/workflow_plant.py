@@ -10,7 +10,7 @@ from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, EntryHead, Reply, decode
 from marq.queue.publishing import Publisher
 from marq.queue.reply_stream import WholeReply
-from marq.registry.models import Registry
+from marq.registry import lanes
 from marq.registry.spec import ModelSpec
 from marq.workflows.runs import Runs
 from marq.workflows.spec import Node, NodeSettings, Workflow
@@ -44,10 +44,9 @@ class Plant:
     def __init__(self, url, workflow):
         self.redis = redis.Redis.from_url(url)
         self.url, self.workflow, self.connection = url, workflow, Connection(url)
-        self.registry = Registry(self.redis)
         WorkflowStore(self.redis).add(workflow)
         for node in workflow.graph.nodes:
-            self.registry.create_lanes(spec_of(workflow, node))
+            lanes.create(self.redis, spec_of(workflow, node))
 
     def spec(self, node):
         return spec_of(self.workflow, node)
@@ -80,12 +79,8 @@ class Plant:
 
     @property
     def queued(self):
-        lanes = [
-            keys.lane(self.workflow.model(node), "1.0", lane)
-            for node in self.workflow.graph.nodes
-            for lane in ("front", "high", "normal", "low")
-        ]
-        return sum(self.redis.xlen(lane) for lane in lanes)
+        models = [self.workflow.model(node) for node in self.workflow.graph.nodes]
+        return sum(self.redis.xlen(lane) for model in models for lane in keys.lanes(model, "1.0"))
 
 
 def running(plant, play, head=None, body=b"in", priority=keys.NORMAL):

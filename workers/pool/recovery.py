@@ -19,6 +19,7 @@ from marq.queue.entries import EntryRef, Reply, Request, decode
 from marq.queue.giving_up import Death, bury, refusals, refuse, take
 from marq.queue.publishing import Publisher
 from marq.queue.redelivery import Spent, requeue
+from marq.registry import lanes
 from marq.registry.consumers import consumer_name, pool_of
 from marq.registry.liveness import TakeoverGuard
 from marq.registry.models import Registry
@@ -118,7 +119,7 @@ class Recovery:
         except redis.ResponseError:
             if not self._registry.has(self._model):
                 raise
-            self._registry.create_lanes(self._model)
+            lanes.create(self._registry.redis, self._model)
         return found
 
     def _running(self, consumer: str) -> list[EntryRef]:

@@ -15,6 +15,7 @@ from marq import keys
 from marq.contract import lines
 from marq.contract.checking import check
 from marq.queue.entries import VERSION, Reply, decode_replies
+from marq.registry import lanes
 
 DOCS = Path(__file__).parents[3] / "docs"
 REQUEST, REPLY = (
@@ -44,7 +45,7 @@ def test_each_golden_request_is_judged_as_it_says(golden):
 def test_each_good_request_is_answered(golden, client, registry, start_replica):
     entry = lines.parse(json.dumps(golden))
     spec = make_spec(entry.lane.partition("{")[2].partition("}")[0])
-    registry.create_lanes(spec)
+    lanes.create(client, spec)
     start_replica(spec=spec)
     added = client.xadd(entry.lane, dict(zip(entry.fields[::2], entry.fields[1::2], strict=True)))
     fields = golden["fields"]

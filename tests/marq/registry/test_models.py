@@ -135,33 +135,6 @@ def test_a_model_can_be_registered_again_with_another_default(registry, spec):
     assert registry.models().get("echo").version == "2.0"
 
 
-def test_what_was_queued_before_the_registration_is_served(registry, client):
-    # Given an entry that came before its model
-    spec = make_spec()
-    entry = client.xadd(keys.lane("echo", "1.0"), {"body": "early"})
-    # When the model is registered
-    registry.register(spec)
-    # Then a replica gets the entry
-    lane = keys.lane("echo", "1.0")
-    [[_, entries]] = client.xreadgroup(keys.GROUP, "replica", {lane: ">"})
-    assert entries == [(entry, {b"body": b"early"})]
-
-
-def test_every_lane_has_its_group_and_registering_again_keeps_it(registry, spec, client):
-    lanes = keys.lanes("echo", "1.0")
-    client.xadd(lanes[1], {"body": "x"})
-    client.xreadgroup(keys.GROUP, "replica", {lanes[1]: ">"})
-    registry.put(spec)
-    assert [client.xinfo_groups(lane)[0]["pending"] for lane in lanes] == [0, 1, 0, 0]
-
-
-def test_all_keys_but_lanes_can_be_deleted(registry, spec, client):
-    registry.report(spec, "pool", running())
-    client.set(keys.celery_keys("echo", "1.0")[0], "x")
-    registry.delete_traces(spec)
-    assert {key.decode() for key in client.keys("marq:*echo*")} == set(keys.lanes("echo", "1.0"))
-
-
 def test_replicas_of_pools_that_report_are_there(registry, spec, monkeypatch):
     # Given two pools, of which one was last heard of too long ago
     monkeypatch.setattr(registry, "now", lambda: 1000.0)

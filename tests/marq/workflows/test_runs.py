@@ -174,7 +174,7 @@ def test_a_model_that_is_unregistered_answers_the_runs_that_wait_for_it(plant):
 
 def delete_lanes(site, node):
     spec = spec_of(site.workflow, node)
-    site.registry.redis.delete(*keys.lanes(spec.name, spec.version))
+    site.redis.delete(*keys.lanes(spec.name, spec.version))
 
 
 def test_a_model_whose_lanes_are_gone_ends_the_run(plant):
