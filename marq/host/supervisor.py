@@ -12,13 +12,12 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import NoReturn
 
 from marq import keys, logs
 from marq.connections import clients, urls
 from marq.connections.commands import RedisClient
-from marq.host import certificates, greeting, plugin_check
+from marq.host import certificates, greeting, key_file, plugin_check
 from marq.host import server_file as locate
 from marq.host import sockets as listen
 from marq.host.directories import locked, make_writable
@@ -27,6 +26,7 @@ from marq.host.node_name import NodeLease, node_name
 from marq.host.processes import PARENT_VARIABLE, raise_open_files
 from marq.host.server_file import LOCAL_TOKEN_VARIABLE
 from marq.host.watcher import Plan, Program
+from marq.registry import token_store
 from marq.registry.models import Registry
 from marq.settings import addresses, grpc_addresses, snapshot
 from marq.settings.fields import SECRET, Settings
@@ -114,7 +114,11 @@ class Supervisor:
         client = clients.client(self._settings.redis_url)
         if not self._joins:
             self._take_name(client)
-        self._create_tokens(client)
+        if not self._settings.disable_token_auth:
+            for each in key_file.write(self._settings, client, self._joins):
+                self._announce(each)
+            self._local_token = token_store.new_local_token()
+        self._write_server_file()
         if self._settings.models or not self._joins:  # else these gateways serve the models that others load
             self._load_models(JoinedRegistry(client) if self._joins else Registry(client))
         for each in greeting.places(self._settings):
@@ -150,26 +154,8 @@ class Supervisor:
         with contextlib.closing(lease):
             lease.hold()
 
-    def _create_tokens(self, client: RedisClient) -> None:
-        """Tokens are new at each start, unless other servers run on this Redis.
-
-        The server file lets this user's commands find theirs.
-        """
-        from marq.registry import token_store
-
-        if not self._settings.disable_token_auth:
-            kept = token_store.start_tokens(client, self._settings.token_expiration_min, self._joins)
-            self._warn_of_shared_key_file(Path.cwd() / token_store.KEY_FILE)
-            try:
-                token_store.write_key_file(Path.cwd(), client)
-            except OSError as error:
-                raise SettingsError(
-                    f"The tokens cannot be written to {Path.cwd() / token_store.KEY_FILE}: {error.strerror}. "
-                    "Start marq in a directory that you can write, or with --disable-token-auth."
-                ) from None
-            self._local_token = token_store.new_local_token()
-            note = ", those of the servers that use this Redis" if kept else ""
-            self._announce(greeting.line("Tokens", f"{Path.cwd() / token_store.KEY_FILE}{note}"))
+    def _write_server_file(self) -> None:
+        """It lets this user's commands find the server and its tokens."""
         settings = self._settings
         server = locate.Server(
             pid=os.getpid(),
@@ -180,22 +166,12 @@ class Supervisor:
             token=self._local_token,
             certificate=certificates.certificate(settings),
             log_dir=str(settings.log_dir.resolve()),
-            key_file=str(Path.cwd() / token_store.KEY_FILE) if self._local_token and not self._joins else "",
+            key_file=str(key_file.path()) if self._local_token and not self._joins else "",
             runs_node=not self._joins,
             settings=settings.model_dump(mode="json", exclude=set(SECRET)),
             sources=self._sources,
         )
         locate.write(settings.state_dir, server)
-
-    def _warn_of_shared_key_file(self, path: Path) -> None:
-        from marq.host import neighbours
-
-        if path.exists() and (others := neighbours.of(path.parent, self._settings.redis_url)):
-            pids = ", ".join(map(str, others))
-            self._announce(
-                f"Warning: {path} has been the file of another server that runs (pid {pids}): it has the "
-                "tokens of this one now. Start each server in a directory of its own."
-            )
 
     def _load_models(self, registry: Registry) -> None:
         from marq.control.removal import retire

@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +13,13 @@ import redis
 from ports import free_port
 from thread_replica import make_spec
 
-from marq import keys
 from marq.connections import clients
 from marq.errors import RedisUnavailable
 from marq.host import server_file, sockets
 from marq.host.directories import AlreadyRunning
 from marq.host.supervisor import STARTED, Supervisor
 from marq.host.watcher import Plan, Program
-from marq.registry import token_store
-from marq.registry.models import HEARTBEAT_LIMIT_S, Registry
+from marq.registry.models import Registry
 from marq.settings.fields import Settings
 from marq.settings.properties import SettingsError
 
@@ -146,48 +143,6 @@ def test_one_address_may_serve_all(set_up, tmp_path):
     assert f"Metrics API     {shared}" in found.lines
 
 
-def test_tokens_are_new_at_each_start_but_gateways_that_join_keep_them(set_up, tmp_path):
-    def tokens(**given) -> str:
-        set_up(**given)
-        return (tmp_path / "key_file.json").read_text()
-
-    first = tokens()
-    second = tokens()
-    assert second != first
-    assert tokens(joins=True) == second
-
-
-def test_a_second_server_on_a_redis_keeps_the_tokens_of_those_that_run(set_up, redis_url, tmp_path):
-    key_file = tmp_path / "key_file.json"
-    set_up()
-    first = key_file.read_text()
-    with clients.client(redis_url) as client:
-        # Given a gateway of another server
-        now = Registry(client).now()
-        client.zadd(keys.GATEWAYS, {"another": now})
-        # Then a server that starts has the tokens that its clients have, and says so
-        key_file.unlink()
-        lines = set_up().lines
-        assert key_file.read_text() == first
-        assert f"Tokens          {key_file}, those of the servers that use this Redis" in lines
-        # And new ones when that gateway has been silent for too long
-        client.zadd(keys.GATEWAYS, {"another": now - HEARTBEAT_LIMIT_S - 1})
-        set_up()
-        assert key_file.read_text() != first
-
-
-def test_tokens_that_have_expired_are_renewed_also_beside_another_server(set_up, redis_url, tmp_path):
-    set_up()
-    with clients.client(redis_url) as client:
-        old = json.loads((tmp_path / "key_file.json").read_text())
-        client.zadd(keys.GATEWAYS, {"another": Registry(client).now()})
-        client.hset(keys.TOKENS, f"{token_store.INFERENCE}:expires", "1")
-    set_up()
-    new = json.loads((tmp_path / "key_file.json").read_text())
-    assert new["inference"] != old["inference"]
-    assert (new["management"], new["API"]) == (old["management"], old["API"])
-
-
 def test_without_authorization_there_are_no_tokens(set_up, tmp_path):
     found = set_up(disable_token_auth=True)
     assert found.server.token == ""
@@ -200,37 +155,6 @@ def test_the_servers_file_is_the_users_alone(set_up, tmp_path):
     found = set_up(then=lambda: modes.append(path.stat().st_mode & 0o777))
     assert modes == [0o600]
     assert found.server.token
-
-
-@pytest.fixture
-def start_gateway(tmp_path):
-    """A process that looks like the gateway of another server in the test's directory."""
-    started = []
-
-    def start(redis_url: str) -> int:
-        command = [sys.executable, "-c", "print('runs', flush=True); input()", "gateway"]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        environment = {**os.environ, "MARQ_REDIS_URL": redis_url}
-        started.append(subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes))
-        started[-1].stdout.readline()
-        return os.getpid()
-
-    yield start
-    for process in started:
-        process.communicate(b"\n")
-
-
-def test_a_server_that_takes_the_key_file_of_another_one_names_it(set_up, start_gateway):
-    pid = start_gateway("redis://elsewhere")
-    assert "Warning" not in " ".join(set_up().lines)
-    (warning,) = [line for line in set_up().lines if line.startswith("Warning: ")]
-    assert f"key_file.json has been the file of another server that runs (pid {pid})" in warning
-
-
-def test_servers_of_one_redis_may_share_their_key_file(set_up, start_gateway, redis_url):
-    start_gateway(redis_url)
-    for _ in range(2):
-        assert "Warning" not in " ".join(set_up().lines)
 
 
 def test_a_second_server_of_a_state_directory_is_refused(set_up, make_settings):
@@ -259,19 +183,6 @@ def test_a_state_directory_that_cannot_be_made_ends_the_start(make_settings, tmp
         SettingsError, match=r"state directory .*file/state cannot be written: .* --state-dir"
     ):
         Supervisor(settings, print).run()
-
-
-def test_a_key_file_that_cannot_be_written_ends_the_start(make_settings, tmp_path, monkeypatch):
-    def refuse(*_):
-        raise PermissionError(13, "Permission denied", ".key_file.json.123")
-
-    monkeypatch.setattr(token_store, "write_key_file", refuse)
-    with pytest.raises(SettingsError) as caught:
-        Supervisor(make_settings(), print).run()
-    assert str(caught.value).startswith(
-        f"The tokens cannot be written to {tmp_path}/key_file.json: Permission"
-    )
-    assert "--disable-token-auth" in str(caught.value)
 
 
 def test_a_redis_that_does_not_answer_ends_the_start(make_settings, tmp_path):
