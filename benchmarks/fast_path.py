@@ -22,8 +22,8 @@ from gateway.metrics.counting import RequestMeter
 from gateway.routing.route import Route
 from gateway.routing.routes import Routes
 from marq.connections.pipelined import OnTagged, PipelinedConnection
+from marq.jobs.jobs import Jobs
 from marq.queue.broker import Broker
-from marq.queue.jobs import Jobs
 from marq.registry.spec import ModelSpec
 from marq.settings.fields import Settings
 

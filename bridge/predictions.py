@@ -17,9 +17,9 @@ from marq import keys
 from marq.client.requests import encode
 from marq.connections.urls import Command
 from marq.jobs.options import JobOptions
+from marq.jobs.submission import Row, submit_command, with_one_head
 from marq.queue import scripts
 from marq.queue.entries import EntryFields
-from marq.queue.jobs import Row, submit_command, with_one_head
 
 PREDICT = "marq.predict"
 JOB_OPTIONS = ("tags", "result_ttl", "max_attempts", "retries", "retry_on", "retry_delay")

@@ -29,10 +29,10 @@ from gateway.workflows.known import KnownWorkflows
 from gateway.workflows.predictions import WorkflowPredictions
 from marq import __version__
 from marq.errors import InvalidToken, ServiceError, Unauthorized, pretty
+from marq.jobs.jobs import Jobs
 from marq.jobs.url_rules import UrlRules
 from marq.plugins.discovery import Plugin
 from marq.queue.ids import new_id
-from marq.queue.jobs import Jobs
 from marq.registry.token_store import INFERENCE, MANAGEMENT
 from marq.settings.fields import Settings
 from marq.workflows.runs import Runs

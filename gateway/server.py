@@ -47,6 +47,7 @@ from marq.errors import ServiceError
 from marq.host.node_name import node_name
 from marq.host.server_file import LOCAL_TOKEN_VARIABLE
 from marq.host.stop_limit import StopLimit
+from marq.jobs.jobs import Jobs
 from marq.jobs.url_rules import UrlRules
 from marq.payloads.job_uploads import JobUploads
 from marq.payloads.place import Place
@@ -54,7 +55,6 @@ from marq.plugins import discovery
 from marq.plugins.discovery import Plugin
 from marq.plugins.protocols import AUTHORIZERS, ENDPOINTS, OBSERVERS
 from marq.queue.broker import Broker
-from marq.queue.jobs import Jobs
 from marq.settings.fields import Settings
 from marq.settings.snapshot_files import Snapshots
 from marq.webhooks.outbox import Outbox

@@ -16,11 +16,11 @@ from gateway.inference.predictor import Predictor
 from gateway.routing.routes import Routes
 from gateway.workflows.known import KnownWorkflows
 from marq.errors import MarqError
+from marq.jobs.jobs import Jobs
 from marq.plugins import discovery
 from marq.plugins.discovery import Plugin
 from marq.plugins.protocols import ENDPOINTS
 from marq.queue.broker import Broker
-from marq.queue.jobs import Jobs
 from marq.settings import loading
 from marq.settings.fields import Settings
 

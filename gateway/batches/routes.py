@@ -16,8 +16,8 @@ from gateway.uploads import too_large
 from marq.jobs import ends, groups
 from marq.jobs.ends import Wanted
 from marq.jobs.groups import Group
+from marq.jobs.jobs import Jobs
 from marq.plugins.protocols import INFERENCE
-from marq.queue.jobs import Jobs
 
 OF_THE_BATCH = (b"content-type", b"content-length", b"transfer-encoding", b"expect")  # not of each body
 NOT_READABLE: Responses = {415: {"description": "The body is neither JSON lines nor multipart."}}

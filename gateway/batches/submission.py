@@ -18,9 +18,9 @@ from marq.connections.urls import Command
 from marq.errors import ClientGone, RequestTooLarge, ServiceError
 from marq.jobs import groups
 from marq.jobs.groups import Group, Queued
+from marq.jobs.submission import MOST_BYTES, MOST_JOBS, over_quota
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, EntryHead
-from marq.queue.jobs import MOST_BYTES, MOST_JOBS, over_quota
 
 log = logging.getLogger(__name__)
 

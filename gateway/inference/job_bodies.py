@@ -8,12 +8,12 @@ from io import FileIO
 from starlette.types import Receive, Scope
 
 from gateway.uploads import Uploads
+from marq.jobs.jobs import Jobs
 from marq.payloads.files import lost
 from marq.payloads.folder import Upload
 from marq.payloads.job_uploads import JobUploads
 from marq.queue.entries import EntryFields
 from marq.queue.job_records import JobRecord
-from marq.queue.jobs import Jobs
 
 CHUNK = 1 << 20  # bytes of a result that are in memory
 

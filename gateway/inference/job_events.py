@@ -7,7 +7,7 @@ from fastapi.responses import StreamingResponse
 
 from gateway.inference.job_submission import JobIdPath
 from marq.jobs.events import Position, follow
-from marq.queue.jobs import Jobs
+from marq.jobs.jobs import Jobs
 
 LastEventId = Annotated[
     str,

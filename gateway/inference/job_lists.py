@@ -14,12 +14,12 @@ from marq.errors import ModelNotFound
 from marq.jobs import ends, listing
 from marq.jobs.cancellation import cancel_many
 from marq.jobs.ends import Wanted
+from marq.jobs.jobs import Jobs
 from marq.jobs.listing import Cursor, JobFilter, Page
 from marq.jobs.options import TAG
 from marq.plugins.protocols import INFERENCE
 from marq.queue import job_records
 from marq.queue.job_records import JobRecord
-from marq.queue.jobs import Jobs
 
 Model = Annotated[
     str | None, Query(min_length=1, description="Only jobs of this model; default: those of all models.")

@@ -13,10 +13,10 @@ from gateway.inference import job_headers
 from gateway.inference.predictor import Predictor
 from gateway.inference.urls import Target
 from marq.errors import ModelNotFound, ServiceError
+from marq.jobs.jobs import Jobs
 from marq.jobs.options import JobOptions
 from marq.plugins.protocols import INFERENCE
 from marq.queue.entries import EntryFields
-from marq.queue.jobs import Jobs
 
 JobIdPath = Annotated[str, Path(description="As returned by `POST /jobs/{model}`.")]
 IdempotencyKey = Annotated[

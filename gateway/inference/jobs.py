@@ -13,9 +13,10 @@ from gateway.inference.job_lists import describe
 from gateway.inference.job_submission import JobIdPath
 from gateway.inference.predictor import Predictor
 from marq.errors import BadReply, Conflict
+from marq.jobs.jobs import Jobs
 from marq.jobs.position import position
+from marq.jobs.streamed_answers import parts_of
 from marq.queue import job_records
-from marq.queue.jobs import Jobs
 from marq.reply_rules import WITHOUT_BODY, is_final_status
 
 Wait = Annotated[
@@ -69,7 +70,7 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
         response = (
             Response(b"" if status in WITHOUT_BODY else record.body or b"", status)
             if record.is_finished or status in WITHOUT_BODY
-            else StreamingResponse(jobs.stream(job_id), status)
+            else StreamingResponse(parts_of(jobs, job_id), status)
         )
         response.raw_headers += headers
         return response

@@ -27,7 +27,9 @@ from marq.errors import (
     ServiceError,
     ServiceUnavailable,
 )
+from marq.jobs.jobs import Jobs
 from marq.jobs.options import PLAIN, JobOptions
+from marq.jobs.submission import KeyedRequest, keyed_id
 from marq.jobs.url_rules import UrlRules
 from marq.payloads.folder import Upload
 from marq.payloads.job_files import request_id_of
@@ -35,7 +37,6 @@ from marq.plugins.protocols import Access
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, EntryHead
 from marq.queue.ids import new_id
-from marq.queue.jobs import Jobs, KeyedRequest, keyed_id
 from marq.queue.pending import Waiting
 
 USUAL_URLS = UrlRules()

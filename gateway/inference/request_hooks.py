@@ -14,10 +14,10 @@ from gateway.inference.sequence_headers import USUAL, SequenceHeaders
 from gateway.routing.route import Route
 from gateway.routing.routes import Routes
 from marq.errors import ServiceError
+from marq.jobs.jobs import Jobs
 from marq.jobs.url_rules import UrlRules
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, Reply
-from marq.queue.jobs import Jobs
 from marq.queue.pending import Waiting
 
 PREDICTION, JOB, WORKFLOW = "prediction", "job", "workflow"

@@ -18,10 +18,10 @@ from gateway.observers.observing import END_S, PAUSE_S, Observing
 from marq import keys
 from marq.errors import DeadlineExceeded, ServiceError, ServiceUnavailable
 from marq.jobs.ends import KEPT_MS
+from marq.jobs.jobs import Jobs
 from marq.payloads.files import PayloadLost
 from marq.plugins.protocols import Finished
 from marq.queue import job_records
-from marq.queue.jobs import Jobs
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from gateway.openai.records import IN_PROGRESS, Records, shown
 from gateway.openai.run import counts_of, request_counts
 from marq.errors import BadRequest
 from marq.jobs.groups import Group
+from marq.jobs.jobs import Jobs
 from marq.plugins.protocols import INFERENCE
-from marq.queue.jobs import Jobs
 
 MOST_PAIRS, LONGEST_NAME, LONGEST_VALUE = 16, 64, 512  # of the metadata
 Limit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]

@@ -30,12 +30,12 @@ from marq import keys
 from marq.errors import JobNotFound, ModelNotFound, ModelVersionNotFound, QueueFull, ServiceUnavailable
 from marq.jobs import groups
 from marq.jobs.groups import Group
+from marq.jobs.jobs import Jobs
 from marq.jobs.options import JobOptions
 from marq.queue.entries import EntryFields, EntryHead
 from marq.queue.job_records import EXPIRED as EXPIRED_JOB
 from marq.queue.job_records import FAILED as FAILED_JOB
 from marq.queue.job_records import FINISHED, SUCCEEDED
-from marq.queue.jobs import Jobs
 from marq.settings.fields import Settings
 
 WINDOW = 1000  # jobs of a batch that wait or run at a time: its bodies do not fill Redis

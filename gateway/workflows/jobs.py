@@ -14,10 +14,10 @@ from gateway.workflows.admission import Admission
 from gateway.workflows.known import KnownWorkflows
 from marq.errors import QueueUnavailable, ServiceError, WorkflowNotFound
 from marq.jobs.options import JobOptions
+from marq.jobs.submission import KeyedRequest, keyed_id
 from marq.payloads.job_uploads import JobUploads
 from marq.queue.entries import EntryFields
 from marq.queue.ids import new_id
-from marq.queue.jobs import KeyedRequest, keyed_id
 from marq.workflows.runs import Runs
 from marq.workflows.spec import Workflow
 

@@ -20,12 +20,13 @@ from marq.jobs import events, groups, listing
 from marq.jobs.cancellation import Cancelled, cancel_many
 from marq.jobs.events import Event
 from marq.jobs.groups import Group
+from marq.jobs.jobs import Jobs
 from marq.jobs.listing import MOST, JobFilter
 from marq.jobs.options import JobOptions, Options
+from marq.jobs.submission import KeyedRequest
 from marq.queue.broker import Broker
 from marq.queue.ids import JobId, new_id
 from marq.queue.job_records import JobRecord
-from marq.queue.jobs import Jobs, KeyedRequest
 from marq.registry.spec import ModelSpec
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from marq.jobs.cancellation import Cancelled
 from marq.jobs.ends import EndEvent, Wanted
 from marq.jobs.events import Event
 from marq.jobs.groups import Group, GroupState
+from marq.jobs.jobs import Jobs
 from marq.queue.entries import DEFAULT_TTL_MS
 from marq.queue.job_records import JobRecord
-from marq.queue.jobs import Jobs
 
 if TYPE_CHECKING:
     from marq.client.asynchronous import AsyncClient

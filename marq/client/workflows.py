@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from marq import keys
 from marq.errors import ServiceError
 from marq.jobs.options import JobOptions
+from marq.jobs.submission import KeyedRequest
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, Reply
 from marq.queue.ids import new_id
-from marq.queue.jobs import KeyedRequest
 from marq.queue.reply_stream import WholeReply
 
 if TYPE_CHECKING:

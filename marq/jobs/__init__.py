@@ -1,1 +1,1 @@
-"""Jobs beyond queueing one: options, lists, groups, events."""
+"""Jobs: submitted, awaited, listed and grouped; their options and events."""

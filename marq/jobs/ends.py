@@ -15,9 +15,9 @@ from marq.errors import BadRequest, JobNotFound, ServiceUnavailable
 from marq.jobs import groups, listing
 from marq.jobs.events import SILENCE, SILENCE_S
 from marq.jobs.groups import Group
+from marq.jobs.jobs import Jobs
 from marq.jobs.listing import JobFilter
 from marq.queue.broker import Broker
-from marq.queue.jobs import Jobs
 
 KEPT_MS = 3_600_000  # after the last look of a reader
 LOOK_S = 0.5

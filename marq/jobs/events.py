@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 from marq import keys
 from marq.errors import ServiceUnavailable
+from marq.jobs.jobs import RECHECK_S, Jobs
 from marq.queue import job_records
 from marq.queue.ids import JobId
 from marq.queue.job_records import FINISHED, STATES, JobRecord, Progress, completes
-from marq.queue.jobs import RECHECK_S, Jobs
 
 SILENCE_S = 15.0  # after which something is sent, so that no proxy closes the connection
 

@@ -21,12 +21,7 @@ from marq.jobs import listing
 from marq.jobs.cancellation import Cancelled, cancel_many
 from marq.jobs.listing import MOST, JobFilter
 from marq.jobs.options import MOST_TAGS, JobOptions
-from marq.queue import scripts
-from marq.queue.broker import Broker
-from marq.queue.entries import DEFAULT_TTL_MS
-from marq.queue.ids import JobId, new_id
-from marq.queue.job_records import FINISHED, QUEUED, RUNNING, SCHEDULED
-from marq.queue.jobs import (
+from marq.jobs.submission import (
     EXISTS,
     IDEMPOTENCY,
     OTHER_DIGEST,
@@ -35,6 +30,11 @@ from marq.queue.jobs import (
     expect_webhooks,
     submit_command,
 )
+from marq.queue import scripts
+from marq.queue.broker import Broker
+from marq.queue.entries import DEFAULT_TTL_MS
+from marq.queue.ids import JobId, new_id
+from marq.queue.job_records import FINISHED, QUEUED, RUNNING, SCHEDULED
 
 TAG = "group="
 OPEN_MS = 120_000  # without a sign of its gateway an upload counts as ended

@@ -9,11 +9,11 @@ import hiredis
 from marq import keys
 from marq.errors import BadRequest, QueueUnavailable, ServiceError, ServiceUnavailable
 from marq.jobs.options import JobOptions
+from marq.jobs.submission import OTHER_DIGEST, KeyedRequest, expect_webhooks
 from marq.queue import scripts
 from marq.queue.broker import Broker
 from marq.queue.entries import DEFAULT_TTL_MS, EntryFields
 from marq.queue.ids import JobId
-from marq.queue.jobs import OTHER_DIGEST, KeyedRequest, expect_webhooks
 from marq.queue.pending import Waiting
 from marq.workflows.spec import FUNCTION_VERSION, Workflow
 from marq.workflows.starting import Outcome, Starts

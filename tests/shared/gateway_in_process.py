@@ -16,9 +16,9 @@ from gateway.metrics.counting import RequestMeter
 from gateway.routing.route import Route
 from gateway.routing.routes import Routes
 from marq.connections.pipelined import PipelinedConnection
+from marq.jobs.jobs import Jobs
 from marq.queue.broker import Broker
 from marq.queue.entries import Reply
-from marq.queue.jobs import Jobs
 from marq.queue.reply_reader import ReplyReader
 from marq.settings.fields import Settings
 

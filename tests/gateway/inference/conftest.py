@@ -6,9 +6,9 @@ from gateway.inference.predictor import Predictor
 from gateway.inference.request_hooks import ObservedPredictor
 from gateway.routing.routes import Routes
 from marq.connections import clients
+from marq.jobs.jobs import Jobs
 from marq.queue.broker import Broker
 from marq.queue.entries import Reply
-from marq.queue.jobs import Jobs
 from marq.registry.models import Registry
 from marq.settings.fields import Settings
 

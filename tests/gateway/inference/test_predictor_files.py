@@ -11,6 +11,7 @@ from gateway.inference.predictor import Predictor
 from marq import keys
 from marq.connections import clients
 from marq.errors import BadRequest, QueueFull, QueueUnavailable, RequestTooLarge
+from marq.jobs.jobs import Jobs
 from marq.jobs.transfer_urls import AllowedUrls
 from marq.jobs.url_rules import UrlRules
 from marq.payloads.job_files import JobFiles
@@ -18,7 +19,6 @@ from marq.payloads.job_uploads import JobUploads
 from marq.payloads.place import Place
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, EntryHead
-from marq.queue.jobs import Jobs
 from marq.queue.reply_stream import ReplyStream
 
 LARGE = b"x" * 100

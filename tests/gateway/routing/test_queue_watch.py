@@ -9,9 +9,9 @@ from gateway.routing.queue_watch import Backlogs
 from marq import keys
 from marq.connections import clients
 from marq.errors import QueueFull
+from marq.jobs.jobs import Jobs
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields
-from marq.queue.jobs import Jobs
 from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
 

@@ -7,9 +7,9 @@ from thread_replica import make_spec
 
 from marq import keys
 from marq.connections import clients
+from marq.jobs.jobs import Jobs
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, EntryHead, Reply, decode
-from marq.queue.jobs import Jobs
 from marq.queue.publishing import Publisher
 
 

@@ -13,6 +13,7 @@ from marq.admission.seats import Seat
 from marq.admission.tickets import TicketAdmission
 from marq.connections.blocking import Connection
 from marq.errors import QueueFull
+from marq.jobs.jobs import Jobs
 from marq.payloads import body_keys
 from marq.payloads.body_keys import MOST_INLINE, TTL_S
 from marq.queue import broker as broker_module
@@ -20,7 +21,6 @@ from marq.queue.broker import Broker
 from marq.queue.dead_letters import DeadLetters
 from marq.queue.entries import EntryFields, Reply
 from marq.queue.giving_up import Death, bury
-from marq.queue.jobs import Jobs
 from marq.queue.reply_stream import WholeReply
 from workers.replica.lane_reader import LaneReader
 

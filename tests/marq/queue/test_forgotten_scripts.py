@@ -4,12 +4,12 @@ import pytest
 
 from marq import keys
 from marq.connections.blocking import Connection
+from marq.jobs.jobs import Jobs
 from marq.queue import depth
 from marq.queue.broker import Broker
 from marq.queue.dead_letters import DeadLetters
 from marq.queue.entries import EntryFields, Reply, Request
 from marq.queue.giving_up import Death, bury
-from marq.queue.jobs import Jobs
 from marq.queue.publishing import Publisher
 from marq.queue.redelivery import requeue
 from marq.registry.reports import PoolReport, ReplicaReport

@@ -4,10 +4,10 @@ import pytest
 
 from marq import keys
 from marq.connections.blocking import Connection
+from marq.jobs.submission import submit_command
 from marq.queue import job_records, scripts
 from marq.queue.entries import EntryFields, decode
 from marq.queue.ids import JobId
-from marq.queue.jobs import submit_command
 
 LANE, FRONT = keys.lane("echo", "1.0"), keys.lane("echo", "1.0", keys.FRONT)
 LANES = keys.lanes("echo", "1.0")

@@ -8,10 +8,10 @@ from webhook_receiver import receiving
 
 from marq import keys
 from marq.connections import clients
+from marq.jobs.jobs import Jobs
 from marq.jobs.options import JobOptions
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, EntryHead, Reply, decode
-from marq.queue.jobs import Jobs
 from marq.queue.publishing import Publisher
 from marq.webhooks.hosts import AllowedHosts
 from marq.webhooks.inspection import Webhooks

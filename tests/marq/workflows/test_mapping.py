@@ -7,10 +7,10 @@ import pytest
 from workflow_plant import Plant, running, workflow_of
 
 from marq import keys
+from marq.jobs.jobs import Jobs
 from marq.jobs.options import JobOptions
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, EntryHead, row_fields
-from marq.queue.jobs import Jobs
 from marq.queue.publishing import NEVER
 from marq.queue.redelivery import requeue
 from marq.workflows.runs import Runs

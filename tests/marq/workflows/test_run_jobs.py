@@ -10,11 +10,12 @@ from marq import keys
 from marq.errors import BadRequest, IdempotencyConflict
 from marq.jobs import listing
 from marq.jobs.cancellation import cancel_many
+from marq.jobs.jobs import Jobs
 from marq.jobs.listing import JobFilter
 from marq.jobs.options import JobOptions
+from marq.jobs.submission import KeyedRequest
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, EntryHead
-from marq.queue.jobs import Jobs, KeyedRequest
 from marq.queue.publishing import NEVER
 from marq.workflows.runs import Runs
 

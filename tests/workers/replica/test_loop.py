@@ -9,10 +9,10 @@ from marq import keys
 from marq.connections import clients
 from marq.connections.blocking import Connection
 from marq.host.embedded_redis import EmbeddedServer
+from marq.jobs.submission import submit_command
 from marq.queue import depth, job_records, scripts
 from marq.queue.entries import EntryFields, EntryHead
 from marq.queue.ids import JobId
-from marq.queue.jobs import submit_command
 from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
 

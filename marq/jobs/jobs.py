@@ -2,88 +2,40 @@
 
 import asyncio
 import contextlib
-import hashlib
 import time
-import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 
 import hiredis
 
 from marq import keys
 from marq.connections.commands import Reply
-from marq.errors import (
-    Conflict,
-    IdempotencyConflict,
-    JobNotFound,
-    QueueUnavailable,
-    ServiceUnavailable,
-    StreamBroken,
-    TooManyJobs,
+from marq.errors import Conflict, JobNotFound, QueueUnavailable, ServiceUnavailable
+from marq.jobs.notifications import Finished, wait_and_clear
+from marq.jobs.submission import (
+    EXISTS,
+    OTHER_DIGEST,
+    OVER_QUOTA,
+    KeyedRequest,
+    Row,
+    check_quota,
+    expect_webhooks,
+    over_quota,
+    submit_command,
+    with_one_head,
 )
-from marq.payloads import body_keys
 from marq.payloads.job_files import JobFiles, store_of
 from marq.payloads.job_uploads import JobUploads
 from marq.queue import job_records, scripts
 from marq.queue.broker import Broker
 from marq.queue.entries import DEFAULT_TTL_MS, EntryFields
 from marq.queue.ids import JobId
-from marq.queue.job_events import Finished
 from marq.queue.job_records import JobRecord
 
 RECHECK_S = 1.0  # a notification may be lost with its connection: waiting never relies on it alone
-IDEMPOTENCY = uuid.UUID("6f1b0a5e-5d0f-4b6e-9a57-3c1f6c1d9f42")  # ids of jobs that were submitted with a key
-EXISTS, OTHER_DIGEST, OVER_QUOTA = 0, -1, -2  # of submit.lua
-QUOTA_RETRY_S = 10
-MOST_JOBS = 100  # of one call: Redis does nothing else meanwhile
-MOST_BYTES = 1_000_000  # of the bodies of one call, but for its last one
 MOST_CALLS = 4  # that Redis has not answered
-Row = tuple[bytes, EntryFields]  # with the id of the request
-
-
-def _input_url(options: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    return tuple(url for name, url in zip(options[::2], options[1::2], strict=True) if name == b"input_url")
-
-
-def keyed_id(model: str, key: str) -> bytes:
-    """The request id of the job of a model with an idempotency key."""
-    return str(uuid.uuid5(IDEMPOTENCY, f"{model}:{key}")).encode()
-
-
-@dataclass(frozen=True)
-class KeyedRequest:
-    """A job with an idempotency key: no second job is queued while the record of the first job with this key
-    and model exists."""
-
-    model: str
-    version: str | None  # as requested; None: the default version, which may have changed since
-    key: str
-    fields: EntryFields
-    files: JobFiles | None = None  # with the body, if that is a file
-
-    @property
-    def id(self) -> bytes:
-        return keyed_id(self.model, self.key)
-
-    @property
-    def job_id(self) -> str:
-        return str(JobId(self.model, self.id.decode()))
-
-    @cached_property
-    def digest(self) -> bytes:
-        """The digest of the handler's input; the deadline is not part of it."""
-        head = self.fields.head
-        parts = (self.version or "").encode(), head.type, head.path or b"", self.fields.body
-        digest = hashlib.sha256(b"\0".join((*parts, *_input_url(head.options))))
-        if self.fields.file is not None and self.files is not None:
-            digest.update(self.files.load(self.fields.file.ref))
-        return digest.hexdigest().encode()
-
-    def conflict(self) -> IdempotencyConflict:
-        return IdempotencyConflict(f"Idempotency-Key {self.key!r:.100} was used for another request.")
 
 
 class Jobs:
@@ -172,12 +124,12 @@ class Jobs:
                 queueing = self.broker.run(scripts.SUBMIT, script_keys, *arguments)
                 sent.append(asyncio.create_task(queueing))
                 if len(sent) > MOST_CALLS or not ids:  # Redis may not know the script before the first call
-                    _check_quota(model, await sent.popleft())
+                    check_quota(model, await sent.popleft())
                 else:
                     await asyncio.sleep(0)  # it leaves while the next one is made
                 ids += [f"{model}:{request_id.decode()}" for request_id, _ in rows_of_call]
             while sent:
-                _check_quota(model, await sent.popleft())
+                check_quota(model, await sent.popleft())
         finally:
             await asyncio.gather(*sent, return_exceptions=True)
         return ids
@@ -220,7 +172,7 @@ class Jobs:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
-                await _wait(event, min(left, RECHECK_S))
+                await wait_and_clear(event, min(left, RECHECK_S))
                 with contextlib.suppress(ServiceUnavailable):  # a restart of Redis: the job is kept
                     record = await self._read(job)
         return record
@@ -259,29 +211,6 @@ class Jobs:
         if done < 0:
             raise Conflict(f"The request of job {job} was not kept; submit it again.")
 
-    async def stream(self, public_id: str) -> AsyncIterator[bytes]:
-        """The parts that a job streams, from the first to the last.
-
-        Raises StreamBroken when another replica starts the job again, and when the job fails.
-        """
-        job = JobId.parse(public_id)
-        begin, sent = b"", 0
-        with self._finished.watch(job.model, job.request_id) as event:
-            while True:
-                # Read before the parts, so that a finished job has all of them.
-                finished = (await self._read(job)).is_finished
-                head, parts = await self.parts(keys.parts(job.model, job.request_id), sent + 1)
-                if begin not in (b"", head):
-                    raise StreamBroken(f"Job {job} was started again.")
-                begin, sent = head, sent + len(parts)
-                for part in parts:
-                    yield part
-                if finished:
-                    break
-                await _wait(event, RECHECK_S)
-        if last := await self._last_part(job, begin):
-            yield last
-
     async def files_of(self, ref: bytes) -> JobFiles:
         """The store of a file. Raises PayloadLost where it is not on this host."""
         name = store_of(ref)
@@ -305,66 +234,3 @@ class Jobs:
         head = self.broker.execute("LRANGE", key, 0, 0)
         parts: list[bytes] = await self.broker.execute("LRANGE", key, start, -1)
         return b"".join(await head), parts
-
-    async def _last_part(self, job: JobId, begin: bytes) -> bytes:
-        status, body = await self.broker.execute(
-            "HMGET", keys.job(job.model, job.request_id), "status", "body"
-        )
-        if not job_records.completes(begin, int(status or 0)):
-            raise StreamBroken(f"Job {job} ended with status {status!r}.")
-        return bytes(body)
-
-
-async def _wait(event: asyncio.Event, timeout_s: float) -> None:
-    """Waits until the event is set, and clears it."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), timeout_s)
-    event.clear()
-
-
-def over_quota(model: str) -> TooManyJobs:
-    """The refusal of a job whose caller has as many unfinished jobs as it may have."""
-    return TooManyJobs(
-        f'Model "{model}": the caller of the job has as many unfinished jobs as callerQuota allows. '
-        f"Try again in {QUOTA_RETRY_S} s.",
-        QUOTA_RETRY_S,
-    )
-
-
-def _check_quota(model: str, results: Sequence[object]) -> None:
-    if OVER_QUOTA in results:
-        raise over_quota(model)
-
-
-async def expect_webhooks(broker: Broker, model: str) -> None:
-    """Has the senders of webhooks look at this model. Called before a job with a webhook is queued."""
-    await broker.execute("ZADD", keys.WEBHOOKS, int(time.time()), model)
-
-
-def with_one_head(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """The rows in lists, each with the same head and not too long for one call."""
-    chunk: list[Row] = []
-    size = 0
-    for row in rows:
-        if chunk and (len(chunk) == MOST_JOBS or size > MOST_BYTES or row[1].head is not chunk[0][1].head):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(row)
-        size += len(row[1].body)
-    if chunk:
-        yield chunk
-
-
-def submit_command(
-    model: str, version: str, lane: str, rows: Sequence[Row], digest: bytes = b""
-) -> tuple[list[str], tuple[object, ...]]:
-    """(keys, arguments) of the script that queues jobs, which have the same head."""
-    shared = rows[0][1].head.of_job.flat
-    of_jobs: list[bytes] = []
-    for request_id, fields in rows:
-        name, body = fields.body_field
-        if fields.file is None and body_keys.becomes_key(request_id, body):
-            name = body_keys.FIELD
-        of_jobs += (request_id, name, body)
-    now_ms = int(time.time() * 1000)
-    return [keys.lane(model, version, lane)], (now_ms, version, digest, len(shared), *shared, *of_jobs)

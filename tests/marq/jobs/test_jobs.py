@@ -9,23 +9,13 @@ from marq.connections import clients
 from marq.connections.pipelined import PipelinedConnection
 from marq.errors import JobNotFound, ServiceUnavailable
 from marq.host.embedded_redis import EmbeddedServer
-from marq.queue import jobs as jobs_module
+from marq.jobs import jobs as jobs_module
+from marq.jobs.jobs import Jobs
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, EntryHead, Reply
-from marq.queue.jobs import Jobs
 from marq.registry.models import Registry
 
 LANE = keys.lane("echo", "1.0")
-
-
-@pytest.fixture
-async def jobs(redis_url, spec):
-    broker = Broker(redis_url)
-    await broker.start()
-    jobs = Jobs(broker)
-    yield jobs
-    jobs.stop()
-    await broker.stop()
 
 
 def submit(jobs, request_id: bytes = b"7", body: bytes = b"x"):

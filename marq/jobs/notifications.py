@@ -74,3 +74,10 @@ class Finished:
     def _on_lost(self, _: PipelinedConnection) -> None:
         self._connection = None
         self._subscribed.clear()
+
+
+async def wait_and_clear(event: asyncio.Event, timeout_s: float) -> None:
+    """Waits until the event is set, and clears it."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), timeout_s)
+    event.clear()
