@@ -1,26 +1,31 @@
 """All settings of a server, with their types and defaults; `marq.settings.loading` reads them."""
 
-import base64
 import json
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from marq.forms import MOST_FIELDS
-from marq.plugins.discovery import directories
 from marq.settings import addresses
 from marq.settings.retention import SETTINGS_PREFIX, Retention
 from marq.settings.state_dir import default_state_dir
 from marq.settings.torchserve_keys import ENVIRONMENT_SWITCH, URLS_SWITCH
-
-Positive = Annotated[int, Field(gt=0)]
-NotNegative = Annotated[int, Field(ge=0)]
-Port = Annotated[int, Field(gt=0, lt=65536)]
-
+from marq.settings.value_types import (
+    Directories,
+    ListenAddress,
+    MetricsConfig,
+    MetricsMode,
+    ModelsJson,
+    NotNegative,
+    OpenInferenceSwitch,
+    Patterns,
+    Port,
+    Positive,
+    WebhookSecret,
+)
 
 CHECKED_VARIABLE = f"{SETTINGS_PREFIX}CHECKED"  # the other variables are of `Settings.environment`
 SECRET = frozenset(("keystore_pass", "webhook_secret"))  # their values are shown nowhere
@@ -37,20 +42,20 @@ class Settings(BaseModel):
     model_store_poll_s: Annotated[float, Field(ge=0)] = 0.0  # between looks for new archives; 0: no look
     workflow_store: Path | None = None  # None: the model store
     models: str = ""  # archives to load at the start: "[name=]file,...", or "all"
-    model_settings: str = "{}"  # TorchServe's `models` JSON: {name: {version: {minWorkers: ...}}}
+    model_settings: ModelsJson = "{}"  # TorchServe's `models` JSON: {name: {version: {minWorkers: ...}}}
     model_snapshot: str = ""  # TorchServe's snapshot JSON: takes the place of the two before
     forget_models: bool = False  # `--ncs`: models registered over HTTP do not outlive the server
     enable_envvars_config: bool = False
     use_env_allowed_urls: bool = False
 
-    inference_address: str = "http://127.0.0.1:8080"
-    management_address: str = "http://127.0.0.1:8081"
-    metrics_address: str = "http://127.0.0.1:8082"
+    inference_address: ListenAddress = "http://127.0.0.1:8080"
+    management_address: ListenAddress = "http://127.0.0.1:8081"
+    metrics_address: ListenAddress = "http://127.0.0.1:8082"
     gateway_workers: Positive = max(1, min(4, (os.cpu_count() or 1) // 2))
     disable_token_auth: bool = False
     token_expiration_min: Annotated[float, Field(ge=0)] = 60.0  # 0: until the next start
     enable_model_api: bool = False
-    ts_open_inference_protocol: bool = False
+    ts_open_inference_protocol: OpenInferenceSwitch = False
 
     keystore: Path | None = None
     keystore_pass: str = "changeit"  # noqa: S105 - Java's own default
@@ -103,7 +108,7 @@ class Settings(BaseModel):
     max_fetched_size: Positive = 2**30  # bytes of a body that a replica gets from an input_url
 
     webhook_allowed_hosts: str = ""  # names and networks, separated by commas; empty: all public ones
-    webhook_secret: str = ""  # whsec_...; empty: a random one, in Redis
+    webhook_secret: WebhookSecret = ""  # whsec_...; empty: a random one, in Redis
 
     celery_bridge: bool = False  # a process that takes tasks of Celery's clients
     celery_broker: str = ""  # of the tasks; empty: marq's Redis
@@ -119,19 +124,19 @@ class Settings(BaseModel):
     default_service_handler: str = ""
     service_envelope: str = ""
     install_py_dep_per_model: bool = False
-    allowed_urls: str = ""
+    allowed_urls: Patterns = ""
     decode_input_request: bool = True
     limit_max_image_pixels: bool = True
     number_of_gpu: NotNegative | None = None  # None: all that are there
     cpu_launcher_enable: bool = False  # whether CPU replicas are pinned to cores
-    blacklist_env_vars: str = ""  # a regular expression of variables that replicas do not see
+    blacklist_env_vars: Patterns = ""  # a regular expression of variables that replicas do not see
     ts_header_key_sequence_id: str = "ts_request_sequence_id"
     ts_header_key_sequence_start: str = "ts_request_sequence_start"
     ts_header_key_sequence_end: str = "ts_request_sequence_end"
 
     enable_metrics_api: bool = True
-    metrics_mode: Annotated[str, Field(pattern="^(log|prometheus|legacy)$")] = "log"
-    metrics_config: Path | None = None
+    metrics_mode: MetricsMode = "log"
+    metrics_config: MetricsConfig | None = None
     model_metrics_auto_detect: bool = False
     disable_system_metrics: bool = False
     metric_time_interval: Positive = 60  # seconds
@@ -141,7 +146,7 @@ class Settings(BaseModel):
     metrics_location: Path | None = None  # None: where the other logs are
     log_format: Annotated[str, Field(pattern="^(text|json)$")] = "text"
     access_log: bool = True
-    plugins_path: str = ""  # directories with packages of plugins, separated by commas
+    plugins_path: Directories = ""  # directories with packages of plugins, separated by commas
     plugins_left_out: str = ""  # names of plugins that are not used, separated by commas
     strict_config: bool = False  # lines of config.properties without an effect are errors
     access_log_on_console: bool = True  # as well as in the file
@@ -210,71 +215,6 @@ class Settings(BaseModel):
         variables = {f"{SETTINGS_PREFIX}{name.upper()}": str(value) for name, value in values.items()}
         return {**variables, CHECKED_VARIABLE: "1"}
 
-    @field_validator("inference_address", "management_address", "metrics_address")
-    @classmethod
-    def _check_address(cls, value: str, info: Any) -> str:
-        addresses.parse(value, info.field_name)
-        return value
-
-    @field_validator("ts_open_inference_protocol", mode="before")
-    @classmethod
-    def _understand_oip(cls, value: Any) -> Any:
-        return True if value == "oip" else value
-
-    @field_validator("webhook_secret")
-    @classmethod
-    def _check_secret(cls, value: str) -> str:
-        try:
-            key = base64.b64decode(value.removeprefix("whsec_"), validate=True)
-        except ValueError:
-            key = b""
-        if value and not (value.startswith("whsec_") and 24 <= len(key) <= 64):
-            raise ValueError("must be whsec_ and the base64 of 24 to 64 bytes, but is not")
-        return value
-
-    @field_validator("plugins_path")
-    @classmethod
-    def _make_absolute(cls, value: str) -> str:
-        return ",".join(map(str, directories(value)))
-
-    @field_validator("metrics_mode", mode="before")
-    @classmethod
-    def _ignore_case(cls, value: Any) -> Any:
-        return value.strip().lower() if isinstance(value, str) else value
-
-    @field_validator("metrics_config")
-    @classmethod
-    def _check_metrics_config(cls, value: Path | None) -> Path | None:
-        if value:
-            from marq.metrics import config as metrics_config  # reads YAML, which most commands do without
-
-            try:
-                metrics_config.read(value)
-            except metrics_config.MetricsConfigError as error:
-                raise ValueError(str(error)) from None
-        return value
-
-    @field_validator("model_settings")
-    @classmethod
-    def _check_model_settings(cls, value: str) -> str:
-        try:
-            models = json.loads(value)
-        except (ValueError, RecursionError):
-            models = None
-        if not _is_nested(models, 3):
-            raise ValueError("must be a JSON object {name: {version: {...}}}, but is not")
-        return value
-
-    @field_validator("allowed_urls", "blacklist_env_vars")
-    @classmethod
-    def _check_patterns(cls, value: str) -> str:
-        for pattern in value.split(","):
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
-        return value
-
 
 def kinds(annotation: object) -> Iterator[object]:
     """The types of a field's annotation, without `Annotated` and unions."""
@@ -283,10 +223,3 @@ def kinds(annotation: object) -> Iterator[object]:
         yield annotation
     for argument in arguments:
         yield from kinds(argument)
-
-
-def _is_nested(value: Any, depth: int) -> bool:
-    """Whether a value is an object of objects of this depth."""
-    return isinstance(value, dict) and (
-        depth == 1 or all(_is_nested(inner, depth - 1) for inner in value.values())
-    )

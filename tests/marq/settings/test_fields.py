@@ -121,12 +121,6 @@ def test_marqs_own_sources_of_booleans_stay_strict(monkeypatch):
     assert "must be true or false (given: 'perhaps')" in refused()
 
 
-@pytest.mark.parametrize("value", ["{", "[" * 3000, "[]", '"m"', '{"m": 3}', '{"m": {"1.0": 3}}'])
-def test_the_models_json_must_have_its_shape(config, value):
-    message = refused(config(f"models={value}"))
-    assert "config.properties:1: models: must be a JSON object {name: {version: {...}}}" in message
-
-
 def test_the_models_json_gives_settings_to_one_version():
     given = {"m": {"1.0": {"minWorkers": 2, "maxWorkers": 0, "batchSize": -1, "deviceType": "cpu"}}}
     loaded = load(model_settings=json.dumps(given))
