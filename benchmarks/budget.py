@@ -28,9 +28,10 @@ from gateway.http.exchange import Exchange
 from gateway.metrics.counting import RequestMeter
 from marq import keys
 from marq.connections.urls import pack
-from marq.queue.entries import EntryFields, EntryHead, Reply, decode, decode_replies
+from marq.queue.entries import EntryFields, EntryHead, decode
 from marq.queue.ids import new_id
 from marq.queue.publishing import Publisher
+from marq.queue.replies.entries import Reply, decode_replies
 from ts.context import Context, RequestProcessor
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 from workers.handler import replies, rows

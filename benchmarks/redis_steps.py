@@ -8,9 +8,10 @@ from marq import keys
 from marq.connections import clients
 from marq.connections.blocking import Connection
 from marq.host.embedded_redis import EmbeddedServer
-from marq.queue.entries import EntryFields, EntryHead, Reply, Request
+from marq.queue.entries import EntryFields, EntryHead, Request
 from marq.queue.ids import new_id
 from marq.queue.publishing import Publisher
+from marq.queue.replies.entries import Reply
 from marq.registry.models import Registry
 
 REPEATS, PREDICTIONS = 15, 300

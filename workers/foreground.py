@@ -20,8 +20,9 @@ from archive.reader import extract, own_copy
 from marq import gpus
 from marq.control.registration import Registration, resolve
 from marq.errors import MarqError
-from marq.queue.entries import Reply, Request
+from marq.queue.entries import Request
 from marq.queue.job_records import Progress
+from marq.queue.replies.entries import Reply
 from marq.settings import loading
 from ts.context import Context
 from workers import devices

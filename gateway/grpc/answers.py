@@ -19,9 +19,10 @@ from gateway.inference.sequence_headers import in_sequence
 from gateway.routing.route import Route
 from marq.errors import DeadlineExceeded, ServiceError
 from marq.plugins.protocols import INFERENCE, Access
-from marq.queue.entries import EntryFields, EntryHead, Reply
+from marq.queue.entries import EntryFields, EntryHead
 from marq.queue.ids import new_id
-from marq.queue.reply_stream import ReplyStream
+from marq.queue.replies.entries import Reply
+from marq.queue.replies.parts import ReplyStream
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import json
 import grpc
 
 from marq.errors import BadRequest, InvalidToken, ModelNotFound, ModelVersionNotFound, ServiceError
-from marq.queue.entries import Reply
+from marq.queue.replies.entries import Reply
 
 Code = grpc.StatusCode
 

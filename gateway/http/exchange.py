@@ -10,8 +10,9 @@ from gateway.inference.predictor import CLIENT_GONE, Predictor
 from gateway.routing.route import Route
 from marq.errors import BadReply, QueueFull, ServiceError
 from marq.payloads.folder import Upload
-from marq.queue.entries import EntryFields, Reply
+from marq.queue.entries import EntryFields
 from marq.queue.ids import new_id
+from marq.queue.replies.entries import Reply
 
 log = logging.getLogger(__name__)
 

@@ -26,8 +26,9 @@ from gateway.inference import deadlines, job_headers
 from gateway.inference.predictor import CLIENT_GONE, Predictor
 from gateway.metrics.counting import RequestMeter
 from marq.errors import ServiceError, StreamBroken
-from marq.queue.entries import EntryFields, EntryHead, Reply
-from marq.queue.reply_stream import MOST_UNREAD
+from marq.queue.entries import EntryFields, EntryHead
+from marq.queue.replies.entries import Reply
+from marq.queue.replies.parts import MOST_UNREAD
 from marq.reply_rules import WITHOUT_BODY, WITHOUT_LENGTH
 
 UNUSUAL = (b"transfer-encoding", b"expect", deadlines.HEADER, job_headers.PRIORITY, job_headers.PREFER)

@@ -6,7 +6,7 @@ uvicorn's own answers would be chunked and always end the connection. `ab -k` is
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from marq.errors import StreamBroken
-from marq.queue.reply_stream import MOST_UNREAD
+from marq.queue.replies.parts import MOST_UNREAD
 
 KEEP_ALIVE = (b"connection", b"keep-alive")
 

@@ -43,7 +43,7 @@ from marq.plugins.protocols import INFERENCE
 from marq.queue import job_records
 from marq.queue.entries import EntryFields
 from marq.queue.ids import new_id
-from marq.queue.reply_stream import ReplyStream
+from marq.queue.replies.parts import ReplyStream
 from marq.reply_rules import is_final_status
 
 log = logging.getLogger(__name__)

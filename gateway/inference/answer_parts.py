@@ -7,8 +7,8 @@ from starlette.types import Receive, Send
 
 from gateway import common_headers
 from marq.errors import DeadlineExceeded, ServiceError, ServiceUnavailable
-from marq.queue.entries import Reply
-from marq.queue.reply_stream import ReplyStream
+from marq.queue.replies.entries import Reply
+from marq.queue.replies.parts import ReplyStream
 from marq.reply_rules import WITHOUT_BODY
 
 log = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """How a prediction is queued: token, route, limits, deadline, entry fields and cancellation, in one place.
 
-The receiver of an answer is a sink (`marq.queue.pending.Waiting`): the socket of the fast path or an ASGI
-response. A sink is filled from the event loop's thread.
+The receiver of an answer is a sink (`marq.queue.replies.pending.Waiting`): the socket of the fast path or an
+ASGI response. A sink is filled from the event loop's thread.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from marq.plugins.protocols import Access
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, EntryHead
 from marq.queue.ids import new_id
-from marq.queue.pending import Waiting
+from marq.queue.replies.pending import Waiting
 
 USUAL_URLS = UrlRules()
 CLIENT_GONE = 499  # the status of a prediction whose client went away before its answer

@@ -17,8 +17,9 @@ from marq.errors import ServiceError
 from marq.jobs.jobs import Jobs
 from marq.jobs.url_rules import UrlRules
 from marq.queue.broker import Broker
-from marq.queue.entries import EntryFields, Reply
-from marq.queue.pending import Waiting
+from marq.queue.entries import EntryFields
+from marq.queue.replies.entries import Reply
+from marq.queue.replies.pending import Waiting
 
 PREDICTION, JOB, WORKFLOW = "prediction", "job", "workflow"
 log = logging.getLogger(__name__)

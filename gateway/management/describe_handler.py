@@ -9,7 +9,8 @@ from gateway.asgi import Document
 from marq import keys
 from marq.errors import ServiceError, ServiceUnavailable
 from marq.forms import FORM
-from marq.queue.entries import EntryFields, EntryHead, decode_replies
+from marq.queue.entries import EntryFields, EntryHead
+from marq.queue.replies.entries import decode_replies
 from marq.registry.models import Registry
 from marq.registry.spec import ModelSpec
 

@@ -16,7 +16,8 @@ from gateway.workflows.predictions import Run, body_of
 from marq import keys
 from marq.errors import ServiceError
 from marq.payloads.folder import Upload
-from marq.queue.entries import EntryFields, Reply
+from marq.queue.entries import EntryFields
+from marq.queue.replies.entries import Reply
 from marq.workflows.runs import Runs
 from marq.workflows.spec import Workflow
 

@@ -15,9 +15,10 @@ from gateway.workflows.known import KnownWorkflows
 from marq.errors import ResourceNotFound, ServiceError, pretty
 from marq.payloads.folder import Upload
 from marq.plugins.protocols import INFERENCE
-from marq.queue.entries import EntryFields, Reply
+from marq.queue.entries import EntryFields
 from marq.queue.ids import new_id
-from marq.queue.reply_stream import ReplyStream
+from marq.queue.replies.entries import Reply
+from marq.queue.replies.parts import ReplyStream
 from marq.workflows.runs import Runs
 from marq.workflows.spec import Workflow
 

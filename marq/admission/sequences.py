@@ -9,8 +9,9 @@ from marq.connections.scripts import join, read
 from marq.connections.urls import Command
 from marq.errors import BadRequest, QueueFull, ServiceError
 from marq.payloads.place import Place
-from marq.queue.entries import EntryFields, Reply
+from marq.queue.entries import EntryFields
 from marq.queue.publishing import Answer, Publisher
+from marq.queue.replies.entries import Reply
 from marq.queue.scripts import MOVED
 from marq.registry.spec import ModelSpec
 

@@ -6,8 +6,8 @@ from typing import Any, Self
 
 from marq.errors import MarqError
 from marq.queue import job_records
-from marq.queue.entries import Reply
 from marq.queue.job_records import JobRecord
+from marq.queue.replies.entries import Reply
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from marq.errors import ServiceError
 from marq.jobs.options import JobOptions
 from marq.jobs.submission import KeyedRequest
 from marq.queue.broker import Broker
-from marq.queue.entries import EntryFields, Reply
+from marq.queue.entries import EntryFields
 from marq.queue.ids import new_id
-from marq.queue.reply_stream import WholeReply
+from marq.queue.replies.entries import Reply
+from marq.queue.replies.parts import WholeReply
 
 if TYPE_CHECKING:
     from marq.workflows.spec import Workflow

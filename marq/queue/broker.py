@@ -24,11 +24,12 @@ from marq.payloads.body_keys import MOST_INLINE, BodyKeys
 from marq.payloads.folder import Folder
 from marq.payloads.place import Place
 from marq.queue import scripts
-from marq.queue.entries import EntryFields, EntryRef, Reply
+from marq.queue.entries import EntryFields, EntryRef
 from marq.queue.lost_requests import LOST, LostRequests
-from marq.queue.pending import PendingRequests, Waiting
-from marq.queue.reply_reader import ReplyReader, log_failure
-from marq.queue.reply_stream import ReplyStream, WholeReply
+from marq.queue.replies.entries import Reply
+from marq.queue.replies.parts import ReplyStream, WholeReply
+from marq.queue.replies.pending import PendingRequests, Waiting
+from marq.queue.replies.reader import ReplyReader, log_failure
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,9 @@ from marq.connections.commands import RedisClient
 from marq.connections.urls import Command
 from marq.errors import BadRequest, MalformedEntry, ServiceError
 from marq.queue import scripts
-from marq.queue.entries import JSON_HEADERS, Reply, decode, may_take_replies
+from marq.queue.entries import decode, may_take_replies
 from marq.queue.publishing import Publisher
+from marq.queue.replies.entries import JSON_HEADERS, Reply
 from marq.registry.spec import ModelSpec
 from marq.settings.retention import Retention
 

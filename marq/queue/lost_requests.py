@@ -14,7 +14,7 @@ from marq.connections.scripts import Script
 from marq.errors import QueueUnavailable
 from marq.queue import scripts
 from marq.queue.entries import EntryRef
-from marq.queue.pending import PendingRequests
+from marq.queue.replies.pending import PendingRequests
 
 LOST = "Redis has lost the request. Send it again."
 GRACE_S = 1.0  # for a reply that was published just before its entry was deleted

@@ -13,8 +13,9 @@ from marq.errors import DeadlineExceeded, ServiceError
 from marq.payloads import body_keys
 from marq.payloads.place import Place
 from marq.queue import job_records, scripts
-from marq.queue.entries import DEFAULT_TTL_MS, JSON_HEADERS, Reply, Request
+from marq.queue.entries import DEFAULT_TTL_MS, Request
 from marq.queue.job_records import Progress
+from marq.queue.replies.entries import JSON_HEADERS, Reply
 from marq.registry.spec import ModelSpec
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from marq.queue import scripts
 from marq.queue.broker import Broker
 from marq.queue.entries import DEFAULT_TTL_MS, EntryFields
 from marq.queue.ids import JobId
-from marq.queue.pending import Waiting
+from marq.queue.replies.pending import Waiting
 from marq.workflows.spec import FUNCTION_VERSION, Workflow
 from marq.workflows.starting import Outcome, Starts
 

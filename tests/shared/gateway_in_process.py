@@ -18,8 +18,8 @@ from gateway.routing.routes import Routes
 from marq.connections.pipelined import PipelinedConnection
 from marq.jobs.jobs import Jobs
 from marq.queue.broker import Broker
-from marq.queue.entries import Reply
-from marq.queue.reply_reader import ReplyReader
+from marq.queue.replies.entries import Reply
+from marq.queue.replies.reader import ReplyReader
 from marq.settings.fields import Settings
 
 UNUSED = "redis://127.0.0.1:1/0"

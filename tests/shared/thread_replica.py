@@ -8,8 +8,9 @@ from typing import Any
 from marq import keys
 from marq.connections.blocking import Connection
 from marq.payloads import body_keys
-from marq.queue.entries import Reply, Request, decode
+from marq.queue.entries import Request, decode
 from marq.queue.publishing import Publisher
+from marq.queue.replies.entries import Reply
 from marq.registry.spec import ModelSpec
 
 Answer = Callable[[Request], Reply]

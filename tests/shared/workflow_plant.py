@@ -7,9 +7,10 @@ import redis
 from marq import keys
 from marq.connections.blocking import Connection
 from marq.queue.broker import Broker
-from marq.queue.entries import EntryFields, EntryHead, Reply, decode
+from marq.queue.entries import EntryFields, EntryHead, decode
 from marq.queue.publishing import Publisher
-from marq.queue.reply_stream import WholeReply
+from marq.queue.replies.entries import Reply
+from marq.queue.replies.parts import WholeReply
 from marq.registry import lanes
 from marq.registry.spec import ModelSpec
 from marq.workflows.runs import Runs

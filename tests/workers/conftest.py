@@ -11,7 +11,7 @@ from support import wait_for
 from marq import keys
 from marq.connections import clients
 from marq.connections.blocking import Connection
-from marq.queue.entries import Reply, decode_replies
+from marq.queue.replies.entries import Reply, decode_replies
 from marq.registry.models import Registry
 from marq.registry.name_lease import Owner
 from marq.registry.spec import ModelSpec

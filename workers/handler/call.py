@@ -11,7 +11,8 @@ from typing import Any
 from marq.errors import BadRequest, DeadlineExceeded, ServiceError
 from marq.forms import MOST_FIELDS
 from marq.payloads.place import Place
-from marq.queue.entries import Reply, Request
+from marq.queue.entries import Request
+from marq.queue.replies.entries import Reply
 from ts.context import Context, RequestProcessor
 from ts.utils.util import PredictionException
 from workers.handler import replies as responses

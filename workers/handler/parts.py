@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from marq.errors import ServiceUnavailable
-from marq.queue.entries import Reply, Request
+from marq.queue.entries import Request
 from marq.queue.job_records import Progress
+from marq.queue.replies.entries import Reply
 from marq.reply_rules import WITHOUT_BODY
 from workers.handler import replies
 from workers.handler.progress import ProgressReports, Reports

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from marq import reply_rules
 from marq.errors import WorkerFailed, error_body
-from marq.queue.entries import JSON_HEADERS, Reply, Request
+from marq.queue.entries import Request
+from marq.queue.replies.entries import JSON_HEADERS, Reply
 
 if TYPE_CHECKING:  # pools, which refuse requests, do not load it
     from ts.context import RequestProcessor

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from marq.queue.entries import Reply, Request
+from marq.queue.entries import Request
+from marq.queue.replies.entries import Reply
 from workers.handler.rows import Headers, Row
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from urllib.parse import urljoin
 from archive.store import s3
 from marq.errors import BadRequest, RequestTooLarge, ServiceError
 from marq.jobs.transfer_urls import SETTING, AllowedUrls
-from marq.queue.entries import JSON_HEADERS, Reply, Request
+from marq.queue.entries import Request
+from marq.queue.replies.entries import JSON_HEADERS, Reply
 from workers.handler import replies as responses
 from workers.launch import PoolSpec
 

@@ -15,10 +15,11 @@ from marq.connections.urls import Command
 from marq.errors import MalformedEntry, ServiceUnavailable
 from marq.payloads import job_files
 from marq.payloads.files import PayloadLost
-from marq.queue.entries import EntryRef, Reply, Request, decode
+from marq.queue.entries import EntryRef, Request, decode
 from marq.queue.giving_up import Death, bury, refusals, refuse, take
 from marq.queue.publishing import Publisher
 from marq.queue.redelivery import Spent, requeue
+from marq.queue.replies.entries import Reply
 from marq.registry import lanes
 from marq.registry.consumers import consumer_name, pool_of
 from marq.registry.liveness import TakeoverGuard

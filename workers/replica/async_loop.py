@@ -20,8 +20,9 @@ from marq.connections.background import Sender
 from marq.connections.blocking import Connection
 from marq.connections.urls import RECONNECT_DELAY_S
 from marq.errors import ServiceError
-from marq.queue.entries import EntryRef, Reply, Request
+from marq.queue.entries import EntryRef, Request
 from marq.queue.publishing import Publisher
+from marq.queue.replies.entries import Reply
 from marq.registry.consumers import consumer_name
 from workers import scoreboard
 from workers.handler import replies as responses

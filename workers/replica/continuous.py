@@ -10,8 +10,9 @@ from marq.connections.blocking import checked
 from marq.connections.commands import Reply as RedisReply
 from marq.connections.urls import Command
 from marq.errors import DeadlineExceeded
-from marq.queue.entries import JSON_HEADERS, Reply, Request
+from marq.queue.entries import Request
 from marq.queue.redelivery import requeue
+from marq.queue.replies.entries import JSON_HEADERS, Reply
 from workers import scoreboard
 from workers.handler.call import HandlerCall
 from workers.handler.measurements import Collector

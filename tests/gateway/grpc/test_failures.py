@@ -3,7 +3,7 @@ import pytest
 
 from gateway.grpc import failures
 from marq.errors import InvalidToken, ModelNotFound, QueueFull, StreamBroken
-from marq.queue.entries import Reply
+from marq.queue.replies.entries import Reply
 
 Code = grpc.StatusCode
 FAILED = "\norg.pytorch.serve.http.InternalServerException"

@@ -11,7 +11,7 @@ from benchmarks.fast_path import measure
 from gateway.http import connection_limit
 from gateway.http.access_log import AccessLog, LoggedProtocol
 from gateway.routing.route import Route
-from marq.queue.reply_stream import MOST_UNREAD
+from marq.queue.replies.parts import MOST_UNREAD
 
 
 class Recorder:

@@ -3,7 +3,7 @@ import pytest
 from gateway.asgi import respond_error
 from gateway.http.http_1_0 import Http10
 from marq.errors import StreamBroken
-from marq.queue.reply_stream import MOST_UNREAD
+from marq.queue.replies.parts import MOST_UNREAD
 
 PART = b"x" * 2**20
 SCOPE = {"type": "http", "http_version": "1.0", "headers": []}

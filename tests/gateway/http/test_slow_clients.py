@@ -22,7 +22,8 @@ from thread_replica import ThreadReplica, make_spec
 
 from marq.connections import clients
 from marq.host import sockets as listen
-from marq.queue.entries import Reply, Request
+from marq.queue.entries import Request
+from marq.queue.replies.entries import Reply
 from marq.registry.models import Registry
 
 LIMIT_S = 1.0

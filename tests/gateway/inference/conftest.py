@@ -8,7 +8,7 @@ from gateway.routing.routes import Routes
 from marq.connections import clients
 from marq.jobs.jobs import Jobs
 from marq.queue.broker import Broker
-from marq.queue.entries import Reply
+from marq.queue.replies.entries import Reply
 from marq.registry.models import Registry
 from marq.settings.fields import Settings
 

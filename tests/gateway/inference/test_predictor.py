@@ -15,7 +15,7 @@ from marq.errors import (
 )
 from marq.plugins.protocols import Access
 from marq.queue.entries import EntryFields, EntryHead
-from marq.queue.reply_stream import ReplyStream
+from marq.queue.replies.parts import ReplyStream
 
 NOBODY = Access("inference", "POST", "/predictions/m", [])
 LIMIT = 1000  # of the predictor that `make` makes

@@ -19,7 +19,7 @@ from marq.payloads.job_uploads import JobUploads
 from marq.payloads.place import Place
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, EntryHead
-from marq.queue.reply_stream import ReplyStream
+from marq.queue.replies.parts import ReplyStream
 
 LARGE = b"x" * 100
 LIMIT = 1000  # of the predictor that `make` makes

@@ -8,8 +8,9 @@ from gateway.inference.urls import Target
 from marq import keys
 from marq.connections import clients
 from marq.errors import BadRequest, QueueFull, ServiceError, ServiceUnavailable
-from marq.queue.entries import EntryFields, EntryHead, Reply
-from marq.queue.reply_stream import ReplyStream, WholeReply
+from marq.queue.entries import EntryFields, EntryHead
+from marq.queue.replies.entries import Reply
+from marq.queue.replies.parts import ReplyStream, WholeReply
 
 
 class Recorder:

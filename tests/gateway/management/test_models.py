@@ -18,7 +18,7 @@ from gateway.application import management_application
 from gateway.auth.tokens import Tokens
 from gateway.routing.routes import Routes
 from marq import gpus, keys
-from marq.queue.entries import decode_replies
+from marq.queue.replies.entries import decode_replies
 from marq.registry.names import MODEL_RULE
 from marq.settings.fields import Settings
 

@@ -9,7 +9,7 @@ from gateway.routing import late_requests
 from gateway.routing.late_requests import LateRequests
 from marq import keys
 from marq.connections import clients
-from marq.queue.entries import decode_replies
+from marq.queue.replies.entries import decode_replies
 from marq.registry.models import Registry
 
 SPEC = make_spec("m", "1.0")

@@ -7,7 +7,7 @@ import pytest
 from marq import keys
 from marq.client import AsyncClient, Client, JobFailed
 from marq.errors import BadRequest, JobNotFound
-from marq.queue.entries import Reply
+from marq.queue.replies.entries import Reply
 from marq.webhooks.inspection import Webhooks
 
 

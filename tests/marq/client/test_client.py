@@ -27,8 +27,9 @@ from marq.errors import (
     RedisUnavailable,
 )
 from marq.host import server_file
-from marq.queue.entries import Reply, decode
+from marq.queue.entries import decode
 from marq.queue.publishing import Publisher
+from marq.queue.replies.entries import Reply
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from thread_replica import make_spec
 from marq import keys
 from marq.client import AsyncClient, Client
 from marq.errors import BadRequest, Conflict
-from marq.queue.entries import Reply
+from marq.queue.replies.entries import Reply
 
 
 @pytest.fixture

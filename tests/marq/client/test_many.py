@@ -10,7 +10,7 @@ from support import wait_for
 from marq import keys
 from marq.client import AsyncClient, Client, JobFailed, PredictionFailed
 from marq.errors import JobNotFound, ModelNotFound
-from marq.queue.entries import Reply
+from marq.queue.replies.entries import Reply
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from thread_replica import make_spec
 from marq import keys
 from marq.contract import lines
 from marq.contract.checking import check
-from marq.queue.entries import VERSION, Reply, decode_replies
+from marq.queue.entries import VERSION
+from marq.queue.replies.entries import Reply, decode_replies
 from marq.registry import lanes
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -6,7 +6,7 @@ import pytest
 import redis
 from support import wait_for
 
-from marq.queue.entries import decode_replies
+from marq.queue.replies.entries import decode_replies
 
 RECIPE = next(
     line

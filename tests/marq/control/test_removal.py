@@ -10,8 +10,8 @@ from marq import keys
 from marq.connections import clients
 from marq.control import removal
 from marq.control.removal import clear, remove_download
-from marq.queue.entries import decode_replies
 from marq.queue.giving_up import take
+from marq.queue.replies.entries import decode_replies
 
 LANE = keys.lane("echo", "1.0")
 TTL_S = 60

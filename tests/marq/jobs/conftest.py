@@ -9,8 +9,9 @@ from marq import keys
 from marq.connections import clients
 from marq.jobs.jobs import Jobs
 from marq.queue.broker import Broker
-from marq.queue.entries import EntryFields, EntryHead, Reply, decode
+from marq.queue.entries import EntryFields, EntryHead, decode
 from marq.queue.publishing import Publisher
+from marq.queue.replies.entries import Reply
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from marq.connections import clients
 from marq.errors import JobNotFound
 from marq.jobs import events
 from marq.jobs.events import Position, follow
-from marq.queue.entries import Reply, decode
+from marq.queue.entries import decode
 from marq.queue.job_records import Progress
 from marq.queue.publishing import Publisher
+from marq.queue.replies.entries import Reply
 
 LANE = keys.lane("echo", "1.0")
 

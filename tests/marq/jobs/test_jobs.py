@@ -12,7 +12,8 @@ from marq.host.embedded_redis import EmbeddedServer
 from marq.jobs import jobs as jobs_module
 from marq.jobs.jobs import Jobs
 from marq.queue.broker import Broker
-from marq.queue.entries import EntryFields, EntryHead, Reply
+from marq.queue.entries import EntryFields, EntryHead
+from marq.queue.replies.entries import Reply
 from marq.registry.models import Registry
 
 LANE = keys.lane("echo", "1.0")

@@ -9,8 +9,9 @@ from marq import keys
 from marq.connections import clients
 from marq.errors import StreamBroken
 from marq.jobs.streamed_answers import parts_of
-from marq.queue.entries import EntryFields, Reply, Request
+from marq.queue.entries import EntryFields, Request
 from marq.queue.publishing import Publisher
+from marq.queue.replies.entries import Reply
 
 LANE = keys.lane("echo", "1.0")
 

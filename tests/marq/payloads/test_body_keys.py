@@ -19,9 +19,10 @@ from marq.payloads.body_keys import MOST_INLINE, TTL_S
 from marq.queue import broker as broker_module
 from marq.queue.broker import Broker
 from marq.queue.dead_letters import DeadLetters
-from marq.queue.entries import EntryFields, Reply
+from marq.queue.entries import EntryFields
 from marq.queue.giving_up import Death, bury
-from marq.queue.reply_stream import WholeReply
+from marq.queue.replies.entries import Reply
+from marq.queue.replies.parts import WholeReply
 from workers.replica.lane_reader import LaneReader
 
 LANE = keys.lane("echo", "1.0")

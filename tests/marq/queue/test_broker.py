@@ -10,10 +10,11 @@ from marq import keys
 from marq.errors import BadReply, RedisUnavailable, ServiceUnavailable
 from marq.host.embedded_redis import EmbeddedServer
 from marq.queue import broker as broker_module
-from marq.queue import reply_reader as replies_module
 from marq.queue import scripts
 from marq.queue.broker import Broker
-from marq.queue.entries import EntryFields, EntryHead, Reply
+from marq.queue.entries import EntryFields, EntryHead
+from marq.queue.replies import reader as reader_module
+from marq.queue.replies.entries import Reply
 
 LANE = keys.lane("echo", "1.0").encode()
 
@@ -259,9 +260,9 @@ async def test_while_redis_is_gone_nothing_is_accepted_and_afterwards_everything
 
 async def test_what_was_read_is_trimmed_while_replies_come(broker, client, start_replica):
     start_replica(echo)
-    for number in range(3 * replies_module.TRIM_EVERY):
+    for number in range(3 * reader_module.TRIM_EVERY):
         await answered(predict(broker, b"%d" % number))
-    assert client.xlen(broker.stream) <= replies_module.TRIM_EVERY + 1
+    assert client.xlen(broker.stream) <= reader_module.TRIM_EVERY + 1
     assert client.xlen(LANE) == 0
 
 

@@ -13,9 +13,9 @@ from marq.connections.blocking import Connection
 from marq.errors import Conflict, ModelVersionNotFound, ResourceNotFound
 from marq.queue import job_records
 from marq.queue.dead_letters import DeadLetters
-from marq.queue.entries import Reply
 from marq.queue.giving_up import Death, bury
 from marq.queue.ids import JobId
+from marq.queue.replies.entries import Reply
 
 LANE = keys.lane("echo", "1.0")
 DEAD = keys.dead_letters("echo")

@@ -8,10 +8,11 @@ from marq.jobs.jobs import Jobs
 from marq.queue import depth
 from marq.queue.broker import Broker
 from marq.queue.dead_letters import DeadLetters
-from marq.queue.entries import EntryFields, Reply, Request
+from marq.queue.entries import EntryFields, Request
 from marq.queue.giving_up import Death, bury
 from marq.queue.publishing import Publisher
 from marq.queue.redelivery import requeue
+from marq.queue.replies.entries import Reply
 from marq.registry.reports import PoolReport, ReplicaReport
 
 LANE = keys.lane("echo", "1.0")

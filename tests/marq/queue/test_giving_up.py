@@ -11,8 +11,9 @@ from marq.errors import MalformedEntry
 from marq.jobs import jobs as jobs_module
 from marq.jobs.jobs import Jobs
 from marq.queue.broker import Broker
-from marq.queue.entries import EntryFields, EntryHead, decode, decode_replies
+from marq.queue.entries import EntryFields, EntryHead, decode
 from marq.queue.giving_up import MOST_TAKEN, Death, bury, refuse, take
+from marq.queue.replies.entries import decode_replies
 
 LANE = keys.lane("echo", "1.0")
 REASON = "the field `deadline` must be a whole number, not b'soon'"

@@ -8,8 +8,9 @@ from marq.errors import QueueUnavailable
 from marq.queue import broker as broker_module
 from marq.queue import scripts
 from marq.queue.broker import Broker
-from marq.queue.entries import EntryFields, Reply
+from marq.queue.entries import EntryFields
 from marq.queue.lost_requests import LostRequests
+from marq.queue.replies.entries import Reply
 
 LANE = keys.lane("echo", "1.0")
 FRONT = keys.lane("echo", "1.0", keys.FRONT)

@@ -11,8 +11,9 @@ from marq.connections import clients
 from marq.jobs.jobs import Jobs
 from marq.jobs.options import JobOptions
 from marq.queue.broker import Broker
-from marq.queue.entries import EntryFields, EntryHead, Reply, decode
+from marq.queue.entries import EntryFields, EntryHead, decode
 from marq.queue.publishing import Publisher
+from marq.queue.replies.entries import Reply
 from marq.webhooks.hosts import AllowedHosts
 from marq.webhooks.inspection import Webhooks
 from marq.webhooks.outbox import Outbox

@@ -7,10 +7,11 @@ from workflow_plant import DIAMOND, STARTED, Plant, running, spec_of, workflow_o
 
 from marq import keys
 from marq.errors import ServiceUnavailable
-from marq.queue.entries import EntryHead, Reply, row_fields
+from marq.queue.entries import EntryHead, row_fields
 from marq.queue.giving_up import refusals
 from marq.queue.publishing import NEVER, Publisher
 from marq.queue.redelivery import requeue
+from marq.queue.replies.entries import Reply
 from marq.workflows.timeouts import end_overdue
 
 

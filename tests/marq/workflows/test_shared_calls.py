@@ -8,10 +8,11 @@ from workflow_plant import STARTED, Plant, running, spec_of, workflow_of
 from marq import keys
 from marq.queue import scripts
 from marq.queue.broker import Broker
-from marq.queue.entries import EntryFields, Reply
+from marq.queue.entries import EntryFields
 from marq.queue.publishing import Publisher
 from marq.queue.redelivery import requeue
-from marq.queue.reply_stream import WholeReply
+from marq.queue.replies.entries import Reply
+from marq.queue.replies.parts import WholeReply
 from marq.workflows.runs import Runs
 
 IDS = (b"r1", b"r2", b"r3")

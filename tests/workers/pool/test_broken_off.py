@@ -3,8 +3,9 @@
 import pytest
 
 from marq import keys
-from marq.queue.entries import Reply, decode
+from marq.queue.entries import decode
 from marq.queue.publishing import Publisher
+from marq.queue.replies.entries import Reply
 from workers.pool.recovery import Recovery
 from workers.pool.replica_process import Ending
 

@@ -7,8 +7,9 @@ import redis
 from marq import keys
 from marq.jobs.submission import submit_command
 from marq.queue import job_records, scripts
-from marq.queue.entries import EntryFields, EntryHead, EntryRef, Reply, Request, decode_replies
+from marq.queue.entries import EntryFields, EntryHead, EntryRef, Request
 from marq.queue.ids import JobId
+from marq.queue.replies.entries import Reply, decode_replies
 from marq.registry.consumers import consumer_name
 from marq.registry.models import HEARTBEAT_LIMIT_S
 from marq.registry.reports import PoolReport

@@ -5,9 +5,10 @@ import pytest
 
 from marq import keys
 from marq.queue import job_records
-from marq.queue.entries import Reply, decode, decode_replies
+from marq.queue.entries import decode
 from marq.queue.ids import JobId
 from marq.queue.publishing import Publisher
+from marq.queue.replies.entries import Reply, decode_replies
 
 LANES = keys.lanes("m", "1.0")
 STARTED_MS = 1_700_000_001_000
@@ -156,7 +157,7 @@ def test_a_job_that_was_queued_twice_keeps_its_first_result(publisher, add, take
 
 
 def test_a_stream_that_nobody_reads_is_bounded(publisher, add, take, plain, client, monkeypatch):
-    monkeypatch.setattr("marq.queue.entries.MOST_REPLIES", 100)
+    monkeypatch.setattr("marq.queue.replies.entries.MOST_REPLIES", 100)
     add(*[b"x"] * 500, reply="s")
     plain.pipeline(publisher.commands(answers(take()), STARTED_MS))
     assert client.xlen("s") < 300

@@ -7,8 +7,9 @@ import pytest
 from marq import keys
 from marq.errors import StreamBroken
 from marq.queue.broker import Broker
-from marq.queue.entries import EntryFields, Reply
-from marq.queue.reply_stream import MOST_UNREAD
+from marq.queue.entries import EntryFields
+from marq.queue.replies.entries import Reply
+from marq.queue.replies.parts import MOST_UNREAD
 
 LANE = keys.lane("echo", "1.0")
 

@@ -6,8 +6,9 @@ from typing import Protocol
 from marq.errors import StreamBroken
 from marq.payloads.body_keys import BodyKeys
 from marq.payloads.folder import Folder, Upload
-from marq.queue.entries import EntryRef, Reply
-from marq.queue.reply_stream import StreamState
+from marq.queue.entries import EntryRef
+from marq.queue.replies.entries import Reply
+from marq.queue.replies.parts import StreamState
 
 CUT_OFF = "The answer was cut off: its replica was lost, or failed."
 

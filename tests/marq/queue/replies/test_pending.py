@@ -3,9 +3,10 @@ import asyncio
 import pytest
 
 from marq.errors import QueueUnavailable, StreamBroken
-from marq.queue.entries import EntryRef, Reply
-from marq.queue.pending import PendingRequests
-from marq.queue.reply_stream import ReplyStream, WholeReply
+from marq.queue.entries import EntryRef
+from marq.queue.replies.entries import Reply
+from marq.queue.replies.parts import ReplyStream, WholeReply
+from marq.queue.replies.pending import PendingRequests
 
 LANE = b"lane"
 

@@ -9,8 +9,8 @@ from marq.connections.pipelined import PipelinedConnection
 from marq.errors import BadReply, MalformedEntry
 from marq.payloads.files import PayloadLost
 from marq.payloads.folder import Folder
-from marq.queue.entries import Reply, decode_replies
-from marq.queue.pending import PendingRequests
+from marq.queue.replies.entries import Reply, decode_replies
+from marq.queue.replies.pending import PendingRequests
 
 log = logging.getLogger(__name__)
 

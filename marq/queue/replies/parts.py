@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from marq.errors import StreamBroken
-from marq.queue.entries import Reply
+from marq.queue.replies.entries import Reply
 
 MOST_UNREAD = 16 << 20  # bytes: a client that reads so much slower than the handler writes is cut off
 

@@ -1,0 +1,1 @@
+"""Replies on the side that awaits them: their entries, their reader, the requests that wait."""
