@@ -2,7 +2,7 @@
 
 from marq.admission.sequences import SequenceAdmission
 from marq.admission.tickets import TicketAdmission
-from marq.queue.broker import Admission
+from marq.queue.admitting import Admission
 from marq.registry.spec import ModelSpec
 
 

@@ -5,9 +5,10 @@ because this is the hot path of every prediction.
 """
 
 import asyncio
+import logging
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import hiredis
@@ -18,6 +19,7 @@ from marq.connections.commands import Reply
 from marq.connections.urls import (
     CONNECT_TIMEOUT_S,
     PROBES,
+    RECONNECT_DELAY_S,
     Command,
     Options,
     pack,
@@ -26,6 +28,8 @@ from marq.connections.urls import (
     without_password,
 )
 from marq.errors import ConnectionLost, RedisUnavailable
+
+log = logging.getLogger(__name__)
 
 Waiter = asyncio.Future[Reply] | bytes  # bytes: a tag, which is cheaper than a future
 OnTagged = Callable[[bytes, object], None]
@@ -190,3 +194,16 @@ class PipelinedConnection(asyncio.Protocol):
                 self._on_tagged(waiter, lost)
             elif not waiter.done():
                 waiter.set_exception(lost)
+
+
+async def reconnect(connect: Callable[[], Awaitable[None]]) -> None:
+    """Calls `connect` until it succeeds, after its connection was lost."""
+    log.warning("the connection to Redis was lost; connecting again")
+    while True:
+        try:
+            await connect()
+        except (RedisUnavailable, ConnectionError, hiredis.ReplyError):
+            await asyncio.sleep(RECONNECT_DELAY_S)
+        else:
+            log.warning("connected to Redis again")
+            return

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, Self
 
 from marq.errors import QueueFull
 from marq.payloads.files import NEW_FILE, PLAIN, PayloadLost, write_all
@@ -67,6 +67,16 @@ class Folder:
         self._unknown: set[str] = set()  # files of no pending request, at the last look
         self._lock = -1
         self._open()
+
+    @classmethod
+    def opened(cls, place: Place, stream: bytes) -> Self | None:
+        """The folder of a reply stream; None where there can be none: payloads travel through Redis then."""
+        try:
+            place.sweep()
+            return cls(place, place.folder_of(stream))
+        except OSError as error:
+            log.warning("large bodies travel through Redis, not as files in %s: %s", place.directory, error)
+            return None
 
     def _open(self) -> None:
         """A folder without a lock would be swept: it gets its name when it is locked."""

@@ -4,32 +4,31 @@ A prediction costs one packed XADD and a dictionary entry here, nothing else.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Sequence
 
 import hiredis
 
 from marq import keys
 from marq.connections.commands import Reply as RedisReply
-from marq.connections.pipelined import PipelinedConnection
+from marq.connections.pipelined import PipelinedConnection, reconnect
 from marq.connections.scripts import Script
-from marq.connections.urls import RECONNECT_DELAY_S, Command
-from marq.errors import QueueUnavailable, RedisUnavailable, ServiceError, ServiceUnavailable
+from marq.connections.urls import Command
+from marq.errors import QueueUnavailable, ServiceUnavailable
 from marq.payloads import body_keys
 from marq.payloads.body_keys import MOST_INLINE, BodyKeys
 from marq.payloads.folder import Folder
 from marq.payloads.place import Place
-from marq.queue import scripts
-from marq.queue.entries import EntryFields, EntryRef
+from marq.queue.admitting import Admission, admit
+from marq.queue.entries import EntryFields
 from marq.queue.lost_requests import LOST, LostRequests
 from marq.queue.replies.entries import Reply
 from marq.queue.replies.parts import ReplyStream, WholeReply
 from marq.queue.replies.pending import PendingRequests, Waiting
-from marq.queue.replies.reader import ReplyReader, log_failure
+from marq.queue.replies.reader import ReplyReader
+from marq.queue.withdrawals import Withdrawals
 
 log = logging.getLogger(__name__)
 
@@ -40,18 +39,7 @@ ADD = b"*%d\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$1\r\n*\r\n$2\r\nid\r\n$%d\r\n%b\r\n%b
 ADD_REF = ADD.replace(b"$4\r\nbody", b"$8\r\nbody_ref")
 STOPPING = "The server is stopping."
 UNOBSERVED = b""  # the tag of a command whose reply no request waits for
-WITHDRAW_S = 2.0  # at most, at the end
 UNREACHABLE = "Redis is not reachable at the moment. Try again later."
-
-
-class Admission(Protocol):
-    """Queues requests by a script, which may refuse them."""
-
-    def call(self, lane: bytes, fields: EntryFields, entry: Sequence[bytes], /) -> Command:
-        """The script: it returns (lane, entry) of a request that it has queued, else (0, limit, number)."""
-
-    def refusal(self, fields: EntryFields, limit: bytes, number: int, /) -> ServiceError:
-        """The error for a request that it has refused."""
 
 
 class Broker:
@@ -66,7 +54,7 @@ class Broker:
         self.stream = keys.replies(name or f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}")
         stream = self.stream.encode()
         self._reply_field = b"$7\r\nreplies\r\n$%d\r\n%b\r\n" % (len(stream), stream)
-        self.folder = _folder(place, self.stream) if place else None
+        self.folder = Folder.opened(place, stream) if place else None
         self.body_keys = BodyKeys(self._send)
         self.pending = PendingRequests(self.folder, self.body_keys)
         self._reader = ReplyReader(self.stream, self.pending, self.folder)
@@ -74,7 +62,7 @@ class Broker:
         self._commands: PipelinedConnection | None = None
         self._replies: PipelinedConnection | None = None
         self._tasks: set[asyncio.Task[object]] = set()
-        self._withdrawals: set[asyncio.Task[object]] = set()
+        self._withdrawals = Withdrawals(self.pending, self.run)
         self._closing = False
 
     async def start(self) -> None:
@@ -87,7 +75,8 @@ class Broker:
     async def stop(self) -> None:
         """Ends. Pending requests are taken out of the queue, because their replies would not be read."""
         self.give_up(QueueUnavailable(STOPPING))
-        await self._finish_withdrawals()
+        if self._commands:
+            await self._withdrawals.finish()
         self._closing = True
         for task in self._tasks:
             task.cancel()
@@ -159,26 +148,7 @@ class Broker:
             name, body = b"body_ref", ref
         entry = (b"id", request_id, b"replies", self.stream.encode(), *fields.head.flat, name, body)
         call = admission.call(lane, fields, entry)
-        self._spawn(self._admit(admission, call, request_id, fields, on_refused))
-
-    async def _admit(
-        self, admission: Admission, call: Command, request_id: bytes, fields: EntryFields,
-        on_refused: Callable[[], None],
-    ) -> None:  # fmt: skip
-        try:
-            if self._commands is None:
-                raise QueueUnavailable(UNREACHABLE)
-            first, second, *rest = await self._commands.run(call)
-        except (ConnectionError, ServiceUnavailable) as error:
-            self.pending.fail(request_id, error)
-        except hiredis.ReplyError as error:
-            self.pending.fail(request_id, QueueUnavailable(f"Redis refused the request: {error}"))
-        else:
-            if first:
-                self.pending.move(request_id, EntryRef(first, second))
-                return
-            self.pending.fail(request_id, admission.refusal(fields, second, *rest))
-        on_refused()
+        self._spawn(admit(admission, call, self._commands, self.pending, request_id, fields, on_refused))
 
     def forget(self, request_id: bytes) -> None:
         """Ignores the reply when it comes."""
@@ -186,38 +156,15 @@ class Broker:
 
     def withdraw(self, request_id: bytes) -> None:
         """Cancels a request: it leaves its lane, its answer is ignored, and a streamed answer stops."""
-        self.pending.cancel(request_id, self._take_out)
+        self._withdrawals.withdraw(request_id)
 
     def refuse(self, lane: bytes, error: ServiceUnavailable) -> None:
         """Ends all pending requests of a lane with the error, and takes their entries out of the queue."""
-        self._refuse_all(self.pending.of(lane), error)
+        self._withdrawals.refuse(self.pending.of(lane), error)
 
     def give_up(self, error: ServiceUnavailable) -> None:
         """Does the same for the pending requests of all lanes."""
-        self._refuse_all(self.pending.all(), error)
-
-    def _refuse_all(self, refused: Mapping[bytes, Waiting], error: ServiceUnavailable) -> None:
-        for request_id, waiting in refused.items():
-            self.withdraw(request_id)
-            if not waiting.done():
-                waiting.set_exception(error)
-
-    async def _finish_withdrawals(self) -> None:
-        """Waits until the entries of cancelled requests are out of the queue, if Redis answers soon."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(WITHDRAW_S):
-                while self._commands and (self.pending or self._withdrawals):
-                    await asyncio.sleep(WITHDRAW_S / 500)
-
-    def _take_out(self, request_id: bytes, where: EntryRef) -> None:
-        """A replica that already runs the request continues; if it ends, the request is not redelivered."""
-        if self._commands is not None:
-            lanes = [where.lane, keys.front_of(where.lane)]
-            taking_out = self.run(scripts.WITHDRAW, lanes, keys.GROUP, where.entry, request_id)
-            task = self._spawn(taking_out)
-            self._withdrawals.add(task)
-            task.add_done_callback(self._withdrawals.discard)
-            task.add_done_callback(log_failure)
+        self._withdrawals.refuse(self.pending.all(), error)
 
     def _on_queued(self, request_id: bytes, reply: object) -> None:
         """Handles the reply to the XADD of a request, or the loss of the connection."""
@@ -293,21 +240,10 @@ class Broker:
             return
         if connection is self._commands:
             self._commands = None
-            self._spawn(self._reconnect(self._connect_commands))
+            self._spawn(reconnect(self._connect_commands))
         elif connection is self._replies:
             self._replies = None
-            self._spawn(self._reconnect(self._connect_replies))
-
-    async def _reconnect(self, connect: Callable[[], Awaitable[None]]) -> None:
-        log.warning("the connection to Redis was lost; connecting again")
-        while True:
-            try:
-                await connect()
-            except (RedisUnavailable, ConnectionError, hiredis.ReplyError):
-                await asyncio.sleep(RECONNECT_DELAY_S)
-            else:
-                log.warning("connected to Redis again")
-                return
+            self._spawn(reconnect(self._connect_replies))
 
     async def _keep_stream(self) -> None:
         """Renews the time to live of the reply stream and of bodies, creates the stream again if it has
@@ -328,13 +264,3 @@ class Broker:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _folder(place: Place, stream: str) -> Folder | None:
-    """The folder of this process's payloads; None where there can be none: they travel through Redis then."""
-    try:
-        place.sweep()
-        return Folder(place, place.folder_of(stream.encode()))
-    except OSError as error:
-        log.warning("large bodies travel through Redis, not as files in %s: %s", place.directory, error)
-        return None
