@@ -1,6 +1,9 @@
-"""`/jobs`: submit, watch, fetch. marq's own routes: standard HTTP throughout."""
+"""`/jobs/{job_id}`: watch, fetch, cancel. marq's own routes: standard HTTP throughout."""
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
+from io import FileIO
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -8,7 +11,6 @@ from fastapi.responses import StreamingResponse
 
 from gateway.asgi import Document, header_lines
 from gateway.inference import job_headers
-from gateway.inference.job_bodies import result_of
 from gateway.inference.job_lists import describe
 from gateway.inference.job_submission import JobIdPath
 from gateway.inference.predictor import Predictor
@@ -16,9 +18,12 @@ from marq.errors import BadReply, Conflict
 from marq.jobs.jobs import Jobs
 from marq.jobs.position import position
 from marq.jobs.streamed_answers import parts_of
+from marq.payloads.files import lost
 from marq.queue import job_records
+from marq.queue.job_records import JobRecord
 from marq.reply_rules import WITHOUT_BODY, is_final_status
 
+CHUNK = 1 << 20  # bytes of a result that are in memory
 Wait = Annotated[
     float,
     Query(
@@ -63,7 +68,7 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
             raise BadReply(f"The status of the job's result is {status}, which HTTP does not allow.")
         headers = header_lines(record.headers)
         if record.body_ref and status not in WITHOUT_BODY:
-            size, chunks = await result_of(jobs, record)
+            size, chunks = await _result_of(jobs, record)
             whole = StreamingResponse(chunks, status, {"Content-Length": str(size)})
             whole.raw_headers += headers
             return whole
@@ -83,3 +88,20 @@ def router(predictor: Predictor, jobs: Jobs) -> APIRouter:
         return describe(await jobs.get(job_id))
 
     return api
+
+
+async def _result_of(jobs: Jobs, record: JobRecord) -> tuple[int, AsyncIterator[bytes]]:
+    """The size of a result that is a file, and its bytes. Raises PayloadLost."""
+    files = await jobs.files_of(record.body_ref)
+    try:
+        file = open(files.path(record.body_ref), "rb", buffering=0)  # noqa: SIM115, PTH123
+    except OSError as error:
+        raise lost(error) from None
+    return file.seek(0, 2), _chunks(file)
+
+
+async def _chunks(file: FileIO) -> AsyncIterator[bytes]:
+    with file:
+        file.seek(0)
+        while chunk := await asyncio.to_thread(file.read, CHUNK):
+            yield chunk

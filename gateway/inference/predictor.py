@@ -4,7 +4,6 @@ The receiver of an answer is a sink (`marq.queue.replies.pending.Waiting`): the 
 ASGI response. A sink is filled from the event loop's thread.
 """
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,29 +13,19 @@ from starlette.types import Receive, Scope
 from gateway.asgi import Headers, content_type, encode_headers
 from gateway.auth.tokens import AUTHORIZATION, Tokens
 from gateway.inference import deadlines
-from gateway.inference.job_bodies import read_job, with_files
+from gateway.inference.job_intake import JobIntake
 from gateway.inference.sequence_headers import USUAL, SequenceHeaders
 from gateway.routing.route import Route
 from gateway.routing.routes import Routes
 from gateway.uploads import Uploads, too_large
-from marq.errors import (
-    BadRequest,
-    ModelNotFound,
-    QueueFull,
-    QueueUnavailable,
-    ServiceError,
-    ServiceUnavailable,
-)
+from marq.errors import ModelNotFound, QueueFull, ServiceError
 from marq.jobs.jobs import Jobs
 from marq.jobs.options import PLAIN, JobOptions
-from marq.jobs.submission import KeyedRequest, keyed_id
 from marq.jobs.url_rules import UrlRules
 from marq.payloads.folder import Upload
-from marq.payloads.job_files import request_id_of
 from marq.plugins.protocols import Access
 from marq.queue.broker import Broker
 from marq.queue.entries import EntryFields, EntryHead
-from marq.queue.ids import new_id
 from marq.queue.replies.pending import Waiting
 
 USUAL_URLS = UrlRules()
@@ -58,6 +47,7 @@ class Predictor:
         self.max_request_size = max_request_size
         self.sequences, self.url_rules = sequences, url_rules
         self.uploads = Uploads(max_buffered_bytes, max_request_size)
+        self._intake = JobIntake(jobs, self.uploads, url_rules, max_request_size)
         folder = broker.folder
         # A larger body is a file, where the model's replicas share the folder
         self.threshold = folder.place.threshold if folder else max_request_size
@@ -192,69 +182,12 @@ class Predictor:
         return size, fields
 
     async def read_job(self, route: Route, scope: Scope, receive: Receive, key: str = "") -> bytes | Upload:
-        """The body of a job for `submit`: in a file, if it is large and the replicas share the store.
-
-        Raises as `Uploads.read`, and QueueFull before a body is read for which there is no room.
-        """
-        files = self.jobs.uploads
-        if files is None or not route.keeps_files:
-            return await self.uploads.read(scope, receive)
-        return await read_job(self.uploads, files, route.spec.name, _job_id(route, key), scope, receive)
+        """The body of a job for `submit`. As `JobIntake.read`."""
+        return await self._intake.read(route, scope, receive, key)
 
     async def submit(self, route: Route, fields: EntryFields, key: str = "") -> str:
-        """Queues a job; returns its public id. With an idempotency key, a job is queued once.
-
-        A job with the same key is returned even where no new one can be taken. A file with the body is
-        removed if no job is queued with it. Raises ServiceError.
-        """
-        if fields.size > self.max_request_size:
-            raise too_large(fields.size, self.max_request_size)
-        self._check_urls(route, fields)
-        files = self.jobs.uploads
-        if files is None or not route.keeps_files:
-            return (await self._submit(route, fields, key))[0]
-        fields = await with_files(files, route.spec.name, _job_id(route, key), fields)
-        is_new = True
-        try:
-            job_id, is_new = await self._submit(route, fields, key)
-        except ServiceError as error:
-            # Redis may have queued the job whose answer was lost: the node removes the file if it has not
-            is_new = isinstance(error, QueueUnavailable)
-            raise
-        finally:
-            if fields.file is not None and not is_new:
-                files.discard(fields.file)
-        return job_id
-
-    def _check_urls(self, route: Route, fields: EntryFields) -> None:
-        """Raises BadRequest for a URL that is not allowed, but for the model's own webhook.
-
-        Replicas and the sender of webhooks check again, with the address.
-        """
-        options = fields.head.options
-        for name, url in zip(options[::2], options[1::2], strict=True):
-            if name in (b"input_url", b"output_url"):
-                self.url_rules.transfers.check(url.decode(), name.decode())
-            if name == b"webhook" and url.decode() != route.spec.webhook_url:
-                self.url_rules.check_webhook(url.decode())
-            if name == b"input_url" and fields.size:
-                raise BadRequest("A job with an input_url has no body of its own; this one has.")
-
-    async def _submit(self, route: Route, fields: EntryFields, key: str) -> tuple[str, bool]:
-        """(public id, whether the job is new)."""
-        if not key:
-            return await self._submit_new(route, fields), True
-        version = route.spec.version if route.versioned else None
-        files = self.jobs.uploads.files if self.jobs.uploads else None
-        request = KeyedRequest(route.spec.name, version, key, fields, files)
-        if fields.file is not None:
-            await asyncio.to_thread(lambda: request.digest)  # it reads the body
-        try:
-            return await self._submit_once(route, request)
-        except ServiceUnavailable:
-            if (job_id := await self.jobs.find(request)) is None:
-                raise
-            return job_id, False
+        """Queues a job; returns its public id. As `JobIntake.submit`."""
+        return await self._intake.submit(route, fields, key)
 
     def begin_run(
         self,
@@ -275,31 +208,6 @@ class Predictor:
         `status` says why: the client has gone, or was answered with an error. Does nothing after the end.
         """
         self._broker.withdraw(request_id)
-
-    async def _submit_new(self, route: Route, fields: EntryFields) -> str:
-        route.admit_job(fields.size)
-        request_id = new_id() if fields.file is None else request_id_of(fields.file.ref)
-        try:
-            return await self.jobs.submit(
-                route.spec.name, route.spec.version, request_id, fields, route.priority
-            )
-        except ServiceUnavailable:
-            route.backlog.forgo(fields.size)
-            raise
-
-    async def _submit_once(self, route: Route, request: KeyedRequest) -> tuple[str, bool]:
-        route.admit_job(request.fields.size)
-        is_new = False
-        try:
-            job_id, is_new = await self.jobs.submit_once(route.spec.version, request, route.priority)
-        finally:
-            if not is_new:
-                route.backlog.forgo(request.fields.size)
-        return job_id, is_new
-
-
-def _job_id(route: Route, key: str) -> bytes:
-    return keyed_id(route.spec.name, key) if key else new_id()
 
 
 def _unobserved(status: int, answer_bytes: int) -> None:

@@ -7,7 +7,7 @@ from starlette.types import Receive, Scope
 
 from gateway.asgi import client_headers
 from gateway.inference import job_headers
-from gateway.inference.job_bodies import in_file, read_job
+from gateway.inference.job_intake import in_file, read_job
 from gateway.inference.predictor import CLIENT_GONE, Predictor
 from gateway.routing.route import Route
 from gateway.workflows.admission import Admission

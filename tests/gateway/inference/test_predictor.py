@@ -79,42 +79,6 @@ async def test_nothing_is_queued_while_redis_is_away(make, redis_url):
     assert predictor._routes.find("m").backlog.waiting == 0
 
 
-def submit(predictor, body=b"abc", key=""):
-    return predictor.submit(predictor._routes.find("m"), EntryFields(body, EntryHead(path=b"")), key)
-
-
-async def test_limits_hold_for_jobs_too(make):
-    predictor = make()
-    with pytest.raises(RequestTooLarge):
-        await submit(predictor, b"x" * (LIMIT + 1))
-    predictor._routes.find("m").backlog.refuse("no memory")
-    with pytest.raises(QueueFull, match="no memory"):
-        await submit(predictor)
-
-
-async def test_the_same_key_is_the_same_job_and_counts_once_also_where_no_new_one_is_taken(make, redis_url):
-    predictor = make()
-    backlog = predictor._routes.find("m").backlog
-    job = await submit(predictor, key="mine")
-    assert await submit(predictor, key="mine") == job
-    assert backlog.waiting == 1
-    backlog.refuse("no memory")
-    assert await submit(predictor, key="mine") == job
-    with pytest.raises(QueueFull):
-        await submit(predictor, key="another")
-    with clients.client(redis_url) as client:
-        assert client.xlen(keys.lane("m", "1.0")) == 1
-
-
-async def test_a_job_that_redis_cannot_take_does_not_count(make):
-    make.broker._on_lost(make.broker._commands)
-    predictor = make()
-    for key in ("", "mine"):
-        with pytest.raises(ServiceUnavailable):
-            await submit(predictor, key=key)
-    assert predictor._routes.find("m").backlog.waiting == 0
-
-
 async def test_predictions_and_jobs_count_the_same(make):
     predictor = make()
     room = predictor._routes.find("m").backlog.room
@@ -122,9 +86,13 @@ async def test_predictions_and_jobs_count_the_same(make):
     for number in range(2):
         left = room.left
         if number:
-            await submit(predictor, b"x" * 100)
+            await predictor.submit(predictor._routes.find("m"), EntryFields(b"x" * 100, EntryHead(path=b"")))
         else:
             begin(predictor, b"x" * 100)
         used.append(left - room.left)
     assert used == [100, 100]
     assert predictor._routes.find("m").backlog.waiting == 2
+
+
+async def test_the_wait_of_a_job_of_a_model_that_is_gone_is_unknown(make):
+    assert make().time_until("gone", "1.0", 3) is None
