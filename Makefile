@@ -58,7 +58,7 @@ format: $(VENV)/.test ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.bench ## Measure marq, and TorchServe 0.12.0 where Java is present, side by side
+bench: $(VENV)/.bench ## Measure marq, mosec, and TorchServe 0.12.0 where Java is present, side by side
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.features
 

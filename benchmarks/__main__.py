@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -106,12 +107,16 @@ def _describe(kind: str, row: dict[str, Any]) -> str:
 
 
 def make_plan(args: argparse.Namespace, console: Console) -> rounds.Plan:
-    """Leaves TorchServe out where it cannot run; makes its environment where it can."""
+    """Leaves servers out that cannot run here; makes the environments of the others."""
     others = [name for name in args.servers if issubclass(SERVERS[name], TorchServe)]
     venvs = {n: args.torchserve_venv.absolute() if n in others else MARQ_VENV for n in args.servers}
     if Mosec.name in venvs:
         venvs[Mosec.name] = args.mosec_venv.absolute()
-        mosec_setup.install(args.mosec_venv)
+        try:
+            mosec_setup.install(args.mosec_venv)
+        except subprocess.CalledProcessError:  # pip has said why
+            console.print("[yellow]mosec cannot be installed here: it is left out.[/]")
+            del venvs[Mosec.name]
     if others and not torchserve.java():
         console.print("[yellow]No Java on PATH: TorchServe is left out.[/]")
         venvs = {name: venv for name, venv in venvs.items() if name not in others}

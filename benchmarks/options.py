@@ -14,7 +14,8 @@ from benchmarks.workloads import KINDS, UnknownWorkload, Workload
 VENV_VARIABLE, MOSEC_VARIABLE = "TORCHSERVE_VENV", "MOSEC_VENV"
 OUT = Path(__file__).resolve().parent / "out"
 DESCRIPTION = """\
-Measures marq and TorchServe side by side: the same archives, the same config.properties, one after the other.
+Measures marq, TorchServe and mosec side by side, one after the other: the same archives, the same
+config.properties.
 """
 EPILOG = f"""\
 a workload is an archive and a batchSize, such as noop1 or sleep32:
@@ -24,10 +25,9 @@ examples:
   python -m benchmarks                                    all of it, about an hour
   python -m benchmarks --rounds 1 --seconds 1 --warmup 1  only to see that it runs
   python -m benchmarks --servers marq --workloads conv8   marq alone, on a model that needs the CPU
-  python -m benchmarks --servers marq,torchserve,mosec              and mosec
-  python -m benchmarks --servers marq,torchserve,torchserve-quiet   and TorchServe without its request log
+  python -m benchmarks --servers marq,torchserve,torchserve-quiet   TorchServe without its request log, too
 
-Without Java, marq is measured alone. How the figures are made: benchmarks/README.md
+Without Java, TorchServe is left out. How the figures are made: benchmarks/README.md
 """
 
 
@@ -43,7 +43,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add(
         "--servers",
         type=_list(_server),
-        default="marq,torchserve",
+        default="marq,torchserve,mosec",
         metavar="A,B",
         help=f"of {', '.join(SERVERS)}; default: %(default)s",
     )
@@ -95,7 +95,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         default=Path(os.environ.get(MOSEC_VARIABLE) or mosec_setup.DEFAULT_VENV),
         metavar="DIR",
-        help=f"the same for mosec, which is measured if --servers names it; default: {MOSEC_VARIABLE}",
+        help=f"the same for mosec; default: {MOSEC_VARIABLE}",
     )
     add("--out", type=Path, default=OUT, metavar="DIR", help="results go there; default: benchmarks/out")
     return parser.parse_args(arguments)
