@@ -33,8 +33,8 @@ from marq.jobs.jobs import Jobs
 from marq.jobs.url_rules import UrlRules
 from marq.plugins.discovery import Plugin
 from marq.queue.ids import new_id
-from marq.registry.token_store import INFERENCE, MANAGEMENT
 from marq.settings.fields import Settings
+from marq.token_planes import INFERENCE, MANAGEMENT
 from marq.workflows.runs import Runs
 
 log = logging.getLogger(__name__)

@@ -18,6 +18,7 @@ LAYERS = (
         "marq.forms",
         "marq.gpus",
         "marq.reply_rules",
+        "marq.token_planes",
     ),
     ("marq.logs",),
     ("marq.connections", "marq.plugins"),

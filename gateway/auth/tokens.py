@@ -12,7 +12,8 @@ from marq.connections import clients
 from marq.errors import InvalidToken
 from marq.plugins.protocols import Access, Headers
 from marq.queue.broker import Broker
-from marq.registry.token_store import API, EXPIRING, INFERENCE, KEY_FILE, write_key_file
+from marq.registry.token_store import KEY_FILE, write_key_file
+from marq.token_planes import API, EXPIRING, INFERENCE
 
 log = logging.getLogger(__name__)
 

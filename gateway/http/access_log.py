@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 
 from gateway.asgi import Report
 from gateway.http.exchange import Exchange, Runs
-from gateway.http.limits import Limits
+from gateway.http.header_limits import Limits
 from gateway.http.protocols import InferenceProtocol
 from gateway.inference.predictor import Predictor
 from gateway.metrics.counting import RequestMeter

@@ -20,8 +20,8 @@ from gateway import common_headers
 from gateway.asgi import Headers
 from gateway.http.exchange import Exchange, Runs, encoded, lines
 from gateway.http.guarded import NOWHERE, GuardedProtocol
+from gateway.http.header_limits import Limits
 from gateway.http.http_1_0 import asks_to_keep_alive
-from gateway.http.limits import Limits
 from gateway.inference import deadlines, job_headers
 from gateway.inference.predictor import CLIENT_GONE, Predictor
 from gateway.metrics.counting import RequestMeter

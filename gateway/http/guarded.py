@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from gateway.http import connection_limit
-from gateway.http.limits import MOST_PIPELINED, Limits
+from gateway.http.header_limits import MOST_PIPELINED, Limits
 from gateway.http.refusal import Deaf, refuse, refuse_sender
 from marq.errors import BadRequest, RequestTooLarge, ServiceError, ServiceUnavailable
 

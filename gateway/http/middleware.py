@@ -13,8 +13,8 @@ from gateway.asgi import Watched
 from gateway.http import uvicorn_internals
 from gateway.http.access_log import AccessLog, LoggedProtocol
 from gateway.http.exchange import Runs
+from gateway.http.header_limits import Limits
 from gateway.http.http_1_0 import Http10
-from gateway.http.limits import Limits
 from gateway.http.protocols import InferenceProtocol, ManagementProtocol
 from gateway.inference.predictor import Predictor
 from gateway.metrics.counting import RequestMeter

@@ -11,8 +11,9 @@ from marq.connections import clients
 from marq.control.readiness import wait_for_gateways
 from marq.errors import InvalidToken, ServiceUnavailable
 from marq.registry.models import Registry
-from marq.registry.token_store import API, EXPIRING, KEY_FILE, renew_in_file
+from marq.registry.token_store import KEY_FILE, renew_in_file
 from marq.settings.fields import Settings
+from marq.token_planes import API, EXPIRING
 
 log = logging.getLogger(__name__)
 

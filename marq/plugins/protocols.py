@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from marq.token_planes import INFERENCE as INFERENCE
+from marq.token_planes import MANAGEMENT as MANAGEMENT
+
 VERSION = 1
 
 AUTHORIZERS, BATCHING, ENDPOINTS = "marq.authorizers", "marq.batching", "marq.endpoints"
@@ -21,7 +24,6 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     STORES: ("schemes", "pieces"),
 }
 OWN_POLICIES = ("adaptive", "fixed")  # names of batching policies that need no plugin
-INFERENCE, MANAGEMENT = "inference", "management"
 Headers = Sequence[tuple[bytes, bytes]]
 
 

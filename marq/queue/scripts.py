@@ -11,7 +11,7 @@ _INDEX = ("ends", "index")
 _RUNS = ("elements", "run_record", "run_entries", "run_ends", "run_steps", "runs")
 
 SUBMIT = _read(*_INDEX, "callers", "submit")
-PUBLISH = _read(*_INDEX, "callers", "publish")
+PUBLISH = _read(*_INDEX, "callers", "job_backoff", "publish")
 MOVED = _read("moved")  # for scripts that move entries
 REQUEUE = join(MOVED, _read("requeue"))
 DROP = _read("drop")

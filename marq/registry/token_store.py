@@ -14,9 +14,8 @@ from marq import keys
 from marq.connections.commands import HashWriter, RedisClient, RedisTransaction
 from marq.registry import changes
 from marq.registry.models import HEARTBEAT_LIMIT_S
+from marq.token_planes import API, EXPIRING, INFERENCE
 
-INFERENCE, MANAGEMENT, API = "inference", "management", "API"
-EXPIRING = (INFERENCE, MANAGEMENT)
 NEVER = "0"
 KEY_FILE = "key_file.json"
 

@@ -7,28 +7,14 @@
 --       state, attempts, status, headers, `body` or `body_ref`: the field of the record with it, number of the jobs,
 --       their entries, their bodies; their records follow each other in KEYS
 -- State `buried` is `failed` without another try. A job that the handler failed is tried again as its entry asks:
--- `retries` times at most, for the statuses in `retry_on`, after `retry_delay` ms, then twice as long, and so on.
+-- see job_backoff.lua.
 -- The record of a job that has failed or expired keeps its entry, so that it can be retried by hand.
 -- Returns how many were published or are tried again.
 local FIRST, WIDTH = 9, 6
-local RETRIED = "429,500,502,503,504" -- statuses
-local LONGEST_DELAY = 3600000 -- ms
 local MOST_VALUES = 7000 -- of an entry: Lua passes no more than about 8000 to a command
 local MOST_IDS = 1000 -- in one command
 local lane, done, moment = KEYS[1], {}, index.now()
 local now = math.floor(moment / 1000)
-
--- The time until the next try in ms; nil if there is none. Its jitter is half of it.
-local function delay_of(fields, record, status, place)
-  local most = tonumber(index.field(fields, "retries")) or 0
-  local retried = tonumber(redis.call("HGET", record, "retried") or 0)
-  local statuses = "," .. (index.field(fields, "retry_on") or RETRIED) .. ","
-  if retried >= most or not string.find(statuses, "," .. status .. ",", 1, true) then
-    return nil
-  end
-  local delay = (tonumber(index.field(fields, "retry_delay")) or 1000) * 2 ^ retried
-  return math.min(delay, LONGEST_DELAY) * (0.5 + (moment + 379 * place) % 1000 / 2000)
-end
 
 -- Writes what the record lacks where a producer queued the job without one.
 local function complete(job, entry)
@@ -105,7 +91,8 @@ local function publish(at, count, place)
     local job = not lost[i] and index.job(KEYS[i + offset], ARGV[4])
     if job and (job.state or "queued") == "queued" then
       local fields = found[i]
-      local delay = ran and fields and #fields <= MOST_VALUES and delay_of(fields, job.record, ARGV[at + 2], i)
+      local delay = ran and fields and #fields <= MOST_VALUES
+        and job_backoff.delay(fields, job.record, ARGV[at + 2], moment + 379 * i)
       local _, id = index.split(job.record)
       if delay then
         complete(job, ARGV[i])

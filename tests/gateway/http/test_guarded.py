@@ -4,7 +4,7 @@ import pytest
 from gateway_in_process import GatewayInProcess, request
 
 from gateway.http.guarded import NOWHERE
-from gateway.http.limits import MOST_PIPELINED, Limits
+from gateway.http.header_limits import MOST_PIPELINED, Limits
 from marq.errors import HeadersTooLarge, UrlTooLong
 
 LIMITS = Limits(url=100, headers=200, header_count=5, connections=2)

@@ -14,7 +14,7 @@ import redis
 from ports import free_port
 from support import MARQ, wait_for
 
-from marq import keys
+from marq import keys, token_planes
 from marq.connections import clients
 from marq.registry import token_store
 from marq.registry.models import Registry
@@ -126,7 +126,7 @@ def test_tokens_that_have_expired_are_renewed_and_the_api_key_stays(redis_url):
         after = client.hgetall(keys.TOKENS)
     changed = {
         plane
-        for plane in (*token_store.EXPIRING, token_store.API)
+        for plane in (*token_planes.EXPIRING, token_planes.API)
         if before[plane.encode()] != after[plane.encode()]
     }
     assert changed == {"inference"}

@@ -13,6 +13,7 @@ from marq.registry import token_store
 from marq.registry.models import HEARTBEAT_LIMIT_S
 from marq.settings.fields import Settings
 from marq.settings.properties import SettingsError
+from marq.token_planes import INFERENCE
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_tokens_that_have_expired_are_renewed_also_beside_another_server(start, 
     start()
     old = tokens()
     client.zadd(keys.GATEWAYS, {"another": registry.now()})
-    client.hset(keys.TOKENS, f"{token_store.INFERENCE}:expires", "1")
+    client.hset(keys.TOKENS, f"{INFERENCE}:expires", "1")
     start()
     assert tokens()["inference"] != old["inference"]
     assert (tokens()["management"], tokens()["API"]) == (old["management"], old["API"])

@@ -92,11 +92,14 @@ async def test_a_retried_job_makes_the_group_finish_again(jobs, group, opened, a
     async with await opened():
         [job] = await add(1)
     finish(1, status=500)
+    assert messages() == [counts(failed=1)]
     await jobs.retry(job)
     found = await groups.find(jobs.broker, group)
     assert (found.counts["queued"], found.counts["failed"], found.is_finished) == (1, 0, False)
     finish(1)
-    assert messages() == [counts(failed=1), counts(succeeded=1)]
+    first, second = messages()  # maybe of one millisecond
+    assert counts(succeeded=1) in (first, second)
+    assert counts(failed=1) in (first, second)
 
 
 async def test_a_batch_that_is_sent_again_has_no_second_message(jobs, group, opened, add, finish, messages):
