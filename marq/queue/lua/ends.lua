@@ -39,7 +39,10 @@ end
 
 -- `about`: the record that the message is about; with the time it makes the message's id.
 local function leave(head, about, now_ms, ...)
-  local message = "msg_" .. redis.sha1hex(about .. " " .. now_ms)
+  local message = about .. " " .. now_ms
+  repeat -- a job that is retried may end twice in one millisecond
+    message = "msg_" .. redis.sha1hex(message)
+  until redis.call("EXISTS", head .. "webhook:" .. message) == 0
   redis.call("HSET", head .. "webhook:" .. message, "ended", now_ms, ...)
   redis.call("ZADD", head .. "webhooks:due", now_ms, message)
 end
