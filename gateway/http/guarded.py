@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from gateway.http import connection_limit
+from gateway.http.closing import take_over
 from gateway.http.header_limits import MOST_PIPELINED, Limits
 from gateway.http.refusal import Deaf, refuse, refuse_sender
 from marq.errors import BadRequest, RequestTooLarge, ServiceError, ServiceUnavailable
@@ -57,6 +58,17 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.limits.unread.remove(self.transport)
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Ends the connection after its answer, or, between two requests, without a reset."""
+        cycle = cast(RequestResponseCycle | None, self.cycle)
+        if self.transport.is_closing() or (cycle is not None and not cycle.response_complete):
+            super().shutdown()
+            return
+        self._unset_keepalive_if_required()
+        self.connections.discard(self)
+        self.limits.unread.remove(self.transport)
+        take_over(self.transport, has_asked=cycle is not None)
 
     def pause_writing(self) -> None:
         super().pause_writing()

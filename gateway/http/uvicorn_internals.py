@@ -13,7 +13,7 @@ from uvicorn.server import ServerState
 
 PROTOCOL = (
     *("client", "cycle", "flow", "headers", "loop", "parser", "pipeline", "timeout_keep_alive_task"),
-    *("_unset_keepalive_if_required", "connections", "pause_writing", "scope"),
+    *("_unset_keepalive_if_required", "connections", "pause_writing", "scope", "shutdown"),
     *("transport", "connection_lost", "connection_made", "on_body", "on_header", "on_headers_complete"),
     *("on_message_begin", "on_message_complete", "on_response_complete", "on_url"),
 )
