@@ -113,11 +113,12 @@ async def test_an_idle_connection_is_closed(stopping):
 async def test_a_request_that_is_not_read_yet_gets_the_refusal_rather_than_a_reset(stopping):
     with socket.create_connection(stopping.listening.getsockname()) as client:
         client.sendall(REQUEST)
-        while not await asyncio.to_thread(client.recv, 65536):
-            pass
+        client.settimeout(60)
+        answer = b""
+        while not answer.endswith(b"ok"):
+            answer += await asyncio.to_thread(client.recv, 65536)
         [protocol] = [each for each in stopping.connections if each.cycle.response_complete]
         client.sendall(REQUEST)
         protocol.shutdown()
-        client.settimeout(60)
         answer = await asyncio.to_thread(client.recv, 65536)
     assert answer.startswith(REFUSAL)
