@@ -4,12 +4,11 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, FastAPI
 from starlette.routing import BaseRoute, Match, Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from gateway.in_process import Answer as RawAnswer
 from gateway.in_process import Application, Request
@@ -103,7 +102,7 @@ def first_segments(endpoints: Iterable[Endpoint], plane: str) -> frozenset[str]:
 def _is_taken(route: Route, served: Sequence[BaseRoute]) -> bool:
     """Whether the server, or another plugin, answers requests for this route."""
     sample = PARAMETER.sub("x", route.path)
-    scopes: list[dict[str, Any]] = [
+    scopes: list[Scope] = [
         {"type": "http", "path": sample, "method": method, "headers": []} for method in route.methods or ()
     ]
     segments = [segment for segment in sample.split("/") if segment]

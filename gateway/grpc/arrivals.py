@@ -7,13 +7,14 @@ small messages do not notice, as they have arrived by then.
 """
 
 import asyncio
-from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
 from gateway.grpc.failures import Code, Failure, unreadable
 from marq.settings.fields import Settings
+
+Context = grpc.aio.ServicerContext[Message | None, Message]  # None: bytes that are not a message
 
 UNREAD = 65_536  # bytes that gRPC takes of a call before it is read
 IN_THE_WAY_S = 1.0  # what a message that holds up others has left
@@ -43,7 +44,7 @@ class Arrivals:
         """Adds to the free places."""
         self._places += places
 
-    async def read(self, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    async def read(self, context: Context) -> Message:
         """The only message of a call. Raises Failure if there is none, or if it does not arrive in time."""
         if self._slots.locked():
             await self._wait()
@@ -68,7 +69,7 @@ class Arrivals:
         finally:
             self._waiting -= 1
 
-    async def _arrived(self, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    async def _arrived(self, context: Context) -> Message | None:
         limit = asyncio.timeout(IN_THE_WAY_S if self._waiting else self._limit_s)
         try:
             async with limit:

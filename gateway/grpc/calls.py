@@ -4,14 +4,14 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import Message
 
 from gateway.asgi import Headers
-from gateway.grpc.arrivals import Arrivals, decoded
+from gateway.grpc.arrivals import Arrivals, Context, decoded
 from gateway.grpc.failures import Failure, number_of, unreadable
 from gateway.http.access_log import AccessLog
 from gateway.inference.predictor import CLIENT_GONE
@@ -21,8 +21,8 @@ from marq.plugins.protocols import INFERENCE, Access
 
 log = logging.getLogger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Run = Callable[[Any, "Call"], Awaitable[Any]]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Message | None, Message]"
+Run = Callable[..., Awaitable[Message | None]]  # of a request, or an iterator of requests, and the Call
 CANCELLED = grpc.StatusCode.CANCELLED
 
 
@@ -100,11 +100,11 @@ class Calls:
         handlers = {f"/{name}/{each}": self._handler(f"{name}/{each}", methods[each]) for each in methods}
         return _Service(handlers)
 
-    def _handler(self, name: str, method: Method) -> "Callable[[], grpc.RpcMethodHandler[Any, Any]]":
+    def _handler(self, name: str, method: Method) -> Callable[[], Handler]:
         """A function that gives the handler of one call."""
         several, parts = method.streams
 
-        async def answer(request: Any, context: Context, is_here: bool = True) -> Any:
+        async def answer(request: object, context: Context, is_here: bool = True) -> Message | None:
             call, began = Call(context, name), time.monotonic()
             try:
                 message = request if is_here else await self._arrivals.read(context)
@@ -124,7 +124,7 @@ class Calls:
             finally:
                 self._note(name, method.kind, call, time.monotonic() - began)
 
-        async def read_and_answer(_: Any, context: Context) -> Any:
+        async def read_and_answer(_: object, context: Context) -> Message | None:
             return await answer(None, context, is_here=False)
 
         of_one = grpc.unary_stream_rpc_method_handler if parts else grpc.unary_unary_rpc_method_handler
@@ -133,7 +133,7 @@ class Calls:
         whole = of_stream(answer, partial(decoded, method.request), encode)
         unread = of_stream(read_and_answer, partial(decoded, method.request), encode)
 
-        def handler() -> "grpc.RpcMethodHandler[Any, Any]":
+        def handler() -> Handler:
             if several:
                 return whole
             kept = place()
@@ -154,10 +154,10 @@ class Calls:
 class _Service(grpc.GenericRpcHandler):
     """Gives each call a handler of its own."""
 
-    def __init__(self, handlers: "dict[str, Callable[[], grpc.RpcMethodHandler[Any, Any]]]") -> None:
+    def __init__(self, handlers: dict[str, Callable[[], Handler]]) -> None:
         self._handlers = handlers
 
-    def service(self, call: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
+    def service(self, call: grpc.HandlerCallDetails) -> "Handler | None":
         """The handler of a call; None if there is no such method here."""
         handler = self._handlers.get(call.method)
         return handler() if handler else None

@@ -5,7 +5,6 @@ So parameters, tokens and texts are those of the REST API.
 
 import json
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import urlencode
 
 from google.protobuf.message import Message
@@ -19,6 +18,12 @@ from gateway.in_process import Application, Request
 from gateway.metrics.counting import MANAGEMENT
 from marq.errors import AccessDenied, Unauthorized
 
+OfModel = (
+    messages.DescribeModelRequest
+    | messages.ScaleWorkerRequest
+    | messages.SetDefaultRequest
+    | messages.UnregisterModelRequest
+)
 NAME = "org.pytorch.serve.grpc.management.ManagementAPIsService"
 DISABLED = "Model API disabled"
 CODES = {
@@ -100,7 +105,7 @@ class ManagementService:
         return ManagementResponse(msg=_sentence(text) or text)
 
 
-def _path(request: Any) -> list[str]:
+def _path(request: OfModel) -> list[str]:
     """The segments of a model's path. Raises Failure for a name that cannot stand there."""
     if not request.model_name:
         raise _missing("model_name")

@@ -3,7 +3,9 @@
 import logging
 import time
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
+
+import httptools
 
 from gateway.asgi import Headers, error_headers, reply_headers
 from gateway.inference.predictor import CLIENT_GONE, Predictor
@@ -21,7 +23,7 @@ class Responder(Protocol):
     """The HTTP protocol that writes the answers."""
 
     url: bytes
-    parser: Any  # httptools' HttpRequestParser
+    parser: httptools.HttpRequestParser
 
     def respond(self, exchange: "Exchange", status: int, body: bytes, headers: bytes) -> None: ...
 

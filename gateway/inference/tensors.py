@@ -9,12 +9,13 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 Elements = list[Any]
 Document = dict[str, Any]  # a request of the open inference protocol in JSON
+Number = TypeVar("Number", int, float)
 _LENGTH = struct.Struct("<I")  # of one element of BYTES
 _SWAPPED = sys.byteorder == "big"  # raw contents are little-endian
 
@@ -101,7 +102,7 @@ def _packed(code: str) -> tuple[Callable[[bytes], Elements], Callable[[Elements]
     return read, write
 
 
-def _swapped(values: "array[Any]") -> "array[Any]":
+def _swapped(values: "array[Number]") -> "array[Number]":
     if _SWAPPED:
         values.byteswap()
     return values

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
+from gateway.asgi import Document, Responses
 from marq.registry.reports import PoolReport, ReplicaReport
 from marq.registry.setting import Setting
 from marq.registry.snapshot import Models
@@ -16,7 +16,7 @@ _MARQS = [setting for setting in _SHOWN if not setting.torchserve]
 
 def description(
     spec: ModelSpec, reports: list[PoolReport], waiting: int, gpus: int, said: Sequence[str] = ()
-) -> dict[str, Any]:
+) -> Document:
     """One version, with the reports of its pools; `said`: its notices."""
     workers = [_worker(report.node, replica) for report in reports for replica in report.replicas]
     has_gpu = any(worker["gpu"] for worker in workers) if workers else gpus > 0
@@ -36,7 +36,7 @@ def description(
     return {key: value for key, value in described.items() if value is not None}
 
 
-def scaling(spec: ModelSpec, models: Models) -> dict[str, Any]:
+def scaling(spec: ModelSpec, models: Models) -> Document:
     """How many replicas an elastic version is to have, and the decision behind that; empty for others."""
     if not spec.is_elastic:
         return {}
@@ -50,11 +50,11 @@ def scaling(spec: ModelSpec, models: Models) -> dict[str, Any]:
     return {"scaling": {"wanted": models.size(spec), **limits, **last}}
 
 
-def _values(spec: ModelSpec, settings: list[Setting]) -> dict[str, Any]:
+def _values(spec: ModelSpec, settings: list[Setting]) -> Document:
     return {setting.describe: getattr(spec, setting.name) for setting in settings}
 
 
-def _worker(node: str, replica: ReplicaReport) -> dict[str, Any]:
+def _worker(node: str, replica: ReplicaReport) -> Document:
     """One replica: TorchServe's keys, then our own."""
     device = replica.device
     return {
@@ -74,7 +74,7 @@ def _worker(node: str, replica: ReplicaReport) -> dict[str, Any]:
     }
 
 
-def _load_failure(reports: list[PoolReport]) -> dict[str, Any] | None:
+def _load_failure(reports: list[PoolReport]) -> Document | None:
     """The failures to load on all nodes together; None if there are none."""
     failing = [report for report in reports if report.failures]
     if not failing:
@@ -91,23 +91,23 @@ def _utc(unix_s: float) -> str:
     return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _object(required: Iterable[str], **kinds: str | dict[str, Any]) -> dict[str, Any]:
+def _object(required: Iterable[str], **kinds: str | Document) -> Document:
     properties = {name: {"type": kind} if isinstance(kind, str) else kind for name, kind in kinds.items()}
     return {"type": "object", "required": list(required), "properties": properties}
 
 
-def _schemas(settings: list[Setting]) -> dict[str, dict[str, Any]]:
+def _schemas(settings: list[Setting]) -> dict[str, Document]:
     return {each.describe: _TYPES[each.type] | {"description": each.description} for each in settings}
 
 
-_TYPES: dict[Any, dict[str, Any]] = {
+_TYPES: dict[object, Document] = {
     str: {"type": "string"},
     int: {"type": "integer"},
     bool: {"type": "boolean"},
     list[int]: {"type": "array", "items": {"type": "integer"}},
 }
-_TIME = {"type": "string", "format": "date-time"}
-_ALWAYS: dict[str, str | dict[str, Any]] = {
+_TIME: Document = {"type": "string", "format": "date-time"}
+_ALWAYS: dict[str, str | Document] = {
     "id": "string",
     "startTime": _TIME,
     "status": {"type": "string", "enum": ["READY", "UNLOADING"]},
@@ -159,7 +159,7 @@ _VERSION = _object(
     | {"description": "How many replicas there are to be, where that follows the queue; absent elsewhere."},
     customizedMetadata={"description": "The description that the handler returned, if requested."},
 )
-DESCRIBED: dict[int | str, dict[str, Any]] = {
+DESCRIBED: Responses = {
     200: {
         "description": "The version; all of them for `all`.",
         "content": {"application/json": {"schema": {"type": "array", "items": _VERSION}}},
