@@ -111,6 +111,7 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     meter, endpoint = RequestMeter(), MetricsEndpoint(config.redis_url)
     metering = Metering(meter, routes)
     front = Front(config, predictor, meter, made.hot_runs)
+    leaving = front.leaving
     measuring = Measuring(config, meter, routes, broker)
 
     managing = made.management()
@@ -120,13 +121,13 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
         return front.wrap(Watched(app, metering.watch))
 
     app = served("inference", made.inference() if "management" in sockets else made.shared())
-    servers = {"inference": server(app, front.protocol, config.inference_address, config)}
+    servers = {"inference": server(app, front.protocol, config.inference_address, config, leaving)}
     if "management" in sockets:
         app = served("management", managing)
-        servers["management"] = server(app, front.managing, config.management_address, config)
+        servers["management"] = server(app, front.managing, config.management_address, config, leaving)
     if "metrics" in sockets:
         app = front.wrap(Watched(endpoint, metering.watch))
-        servers["metrics"] = server(app, front.managing, config.metrics_address, config)
+        servers["metrics"] = server(app, front.managing, config.metrics_address, config, leaving)
 
     stopping = asyncio.Event()
     giving_up = asyncio.create_task(give_up_in_time(stopping, broker, routes.health, lambda: limit.seconds))
@@ -173,6 +174,7 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     jobs.stop()
     await broker.stop()
     await asyncio.gather(*(asyncio.to_thread(each.end) for each in observing))
+    await leaving.end()  # last: until then clients have somebody who answers
     for failure in filter(None, failures):
         raise failure
 

@@ -16,7 +16,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from gateway.http import connection_limit
-from gateway.http.closing import take_over
 from gateway.http.header_limits import MOST_PIPELINED, Limits
 from gateway.http.refusal import Deaf, refuse, refuse_sender
 from marq.errors import BadRequest, RequestTooLarge, ServiceError, ServiceUnavailable
@@ -54,6 +53,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         if connection_limit.is_reached(transport, len(self.connections), self.limits.connections):
             refuse(transport, ServiceUnavailable("Too many connections are open."))
+        elif self.limits.leaving.has_begun:  # its TLS handshake has just ended, for example
+            self.shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.limits.unread.remove(self.transport)
@@ -62,13 +63,19 @@ class GuardedProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Ends the connection after its answer, or, between two requests, without a reset."""
         cycle = cast(RequestResponseCycle | None, self.cycle)
+        if isinstance(self.parser, Deaf):
+            return  # it is refused, and ends soon
         if self.transport.is_closing() or (cycle is not None and not cycle.response_complete):
             super().shutdown()
             return
         self._unset_keepalive_if_required()
         self.connections.discard(self)
         self.limits.unread.remove(self.transport)
-        take_over(self.transport, has_asked=cycle is not None)
+        closing = self.limits.leaving.take_over(self.transport, has_asked=cycle is not None)
+        if self._incomplete is not NOWHERE:
+            closing.refuse()
+        elif cycle is not None and cycle.more_body:
+            closing.ignore()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from gateway.asgi import Headers
+from gateway.http.closing import Leaving
 from gateway.http.unread import UnreadAnswers
 from marq.errors import HeadersTooLarge, ServiceError, UrlTooLong
 from marq.settings.fields import Settings
@@ -13,13 +14,14 @@ PER_HEADER = len(b": \r\n")
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of each request and of all connections. Sizes are bytes."""
+    """The limits of each request and of all connections, and what is kept of these. Sizes are bytes."""
 
     url: int = 16_384
     headers: int = 65_536  # names and values of all headers together
     header_count: int = 256
     connections: int = 10_000
     unread: UnreadAnswers = field(default_factory=lambda: UnreadAnswers(2**30))
+    leaving: Leaving = field(default_factory=Leaving)
 
     @classmethod
     def of(cls, settings: Settings) -> "Limits":

@@ -45,6 +45,7 @@ class Front:
         self._settings = settings
         self.access_log = _access_log(settings)
         limits = Limits.of(settings)
+        self.leaving = limits.leaving
         self.managing: Callable[..., asyncio.Protocol] = partial(ManagementProtocol, limits=limits)
         self.protocol: Callable[..., asyncio.Protocol] = partial(
             InferenceProtocol, predictor=predictor, meter=meter, runs=runs, limits=limits

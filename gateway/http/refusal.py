@@ -31,6 +31,11 @@ def refuse_sender(transport: asyncio.Transport, error: ServiceError, loop: async
     The kernel throws an answer away where a connection is closed whose bytes have not been read.
     """
     transport.write(_answer(error))
+    linger(transport, loop)
+
+
+def linger(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    """Closes the connection of a client that has its answer, and may still be sending, a little later."""
     if transport.can_write_eof():
         transport.write_eof()
     loop.call_later(LINGER_S, transport.close)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
-from gateway.http.closing import ClosingProtocol
+from gateway.http.closing import Leaving
 from marq.host import certificates
 from marq.host.sockets import BACKLOG
 from marq.settings import addresses
@@ -18,27 +18,25 @@ from marq.settings.fields import Settings
 class Server(uvicorn.Server):
     """A uvicorn server among others in one event loop: signals are the gateway's.
 
-    While it finishes the requests in flight at its stop, it refuses new ones.
+    Its stop hands its sockets over to `leaving`.
     """
+
+    def __init__(self, config: uvicorn.Config, leaving: Leaving) -> None:
+        super().__init__(config)
+        self._leaving = leaving
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        loop, tls, backlog = asyncio.get_running_loop(), self.config.ssl, self.config.backlog
-        refusing = [  # on sockets that other gateways use, too: the backlog of connections is theirs
-            await loop.create_server(ClosingProtocol, sock=each.dup(), ssl=tls, backlog=backlog)
-            for each in sockets or ()
-        ]
-        try:
-            await super().shutdown(sockets)
-        finally:
-            for each in refusing:
-                each.close()
+        await self._leaving.begin(sockets or (), self.config)
+        await super().shutdown(sockets)
 
 
-def server(app: ASGIApp, protocol: Callable[..., asyncio.Protocol], address: str, config: Settings) -> Server:
+def server(
+    app: ASGIApp, protocol: Callable[..., asyncio.Protocol], address: str, config: Settings, leaving: Leaving
+) -> Server:
     """The server of one address."""
     tls = addresses.parse(address).tls
     return Server(
@@ -51,5 +49,6 @@ def server(app: ASGIApp, protocol: Callable[..., asyncio.Protocol], address: str
             loop="uvloop", ws="none", lifespan="off", log_level="warning",
             access_log=False, server_header=False, date_header=False,
             timeout_keep_alive=75, backlog=BACKLOG,
-        )
+        ),
+        leaving,
     )  # fmt: skip

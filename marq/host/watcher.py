@@ -133,7 +133,7 @@ class Child:
             self._ended = os.waitstatus_to_exitcode(status)
 
     def close_sockets(self) -> None:
-        """Closes what this process holds for it: clients are refused at once instead of waiting."""
+        """Closes what this process holds for it: with the program's own ones, clients are refused at once."""
         for descriptor in self._program.descriptors:
             with contextlib.suppress(OSError):  # another program had the same
                 os.close(descriptor)
@@ -188,16 +188,20 @@ class Watcher:
             for stage in stages:
                 for child in stage:
                     child.keep_alive()
-        for stage in stages:
-            for child in stage:
-                child.stop()
-            for child in stage:
-                child.wait(self._limit_s, lambda: self._forced)
-                child.close_sockets()
+        self._stop(stages)
         try:
             Path(self._plan.server_file).unlink(missing_ok=True)
         except OSError as error:  # a later start replaces it
             log.warning("%s cannot be removed: %s", self._plan.server_file, error)
+
+    def _stop(self, stages: list[list[Child]]) -> None:
+        for stage in stages:
+            for child in stage:
+                child.close_sockets()
+            for child in stage:
+                child.stop()
+            for child in stage:
+                child.wait(self._limit_s, lambda: self._forced)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()

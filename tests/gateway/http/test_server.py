@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import uvicorn
 
+from gateway.http.closing import Leaving
 from gateway.http.header_limits import Limits
 from gateway.http.protocols import ManagementProtocol
 from gateway.http.server import Server
@@ -28,12 +29,15 @@ async def no_app(scope, receive, send):
 async def test_its_stop_leaves_as_many_connections_waiting_for_the_others_as_before():
     shared = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
     before, others = may_wait(shared), shared.dup()
-    server = Server(uvicorn.Config(no_app, lifespan="off", log_level="warning", backlog=BACKLOG))
+    leaving = Leaving()
+    server = Server(uvicorn.Config(no_app, lifespan="off", log_level="warning", backlog=BACKLOG), leaving)
     serving = asyncio.create_task(server.serve(sockets=[shared]))
     while not server.started:
         await asyncio.sleep(0.01)
     server.should_exit = True
     await serving
+    assert may_wait(others) == before
+    await leaving.end()
     assert may_wait(others) == before
 
 
@@ -47,10 +51,12 @@ class Stopping:
     def __init__(self):
         self.held, self.ends = asyncio.Event(), asyncio.Event()
         self.listening = socket.create_server(("127.0.0.1", 0))
-        protocol = partial(ManagementProtocol, limits=Limits())
-        self.server = Server(
-            uvicorn.Config(self.app, lifespan="off", log_level="warning", interface="asgi3", http=protocol)
+        limits = Limits()
+        self.leaving, self.protocol = limits.leaving, partial(ManagementProtocol, limits=limits)
+        self.config = uvicorn.Config(
+            self.app, lifespan="off", log_level="warning", interface="asgi3", http=self.protocol
         )
+        self.server = Server(self.config, self.leaving)
         self.serving = asyncio.create_task(self.server.serve(sockets=[self.listening.dup()]))
 
     async def app(self, scope, receive, send):
@@ -73,11 +79,8 @@ class Stopping:
     async def begin(self):
         """Returns once the gateway refuses new connections."""
         self.server.should_exit = True
-        while True:
-            reader, writer = await self.connect()
-            writer.write(REQUEST)
-            if (await reader.readline()) == REFUSAL:
-                return
+        while any(each.is_serving() for each in self.server.servers):  # asyncio forgets who comes meanwhile
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -91,6 +94,8 @@ async def stopping():
     stopping.ends.set()
     assert (await reader.read()).endswith(b"ok")
     await stopping.serving
+    stopping.listening.close()
+    await stopping.leaving.end()
 
 
 async def test_a_connection_without_a_request_so_far_gets_the_refusal_when_it_sends_one(stopping):
@@ -122,3 +127,57 @@ async def test_a_request_that_is_not_read_yet_gets_the_refusal_rather_than_a_res
         protocol.shutdown()
         answer = await asyncio.to_thread(client.recv, 65536)
     assert answer.startswith(REFUSAL)
+
+
+async def test_a_request_whose_headers_are_not_complete_is_refused_at_once(stopping):
+    reader, writer = await stopping.connect()
+    writer.write(REQUEST)
+    assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+    writer.write(REQUEST[:-4])
+    await stopping.begin()
+    assert (await reader.read()).startswith(REFUSAL)
+
+
+async def test_a_client_that_still_sends_the_body_of_an_answered_request_gets_no_second_answer(stopping):
+    reader, writer = await stopping.connect()
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
+    assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+    await stopping.begin()
+    writer.write(b"other")
+    assert await reader.read() == b""
+
+
+async def test_a_connection_that_is_made_after_the_beginning_of_the_stop_gets_the_refusal(stopping):
+    await stopping.begin()
+    ours, its = socket.socketpair()
+    loop, state = asyncio.get_running_loop(), stopping.server.server_state
+    made = partial(stopping.protocol, stopping.config, state, {}, loop)
+    await loop.connect_accepted_socket(made, its)
+    reader, writer = await asyncio.open_connection(sock=ours)
+    writer.write(REQUEST)
+    assert (await reader.read()).startswith(REFUSAL)
+    writer.close()
+
+
+async def test_new_connections_are_refused_until_the_gateway_ends(stopping):
+    await stopping.begin()
+    stopping.ends.set()
+    await stopping.serving
+    reader, writer = await stopping.connect()
+    writer.write(REQUEST)
+    assert (await reader.read()).startswith(REFUSAL)
+
+
+async def test_a_connection_that_waits_to_be_accepted_at_the_end_gets_the_refusal(stopping):
+    await stopping.begin()
+    stopping.ends.set()
+    await stopping.serving
+    address = stopping.listening.getsockname()
+    stopping.listening.close()
+    end = asyncio.create_task(stopping.leaving.end())
+    await asyncio.sleep(0)  # its servers are closed
+    with socket.create_connection(address) as client:
+        client.sendall(REQUEST)
+        client.settimeout(60)
+        assert (await asyncio.to_thread(client.recv, 65536)).startswith(REFUSAL)
+    await end

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -34,6 +35,20 @@ print("up", flush=True)
 time.sleep(600)
 """
 
+REFUSED_AT_ITS_END = """
+import os, signal, socket, sys, time
+shared = socket.socket(fileno=int(sys.argv[1]))
+address = shared.getsockname()
+def end(*_):
+    shared.close()
+    with socket.socket() as client:
+        print(os.strerror(client.connect_ex(address)), flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+print("up", flush=True)
+time.sleep(600)
+"""
+
 
 @pytest.fixture
 def watch(tmp_path):
@@ -45,7 +60,11 @@ def watch(tmp_path):
         plan = Plan([list(stage) for stage in stages], str(tmp_path / "server.json"), str(tmp_path / "logs"))
         environment = {**os.environ, PLAN_VARIABLE: json.dumps(asdict(plan))}
         command = [sys.executable, "-P", "-m", "marq.host.watcher"]
-        started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+        sockets = [each for stage in stages for program in stage for each in program.descriptors]
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, text=True, pass_fds=sockets
+        )
+        started.append(process)
         return started[-1]
 
     yield start
@@ -103,6 +122,18 @@ def test_at_a_stop_the_stages_end_one_after_the_other(watch, program, tmp_path):
     assert output.read_text().split("\n")[2:4] == ["gateway ends", "node ends"]
     assert not (tmp_path / "server.json").exists()
     assert watcher.stdout.read().startswith("Stopping")
+
+
+def test_a_socket_is_closed_when_the_program_that_listens_on_it_closes_it_at_a_stop(watch, program, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as shared:
+        number = shared.fileno()
+        gateway = replace(program("gateway", REFUSED_AT_ITS_END, str(number)), descriptors=[number])
+        watcher = watch([gateway])
+    output = tmp_path / "output"
+    wait_for(lambda: output.exists() and "up" in output.read_text(), what="the program")
+    watcher.send_signal(signal.SIGTERM)
+    assert watcher.wait(60) == 0
+    assert output.read_text().split("\n")[1] == "Connection refused"
 
 
 def test_a_server_file_that_cannot_be_removed_does_not_make_a_stop_fail(watch, program, tmp_path):
