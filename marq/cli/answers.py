@@ -66,6 +66,56 @@ class LetterPage(TypedDict):
     next: NotRequired[str]  # the id before which the next page begins
 
 
+class Workflow(TypedDict):
+    """One entry of the list of workflows."""
+
+    workflowName: str
+    workflowUrl: str
+
+
+class Webhook(TypedDict):
+    """One message of a webhook that was not delivered, as far as the table shows it."""
+
+    id: str
+    delivery: str
+    tries: int
+    next_try: NotRequired[float]  # unix s
+    job_id: str | None
+    group: str | None
+    error: str | None
+
+
+class BatchRefusal(TypedDict):
+    """Why a line or the rest of a batch was refused, as far as a command reads it."""
+
+    message: str
+
+
+class BatchLine(TypedDict):
+    """The answer to one line of a batch."""
+
+    line: int
+    job_id: NotRequired[str]
+    error: NotRequired[BatchRefusal]
+
+
+class BatchTotal(TypedDict):
+    """The last line of the answer to a batch."""
+
+    group: str
+    queued: int
+    refused: int
+    error: NotRequired[BatchRefusal]
+
+
+class JobEvent(TypedDict, total=False):
+    """The data of an event of a job: its progress or its state."""
+
+    fraction: float
+    message: str
+    state: str
+
+
 class Job(TypedDict):
     """The state of a job; the view shows its other keys, too."""
 

@@ -36,7 +36,7 @@ def of_server(state_dir: Path | None) -> list[str]:
     from marq.host import server_file
 
     store = server_file.find(state_dir).settings.get("model_store")
-    return _names(Path(store)) if store else []
+    return _names(Path(str(store))) if store else []
 
 
 def _names(directory: Path) -> list[str]:

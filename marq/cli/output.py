@@ -20,7 +20,7 @@ PIPE_WIDTH = 200  # columns of tables that are not read on a terminal
 class Commands(TyperGroup):
     """Turns every error that a user can cause into one line on stderr and an exit code."""
 
-    def invoke(self, ctx: Any) -> Any:
+    def invoke(self, ctx: Any) -> object:
         try:
             return super().invoke(ctx)
         except ArchiveError as error:

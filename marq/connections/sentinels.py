@@ -4,7 +4,7 @@ Each new connection asks the sentinels for the primary, so that marq outlives a 
 """
 
 import functools
-from typing import Any, TypedDict
+from typing import TypedDict
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import redis
@@ -41,6 +41,15 @@ def is_url(url: str) -> bool:
     return scheme in SCHEMES
 
 
+class Options(TypedDict):
+    """redis-py's options of a connection to a sentinel."""
+
+    credential_provider: UsernamePasswordCredentialProvider | None
+    socket_timeout: float
+    socket_connect_timeout: float
+    retry: Retry
+
+
 class PrimaryState(TypedDict):
     """How a sentinel describes a primary, as far as marq reads it."""
 
@@ -72,7 +81,7 @@ class Sentinels:
         self._query = urlencode(options)
         # A credential provider, because dictionaries of options are shown in messages of Celery and redis-py.
         provider = UsernamePasswordCredentialProvider(user or None, password) if password else None
-        self.options: dict[str, Any] = {
+        self.options: Options = {
             "credential_provider": provider,
             "socket_timeout": TIMEOUT_S,
             "socket_connect_timeout": TIMEOUT_S,

@@ -9,7 +9,6 @@ import os
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import javaproperties
 
@@ -25,7 +24,7 @@ log = logging.getLogger(__name__)
 STARTUP, CHANGE, SHUTDOWN = "startup", "snapshot", "shutdown"  # the occasions, as TorchServe names them
 KEPT = 1000  # files; the oldest are deleted
 
-State = dict[str, dict[str, dict[str, Any]]]  # the settings of model versions, by name and version
+State = dict[str, dict[str, dict[str, object]]]  # the settings of model versions, by name and version
 
 
 def state(models: Models) -> State:
@@ -52,7 +51,7 @@ def write(snapshots: Snapshots, occasion: str, models: State) -> None:
         log.warning("the snapshot of the models cannot be written: %s", error)
 
 
-def _stored(spec: ModelSpec, is_default: bool) -> dict[str, Any]:
+def _stored(spec: ModelSpec, is_default: bool) -> dict[str, object]:
     return {
         "defaultVersion": is_default,
         "marName": file_name(spec.url),

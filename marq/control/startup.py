@@ -4,7 +4,6 @@ import contextlib
 import logging
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 from archive.store.model_store import file_name
 from marq import errors, keys
@@ -42,8 +41,7 @@ def restore(settings: Settings, registry: Registry, text: str) -> list[tuple[str
     if list(registry.models()):
         return results
     listed = {file_name(each.url): each.url for each in startup_registrations(settings)}
-    for name, _, stored in snapshot.versions(text):
-        file = stored["marName"]
+    for name, _, file, stored in snapshot.versions(text):
         try:
             spec = resolve(settings, _restored(name, listed.get(file, file), stored), loaded_at_startup=True)
             most = max(spec.min_workers, _number(stored, "maxWorkers") or 0)
@@ -59,19 +57,20 @@ def restore(settings: Settings, registry: Registry, text: str) -> list[tuple[str
     return results
 
 
-def _restored(name: str, url: str, stored: Mapping[str, Any]) -> Registration:
+def _restored(name: str, url: str, stored: Mapping[str, object]) -> Registration:
     """The settings of a snapshot count as if a client had given them."""
+    runtime = stored.get("runtimeType")
     numbers = {each.name: _number(stored, each.yaml) for each in SETTINGS if each.in_models_json}
     return Registration(
         url,
         model_name=name,
-        runtime=stored.get("runtimeType"),
+        runtime=None if runtime is None else str(runtime),
         initial_workers=_number(stored, "minWorkers"),
         settings={name: number for name, number in numbers.items() if number is not None},
     )
 
 
-def _number(stored: Mapping[str, Any], key: str) -> int | None:
+def _number(stored: Mapping[str, object], key: str) -> int | None:
     value = stored.get(key)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
@@ -87,7 +86,7 @@ def load_startup_models(
     """
     results: list[tuple[str, str | None]] = []
     held = {spec.key: spec for spec in registry.models()} if restored is not None else {}
-    kept = {f"{name}/{version}" for name, version, _ in snapshot.versions(restored)} if restored else set()
+    kept = {f"{each.name}/{each.version}" for each in snapshot.versions(restored)} if restored else set()
     loaded: dict[str, ModelSpec] = {}
     failed: set[str] = set()
     for registration in startup_registrations(settings):

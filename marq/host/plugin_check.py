@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, TypedDict
 
 from marq.plugins import discovery
 from marq.plugins.discovery import Found, PluginError
@@ -26,6 +26,15 @@ class Checked:
     found: Found
     hooks: str = ""
     error: str = ""
+
+
+class Outcome(TypedDict, total=False):
+    """What the trial of one plugin has found, or the `problem` of a trial that did not end."""
+
+    ends: int
+    hooks: str
+    error: str
+    problem: str
 
 
 def check(settings: Settings) -> None:
@@ -65,9 +74,9 @@ def _tried(settings: Settings, found: list[Found], limit_s: float) -> Iterator[C
         trial.wait()
 
 
-def _outcome(answers: "queue.SimpleQueue[str]", limit_s: float) -> dict[str, Any]:
+def _outcome(answers: "queue.SimpleQueue[str]", limit_s: float) -> Outcome:
     """The next plugin's line, or what is wrong with the process that tries it."""
-    outcome: dict[str, Any] = {}
+    outcome: Outcome = {}
     for timeout_s in (max(START_LIMIT_S, limit_s), limit_s):  # it begins, it ends
         try:
             line = answers.get(timeout=timeout_s)

@@ -4,7 +4,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from marq.errors import MarqError
 from marq.settings.retention import SETTINGS_PREFIX
@@ -37,7 +37,7 @@ class Server:
     log_dir: str = ""
     key_file: str = ""  # of tokens that end with this server; `marq stop` removes it
     runs_node: bool = True  # else its host has gateways alone
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, object] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)  # of those that are not left at their defaults
 
     def resolved(self) -> "Resolved | None":
@@ -48,7 +48,7 @@ class Server:
         from marq.settings.loading import Resolved
 
         known = {**self.settings, "redis_url": self.redis_url}
-        return Resolved(Settings(**known), self.sources, [], [])
+        return Resolved(Settings.model_validate(known), self.sources, [], [])
 
 
 @dataclass(frozen=True)

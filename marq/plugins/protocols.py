@@ -118,7 +118,7 @@ class Endpoints(Protocol):
     protocol: int
     plane: str  # "inference" or "management"
 
-    def router(self, server: Server, /) -> Any:
+    def router(self, server: Server, /) -> object:
         """A `fastapi.APIRouter`. A path that the address serves already ends the start."""
 
 

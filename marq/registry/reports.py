@@ -71,5 +71,5 @@ class PoolReport:
         return cls(**{**_known(cls, stored), "replicas": replicas})
 
 
-def _known(kind: type[PoolReport | ReplicaReport], stored: Mapping[str, Any]) -> dict[str, Any]:
+def _known(kind: type[PoolReport | ReplicaReport], stored: Mapping[str, object]) -> dict[str, Any]:
     return {field.name: stored[field.name] for field in fields(kind) if field.name in stored}

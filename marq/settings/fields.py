@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -203,7 +203,7 @@ class Settings(BaseModel):
         """Whether browsers of other origins may use this server."""
         return bool(self.cors_allowed_origin)
 
-    def model_defaults(self, name: str, version: str) -> dict[str, Any]:
+    def model_defaults(self, name: str, version: str) -> dict[str, object]:
         """The `models` JSON's settings for one model version; values that are not positive are left out."""
         chosen = json.loads(self.model_settings).get(name, {}).get(version, {})
         return {k: v for k, v in chosen.items() if not isinstance(v, int) or v > 0}

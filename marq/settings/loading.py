@@ -4,9 +4,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from marq.settings import snapshot, torchserve_values, without_effect
 from marq.settings.fields import SECRET, Settings
@@ -35,7 +35,7 @@ class Resolved:
     snapshots: Snapshots | None = None  # of a server that the torchserve command starts
 
 
-def load(config: Path | None = None, **given: Any) -> Settings:
+def load(config: Path | None = None, **given: object) -> Settings:
     """Reads all sources. `given` are the command line's values; None counts as not given.
 
     Raises SettingsError.
@@ -44,7 +44,7 @@ def load(config: Path | None = None, **given: Any) -> Settings:
 
 
 def resolve(
-    config: Path | None, given: Mapping[str, Any], environ: Mapping[str, str] = os.environ
+    config: Path | None, given: Mapping[str, object], environ: Mapping[str, str] = os.environ
 ) -> Resolved:
     """The same, with where the values come from. Raises SettingsError, which names all that is wrong."""
     found = collect(config, given, environ, Settings.model_fields)
@@ -53,7 +53,7 @@ def resolve(
     if is_true(found.values.get("strict_config")):
         found.problems += found.without_effect
     try:
-        settings = Settings(**{name: value.value for name, value in found.values.items()})
+        settings = Settings.model_validate({name: value.value for name, value in found.values.items()})
     except ValidationError as error:
         found.problems += [_problem(found, details) for details in error.errors()]
     if found.problems:
@@ -85,7 +85,7 @@ def _use_snapshot(found: Collected) -> None:
     if given is None or not given.value:
         return
     try:
-        models, model_settings = snapshot.translate(given.value)
+        models, model_settings = snapshot.translate(str(given.value))
     except ValueError as error:
         found.problems.append(f"{given.label}: {error} (given: {given.value!r:.200})")
     else:
@@ -93,7 +93,7 @@ def _use_snapshot(found: Collected) -> None:
         found.values["model_settings"] = Given(model_settings, given.source, given.label)
 
 
-def _problem(found: Collected, details: Any) -> str:
+def _problem(found: Collected, details: ErrorDetails) -> str:
     given = found.values[str(details["loc"][0])]
     message = ALLOWED.get(details["type"]) or details["msg"].removeprefix("Value error, ")
     message = message.replace("Input should be", "must be", 1)

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from marq.settings import properties, snapshot
 from marq.settings.torchserve_keys import SNAPSHOT, SNAPSHOT_FILE
@@ -53,9 +52,9 @@ class Found:
         return f"The snapshot {self.path} is used{place}. --ncs starts without."
 
     @property
-    def state(self) -> dict[str, dict[str, dict[str, Any]]]:
+    def state(self) -> dict[str, dict[str, dict[str, object]]]:
         """The settings of its model versions, by name and version."""
-        found: dict[str, dict[str, dict[str, Any]]] = json.loads(self.models)["models"]
+        found: dict[str, dict[str, dict[str, object]]] = json.loads(self.models)["models"]
         return found
 
 

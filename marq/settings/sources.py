@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from marq.settings import properties, torchserve_keys
 from marq.settings.retention import SETTINGS_PREFIX
@@ -45,7 +44,7 @@ OF_KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT|PORT)(_[A-Z0-9_]+)?$")
 class Given:
     """One value. `source` is its place, `label` its name in errors."""
 
-    value: Any
+    value: object
     source: str
     label: str
 
@@ -61,7 +60,7 @@ class Collected:
 
 
 def collect(
-    file: Path | None, command_line: Mapping[str, Any], environ: Mapping[str, str], known: Iterable[str]
+    file: Path | None, command_line: Mapping[str, object], environ: Mapping[str, str], known: Iterable[str]
 ) -> Collected:
     """`known` are the names of all settings. Raises SettingsError if the file cannot be read."""
     names, found = frozenset(known), Collected()

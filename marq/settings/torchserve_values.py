@@ -25,13 +25,14 @@ def use(found: Collected, fields: Mapping[str, FieldInfo]) -> None:
     for name, given in list(found.values.items()):
         if given.source == COMMAND_LINE or given.source.startswith(SETTINGS_PREFIX):
             continue
-        if not isinstance(given.value, str):
+        text = given.value
+        if not isinstance(text, str):
             continue
         found_kinds = set(kinds(fields[name].annotation))
         if bool in found_kinds:
             _read_boolean(found, name, given)
         elif found_kinds & {int, float} or name.endswith(_ADDRESS):
-            _drop_comment(found, name, given)
+            _drop_comment(found, name, given, text)
 
 
 def _read_boolean(found: Collected, name: str, given: Given) -> None:
@@ -46,10 +47,8 @@ def _read_boolean(found: Collected, name: str, given: Given) -> None:
         )
 
 
-def _drop_comment(found: Collected, name: str, given: Given) -> None:
-    value = _COMMENT.sub("", given.value)
-    if value != given.value:
+def _drop_comment(found: Collected, name: str, given: Given, text: str) -> None:
+    value = _COMMENT.sub("", text)
+    if value != text:
         found.values[name] = replace(given, value=value)
-        found.notices.append(
-            f"{given.label}: {given.value[len(value) :].strip()!r} is not part of the value."
-        )
+        found.notices.append(f"{given.label}: {text[len(value) :].strip()!r} is not part of the value.")

@@ -4,7 +4,7 @@ import base64
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
@@ -17,7 +17,7 @@ def _check_address(value: str, info: ValidationInfo) -> str:
     return value
 
 
-def _understand_oip(value: Any) -> Any:
+def _understand_oip(value: object) -> object:
     return True if value == "oip" else value
 
 
@@ -35,7 +35,7 @@ def _make_absolute(value: str) -> str:
     return ",".join(map(str, directories(value)))
 
 
-def _ignore_case(value: Any) -> Any:
+def _ignore_case(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
 
 
@@ -59,7 +59,7 @@ def _check_models_json(value: str) -> str:
     return value
 
 
-def _is_nested(value: Any, depth: int) -> bool:
+def _is_nested(value: object, depth: int) -> bool:
     """Whether a value is an object of objects of this depth."""
     return isinstance(value, dict) and (
         depth == 1 or all(_is_nested(inner, depth - 1) for inner in value.values())

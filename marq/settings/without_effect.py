@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from marq.plugins import discovery
 from marq.registry.spec import SETTINGS
@@ -92,20 +91,20 @@ def in_models_json(settings: Settings) -> Iterator[str]:
                     yield f"{key} of {name} {version} has no effect: {reason}"
 
 
-def _of_sizes(key: str, chosen: dict[str, Any]) -> str:
+def _of_sizes(key: str, chosen: dict[str, object]) -> str:
     """Why `maxWorkers` has no effect; empty for other keys."""
     fewest, most = chosen.get("minWorkers"), chosen.get("maxWorkers")
     is_below = key == "maxWorkers" and isinstance(fewest, int) and isinstance(most, int) and most < fewest
     return f"it must be at least minWorkers, which is {fewest}." if is_below else ""
 
 
-def _fault(key: str, value: Any) -> str:
+def _fault(key: str, value: object) -> str:
     """Why a key has no effect; empty if it has one."""
     if key in _OTHERS:
         return ""
     if key in _NUMBERS:
-        is_number = isinstance(value, int) and not isinstance(value, bool)
-        return "" if is_number and value > 0 else "it must be an integer above 0."
+        is_good = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        return "" if is_good else "it must be an integer above 0."
     if key in _OF_THE_ARCHIVE:
         return "write it into model-config.yaml."
     like = meant(key, _NUMBERS | _OTHERS)

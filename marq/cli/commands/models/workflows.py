@@ -1,13 +1,15 @@
 """`marq workflow`: the workflows of a server."""
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from marq.cli import http, options
+from marq.cli.answers import Workflow
 from marq.cli.output import out, print_body, print_json
 
 app = typer.Typer(no_args_is_help=True)
@@ -50,7 +52,7 @@ def list_(
 ) -> None:
     """List the registered workflows."""
     server = http.connect(url, token, state_dir, management=True)
-    found: list[dict[str, Any]] = []
+    found: list[Workflow] = []
     first: str | None = "0"
     while first is not None:
         page = server.ask(
@@ -136,7 +138,7 @@ def draw(
         print_body(response.iter_bytes())
 
 
-def _print_status(answer: Any, as_json: bool) -> None:
+def _print_status(answer: Mapping[str, object], as_json: bool) -> None:
     if as_json:
         print_json(answer)
     else:

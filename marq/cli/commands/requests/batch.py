@@ -6,18 +6,18 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, BinaryIO
 
 import typer
 from rich.progress import Progress
 
 from marq.cli import http, options
+from marq.cli.answers import BatchLine, BatchTotal
 from marq.cli.output import complain, err, fail, print_json
 from marq.queue.job_records import FINISHED
 
 PIECE = 65536  # bytes of a request's body
 LOOK_S = 0.5  # between two looks at a group
-Answer = dict[str, Any]
 
 
 def batch(
@@ -72,11 +72,11 @@ def _pieces(stream: BinaryIO, progress: Progress, file: Path) -> Iterator[bytes]
         progress.advance(task, len(piece))
 
 
-def _read_answers(lines: Iterable[str], show: bool) -> tuple[list[Answer], Answer]:
+def _read_answers(lines: Iterable[str], show: bool) -> tuple[list[BatchLine], BatchTotal]:
     """The answers of the lines, and the totals. `show`: prints the ids and the refusals as they come."""
-    answers: list[Answer] = []
+    answers: list[BatchLine] = []
     for line in lines:
-        answer: Answer = json.loads(line)
+        answer = json.loads(line)
         if "group" in answer:
             return answers, answer
         if not show:

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from marq.cli import http
+from marq.cli.answers import JobEvent
 from marq.cli.output import err
 from marq.queue.job_records import FINISHED, SUCCEEDED
 
@@ -44,7 +44,7 @@ def _follow(server: http.Api, job_id: str, bars: Progress, task: TaskID) -> None
                 return
 
 
-def _events(lines: Iterable[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _events(lines: Iterable[str]) -> Iterator[tuple[str, str, JobEvent]]:
     """(id, event, data) of server-sent events."""
     found: dict[str, str] = {}
     for line in lines:

@@ -1,7 +1,7 @@
 """`marq webhooks`: messages of webhooks that were not delivered, over the management API."""
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich import box
@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from marq.cli import http, options
+from marq.cli.answers import Webhook
 from marq.cli.output import complain, note, out, print_json
 
 WEBHOOKS = "webhooks"  # the path of the API
@@ -113,7 +114,7 @@ def _failed(server: http.Api) -> list[str]:
     return [message["id"] for message in page["webhooks"]]
 
 
-def _table(messages: list[dict[str, Any]]) -> Table:
+def _table(messages: list[Webhook]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("Id", "Delivery", "Tries", "Next try", "Job or group"):
         table.add_column(heading, no_wrap=True)
@@ -125,7 +126,7 @@ def _table(messages: list[dict[str, Any]]) -> Table:
             each["delivery"],
             str(each["tries"]),
             next_try,
-            each["job_id"] or each["group"],
+            each["job_id"] or each["group"] or "",
             each["error"] or "",
         )
         table.add_row(*map(escape, cells))

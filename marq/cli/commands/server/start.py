@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypedDict
 
 import typer
 
@@ -12,7 +12,15 @@ from marq.cli import archive_names, options
 if TYPE_CHECKING:
     from marq.settings.fields import Settings
 
-PORTS: Any = {"min": 1, "max": 65535}
+
+class Bounds(TypedDict):
+    """The options of a number for typer."""
+
+    min: int
+    max: int
+
+
+PORTS: Bounds = {"min": 1, "max": 65535}
 
 
 def start(
