@@ -1,7 +1,6 @@
 """Archives in other object stores, through fsspec: `gs://bucket/path`, `hf://owner/repository/path`."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from archive.errors import ArchiveError
 from archive.formats.limits import CHUNK_BYTES
@@ -29,6 +28,6 @@ def received(url: str) -> Iterator[tuple[bytes, int | None]]:
         text = f"{scheme}:// needs the packages fsspec and {package}: pip install fsspec {package}"
         raise StoreUnavailable(text) from error
     with system.open(path, "rb") as file:
-        size: Any = getattr(file, "size", None)
+        size: object = getattr(file, "size", None)
         while data := file.read(CHUNK_BYTES):
             yield data, size if isinstance(size, int) else None

@@ -14,10 +14,10 @@ import struct
 import subprocess
 import sys
 import threading
-from typing import Any
+from typing import TypedDict
 
 from marq.host.processes import child_environment
-from ts.context import Context
+from ts.context import Context, RequestProcessor
 from workers.handler.call import Handle
 from workers.handler.rows import Row
 from workers.launch import ReplicaSpec
@@ -29,6 +29,13 @@ LOADED = b"1"
 _LENGTH = struct.Struct("!Q")
 HOST = "127.0.0.1"
 ENDS_WITHIN_MS = 500  # after its first connection was closed
+
+
+class ContextState(TypedDict):
+    """The part of a context that changes with each batch."""
+
+    ids: dict[int, str] | None
+    processors: list[RequestProcessor]
 
 
 class Ranks:
@@ -57,7 +64,7 @@ class Ranks:
         When a rank ends meanwhile, a call does not return: this process ends, and the rows run again.
         """
 
-        def run(data: list[Row], context: Context) -> Any:
+        def run(data: list[Row], context: Context) -> object:
             try:
                 if self._to_all:
                     self._send(pickle.dumps((data, _state(context))))
@@ -92,7 +99,7 @@ class Ranks:
             )  # fmt: skip
 
 
-def receive(source: socket.socket) -> tuple[list[Row], dict[str, Any]] | None:
+def receive(source: socket.socket) -> tuple[list[Row], ContextState] | None:
     """The next batch for a rank, and the state of its context; None when rank 0 has ended."""
     if not (head := _read(source, _LENGTH.size)):
         return None
@@ -100,14 +107,14 @@ def receive(source: socket.socket) -> tuple[list[Row], dict[str, Any]] | None:
     return pickle.loads(message) if message else None  # noqa: S301 - from rank 0, which started this process
 
 
-def apply(context: Context, state: dict[str, Any]) -> None:
+def apply(context: Context, state: ContextState) -> None:
     """Makes the context of this rank that of rank 0's batch."""
     context.request_ids = state["ids"]
     context.request_processor = state["processors"]
     context.metrics.request_ids = state["ids"]
 
 
-def _state(context: Context) -> dict[str, Any]:
+def _state(context: Context) -> ContextState:
     return {"ids": context.request_ids, "processors": context.request_processor}
 
 

@@ -224,7 +224,7 @@ def _outcome(error: BaseException) -> tuple[int, str]:
     return 503, "Prediction failed"
 
 
-def _status(given: Any) -> int:
+def _status(given: object) -> int:
     """The status that a handler asks for; 500 if it is not a status."""
     try:
         status = responses.check_status(given)

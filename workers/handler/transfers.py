@@ -4,8 +4,8 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin
 
 from archive.store import s3
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import httpcore
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 SHARE_OF_TIMEOUT = 0.45  # of responseTimeout, in which the bodies must be there, and then the results away
 MOST_REDIRECTS = 5
@@ -70,7 +72,7 @@ class Transfers:
         replies = await self._put_all(good, await handler(good)) if good else []
         return _in_order(batch, replies, failed)
 
-    def _wait(self, transfers: Coroutine[Any, Any, Any]) -> Any:
+    def _wait(self, transfers: Awaitable[T]) -> T:
         """Not with asyncio.run, which would take the handler's own event loop away."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()

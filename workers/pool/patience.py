@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable
 from queue import Empty
-from typing import Any
 
 import redis
 from kombu.transport.redis import Channel
@@ -26,7 +25,7 @@ def install() -> None:
 
 
 def _patient(read: Callable[..., object]) -> Callable[..., object]:
-    def read_patiently(channel: Channel, **options: Any) -> object:
+    def read_patiently(channel: Channel, **options: object) -> object:
         try:
             return read(channel, **options)
         except redis.ResponseError as error:

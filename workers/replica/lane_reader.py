@@ -3,7 +3,6 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from marq import keys
 from marq.connections.blocking import Connection, checked
@@ -13,13 +12,14 @@ from marq.errors import MalformedEntry
 from marq.payloads import body_keys
 from marq.payloads.place import Place
 from marq.queue.entries import EntryRef, Request, decode
-from marq.queue.giving_up import refuse
+from marq.queue.giving_up import Entry, refuse
 from marq.queue.redelivery import pass_on, put_back, still_wanted
 from marq.registry.spec import ModelSpec
 from workers.replica.clock import Clock
 
 log = logging.getLogger(__name__)
 
+LaneEntries = Sequence[tuple[bytes, Sequence[Entry]]]  # by lane, as XREADGROUP gives them
 LANES = (keys.FRONT, *keys.LANES)  # the most urgent first
 URGENT = (keys.FRONT, keys.HIGH)  # read also while rows of other lanes are held
 LOW_LANES_FIRST_EVERY = 8  # batches: `normal` or `low`, in turns, come first, if none of theirs ran meanwhile
@@ -118,7 +118,7 @@ class LaneReader:
             lost = [(entry, fields) for entry, fields in entries if fields and (lane, entry) not in known]
             self._keep([(lane, lost)] if lost else None)
 
-    def _keep(self, reply: Any) -> None:
+    def _keep(self, reply: LaneEntries | None) -> None:
         if not reply:
             return
         if not self.held:

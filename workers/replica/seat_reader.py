@@ -3,7 +3,6 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from marq import keys
 from marq.admission import seats, sequences
@@ -145,8 +144,8 @@ class SeatReader:
         for row in rows:  # now: if the connection has ended, `adopt` finds them all
             self._rows.setdefault(row.sequence, deque()).append(row)
 
-    def _refuse(self, refused: Any) -> None:
-        """Answers requests that the limits refuse."""
+    def _refuse(self, refused: Iterable[tuple[bytes, bytes, list[bytes], bytes]]) -> None:
+        """Answers requests that the limits refuse: lane, entry, fields and limit of each."""
         for lane, entry, fields, limit in refused:
             given = dict(zip(fields[::2], fields[1::2], strict=True))
             error = sequences.refusal(self._spec, given.get(b"sequence", b""), limit)
