@@ -40,6 +40,8 @@ def versions(text: str) -> Iterator[Version]:
     try:
         for name, by_version in json.loads(text)["models"].items():
             for version, stored in by_version.items():
-                yield Version(name, version, stored["marName"], stored)
+                if not isinstance(file := stored["marName"], str):
+                    raise TypeError
+                yield Version(name, version, file, stored)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"must be a snapshot, a JSON object {SHAPE}, but is not") from None

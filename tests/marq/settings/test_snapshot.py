@@ -46,7 +46,18 @@ def test_an_archive_that_is_missing_is_told_in_torchserves_words(tmp_path, text)
     assert snapshot.missing(text, None).startswith("Model archive file for model :a")
 
 
-@pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"models": []}', '{"models": {"a": {"1": {}}}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "{}",
+        "[]",
+        '{"models": []}',
+        '{"models": {"a": {"1": {}}}}',
+        '{"models": {"a": {"1": {"marName": 5}}}}',
+    ],
+)
 def test_what_is_no_snapshot_is_refused(text):
     with pytest.raises(ValueError, match="must be a snapshot"):
         snapshot.translate(text)
