@@ -3,38 +3,24 @@
 import asyncio
 import json
 import logging
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urljoin
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
-from archive.store import s3
-from marq.errors import BadRequest, RequestTooLarge, ServiceError
-from marq.jobs.transfer_urls import SETTING, AllowedUrls
+from marq.errors import ServiceError
+from marq.jobs.transfer_urls import AllowedUrls
 from marq.queue.entries import Request
 from marq.queue.replies.entries import JSON_HEADERS, Reply
 from workers.handler import replies as responses
+from workers.handler.url_client import TransferFailed, UrlClient
 from workers.launch import PoolSpec
-
-if TYPE_CHECKING:
-    import httpcore
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 SHARE_OF_TIMEOUT = 0.45  # of responseTimeout, in which the bodies must be there, and then the results away
-MOST_REDIRECTS = 5
 FIRST_ERROR = 400  # status
-CONNECT_S, READ_S = 10.0, 60.0
 LONGEST_TEXT = 300
-PIECE = 1 << 20  # bytes of a result that are sent at a time
-
-
-class TransferFailed(ServiceError):
-    """Raised when a body cannot be fetched, or a result cannot be put where it belongs."""
-
-    status, type = 502, "TransferFailedException"
 
 
 class Transfers:
@@ -42,7 +28,7 @@ class Transfers:
 
     def __init__(self, allowed: AllowedUrls, most: int, timeout_s: float) -> None:
         """`most`: bytes of one body; `timeout_s`: of the transfers of one batch in one direction."""
-        self._allowed, self._most, self._timeout_s = allowed, most, timeout_s
+        self._client, self._timeout_s = UrlClient(allowed, most), timeout_s
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
@@ -118,105 +104,11 @@ class Transfers:
         return None
 
     async def _fetch(self, request: Request) -> None:
-        url = request.input_url.decode("latin-1")
-        self._allowed.check(url, "input_url")
-        if s3.is_s3(url):
-            body, kind = await self._from_s3(url), b""
-        else:
-            body, kind = await self._from_web(url)
-        request.body, request.input_url = body, b""
-        request.type = request.type or kind
-
-    async def _from_s3(self, url: str) -> bytearray:
-        body, is_given_up = bytearray(), threading.Event()
-
-        def receive() -> None:
-            for data, size in s3.received(url):
-                if is_given_up.is_set():
-                    break
-                self._check_size(max(size, len(body)))
-                body.extend(data)
-
-        try:
-            await asyncio.to_thread(receive)
-        finally:
-            is_given_up.set()
-        return body
-
-    async def _from_web(self, url: str) -> tuple[bytearray, bytes]:
-        """The body and its content type. Each redirect is judged as the URL itself."""
-        async with self._connections() as pool:
-            for _ in range(MOST_REDIRECTS + 1):
-                async with pool.stream("GET", url, extensions=_timeouts()) as answer:
-                    location = _header(answer, b"location")
-                    if answer.status in (301, 302, 303, 307, 308) and location:
-                        url = urljoin(url, location.decode("latin-1"))
-                        self._check_redirect(url)
-                        continue
-                    if answer.status != 200:
-                        raise TransferFailed(f"The host of input_url answered with status {answer.status}.")
-                    return await self._received(answer), _header(answer, b"content-type")
-        raise TransferFailed(f"input_url was redirected more than {MOST_REDIRECTS} times.")
-
-    def _check_redirect(self, url: str) -> None:
-        """Raises TransferFailed: it is not the job that has named this URL."""
-        if s3.is_s3(url):
-            raise TransferFailed("A redirect of input_url must stay on the web.")
-        try:
-            self._allowed.check(url, "a redirect of input_url")
-        except BadRequest as error:
-            raise TransferFailed(error.message) from None
-
-    async def _received(self, answer: "httpcore.Response") -> bytearray:
-        body = bytearray()
-        announced = _header(answer, b"content-length")
-        self._check_size(int(announced) if announced.isdigit() else 0)
-        async for data in answer.aiter_stream():
-            self._check_size(len(body) + len(data))
-            body += data
-        return body
-
-    def _check_size(self, size: int) -> None:
-        if size > self._most:
-            raise RequestTooLarge(
-                f"The body at input_url has {size} bytes or more; max_fetched_size allows {self._most}."
-            )
+        request.body, kind = await self._client.fetch(request.input_url.decode("latin-1"))
+        request.input_url, request.type = b"", request.type or kind
 
     async def _put(self, request: Request, reply: Reply) -> None:
-        url = request.output_url.decode("latin-1")
-        self._allowed.check(url, "output_url")
-        kind = _content_type(reply)
-        if s3.is_s3(url):
-            await asyncio.to_thread(s3.put, url, reply.body, kind)
-            return
-        headers = [(b"content-length", b"%d" % len(reply.body))]
-        headers += [(b"content-type", kind.encode("latin-1"))] if kind else []
-        async with (
-            self._connections() as pool,
-            pool.stream(
-                "PUT", url, headers=headers, content=_pieces(reply.body), extensions=_timeouts()
-            ) as answer,
-        ):
-            if not 200 <= answer.status < 300:
-                raise TransferFailed(f"The host of output_url answered with status {answer.status}.")
-
-    def _connections(self) -> "httpcore.AsyncConnectionPool":
-        """To allowed addresses only. Loaded here, as few models need it."""
-        import httpcore
-        import httpx
-
-        from marq.webhooks.connections import AllowedNetwork
-
-        return httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(),
-            network_backend=AllowedNetwork(self._allowed.hosts, SETTING),
-        )
-
-
-async def _pieces(content: bytes) -> AsyncIterator[bytes]:
-    """The content in parts, because the network's buffers copy what they get."""
-    for start in range(0, len(content), PIECE):
-        yield content[start : start + PIECE]
+        await self._client.put(request.output_url.decode("latin-1"), reply.body, _content_type(reply))
 
 
 def _concerns(batch: Sequence[Request]) -> bool:
@@ -243,11 +135,3 @@ def _put_reply(request: Request, reply: Reply) -> Reply:
 def _content_type(reply: Reply) -> str:
     headers = json.loads(reply.headers or b"{}")
     return next((value for name, value in headers.items() if name.lower() == "content-type"), "")
-
-
-def _header(answer: "httpcore.Response", name: bytes) -> bytes:
-    return next((value for each, value in answer.headers if each.lower() == name), b"")
-
-
-def _timeouts() -> dict[str, dict[str, float]]:
-    return {"timeout": {"connect": CONNECT_S, "read": READ_S, "write": READ_S, "pool": CONNECT_S}}

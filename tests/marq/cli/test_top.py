@@ -10,7 +10,7 @@ import pytest
 from support import MARQ, wait_for
 
 from marq import keys
-from marq.cli.commands.server.top import Reading, compare, quantile, views
+from marq.cli.commands.server.activity import Reading, compare, quantile, views
 from marq.connections import clients
 from marq.metrics.catalog import REQUEST
 from marq.metrics.measurements import Measurements
