@@ -45,6 +45,7 @@ from marq.control.startup import JoinedRegistry
 from marq.control.store_watch import StoreWatch
 from marq.errors import ServiceError
 from marq.host.node_name import node_name
+from marq.host.processes import SERVER_ENDS
 from marq.host.server_file import LOCAL_TOKEN_VARIABLE
 from marq.host.stop_limit import StopLimit
 from marq.jobs.jobs import Jobs
@@ -83,6 +84,7 @@ def stay_on_one_core(number: int) -> None:
 async def serve(config: Settings, sockets: dict[str, socket.socket], number: int) -> None:
     """Serves all addresses until SIGTERM, then finishes the requests in flight within the stop limit.
 
+    SERVER_ENDS is the same for all gateways of the host: no other one will take new connections.
     `number` is that of this process among the host's gateways; the first one writes the key file. Raises
     TaskKeepsEnding, after the same, when a background task keeps ending.
     """
@@ -142,6 +144,7 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
 
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop)
+    loop.add_signal_handler(SERVER_ENDS, _call_all, leaving.refuse_new, stop)
     tasks: dict[str, Callable[[], Awaitable[None]]] = {
         "registry": lambda: routes.follow(refreshed),
         "measurements": measuring.follow,
@@ -177,6 +180,11 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
     await leaving.end()  # last: until then clients have somebody who answers
     for failure in filter(None, failures):
         raise failure
+
+
+def _call_all(*functions: Callable[[], None]) -> None:
+    for function in functions:
+        function()
 
 
 def _names(routes: Routes, workflows: KnownWorkflows) -> set[str]:

@@ -62,7 +62,10 @@ class ClosingProtocol(asyncio.Protocol):
 
 
 class Leaving:
-    """The connections and sockets of a gateway that stops. `refuses`: those of new clients, too."""
+    """The connections and sockets of a gateway that stops.
+
+    `refuses`: new clients get 503. Else other gateways of the host take them.
+    """
 
     def __init__(self, refuses: bool = True) -> None:
         self.has_begun = self.is_ending = False
@@ -86,20 +89,23 @@ class Leaving:
     async def begin(self, sockets: Iterable[socket.socket], config: uvicorn.Config) -> None:
         """The server that listened on the sockets ends."""
         self.has_begun = True
-        self._sockets += [(each.dup(), config) for each in sockets]
-        if self._refuses:
-            await self.refuse_new()
+        for sock in [each.dup() for each in sockets]:
+            self._sockets.append((sock, config))
+            if self._refuses:
+                await self._refuse(sock, config)
 
-    async def refuse_new(self) -> None:
-        """Refuses the connections of new clients: no other gateway will take them."""
-        self._refuses = True
-        loop, factory = asyncio.get_running_loop(), partial(ClosingProtocol, self)
-        for sock, config in self._sockets[len(self._servers) :]:
-            server = await loop.create_server(
-                factory, sock=sock.dup(), ssl=config.ssl,
-                backlog=config.backlog,  # it is that of other gateways' sockets, too
-            )  # fmt: skip
-            self._servers.append(server)
+    def refuse_new(self) -> None:
+        """New clients are refused from now on: no other gateway will take them."""
+        if not self._refuses:
+            self._refuses = True
+            self._refusing = asyncio.gather(*(self._refuse(*each) for each in self._sockets))
+
+    async def _refuse(self, sock: socket.socket, config: uvicorn.Config) -> None:
+        server = await asyncio.get_running_loop().create_server(
+            partial(ClosingProtocol, self), sock=sock.dup(), ssl=config.ssl,
+            backlog=config.backlog,  # it is that of other gateways' sockets, too
+        )  # fmt: skip
+        self._servers.append(server)
 
     async def end(self) -> None:
         """Returns when no client is left that would see a reset, or after LINGER_S."""

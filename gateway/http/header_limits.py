@@ -29,6 +29,7 @@ class Limits:
         return cls(
             settings.max_url_length, settings.max_header_size, settings.max_header_count,
             settings.max_connections, UnreadAnswers(settings.max_buffered_bytes),
+            Leaving(refuses=settings.gateway_workers == 1),
         )  # fmt: skip
 
     def fault(self, url: bytes, headers: Headers) -> ServiceError | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.1
 FORCE_AFTER_S = 0.5  # some programs hand one Ctrl-C on twice
+SERVER_ENDS = signal.SIGUSR1  # SIGTERM to all gateways of a host; a gateway alone gets SIGTERM
 PR_SET_PDEATHSIG = 1
 PARENT_VARIABLE = "MARQ_PARENT_PID"
 

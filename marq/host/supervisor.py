@@ -23,7 +23,7 @@ from marq.host import sockets as listen
 from marq.host.directories import locked, make_writable
 from marq.host.embedded_redis import EmbeddedServer
 from marq.host.node_name import NodeLease, node_name
-from marq.host.processes import PARENT_VARIABLE, raise_open_files
+from marq.host.processes import PARENT_VARIABLE, SERVER_ENDS, raise_open_files
 from marq.host.server_file import LOCAL_TOKEN_VARIABLE
 from marq.host.watcher import Plan, Program
 from marq.registry import token_store
@@ -213,6 +213,7 @@ class Supervisor:
                 {**gateway_environment, listen.GATEWAY_VARIABLE: str(n)},
                 descriptors,
                 drains=True,
+                stop_signal=SERVER_ENDS,
             )
             for n in range(self._settings.gateway_workers)
         ]

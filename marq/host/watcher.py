@@ -57,6 +57,7 @@ class Program:
     foreign: bool = False
     pid: int | None = None
     drains: bool = False
+    stop_signal: int = signal.SIGTERM
 
 
 @dataclass
@@ -109,7 +110,7 @@ class Child:
 
     def stop(self) -> None:
         if not self._has_ended():
-            os.kill(self.pid, signal.SIGTERM)
+            os.kill(self.pid, self._program.stop_signal)
 
     def wait(self, limit_s: float = 0, is_forced: Callable[[], bool] = bool) -> None:
         """Waits for the end, and enforces it when the time-out has passed, or as soon as it `is_forced`.

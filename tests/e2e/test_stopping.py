@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
 import redis
 import support
@@ -91,6 +92,62 @@ def _waiting(server: RunningServer) -> int:
 def _refusal(server: RunningServer) -> bytes | None:
     answer = answer_of_new_connection(server)
     return answer if answer.startswith(b"HTTP/1.1 503") else None
+
+
+@pytest.mark.slow
+def test_a_gateway_that_stops_alone_leaves_new_connections_to_the_other_one(
+    store: Path, tmp_path: Path, gate: Gate
+) -> None:
+    server = start(tmp_path / "server", store, 60)
+    try:
+        server.wait_until_ready("holding")
+        with ThreadPoolExecutor(1) as threads:
+            # Given a prediction that one of two gateways waits for
+            running = threads.submit(server.predict, "holding", f"{gate} first".encode())
+            gate.wait_until_reached()
+            [busy] = [each for each in _gateways(server) if _clients(each, server)]
+            idle = wait_for(lambda: _connection_to(busy, server), what="a connection to it")
+            # When that one is to end
+            busy.terminate()
+            with idle:
+                assert idle.recv(1) == b""
+            # Then each new client is answered
+            answers = [answer_of_new_connection(server).splitlines()[0] for _ in range(20)]
+            assert answers == [b"HTTP/1.1 200 OK"] * 20
+            # And so is the prediction; then there are two gateways again
+            assert not running.done()
+            gate.open()
+            assert running.result().text == "first"
+        wait_for(lambda: len(set(_gateways(server)) - {busy}) == 2, what="the next gateway", log=server.log)
+    finally:
+        server.stop()
+
+
+def _gateways(server: RunningServer) -> list[psutil.Process]:
+    found = psutil.Process(server.process.pid).children()
+    alive = [each for each in found if each.status() != psutil.STATUS_ZOMBIE]
+    return [each for each in alive if each.cmdline()[-1:] == ["gateway"]]
+
+
+def _clients(gateway: psutil.Process, server: RunningServer) -> set[int]:
+    """The ports of the clients that are connected to the inference address of a gateway."""
+    found = gateway.net_connections("tcp")
+    port = urlsplit(server.inference).port
+    return {each.raddr.port for each in found if each.raddr and each.laddr.port == port}
+
+
+def _connection_to(gateway: psutil.Process, server: RunningServer) -> socket.socket | None:
+    """A connection on which the gateway has answered a request; None if another one has."""
+    address = urlsplit(server.inference)
+    connection = socket.create_connection((address.hostname, address.port), 60)
+    connection.sendall(b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\n")
+    answer = b""
+    while not answer.rstrip().endswith(b"}"):
+        answer += connection.recv(65536)
+    if connection.getsockname()[1] in _clients(gateway, server):
+        return connection
+    connection.close()
+    return None
 
 
 @pytest.mark.slow

@@ -181,3 +181,49 @@ async def test_a_connection_that_waits_to_be_accepted_at_the_end_gets_the_refusa
         client.settimeout(60)
         assert (await asyncio.to_thread(client.recv, 65536)).startswith(REFUSAL)
     await end
+
+
+def accepted(listening: socket.socket) -> bool:
+    """Whether a connection waits there, which is closed."""
+    listening.setblocking(False)
+    try:
+        listening.accept()[0].close()
+    except BlockingIOError:
+        return False
+    return True
+
+
+async def test_new_connections_are_left_to_other_gateways_unless_these_stop_too():
+    shared = socket.create_server(("127.0.0.1", 0))
+    leaving = Leaving(refuses=False)
+    server = Server(uvicorn.Config(no_app, lifespan="off", log_level="warning"), leaving)
+    serving = asyncio.create_task(server.serve(sockets=[shared.dup()]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    server.should_exit = True
+    await serving
+    # Given a gateway that stops alone, another one gets the next connection
+    with socket.create_connection(shared.getsockname()):
+        assert accepted(shared)
+    # When the whole server stops
+    leaving.refuse_new()
+    # Then the gateway refuses them, as long as it runs
+    reader, writer = await asyncio.open_connection(*shared.getsockname())
+    writer.write(REQUEST)
+    assert (await reader.read()).startswith(REFUSAL)
+    writer.close()
+    address = shared.getsockname()
+    shared.close()
+    await leaving.end()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(*address)
+
+
+async def test_what_waits_at_the_end_of_one_gateway_is_left_to_the_others():
+    shared = socket.create_server(("127.0.0.1", 0))
+    leaving = Leaving(refuses=False)
+    await leaving.begin([shared], uvicorn.Config(no_app))
+    with socket.create_connection(shared.getsockname()):
+        await leaving.end()
+        assert accepted(shared)
+    shared.close()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from marq.connections import clients
 from marq.errors import RedisUnavailable
 from marq.host import server_file, sockets
 from marq.host.directories import AlreadyRunning
+from marq.host.processes import SERVER_ENDS
 from marq.host.supervisor import STARTED, Supervisor
 from marq.host.watcher import Plan, Program
 from marq.registry.models import Registry
@@ -86,6 +88,8 @@ def test_a_server_is_gateways_and_a_node(set_up, redis_url):
     for program in (*gateways, node):
         assert program.environment["MARQ_REDIS_URL"] == redis_url
     assert [len(program.descriptors) for program in (*gateways, node)] == [3, 3, 0]
+    stops = [program.stop_signal for program in (*gateways, node)]
+    assert stops == [SERVER_ENDS, SERVER_ENDS, signal.SIGTERM]
     assert found.server.pid == os.getpid()
     assert found.server.redis_url == redis_url
 

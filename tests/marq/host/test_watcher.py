@@ -136,6 +136,16 @@ def test_a_socket_is_closed_when_the_program_that_listens_on_it_closes_it_at_a_s
     assert output.read_text().split("\n")[1] == "Connection refused"
 
 
+def test_a_program_is_stopped_with_the_signal_of_its_own(watch, program, tmp_path):
+    gateway = program("gateway", LAST_WORDS.replace("SIGTERM", "SIGUSR1"), "ends")
+    watcher = watch([replace(gateway, stop_signal=signal.SIGUSR1)])
+    output = tmp_path / "output"
+    wait_for(lambda: output.exists() and "up" in output.read_text(), what="the program")
+    watcher.send_signal(signal.SIGTERM)
+    assert watcher.wait(60) == 0
+    assert output.read_text() == "up\nends\n"
+
+
 def test_a_server_file_that_cannot_be_removed_does_not_make_a_stop_fail(watch, program, tmp_path):
     process = watch([program("a", SLEEP)])
     wait_for(lambda: psutil.Process(process.pid).children(), what="the program")
