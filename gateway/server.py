@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import math
 import os
 import signal
 import socket
@@ -139,7 +138,7 @@ async def serve(config: Settings, sockets: dict[str, socket.socket], number: int
         routes.health.is_stopping = True
         jobs.end_waits()
         for each in servers.values():
-            each.config.timeout_graceful_shutdown = math.ceil(limit.seconds) + GRACE_S
+            each.limit_s = limit.seconds + GRACE_S
             each.should_exit = True
 
     loop = asyncio.get_running_loop()

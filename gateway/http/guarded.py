@@ -18,7 +18,8 @@ from uvicorn.server import ServerState
 from gateway.http import connection_limit
 from gateway.http.header_limits import MOST_PIPELINED, Limits
 from gateway.http.refusal import Deaf, refuse, refuse_sender
-from marq.errors import BadRequest, RequestTooLarge, ServiceError, ServiceUnavailable
+from marq.errors import BadRequest, QueueUnavailable, RequestTooLarge, ServiceError, ServiceUnavailable
+from marq.queue.broker import STOPPING
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,15 @@ class GuardedProtocol(HttpToolsProtocol):
             closing.refuse()
         elif cycle is not None and cycle.more_body:
             closing.ignore()
+
+    def give_up(self) -> None:
+        """Refuses the request in flight, unless its answer has begun: the gateway waits no longer."""
+        cycle = cast(RequestResponseCycle | None, self.cycle)
+        if cycle is None or cycle.response_complete or cycle.response_started or self.transport.is_closing():
+            return
+        self._end_with(QueueUnavailable(STOPPING))
+        cycle.disconnected = True
+        cycle.message_event.set()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -139,15 +149,23 @@ class GuardedProtocol(HttpToolsProtocol):
         if cycle and busy and not in_body:
             cycle.keep_alive = False  # the connection ends after its answer
             return
-        self.parser = cast(httptools.HttpRequestParser, Deaf())
-        self._incomplete, self._is_chunked, self.headers = NOWHERE, False, []
         if cycle and in_body and (self.pipeline or not busy or cycle.response_started):
+            self._hear_no_more()
             self.transport.close()
             return
-        refuse_sender(self.transport, error, self.loop)
+        self._end_with(error)
         if cycle and busy:
             cycle.disconnected = True
             cycle.message_event.set()
+
+    def _end_with(self, error: ServiceError) -> None:
+        self._hear_no_more()
+        refuse_sender(self.transport, error, self.loop)
+
+    def _hear_no_more(self) -> None:
+        self.parser = cast(httptools.HttpRequestParser, Deaf())
+        self._incomplete, self._is_chunked, self.headers = NOWHERE, False, []
+        self.flow.resume_reading()  # what is not read would reset the connection
 
     def _refuse(self, error: ServiceError) -> NoReturn:
         """Ends the parser's call."""

@@ -2,15 +2,20 @@
 
 import asyncio
 import contextlib
+import math
 import socket
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from gateway.http.closing import Leaving
+from gateway.http.guarded import GuardedProtocol
+from gateway.http.refusal import LINGER_S
 from marq.host import certificates
 from marq.host.sockets import BACKLOG
+from marq.host.stop_limit import LEAST_S
 from marq.settings import addresses
 from marq.settings.fields import Settings
 
@@ -18,12 +23,12 @@ from marq.settings.fields import Settings
 class Server(uvicorn.Server):
     """A uvicorn server among others in one event loop: signals are the gateway's.
 
-    Its stop hands its sockets over to `leaving`.
+    Its stop hands its sockets over to `leaving`. Requests that have no answer after `limit_s` are refused.
     """
 
     def __init__(self, config: uvicorn.Config, leaving: Leaving) -> None:
         super().__init__(config)
-        self._leaving = leaving
+        self._leaving, self.limit_s = leaving, LEAST_S
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -31,7 +36,14 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._leaving.begin(sockets or (), self.config)
+        giving_up = asyncio.get_running_loop().call_later(self.limit_s, self._give_up)
+        self.config.timeout_graceful_shutdown = math.ceil(self.limit_s + LINGER_S)
         await super().shutdown(sockets)
+        giving_up.cancel()
+
+    def _give_up(self) -> None:
+        for connection in list(self.server_state.connections):
+            cast(GuardedProtocol, connection).give_up()
 
 
 def server(

@@ -212,6 +212,19 @@ async def test_a_client_that_goes_away_in_its_body_has_asked_for_nothing(gateway
     assert hook.statuses == []
 
 
+async def test_a_body_that_still_comes_at_the_end_of_a_stop_is_refused(gateway, client, hook):
+    protocol, transport = client
+    protocol.data_received(request(b"hello")[:-1])
+    protocol.give_up()
+    protocol.data_received(b"o")
+    head, body = head_and_body(transport.written)
+    assert head[0] == b"HTTP/1.1 503 Service Unavailable"
+    assert b"connection: close" in head
+    assert b"The server is stopping." in body
+    protocol.connection_lost(None)
+    assert await gateway.queued() == []
+
+
 async def test_a_client_that_does_not_read_its_stream_is_cut_off(gateway, client, hook):
     protocol, transport = client
     protocol.data_received(request())

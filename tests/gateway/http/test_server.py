@@ -227,3 +227,21 @@ async def test_what_waits_at_the_end_of_one_gateway_is_left_to_the_others():
         await leaving.end()
         assert accepted(shared)
     shared.close()
+
+
+async def test_requests_without_an_answer_at_the_limit_are_refused():
+    stopping = Stopping()
+    stopping.server.limit_s = 0
+    connections = []
+    for request in (b"GET /held HTTP/1.1\r\n\r\n", b"POST /held HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf"):
+        reader, writer = await stopping.connect()
+        writer.write(request)
+        await stopping.held.wait()
+        stopping.held.clear()
+        connections.append((reader, writer))
+    stopping.server.should_exit = True
+    for reader, _ in connections:
+        assert (await reader.read()).startswith(REFUSAL)
+    stopping.ends.set()
+    await stopping.serving
+    await stopping.leaving.end()
