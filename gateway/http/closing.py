@@ -13,7 +13,7 @@ from gateway.http.refusal import LINGER_S, linger, refuse_sender
 from marq.errors import QueueUnavailable
 from marq.queue.broker import STOPPING
 
-IDLE_S = 0.1  # for a request that was under way when the gateway began to stop
+IDLE_S = 0.3  # for the next request of a client that has just got an answer: a round trip around the world
 FIRST_S = 0.5  # for the first request of a connection that was new when the gateway had stopped
 LOOK_EVERY_S = 0.02
 
