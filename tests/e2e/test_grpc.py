@@ -171,9 +171,13 @@ def test_every_gateway_serves_both_ports(server, ports):
         if each.cmdline()[-1:] == ["gateway"]
     ]
     assert len(gateways) == 2
-    for pid in gateways:
-        listening = {found.laddr.port for found in psutil.Process(pid).net_connections() if not found.raddr}
-        assert {ports.inference, ports.management} <= listening
+
+    def listening(pid: int) -> set[int]:
+        return {found.laddr.port for found in psutil.Process(pid).net_connections() if not found.raddr}
+
+    wanted = {ports.inference, ports.management}
+    for pid in gateways:  # the server answers as soon as one of them does
+        wait_for(lambda pid=pid: wanted <= listening(pid), what="the ports", log=server.log)
 
 
 def test_health_and_reflection(server, ports):
